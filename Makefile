@@ -1,0 +1,49 @@
+# `make demo` and `make test` need Python ≥ 3.11, a C++ compiler and make; everything else is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# As in the Dockerfile: Annoy's own flags but -march=native, so that an index is the same on every machine.
+ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
+
+.PHONY: help setup demo stop test lint lock clean
+help:  ## show the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is missing or older than 3.11: install Python 3.11, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v $${CXX:-c++} >/dev/null || command -v g++ >/dev/null || \
+		{ echo "error: no C++ compiler, and Annoy is built from source: install one (Debian: apt-get install g++)" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
+		{ echo "error: no Python.h, and Annoy is built against it: install it (Debian: apt-get install python3-dev)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	ANNOY_COMPILER_ARGS=$(ANNOY_FLAGS) \
+		$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+PORT ?= 8082
+demo: $(READY)  ## the whole loop on real processes, in a few minutes; KEEP=1 leaves it up, PORT=... answers elsewhere
+	@exec $(RUN) -m loadtest demo --port $(PORT) $(if $(KEEP),--keep)
+
+stop: $(READY)  ## end a demo that was kept up
+	@exec $(RUN) -m loadtest stop
+
+test: $(READY)  ## lint, types, unit and integration tests with coverage
+	$(MAKE) --no-print-directory lint
+	$(RUN) -m pytest --cov --cov-report=term --cov-fail-under=90
+
+lint: $(READY)  ## ruff and mypy
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+lock: $(READY)  ## write requirements.lock anew from pyproject.toml
+	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate -o requirements.lock pyproject.toml
+
+clean:  ## remove what was made, but not var/
+	rm -rf $(VENV) *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

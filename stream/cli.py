@@ -1,0 +1,35 @@
+"""What all front doors share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
+
+import logging
+import sys
+from typing import NoReturn
+
+import click
+
+from stream.errors import MarqueeError
+
+INTERRUPTED = 130
+
+
+def run(door: click.Command, name: str) -> NoReturn:
+    """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # retries are its daily bread; failures come as errors
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    try:
+        door.main(prog_name=f"python -m {name}", standalone_mode=False)
+    except click.exceptions.Abort:
+        _leave("interrupted", INTERRUPTED)
+    except KeyboardInterrupt:
+        _leave("interrupted", INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except MarqueeError as error:
+        _leave(f"error: {error}", error.exit_code)
+    sys.exit(0)
+
+
+def _leave(message: str, code: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(code)

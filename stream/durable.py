@@ -1,0 +1,58 @@
+"""Writes that are whole or not there: temporary name on the same disk, fsync, rename, fsync the folder.
+
+A reader never sees a half-written file under a final name, even after a loss of power. Leftovers of a crash start with
+a dot and end in `.tmp`, so that whoever lists a folder can pass them over.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write(path: Path, fill: Callable[[Path], object]) -> None:
+    """Create or replace `path` with what `fill` writes to the temporary path that it is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        fill(temporary)
+        sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Create or replace `path` with `data`."""
+    write(path, lambda temporary: temporary.write_bytes(data))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Create or replace `path` with `value` as indented JSON, keys in the order given."""
+    write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def point(link: Path, target: str) -> None:
+    """Make the symbolic link `link` point at `target` in one step: a reader sees the old target or the new one."""
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    sync(link.parent)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `path` is a temporary file that a crash left behind."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
