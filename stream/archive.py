@@ -1,0 +1,174 @@
+"""The archive: batches of events as Parquet files, and the ledger that says which files count.
+
+A batch is one range of offsets of one partition. Its files are written first and its ledger entry last, each durably,
+so the entry *is* the commit and the reader's position: what a crash leaves are files that no entry names, and `sweep`
+removes them. Nobody but the collector (and the backfill of the simulated service) writes here.
+
+    archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_COLUMNS`
+    quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_COLUMNS`
+    archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `Entry` each
+"""
+
+import datetime as dt
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stream import durable
+from stream.errors import ArchiveError
+from stream.event import KINDS, Kind
+
+Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
+FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
+
+
+class Count(msgspec.Struct, frozen=True):
+    """How many lines of a batch had one fate."""
+
+    fate: Fate
+    kind: Kind | None
+    """None where the line could not be read, or was not (quarantined, duplicate)."""
+    day: str
+    """Day of the event, or of Kafka's time where there is no event."""
+    reason: str | None
+    """Why quarantined, or the rule that repaired."""
+    lines: int
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of a batch: its path below `var`, and how many rows it holds."""
+
+    path: str
+    rows: int
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Smallest and largest of some times, ms UTC."""
+
+    first: int
+    last: int
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """One commit: what became of the records `first`..`last` of a partition."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    lines: int
+    """Records that were read; fewer than the range where offsets are missing in it."""
+    counts: list[Count] = []
+    files: list[File] = []
+    kafka_time: Span | None = None
+    lost: int = 0
+    """Of a retention gap: how many offsets were gone from Kafka before they could be read; `lines` is then 0."""
+    written: str = ""
+    """When, by the clock of the machine that wrote it."""
+
+    @property
+    def name(self) -> str:
+        """The name that the batch's files and its entry share."""
+        return f"{self.topic}-{self.partition}-{self.first:012}-{self.last:012}"
+
+    def with_files(self, files: list[File]) -> "Entry":
+        """The same entry, naming the files that were written for it."""
+        return msgspec.structs.replace(self, files=files)
+
+    def balances(self) -> bool:
+        """Whether every line that was read has exactly one fate."""
+        return self.lines == sum(count.lines for count in self.counts)
+
+
+class Archive:
+    """The archive below one `var` folder."""
+
+    def __init__(self, var: Path) -> None:
+        self.var = var
+        self.ledger = var / "archive" / "ledger"
+
+    def entries(self, topic: str | None = None) -> list[Entry]:
+        """All commits, by topic, partition and offset.
+
+        Raises `ArchiveError` where one cannot be read, or two overlap.
+        """
+        found = [self._entry(path) for path in self.ledger.glob("*.json") if not durable.is_leftover(path)]
+        found.sort(key=lambda entry: (entry.topic, entry.partition, entry.first))
+        for one, two in itertools.pairwise(found):
+            if (one.topic, one.partition) == (two.topic, two.partition) and two.first <= one.last:
+                raise ArchiveError(f"ledger: {one.name} and {two.name} overlap in {self.ledger}; remove the wrong one")
+        return [entry for entry in found if topic in (None, entry.topic)]
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """By partition: the offset to read next."""
+        return {entry.partition: entry.last + 1 for entry in self.entries(topic)}
+
+    def write_events(self, entry: Entry, kind: Kind, day: str, table: pa.Table) -> File:
+        """Write a batch's events of one kind and day (not yet committed)."""
+        return self._write(self.var / "archive" / kind / f"day={day}" / f"{entry.name}.parquet", table)
+
+    def write_quarantine(self, entry: Entry, day: str, table: pa.Table) -> File:
+        """Write a batch's refused lines of one day (not yet committed)."""
+        return self._write(self.var / "quarantine" / f"day={day}" / f"{entry.name}.parquet", table)
+
+    def commit(self, entry: Entry) -> Entry:
+        """Make a batch count. Raises `ArchiveError` where its fates do not add up to its lines."""
+        if not entry.balances():
+            raise ArchiveError(
+                f"ledger: {entry.name}: {entry.lines} lines, fates {dict(tally([entry]))}; not committed"
+            )
+        entry = msgspec.structs.replace(entry, written=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
+        durable.write_bytes(self.ledger / f"{entry.name}.json", msgspec.json.format(msgspec.json.encode(entry)))
+        return entry
+
+    def sweep(self) -> list[Path]:
+        """Remove what no entry names: the leftovers of a crash. Only the one writer may call this."""
+        known = {self.var / file.path for entry in self.entries() for file in entry.files}
+        folders = [self.var / "archive" / kind for kind in KINDS] + [self.var / "quarantine"]
+        found = [path for folder in folders for path in folder.glob("day=*/*") if path not in known]
+        found += [path for path in self.ledger.glob(".*") if durable.is_leftover(path)]
+        for path in found:
+            path.unlink()
+        return found
+
+    def files(self, kind: Kind, entries: Iterable[Entry] | None = None) -> dict[str, list[Path]]:
+        """By day, ascending: the committed files of a kind."""
+        days: dict[str, list[Path]] = {}
+        for entry in self.entries() if entries is None else entries:
+            for file in entry.files:
+                _, room, day, _ = ("", *Path(file.path).parts[-3:])
+                if room == kind:
+                    days.setdefault(day.removeprefix("day="), []).append(self.var / file.path)
+        return dict(sorted(days.items()))
+
+    def _write(self, path: Path, table: pa.Table) -> File:
+        durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
+        return File(path.relative_to(self.var).as_posix(), table.num_rows)
+
+    def _entry(self, path: Path) -> Entry:
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Entry)
+        except (OSError, msgspec.DecodeError) as error:
+            raise ArchiveError(
+                f"ledger: cannot read {path}: {error}; move it away to collect its lines again"
+            ) from error
+
+
+def tally(entries: Iterable[Entry]) -> Counter[Fate]:
+    """Lines by fate."""
+    total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
+    for entry in entries:
+        for count in entry.counts:
+            total[count.fate] += count.lines
+    return total
+
+
+def stream_time(entries: Iterable[Entry]) -> int | None:
+    """How far the stream has come: the latest Kafka time that was archived, ms UTC."""
+    return max((entry.kafka_time.last for entry in entries if entry.kafka_time), default=None)

@@ -1,0 +1,220 @@
+"""Kafka in and out: a thin shell. The positions are ours, not Kafka's; offsets are committed only for lag monitors.
+
+A `Reader` takes all partitions of a topic by itself (one process a store; no group is joined, so none can be
+rebalanced), starts where its owner's store says, and says so when Kafka has already dropped what comes next. An
+embedded or a distant broker may report ends too early, so nothing here waits for an end.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+
+from stream.errors import BrokerError, StreamError
+from stream.settings import StreamSettings
+
+_FETCH_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC)."""
+
+    partition: int
+    values: list[bytes]
+    offsets: np.ndarray
+    times: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Offsets `first`..`last` are gone from Kafka and were never read."""
+
+    partition: int
+    first: int
+    last: int
+
+
+class Reader:
+    """Reads a topic from given positions. Made by `reading`."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, settings: StreamSettings) -> None:
+        self._consumer = consumer
+        self._topic, self._bootstrap = settings.topic, settings.bootstrap
+        self._timeout_ms = settings.fetch_timeout_ms
+        self._stall_seconds = settings.stall_seconds
+        self._last_news = time.monotonic()
+        self.positions: dict[int, int] = {}
+        """By partition: the offset to read next."""
+
+    async def start(self, positions: Mapping[int, int]) -> None:
+        """Take all partitions; one that `positions` does not name is read from its beginning."""
+        names = await self._partitions()
+        self._consumer.assign([TopicPartition(self._topic, name) for name in names])
+        beginnings = await self._consumer.beginning_offsets(self._consumer.assignment())
+        for name in names:
+            tp = TopicPartition(self._topic, name)
+            self.positions[name] = positions.get(name, beginnings[tp])
+            self._consumer.seek(tp, self.positions[name])
+
+    async def poll(self, most: int) -> list[Fetched | Gap]:
+        """What has come since, at most `most` records; empty after the fetch time-out.
+
+        Raises `StreamError` where Kafka no longer answers or does not hold what was read before.
+        """
+        try:
+            got = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
+        except OffsetOutOfRangeError as error:
+            return [await self._gap(tp.partition) for tp in error.args[0]]
+        except KafkaError as error:
+            raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
+        if got:
+            self._last_news = time.monotonic()
+        elif time.monotonic() - self._last_news > self._stall_seconds:
+            await self._probe()
+        return [self._fetched(tp.partition, records) for tp, records in got.items()]
+
+    async def commit(self, positions: Mapping[int, int]) -> None:
+        """Tell Kafka how far the owner's store is, for lag monitors; nothing is ever resumed from it."""
+        try:
+            await self._consumer.commit({TopicPartition(self._topic, name): at for name, at in positions.items()})
+        except KafkaError as error:
+            raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
+
+    def lag(self) -> int:
+        """Records that Kafka holds and that were not polled yet, as of the last fetch of each partition."""
+        marks = {name: self._consumer.highwater(TopicPartition(self._topic, name)) for name in self.positions}
+        return sum(max(0, mark - self.positions[name]) for name, mark in marks.items() if mark is not None)
+
+    def _fetched(self, partition: int, records: list[object]) -> Fetched:
+        values = [record.value or b"" for record in records]  # type: ignore[attr-defined]
+        offsets = np.array([record.offset for record in records], np.int64)  # type: ignore[attr-defined]
+        times = np.array([record.timestamp for record in records], np.int64)  # type: ignore[attr-defined]
+        self.positions[partition] = int(offsets[-1]) + 1
+        return Fetched(partition, values, offsets, times)
+
+    async def _partitions(self) -> list[int]:
+        # asked of the brokers: a consumer knows the partitions of the topics only that it has subscribed to
+        async with _administering(self._bootstrap) as admin:
+            topics = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
+        if not topics.get(self._topic):
+            raise StreamError(f"kafka: no topic '{self._topic}'; it has {', '.join(sorted(topics)) or 'none'}")
+        return sorted(partition["partition"] for partition in topics[self._topic])
+
+    async def _gap(self, partition: int) -> Gap:
+        tp = TopicPartition(self._topic, partition)
+        first = (await self._consumer.beginning_offsets([tp]))[tp]
+        at = self.positions[partition]
+        if first <= at:
+            raise StreamError(
+                f"kafka: {self._topic}-{partition} ends before offset {at}, which was read already: was the topic made "
+                "anew? Then give it another name, or move var/ away and begin again"
+            )
+        self.positions[partition] = first
+        self._consumer.seek(tp, first)
+        return Gap(partition, at, first - 1)
+
+    async def _probe(self) -> None:
+        """Nothing came for long: ask whether that is because there is nothing."""
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                ends = await self._consumer.end_offsets(self._consumer.assignment())
+        except (KafkaError, TimeoutError) as error:
+            raise StreamError(f"kafka: no answer for {self._stall_seconds:.0f} s: {error!r}") from error
+        behind = sum(max(0, end - self.positions[tp.partition]) for tp, end in ends.items())
+        if behind:
+            raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
+        self._last_news = time.monotonic()
+
+
+@asynccontextmanager
+async def reading(settings: StreamSettings, group: str, positions: Mapping[int, int]) -> AsyncIterator[Reader]:
+    """A `Reader` of the settings' topic. Raises `BrokerError` without a broker, `StreamError` without the topic."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        max_partition_fetch_bytes=_FETCH_BYTES,
+        fetch_max_bytes=2 * _FETCH_BYTES,
+    )
+    try:
+        await consumer.start()
+        reader = Reader(consumer, settings)
+        await reader.start(positions)
+        yield reader
+    except KafkaError as error:
+        raise BrokerError(_unreachable(settings.bootstrap, error)) from error
+    finally:
+        await consumer.stop()
+
+
+class Writer:
+    """Writes records into one topic, in order within a partition, with the caller's Kafka times. Made by `writing`."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self._producer = producer
+        self._topic = topic
+
+    async def write(self, values: list[bytes], times: list[int], partition: int = 0) -> None:
+        """Append records with their times (ms UTC) and wait until the broker has them."""
+        pending = []
+        batch = self._producer.create_batch()
+        for value, at in zip(values, times, strict=True):
+            if batch.append(key=None, value=value, timestamp=at) is None:
+                pending.append(await self._send(batch, partition))
+                batch = self._producer.create_batch()
+                if batch.append(key=None, value=value, timestamp=at) is None:
+                    raise StreamError(f"kafka: a line of {len(value)} bytes is larger than a batch")
+        pending.append(await self._send(batch, partition))
+        for delivered in pending:
+            await delivered
+
+    async def _send(self, batch: object, partition: int) -> "asyncio.Future[object]":
+        batch.close()  # type: ignore[attr-defined]
+        return await self._producer.send_batch(batch, self._topic, partition=partition)
+
+
+@asynccontextmanager
+async def writing(bootstrap: str, topic: str, partitions: int = 1) -> AsyncIterator[Writer]:
+    """A `Writer` of a topic, which is made with that many partitions where it is missing."""
+    await _ensure_topic(bootstrap, topic, partitions)
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=1 << 20, max_request_size=4 << 20)
+    try:
+        await producer.start()
+        yield Writer(producer, topic)
+    except KafkaError as error:
+        raise BrokerError(_unreachable(bootstrap, error)) from error
+    finally:
+        await producer.stop()
+
+
+async def _ensure_topic(bootstrap: str, topic: str, partitions: int) -> None:
+    async with _administering(bootstrap) as admin:
+        if topic not in await admin.list_topics():
+            with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was faster
+                await admin.create_topics([NewTopic(topic, partitions, 1)])
+
+
+@asynccontextmanager
+async def _administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client. Raises `BrokerError` without a broker."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        yield admin
+    except KafkaError as error:
+        raise BrokerError(_unreachable(bootstrap, error)) from error
+    finally:
+        await admin.close()
+
+
+def _unreachable(bootstrap: str, error: KafkaError) -> str:
+    return f"kafka: {bootstrap} does not answer as it should: {error!r}; is [stream] bootstrap right and the broker up?"

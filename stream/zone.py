@@ -1,0 +1,119 @@
+"""The service's wall clock: local times of a zone to UTC and back, for one value or a million, the same way.
+
+All times are milliseconds since 1970, `int`s or int64 arrays of any shape. A zone is the short table of its offset
+changes, from Python's own zone data, so both readers of the grammar convert by one rule (PEP 495, fold = 0): an hour
+that happens twice means the first, one that never happens means what the clock would have shown without the change.
+"""
+
+import datetime as dt
+from bisect import bisect_right
+from functools import lru_cache
+from typing import TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import numpy.typing as npt
+
+from stream.errors import SettingsError
+
+FIRST_YEAR, LAST_YEAR = 2000, 2099
+"""Years that a time may lie in; anything else is not a time of this service."""
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+Times = TypeVar("Times", int, npt.NDArray[np.int64])
+
+
+class _Offsets:
+    """Offsets by time: `offsets[i]` holds from `since[i - 1]` (or the beginning) to `since[i]`; int64 ms."""
+
+    def __init__(self, since: list[int], offsets: list[int]) -> None:
+        self._since, self._offsets = since, offsets
+        self._arrays = np.array(since, np.int64), np.array(offsets, np.int64)
+
+    def at(self, time_ms: Times) -> Times:
+        if isinstance(time_ms, np.ndarray):
+            since, offsets = self._arrays
+            return offsets[np.searchsorted(since, time_ms, side="right")]
+        return self._offsets[bisect_right(self._since, time_ms)]
+
+
+class Zone:
+    """One time zone, from 1999 to 2101."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            zone = ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise SettingsError(f"settings: [stream] timezone: no zone '{name}' (an IANA name is needed)") from error
+        self.name = name
+        changes = _changes(zone)
+        offsets = [_offset_ms(zone, _start_ms()), *(after for _, _, after in changes)]
+        self._by_utc = _Offsets([at for at, _, _ in changes], offsets)
+        # fold = 0: the old offset rules until the later of the two readings of the clock at the change
+        self._by_local = _Offsets([at + max(before, after) for at, before, after in changes], offsets)
+
+    def to_utc(self, local_ms: Times) -> Times:
+        """Milliseconds of the wall clock (as if it showed UTC) to milliseconds UTC."""
+        return local_ms - self._by_local.at(local_ms)
+
+    def to_local(self, utc_ms: Times) -> Times:
+        """Milliseconds UTC to milliseconds of the wall clock."""
+        return utc_ms + self._by_utc.at(utc_ms)
+
+    def day_number(self, utc_ms: Times) -> Times:
+        """The day of the zone that a time lies in, counted from 1970-01-01."""
+        return self.to_local(utc_ms) // DAY_MS
+
+    def day(self, utc_ms: int) -> str:
+        """The day of the zone that a time lies in, `YYYY-MM-DD`."""
+        return day_name(self.day_number(int(utc_ms)))
+
+    def bounds(self, day: str) -> tuple[int, int]:
+        """First millisecond (UTC) of a day and of the day after it: 23, 24 or 25 hours apart."""
+        number = day_number(day)
+        return self.to_utc(number * DAY_MS), self.to_utc((number + 1) * DAY_MS)
+
+
+@lru_cache(maxsize=8)
+def zone(name: str) -> Zone:
+    """The zone of a name, made once. Raises `SettingsError` for a name that is none."""
+    return Zone(name)
+
+
+def day_name(number: int) -> str:
+    """Day count since 1970-01-01 to `YYYY-MM-DD`."""
+    return (dt.date(1970, 1, 1) + dt.timedelta(days=int(number))).isoformat()
+
+
+def day_number(day: str) -> int:
+    """`YYYY-MM-DD` to the day count since 1970-01-01. Raises `ValueError` for anything else."""
+    return (dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).days
+
+
+def _start_ms() -> int:
+    return day_number(f"{FIRST_YEAR - 1}-01-01") * DAY_MS
+
+
+def _offset_ms(zone: ZoneInfo, utc_ms: int) -> int:
+    offset = dt.datetime.fromtimestamp(utc_ms / 1000, zone).utcoffset()
+    assert offset is not None
+    return round(offset.total_seconds() * 1000)
+
+
+def _changes(zone: ZoneInfo) -> list[tuple[int, int, int]]:
+    """(time of the change, offset before, offset after), all ms, found day by day and then halved to the second."""
+    found = []
+    at, end = _start_ms(), day_number(f"{LAST_YEAR + 2}-01-01") * DAY_MS
+    before = _offset_ms(zone, at)
+    while at < end:
+        after = _offset_ms(zone, at + DAY_MS)
+        if after != before:
+            low, high = at, at + DAY_MS
+            while high - low > 1000:
+                middle = (low + high) // 2000 * 1000
+                low, high = (middle, high) if _offset_ms(zone, middle) == before else (low, middle)
+            found.append((high, before, after))
+        at, before = at + DAY_MS, after
+    return found

@@ -1,0 +1,157 @@
+"""The reader of a million lines against the reader of one: the same events, places and reasons, for any bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.columns import Columns, read, table_of
+from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
+from stream.grammar import Refused, parse, render
+from stream.zone import Zone
+
+REAL = Path(__file__).parents[3] / "shared" / "real" / "lines-2022-10.txt"
+needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"NO REAL LINES: {REAL} is missing")
+HEAD = b"2022-03-18T06:12:47,"
+Verdicts = tuple[dict[Kind, list[tuple[int, Event]]], list[tuple[int, str]]]
+"""By kind, the place of each event and the event; the place of each refused line and the reason."""
+
+
+def one_by_one(lines: list[bytes], zone: Zone) -> Verdicts:
+    events: dict[Kind, list[tuple[int, Event]]] = {kind: [] for kind in KINDS}
+    refused = []
+    for row, line in enumerate(lines):
+        try:
+            event = parse(line, zone)
+        except Refused as refusal:
+            refused.append((row, str(refusal.reason)))
+        else:
+            events[event.kind].append((row, event))
+    return events, refused
+
+
+def in_columns(columns: Columns) -> Verdicts:
+    events: dict[Kind, list[tuple[int, Event]]] = {}
+    for kind in KINDS:
+        table, rows = columns.events[kind], columns.rows[kind]
+        assert table.schema.equals(EVENT_COLUMNS[kind])
+        assert rows.dtype == np.int64
+        events[kind] = list(zip(rows.tolist(), events_of(kind, table), strict=True))
+    assert columns.refused.dtype == np.int64
+    return events, list(zip(columns.refused.tolist(), map(str, columns.reasons), strict=True))
+
+
+def events_of(kind: Kind, table: pa.Table) -> list[Event]:
+    plain = table.set_column(0, "time", table.column("time").cast(pa.int64()))
+    rows: list[dict[str, Any]] = plain.to_pylist()
+    return [Event(kind, **{**row, "movies": tuple(row.get("movies") or ())}) for row in rows]
+
+
+def check(lines: list[bytes], zone: Zone) -> None:
+    expected = one_by_one(lines, zone)
+    assert in_columns(read(pa.array(lines, pa.binary()), zone)) == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_lines_get_the_verdicts_of_the_exact_reader(
+    a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject
+) -> None:
+    check(data.draw(st.lists(a_line, max_size=12)), new_york)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(0, 3), st.integers(0, 5))
+def test_a_slice_of_an_array_is_read_as_its_lines_are(
+    a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject, at: int, length: int
+) -> None:
+    lines = data.draw(st.lists(a_line, min_size=3, max_size=9))
+    columns = read(pa.array(lines, pa.binary()).slice(at, length), new_york)
+    assert in_columns(columns) == one_by_one(lines[at : at + length], new_york)
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_events_make_a_table_of_themselves(an_event: st.SearchStrategy[Event], data: st.DataObject) -> None:
+    events = data.draw(st.lists(an_event, max_size=6))
+    for kind in KINDS:
+        own = [event for event in events if event.kind == kind]
+        table = table_of(kind, own)
+        assert table.schema.equals(EVENT_COLUMNS[kind])
+        assert events_of(kind, table) == own
+
+
+LIMITS = [
+    HEAD + b"4294967295,GET /data/m/a+1984/0.mpg",
+    HEAD + b"4294967296,GET /data/m/a+1984/0.mpg",
+    HEAD + b"9999999999,GET /rate/a+1984=0",
+    HEAD + b"10000000000,GET /rate/a+1984=99",
+    HEAD + b"5,GET /rate/a+1984=100",
+    HEAD + b"5,GET /data/m/a+1984/99999.mpg",
+    HEAD + b"5,GET /data/m/a+1984/100000.mpg",
+    HEAD + b"5,GET /data/m/" + b"a" * 295 + b"+1984/7.mpg",
+    HEAD + b"5,GET /data/m/" + b"a" * 296 + b"+1984/7.mpg",
+    HEAD + b"5,GET /data/m/" + b"a" * 70_000 + b"+1984/7.mpg",
+    HEAD + b"5,GET /data/m/a+1984/7.mpg\n",
+    HEAD + b"5,GET /data/m/a+1984/7.mpg\n" + HEAD + b"5,GET /data/m/a+1984/7.mpg",
+    b"\n" + HEAD + b"5,GET /data/m/a+1984/7.mpg",
+    HEAD + b"5,GET /rate/a+1984=3\x00",
+    b"2022-02-30T06:12:47,5,GET /rate/a+1984=3",
+    b"2022-03-18T06:12:47.1234,5,GET /rate/a+1984=3",
+    b"2022-03-18T06:12:47.123456789,5,GET /rate/a+1984=3",
+    b"1970-01-01T00:00,5,GET /rate/a+1984=3",
+    b"2022-11-06T01:30,5,GET /rate/a+1984=3",
+    b"2022-03-13T02:30,5,GET /rate/a+1984=3",
+]
+
+
+def test_lines_at_the_limits_get_the_verdicts_of_the_exact_reader(new_york: Zone) -> None:
+    check(LIMITS, new_york)
+    for line in LIMITS:
+        check([line], new_york)
+
+
+def test_no_lines_are_no_events(new_york: Zone) -> None:
+    columns = read(pa.array([], pa.binary()), new_york)
+    assert in_columns(columns) == ({kind: [] for kind in KINDS}, [])
+
+
+def test_kinds_that_alternate_keep_the_places_of_their_lines(new_york: Zone) -> None:
+    lines = [
+        render(Event(kind, 1_647_619_200_000 + 1000 * number, number + 1, **own), new_york)
+        for number in range(40)
+        for kind, own in OWN_FIELDS.items()
+    ]
+    columns = read(pa.array(lines, pa.binary()), new_york)
+    assert in_columns(columns) == one_by_one(lines, new_york)
+    assert sorted(np.concatenate(list(columns.rows.values())).tolist()) == list(range(len(lines)))
+
+
+OWN_FIELDS: dict[Kind, dict[str, Any]] = {
+    "watch": {"movie": "a+1984", "minute": 3},
+    "rate": {"movie": "b+1984", "rating": 3},
+    "recommend": {"host": "a:1", "status": 0, "error": "none", "latency_ms": 1},
+    "account": {},
+}
+
+
+@needs_real
+def test_the_real_lines_are_all_well_formed_and_read_alike(new_york: Zone) -> None:
+    lines = REAL.read_bytes().split(b"\n")[:-1]
+    columns = read(pa.array(lines, pa.binary()), new_york)
+    counts = {kind: table.num_rows for kind, table in columns.events.items()}
+    assert counts == {"watch": 36_730, "rate": 242, "recommend": 370, "account": 0}
+    assert columns.reasons == []
+    assert in_columns(columns) == one_by_one(lines, new_york)
+
+
+@needs_real
+def test_the_real_lines_are_written_again_as_they_were(new_york: Zone) -> None:
+    lines = REAL.read_bytes().split(b"\n")[:-1]
+    plain = [line for line in lines if b"recommendation" not in line]
+    assert len(plain) == 36_972
+    assert [render(parse(line, new_york), new_york) for line in plain] == plain

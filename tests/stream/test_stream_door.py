@@ -1,0 +1,110 @@
+"""`python -m stream`: counts and reasons on stdout and stderr, errors in one line with an exit code."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from stream.__main__ import door
+from stream.archive import Archive, Count, Entry, Span
+
+ROOT = Path(__file__).parents[2]
+GOOD = b"2022-10-07T13:44,5,GET /data/m/a+1984/5.mpg\n"
+BAD = b"2022-10-07T 13:44,5,GET /data/m/a+1984/5.mpg\n"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    path = tmp_path / "settings.toml"
+    path.write_text(f'[stream]\nvar = "{tmp_path / "var"}"\ntimezone = "America/New_York"\n')
+    return {"MARQUEE_SETTINGS": str(path)}
+
+
+def said(environ: dict[str, str], *arguments: str | Path) -> Result:
+    return CliRunner().invoke(door, [str(one) for one in arguments], env=environ, catch_exceptions=False)
+
+
+def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "stream", *map(str, arguments)]
+    environ = {**os.environ, **environ}
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("lines", "counts"),
+    [
+        (b"", {"lines": 0, "watch": 0, "refused": {}}),
+        (GOOD, {"lines": 1, "watch": 1, "refused": {}}),
+        (GOOD[:-1], {"lines": 1, "watch": 1, "refused": {}}),
+        (GOOD + b"\n" + BAD + GOOD + BAD, {"lines": 5, "watch": 2, "refused": {"empty": 1, "time": 2}}),
+        (b"\n", {"lines": 1, "watch": 0, "refused": {"empty": 1}}),
+    ],
+)
+def test_check_counts_lines_kinds_and_reasons(
+    tmp_path: Path, environ: dict[str, str], lines: bytes, counts: dict[str, object]
+) -> None:
+    (tmp_path / "lines.txt").write_bytes(lines)
+    told = orjson.loads(said(environ, "check", tmp_path / "lines.txt").stdout)
+    assert {"lines": told["lines"], "watch": told["kinds"]["watch"], "refused": told["refused"]} == counts
+
+
+def test_check_shows_as_many_refused_lines_as_it_is_told(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "lines.txt").write_bytes(GOOD + BAD * 5)
+    shown = said(environ, "check", "--refused", "2", tmp_path / "lines.txt").stderr.splitlines()
+    assert [line.split(": ")[:2] for line in shown] == [["line 2", "time"], ["line 3", "time"]]
+
+
+def test_check_shows_hostile_bytes_in_ascii(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "lines.txt").write_bytes(b"\x1b[31m\x07\xff\xe2\x80\xae,\r,\x00\n")
+    shown = said(environ, "check", tmp_path / "lines.txt").stderr
+    assert shown.isascii()
+    assert shown.replace("\n", "").isprintable()
+
+
+def test_an_archive_that_is_empty_is_told_as_such(environ: dict[str, str]) -> None:
+    told = orjson.loads(said(environ, "archive").stdout)
+    assert told == {"entries": 0, "lost": 0, "topics": {}, "reached_ms": None, "reached_day": None}
+
+
+def test_the_archive_is_told_by_topic_and_fate(tmp_path: Path, environ: dict[str, str]) -> None:
+    archive = Archive(tmp_path / "var")
+    counts = [Count("accepted", "watch", "2022-10-07", None, 7), Count("quarantined", None, "2022-10-07", "time", 3)]
+    reached = Span(1_665_150_000_000, 1_665_201_599_999)  # the last ms of 7 October in New York
+    archive.commit(Entry(topic="movielog1", partition=0, first=0, last=9, lines=10, counts=counts, kafka_time=reached))
+    archive.commit(Entry(topic="movielog1", partition=0, first=10, last=14, lines=0, lost=5))
+    told = orjson.loads(said(environ, "archive").stdout)
+    assert (told["entries"], told["lost"], told["reached_day"]) == (2, 5, "2022-10-07")
+    assert told["topics"] == {"movielog1": {"accepted": 7, "repaired": 0, "quarantined": 3, "duplicate": 0}}
+
+
+def test_a_ledger_that_cannot_be_read_is_one_line_and_exit_code_1(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "var/archive/ledger").mkdir(parents=True)
+    (tmp_path / "var/archive/ledger/movielog1-0-000000000000-000000000009.json").write_bytes(b"{")
+    done = process(environ, "archive")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith("error: ledger: cannot read ")
+
+
+def test_a_mistyped_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text('[stream]\ntopik = "movielog1"\n')
+    done = process({"MARQUEE_SETTINGS": str(tmp_path / "settings.toml")}, "archive")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "topik" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["chek"], ["check"], ["check", "no-such-file"], ["broker", "--port", "70000"]])
+def test_a_wrong_call_is_exit_code_2_without_a_traceback(environ: dict[str, str], arguments: list[str]) -> None:
+    done = process(environ, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_exit_code_0(environ: dict[str, str]) -> None:
+    done = process(environ, "--help")
+    assert done.returncode == 0
+    assert "archive" in done.stdout
