@@ -1,0 +1,23 @@
+"""The errors of this room, whole; what comes from below (`stream.errors`) passes through as it is."""
+
+from stream.errors import MarqueeError
+
+
+class QualityError(MarqueeError):
+    """Root of what can go wrong in judging data and answers."""
+
+
+class MetricError(QualityError):
+    """Arrays that a metric cannot be computed from: shapes that do not fit, or a list that repeats an item."""
+
+
+class StoreError(QualityError):
+    """The telemetry store is missing, cannot be read or written, or has another layout."""
+
+
+class ReleaseHistoryError(QualityError):
+    """The history of releases cannot be read."""
+
+
+class ReportError(QualityError):
+    """A report that cannot be made or does not follow its schema."""
