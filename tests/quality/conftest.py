@@ -1,0 +1,64 @@
+"""What the tests of telemetry share: batches from events, as if from Kafka, and a release to compare with."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from quality.intake import Batch
+from stream.columns import Columns, table_of
+from stream.event import KINDS, Event
+
+BatchOf = Callable[..., Batch]
+PublishRelease = Callable[..., None]
+
+
+@pytest.fixture(scope="session")
+def batch_of() -> BatchOf:
+    """`batch_of(events, first=0, partition=0, times=None)`: events at the offsets from `first` on.
+
+    Kafka's times are the events' own unless they are given.
+    """
+
+    def make(events: Sequence[Event], first: int = 0, partition: int = 0, times: list[int] | None = None) -> Batch:
+        rows = {kind: [row for row, event in enumerate(events) if event.kind == kind] for kind in KINDS}
+        columns = Columns(
+            {kind: table_of(kind, [events[row] for row in rows[kind]]) for kind in KINDS},
+            {kind: np.array(rows[kind], np.int64) for kind in KINDS},
+            np.zeros(0, np.int64),
+            [],
+        )
+        return Batch(
+            columns,
+            np.full(len(events), partition, np.int32),
+            np.arange(first, first + len(events)),
+            np.array(times if times is not None else [event.time for event in events], np.int64),
+            {partition: first + len(events)},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def publish() -> PublishRelease:
+    """`publish(releases, release, stream_time, popular)`: a release with nothing but a popular list, made current."""
+
+    def make(releases: Path, release: str, stream_time: int, popular: Sequence[str] | None) -> None:
+        releases.mkdir(parents=True, exist_ok=True)
+        with (releases / "history.jsonl").open("ab") as history:
+            change = {"release": release, "stream_time": stream_time, "wall_time": "2030-01-01T00:00:00Z"}
+            history.write(orjson.dumps(change, option=orjson.OPT_APPEND_NEWLINE))
+        if popular is None:
+            return
+        folder = releases / release
+        folder.mkdir()
+        # the list is not in the order of the catalogue, and does not fill its row
+        (folder / "movies.txt").write_text("\n".join(["unseen+1950", *reversed(popular)]) + "\n", "utf-8")
+        fallbacks = np.full((3, 20), np.iinfo(np.uint16).max, np.uint16)
+        fallbacks[0, : len(popular)] = range(len(popular), 0, -1)
+        fallbacks[1:, 0] = 0
+        np.save(folder / "fallbacks.npy", fallbacks)
+
+    return make
