@@ -1,0 +1,48 @@
+"""`python -m server`: one worker.
+
+Under supervisord the listening socket is file descriptor 0, opened once and shared by all workers, so the port stays
+open while a worker is replaced. By hand, the worker listens on the settings' host and port.
+"""
+
+import os
+import socket
+import stat
+
+import click
+
+from server import worker
+from server.app import make_app
+from server.current import Current
+from server.errors import ServerError
+from server.settings import ServerSettings
+from stream.cli import run
+from stream.settings import StreamSettings, load
+
+
+@click.command(help="Answer GET /recommend/<userid> from the current release.")
+@click.option("--host", help="Address to listen on (setting: host).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: port).")
+def door(host: str | None, port: int | None) -> None:
+    settings = load("server", ServerSettings)
+    streaming = load("stream", StreamSettings)
+    current = Current(streaming.var / "releases")
+    worker.run(make_app(current), current, listening(host or settings.host, port or settings.port), settings)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """The socket handed over as descriptor 0, or a new one. Raises `ServerError` where the port is taken."""
+    if stat.S_ISSOCK(os.fstat(0).st_mode):
+        return socket.socket(fileno=os.dup(0))
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ServerError(f"server: cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
+    sock.listen(4096)
+    return sock
+
+
+if __name__ == "__main__":
+    run(door, "server")

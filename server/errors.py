@@ -1,0 +1,11 @@
+"""The errors of the server room, whole."""
+
+from stream.errors import MarqueeError
+
+
+class ServerError(MarqueeError):
+    """The worker cannot serve."""
+
+
+class BadRelease(ServerError):
+    """A release is not whole, or not of a layout that this version reads; it is not taken."""
