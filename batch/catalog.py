@@ -1,0 +1,174 @@
+"""The catalogue: what the service's APIs know of movies and users, asked once and kept.
+
+One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the record as its schema wants it, `unknown`
+where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its
+schema, with the reason; bad ones are asked again. What could not be asked is not there, and is asked the next time.
+"""
+
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import urllib3
+
+from batch.errors import CatalogError
+from batch.settings import BatchSettings
+from quality.schemas import MOVIE_RECORD, USER, Schema, checked
+from stream.settings import Generation
+
+log = logging.getLogger("batch.catalog")
+
+Subject = Literal["movie", "user"]
+Status = Literal["known", "unknown", "bad"]
+Found = tuple[str, Status, dict[str, Any] | None, str]
+"""Id, what became of it, the record where it is known, the reason where it is bad."""
+
+_SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "user": (USER, "user_id")}
+_BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
+"""How many ids the API takes in one request."""
+_URL_BYTES = 6_000
+"""HTTP servers refuse request lines of more than 8 KB or so."""
+
+
+class Api:
+    """The user and movie API, over HTTP, with patience: failures and 429 are tried again, a Retry-After is obeyed."""
+
+    def __init__(self, settings: BatchSettings, generation: Generation) -> None:
+        self._root = settings.api.rstrip("/")
+        self._bulk = _BULK[generation]
+        self._connections = settings.api_connections
+        retries = urllib3.Retry(
+            total=settings.api_retries,
+            backoff_factor=0.1,
+            backoff_max=5,
+            status_forcelist=(429, 500, 502, 503, 504),
+            respect_retry_after_header=True,
+        )
+        timeout = urllib3.Timeout(settings.api_timeout_s)
+        self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
+
+    def ask(self, subject: Subject, ids: Sequence[str], tell: Callable[[list[Found]], None]) -> None:
+        """Ask for records; `tell` gets them as they come. Raises `CatalogError` where the API does not answer."""
+        chunks = _chunks(ids, self._bulk)
+        with ThreadPoolExecutor(self._connections) as threads:
+            # a failure ends the rest: who is down for one is down for all
+            for answer in threads.map(lambda chunk: self._chunk(subject, chunk), chunks):
+                tell(answer)
+
+    def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[Found]:
+        url = f"{self._root}/{subject}/{','.join(ids)}"
+        try:
+            response = self._pool.request("GET", url)
+        except urllib3.exceptions.HTTPError as error:
+            raise CatalogError(f"catalogue: no answer from {self._root}: {error}; is [batch] api right?") from error
+        return _judged(subject, ids, response.status, response.data)
+
+
+def _chunks(ids: Sequence[str], most: int) -> list[list[str]]:
+    """The ids in as few requests as their number and the length of a URL allow."""
+    chunks: list[list[str]] = []
+    room = 0
+    for name in ids:
+        if not chunks or len(chunks[-1]) == most or len(name) >= room:
+            chunks.append([])
+            room = _URL_BYTES
+        chunks[-1].append(name)
+        room -= len(name) + 1
+    return chunks
+
+
+def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[Found]:
+    """What an answer of the API says of each of the ids that were asked."""
+    if status not in (200, 404):
+        return [(one, "bad", None, f"HTTP {status}") for one in ids]
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        return [(one, "bad", None, f"not JSON: {error}") for one in ids]
+    parts = answer if isinstance(answer, list) else [answer]
+    _, key = _SCHEMA[subject]
+    by_id = {str(part[key]): part for part in parts if isinstance(part, dict) and key in part}
+    # a message does not say of which id it speaks: its place does, where nothing was left out
+    by_place = dict(zip(ids, parts, strict=True)) if len(parts) == len(ids) else {}
+    return [_one(subject, one, by_id.get(one, by_place.get(one))) for one in ids]
+
+
+def _one(subject: Subject, name: str, part: Any) -> Found:
+    if part is None:
+        return name, "bad", None, "not in the answer"
+    if isinstance(part, dict) and part.get("message") == f"{subject} not found":
+        return name, "unknown", None, ""
+    schema, key = _SCHEMA[subject]
+    document, reason = checked(part, schema)
+    if document is None:
+        return name, "bad", None, reason
+    if str(document[key]) != name:
+        return name, "bad", None, f"the record of {document[key]}"
+    return name, "known", document, ""
+
+
+class Catalog:
+    """The records that are kept."""
+
+    def __init__(self, var: Path) -> None:
+        self.path = var / "catalog" / "catalog.sqlite"
+
+    def statuses(self, subject: Subject) -> dict[str, Status]:
+        """By id: what is known of it."""
+        if not self.path.exists():
+            return {}
+        with closing(self._open()) as store:
+            return dict(store.execute("SELECT id, status FROM records WHERE subject = ?", (subject,)))
+
+    def records(self, subject: Subject) -> dict[str, dict[str, Any]]:
+        """By id: the known records."""
+        if not self.path.exists():
+            return {}
+        with closing(self._open()) as store:
+            rows = store.execute("SELECT id, body FROM records WHERE subject = ? AND status = 'known'", (subject,))
+            return {name: orjson.loads(body) for name, body in rows}
+
+    def keep(self, subject: Subject, found: list[Found]) -> None:
+        """Store what the API said, durably."""
+        rows = [(subject, name, status, body and orjson.dumps(body), reason) for name, status, body, reason in found]
+        with closing(self._open()) as store, store:
+            store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+
+    def refresh(
+        self, subject: Subject, ids: Sequence[str], api: Api, advance: Callable[[int], object] = lambda asked: None
+    ) -> Counter[Status]:
+        """Ask the API for those of the ids that are not settled yet; returns what became of these.
+
+        Raises `CatalogError` where the API does not answer; what it said before that is kept.
+        """
+        settled = {name for name, status in self.statuses(subject).items() if status != "bad"}
+        missing = [name for name in ids if name not in settled]
+        counts: Counter[Status] = Counter()
+
+        def tell(found: list[Found]) -> None:
+            self.keep(subject, found)
+            counts.update(status for _, status, _, _ in found)
+            for name, status, _, reason in found:
+                if status == "bad":
+                    log.warning("%s %s: %s", subject, name, reason)
+            advance(len(found))
+
+        advance(len(ids) - len(missing))
+        api.ask(subject, missing, tell)
+        return counts
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        store = sqlite3.connect(self.path)
+        store.execute("PRAGMA journal_mode = WAL")
+        store.execute(
+            "CREATE TABLE IF NOT EXISTS records (subject TEXT, id TEXT, status TEXT, body BLOB, reason TEXT,"
+            " PRIMARY KEY (subject, id)) WITHOUT ROWID"
+        )
+        return store

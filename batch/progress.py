@@ -1,0 +1,35 @@
+"""Progress of long steps: bars with rate and time left at a terminal, plain log lines elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+log = logging.getLogger("progress")
+
+Advance = Callable[[int], object]
+
+
+@contextmanager
+def step(name: str, total: int | None = None) -> Iterator[Advance]:
+    """Show a step while the block runs; the block calls what it is given with the units that it has done."""
+    began = time.monotonic()
+    if sys.stderr.isatty():
+        with _bars() as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda done: bars.advance(task, done)
+            bars.update(task, total=total or 1, completed=total or 1)
+    else:
+        log.info("%s …", name)
+        yield lambda done: None
+    log.info("%s: %.1f s", name, time.monotonic() - began)
+
+
+def _bars() -> Progress:
+    from rich.console import Console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))

@@ -1,0 +1,45 @@
+"""Settings of the batch room."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Gathering and the night."""
+
+    api: str = "http://127.0.0.1:8080"
+    """Root of the user and movie API."""
+    api_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    """How long one request to the API may take, seconds."""
+    api_connections: Count = 4
+    """Requests to the API at once."""
+    api_retries: Annotated[int, msgspec.Meta(ge=0)] = 8
+    """Tries after the first where the API fails or is busy; a Retry-After is obeyed."""
+    test_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0
+    """The last hours of the archive, held out for evaluation."""
+    model: Literal["best", "als", "popular"] = "best"
+    """Model of the personal lists; `best`: whichever ranks better on the hours held out."""
+    factors: Count = 64
+    """Dimensions of the embeddings."""
+    iterations: Count = 12
+    """Rounds of alternating least squares."""
+    regularization: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    """Weight of the L2 penalty on the embeddings."""
+    confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008)."""
+    half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
+    """A start counts half for the popular lists when it is so old."""
+    minimum_segment: Count = 100
+    """A segment with fewer users gets the popular list of everyone."""
+    trees: Count = 50
+    """Trees of the Annoy index."""
+    seed: int = 1
+    """Of everything that is drawn at random in the night."""
+    night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
+    """When the scheduled night begins, on the service's clock as the stream shows it."""
+    keep_releases: Count = 14
+    """Releases that are kept; older ones are removed after a night."""

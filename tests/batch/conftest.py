@@ -1,0 +1,89 @@
+"""What the tests of the batch room share: day files of the archive, whole candidates, and a small service's past."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import annoy
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from batch.catalog import Catalog, Found
+from loadtest import history
+from loadtest.api import world_records
+from loadtest.audience import Audience
+from loadtest.settings import WorldSettings
+from loadtest.world import World
+from quality.schemas import MOVIE_RECORD, USER, checked
+from stream.archive import Archive
+from stream.columns import table_of
+from stream.event import Event
+from stream.zone import zone
+
+WriteDays = Callable[[Path, Mapping[str, Iterable[list[Event]]]], dict[str, list[Path]]]
+WriteCandidate = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def write_days() -> WriteDays:
+    """`write_days(folder, {day: [events of a file, …]})`: files of one kind by day, as the archive lists them."""
+
+    def make(folder: Path, days: Mapping[str, Iterable[list[Event]]]) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = {}
+        for day, files in days.items():
+            for number, events in enumerate(files):
+                path = folder / f"{day}-{number}.parquet"
+                pq.write_table(table_of(events[0].kind, events), path)
+                found.setdefault(day, []).append(path)
+        return found
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def write_candidate() -> WriteCandidate:
+    """`write_candidate(folder, users, movies, seed=1)`: the files of a release, each user with a list of their own."""
+
+    def make(folder: Path, users: int = 150, movies: int = 60, seed: int = 1) -> Path:
+        rng = np.random.default_rng(seed)
+        folder.mkdir(parents=True)
+        lists = rng.permuted(np.tile(np.arange(movies), (users, 1)), axis=1)[:, :20]
+        items = rng.normal(size=(movies, 6)).astype(np.float32)
+        index = annoy.AnnoyIndex(6, "angular")
+        index.set_seed(1)
+        for number, vector in enumerate(items):
+            index.add_item(number, vector)
+        index.build(2, n_jobs=1)
+        index.save(str(folder / "items.ann"))
+        (folder / "movies.txt").write_text("".join(f"movie+{number}+2000\n" for number in range(movies)))
+        np.save(folder / "users.npy", np.arange(1, users + 1, dtype=np.uint32))
+        np.save(folder / "lists.npy", lists.astype(np.uint16))
+        np.save(folder / "fallbacks.npy", np.tile(np.arange(20, dtype=np.uint16), (13, 1)))
+        np.save(folder / "segments.npy", np.zeros(users, np.uint8))
+        np.save(folder / "items.npy", items)
+        (folder / "evaluation.json").write_bytes(b"{}")
+        return folder
+
+    return make
+
+
+SMALL = WorldSettings(users=300, movies=200, generation="2026")
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `var` folder with six days of a small service's archive and a full catalogue; not to be written to."""
+    var, world, clock = tmp_path_factory.mktemp("past"), World(SMALL), zone("America/New_York")
+    audience = Audience(world, clock, 3)
+    history.write(Archive(var), audience, clock, "2030-01-01", clock.bounds("2030-01-07")[0], lambda days: None)
+    records = world_records(world)
+    movies = [known(name, checked(records.movie(name), MOVIE_RECORD)[0]) for name in world.catalogue.ids]
+    users = [known(str(user), checked(records.user(str(user)), USER)[0]) for user in range(1, SMALL.users + 1)]
+    Catalog(var).keep("movie", movies)
+    Catalog(var).keep("user", users)
+    return var
+
+
+def known(name: str, record: dict[str, object] | None) -> Found:
+    assert record is not None
+    return name, "known", record, ""

@@ -1,0 +1,293 @@
+"""The catalogue, against the simulated service and servers that misbehave: asked once, kept, never poisoned."""
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+import pytest
+
+from batch.catalog import Api, Catalog
+from batch.errors import CatalogError
+from batch.settings import BatchSettings
+from loadtest.api import world_records
+from loadtest.settings import WorldSettings
+from loadtest.stack import answers, free_port
+from loadtest.world import World
+from stream.settings import Generation
+
+PROGRAM = (
+    "import sys, msgspec; from loadtest.api import serve; from loadtest.settings import WorldSettings;"
+    "serve(msgspec.json.decode(sys.argv[1], type=WorldSettings))"
+)
+WORLD = WorldSettings(users=300, movies=250, api_rate_limit_per_s=10_000)
+
+
+@contextmanager
+def simulated(settings: WorldSettings) -> Iterator[str]:
+    """The simulated service's API in a process of its own; gives its root."""
+    settings = msgspec.structs.replace(settings, api_port=free_port())
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
+    root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 20
+    try:
+        while not answers(f"{root}/healthz"):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        yield root
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="module", params=["2022", "2026"])
+def service(request: pytest.FixtureRequest) -> Iterator[tuple[str, World]]:
+    settings = msgspec.structs.replace(WORLD, generation=request.param)
+    with simulated(settings) as root:
+        yield root, World(settings)
+
+
+def api(root: str, generation: Generation = "2026", **more: Any) -> Api:
+    return Api(BatchSettings(api=root, **{"api_retries": 2, "api_timeout_s": 5.0, **more}), generation)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path)
+
+
+def test_the_records_are_those_of_the_service(service: tuple[str, World], catalog: Catalog) -> None:
+    root, world = service
+    movies, told = world.catalogue.ids, list[int]()
+    asked = api(root, world.settings.generation)
+    counts = catalog.refresh("movie", [*movies, "no+such+movie+1901"], asked, told.append)
+    assert counts == {"known": 250, "unknown": 1}
+    assert sum(told) == 251
+    assert set(catalog.records("movie")) == set(movies)
+    assert catalog.records("movie")[movies[3]]["title"] == world.catalogue.record(3)["title"]
+    assert catalog.statuses("movie")["no+such+movie+1901"] == "unknown"
+    users = [str(user) for user in range(1, 302)]
+    assert catalog.refresh("user", users, asked) == {"known": 300, "unknown": 1}
+    record = world_records(world).user("300")
+    assert record is not None
+    assert catalog.records("user")["300"] == record
+    assert catalog.refresh("movie", movies, asked) == catalog.refresh("user", users, asked) == {}
+
+
+def test_a_rate_limit_is_waited_for(catalog: Catalog) -> None:
+    with simulated(msgspec.structs.replace(WORLD, api_rate_limit_per_s=3.0, generation="2022")) as root:
+        users = [str(user) for user in range(1, 6)]
+        assert catalog.refresh("user", users, api(root, "2022", api_retries=8)) == {"known": 5}
+
+
+Reply = tuple[int, bytes, dict[str, str]]
+"""Status, body, headers of an answer."""
+
+
+class Scripted:
+    """A server that answers a request as `reply(path, how many requests came before it for this path)` says."""
+
+    def __init__(self, reply: Callable[[str, int], Reply]) -> None:
+        self.asked: list[str] = []
+        lock, asked = threading.Lock(), self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                with lock:
+                    before = asked.count(self.path)
+                    asked.append(self.path)
+                status, body, headers = reply(self.path, before)
+                self.send_response(status)
+                for name, value in {"content-length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+                self.close_connection = headers.get("connection") == "close"
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self) -> "Scripted":
+        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+def user(number: int | str, **changed: object) -> dict[str, object]:
+    return {"user_id": int(number), "age": 28, "occupation": "farmer", "gender": "M", **changed}
+
+
+def good(path: str) -> Reply:
+    return 200, orjson.dumps([user(one) for one in path.rpartition("/")[2].split(",")]), {}
+
+
+def says(value: object, status: int = 200) -> Reply:
+    return status, orjson.dumps(value), {}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (500, b"oops", {}),
+        (503, b"", {"retry-after": "0"}),
+        (429, b"{}", {"retry-after": "0"}),
+        (429, b"", {}),
+        (200, b"[", {"content-length": "100", "connection": "close"}),
+    ],
+    ids=["500", "503", "429", "bare 429", "cut off"],
+)
+def test_a_failure_is_tried_again(catalog: Catalog, bad: Reply) -> None:
+    with Scripted(lambda path, before: bad if before == 0 else good(path)) as server:
+        assert catalog.refresh("user", ["1", "2"], api(server.root)) == {"known": 2}
+        assert server.asked == ["/user/1,2"] * 2
+
+
+def test_a_retry_after_is_obeyed(catalog: Catalog) -> None:
+    with Scripted(lambda path, before: good(path) if before else (429, b"", {"retry-after": "1"})) as server:
+        began = time.monotonic()
+        assert catalog.refresh("user", ["1"], api(server.root)) == {"known": 1}
+    assert time.monotonic() - began >= 1
+
+
+def test_what_came_before_a_failure_is_kept_and_the_next_time_only_the_rest_is_asked(catalog: Catalog) -> None:
+    users = [str(number) for number in range(1, 601)]
+    down = threading.Event()
+    down.set()
+    with Scripted(lambda path, _: says({}, 500) if down.is_set() and ",250," in path else good(path)) as server:
+        one = api(server.root, api_connections=1, api_retries=0)
+        with pytest.raises(CatalogError, match=server.root):
+            catalog.refresh("user", users, one)
+        assert set(catalog.statuses("user")) == set(users[:200])
+        down.clear()
+        told: list[int] = []
+        server.asked.clear()
+        assert catalog.refresh("user", users, one, told.append) == {"known": 400}
+        assert [len(path.split(",")) for path in server.asked] == [200, 200]
+        assert told == [200, 200, 200]
+
+
+@pytest.mark.parametrize("root", ["http://127.0.0.1:1", "http://no-such-host.invalid", "nonsense://x", "http://["])
+def test_an_api_that_is_not_there_is_an_error(catalog: Catalog, root: str) -> None:
+    with pytest.raises(CatalogError):
+        catalog.refresh("user", ["1"], api(root, api_retries=0))
+    assert catalog.statuses("user") == {}
+
+
+def test_an_api_that_hangs_is_an_error_after_its_time(catalog: Catalog) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = api(f"http://127.0.0.1:{silent.getsockname()[1]}", api_retries=0, api_timeout_s=0.2)
+        with pytest.raises(CatalogError):
+            catalog.refresh("user", ["1"], asked)
+
+
+BAD = {
+    "no JSON": (200, b"<html>", {}),
+    "cut off": (200, b'{"user_id": 1, "age"', {}),
+    "empty": (200, b"", {}),
+    "a number": says(5),
+    "null": says(None),
+    "an empty list": says([]),
+    "an empty object": says({}),
+    "a wrong type": says(user(1, age="old")),
+    "another gender": says(user(1, gender="X")),
+    "nothing but its id": says({"user_id": 1}),
+    "another user": says(user(2)),
+    "a list of lists": says([[user(1)]]),
+    "an id that is a list": says({**user(1), "user_id": [1]}),
+    "400": says({"message": "at most 200 ids"}, 400),
+    "403": says({"message": "forbidden"}, 403),
+    "404 that is no message": says({"error": "nothing here"}, 404),
+    "not UTF-8": (200, b'{"user_id": "\xff"}', {}),
+    "nested deeply": (200, b"[" * 5000 + b"]" * 5000, {}),
+}
+
+
+@pytest.mark.parametrize("reply", BAD.values(), ids=BAD.keys())
+def test_an_answer_that_says_nothing_good_is_bad_and_asked_again(catalog: Catalog, reply: Reply) -> None:
+    with Scripted(lambda path, before: good(path) if before else reply) as server:
+        asked = api(server.root)
+        assert catalog.refresh("user", ["1"], asked) == {"bad": 1}
+        assert catalog.statuses("user") == {"1": "bad"}
+        assert catalog.records("user") == {}
+        assert catalog.refresh("user", ["1"], asked) == {"known": 1}
+        assert catalog.statuses("user") == {"1": "known"}
+
+
+@pytest.mark.parametrize(("generation", "status"), [("2022", 200), ("2022", 404), ("2026", 404), ("2026", 200)])
+def test_who_is_unknown_is_asked_once_in_either_dialect(catalog: Catalog, generation: Generation, status: int) -> None:
+    with Scripted(lambda *_: says({"message": "user not found"}, status)) as server:
+        asked = api(server.root, generation)
+        assert catalog.refresh("user", ["7"], asked) == {"unknown": 1}
+        assert catalog.refresh("user", ["7"], asked) == {}
+        assert server.asked == ["/user/7"]
+
+
+def test_known_unknown_and_bad_are_told_apart_within_one_answer(catalog: Catalog) -> None:
+    answer = [user(1), {"message": "user not found"}, user(3, age=200), user(4)]
+    with Scripted(lambda *_: says(answer)) as server:
+        assert catalog.refresh("user", ["1", "2", "3", "4"], api(server.root)) == {"known": 2, "unknown": 1, "bad": 1}
+    assert catalog.statuses("user") == {"1": "known", "2": "unknown", "3": "bad", "4": "known"}
+
+
+@pytest.mark.parametrize("message", ["internal error", "too many requests", "Requested URL /api/user/1 not found"])
+def test_only_the_message_that_there_is_none_makes_an_id_unknown(catalog: Catalog, message: str) -> None:
+    with Scripted(lambda *_: says({"message": message})) as server:
+        assert catalog.refresh("user", ["1"], api(server.root)) == {"bad": 1}
+
+
+def test_an_id_that_the_answer_left_out_is_not_unknown(catalog: Catalog) -> None:
+    with Scripted(lambda *_: says([user(1), {"message": "user not found"}])) as server:
+        catalog.refresh("user", ["1", "2", "3"], api(server.root))
+    assert list(catalog.statuses("user").values()).count("unknown") <= 1
+
+
+def test_a_number_that_cannot_be_kept_is_bad_and_harms_no_other(catalog: Catalog) -> None:
+    records = [{"id": "a+1984", "budget": "9" * 30}, {"id": "b+1984", "budget": "5"}]
+    with Scripted(lambda *_: says(records)) as server:
+        assert catalog.refresh("movie", ["a+1984", "b+1984"], api(server.root)) == {"bad": 1, "known": 1}
+
+
+def test_long_ids_are_asked_in_requests_that_a_server_takes(catalog: Catalog) -> None:
+    movies = [f"{'x' * 290}{number:03}+1999" for number in range(60)] + ["y+1999"] * 1
+    with Scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+        assert catalog.refresh("movie", movies, api(server.root)) == {"known": 61}
+        assert max(map(len, server.asked)) < 8_000
+        assert 3 <= len(server.asked) <= 5
+
+
+def test_one_id_longer_than_any_request_is_still_asked(catalog: Catalog) -> None:
+    with Scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+        assert catalog.refresh("movie", ["a+1999", "x" * 7_000, "b+1999"], api(server.root)) == {"known": 2, "bad": 1}
+
+
+def test_every_character_of_a_movie_id_reaches_the_api(catalog: Catalog) -> None:
+    movies = ["m*a*s*h+1970", "you_+the+living+2007", "+nos+amours+1983", "++++++1959", "..+2001", "a.b-c+"]
+    with Scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+        assert catalog.refresh("movie", movies, api(server.root)) == {"known": 6}
+
+
+def test_nothing_to_ask_asks_nothing(catalog: Catalog) -> None:
+    assert catalog.refresh("user", [], api("http://127.0.0.1:1")) == {}
+    assert (catalog.statuses("user"), catalog.records("movie")) == ({}, {})
+    assert not catalog.path.exists()

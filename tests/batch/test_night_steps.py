@@ -1,0 +1,290 @@
+"""The night on a small service's six days: a release that serves, the same again for the same, and what stops it."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from batch import publish
+from batch.catalog import Catalog
+from batch.errors import Busy, NotEnoughData, Refusal
+from batch.night import STEPS, Night
+from batch.settings import BatchSettings
+from quality.settings import QualitySettings
+from server.release import FILES, Release
+from stream.archive import Archive, Count, Entry, Span
+from stream.columns import table_of
+from stream.event import Event, Kind
+from stream.settings import StreamSettings
+
+pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = BatchSettings(api="http://127.0.0.1:1", api_retries=0, factors=8, iterations=4, trees=5, minimum_segment=20)
+AFTER_CATALOG = STEPS[1:]
+
+
+def night(var: Path, **changed: Any) -> Night:
+    settings = msgspec.structs.replace(SETTINGS, **changed)
+    return Night(StreamSettings(var=var, generation="2026"), QualitySettings(), settings)
+
+
+def run(one: Night, *names: str) -> dict[str, dict[str, Any]]:
+    return {name: step(one) for name, step in STEPS if name in (names or [name for name, _ in AFTER_CATALOG])}
+
+
+@pytest.fixture
+def var(past: Path, tmp_path: Path) -> Path:
+    """A copy of the past, to be written to."""
+    shutil.copytree(past, tmp_path / "var")
+    return tmp_path / "var"
+
+
+@pytest.fixture(scope="module")
+def done(past: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A folder after a whole night, and what the steps told."""
+    var = tmp_path_factory.mktemp("done") / "var"
+    shutil.copytree(past, var)
+    return var, run(night(var))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def test_a_night_ends_with_a_release_that_serves(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    var, told = done
+    current = publish.current(var)
+    assert current is not None
+    assert told["publish"]["release"] == current.name
+    assert set(told["publish"]["gate"].values()) == {"passed"}
+    release = Release.open(current)
+    assert len(release.users) == told["sessions"]["users"] > 200
+    assert len(release.movies) == told["sessions"]["movies"] > 100
+    assert {release.indices(user)[1] for user in release.users.tolist()} == {"personal"}
+    assert release.answer(999_999)[1] == "popular"
+    assert len(release.answer(999_999)[0].split(",")) == 20
+
+
+def test_the_manifest_says_what_the_release_was_made_of(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    var, told = done
+    manifest = orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())
+    [entries] = manifest["input"]["offsets"].values()
+    lines = sum(entry.lines for entry in Archive(var).entries())
+    assert entries == [0, lines - 1]
+    assert manifest["input"]["days"] == [f"2030-01-0{day}" for day in range(1, 7)]
+    assert manifest["model"]["lists"] == told["evaluate"]["chosen"]
+    assert manifest["settings"]["factors"] == 8
+    assert set(manifest["files"]) == set(FILES)
+
+
+def test_no_list_holds_what_its_user_has_seen(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
+    var, _ = done
+    release, seen = Release.open(var / "releases" / "current"), set[tuple[int, str]]()
+    for paths in Archive(var).files("watch").values():
+        for path in paths:
+            table = pq.read_table(path, columns=["user", "movie"])
+            seen.update(zip(table.column("user").to_pylist(), table.column("movie").to_pylist(), strict=True))
+    for user in release.users.tolist():
+        movies = release.answer(user)[0].split(",")
+        assert len(movies) == 20
+        assert not [movie for movie in movies if (user, movie) in seen]
+
+
+def test_the_same_input_makes_the_same_files(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
+    first, _ = done
+    run(night(var))
+    assert digests(var / "releases" / "current") == digests(first / "releases" / "current")
+
+
+def test_the_hash_of_the_input_is_of_what_was_read_and_not_of_when(var: Path) -> None:
+    one, ledger = night(var), var / "archive" / "ledger"
+    run(one, "sessions")
+    before = orjson.loads((var / "night" / "input.json").read_bytes())
+    for path in ledger.glob("*.json"):
+        entry = {**orjson.loads(path.read_bytes()), "written": "2031-01-01T00:00:00+00:00"}
+        path.write_bytes(orjson.dumps(entry))
+    run(one, "sessions")
+    assert orjson.loads((var / "night" / "input.json").read_bytes()) == before
+    add(Archive(var), "live", [Event("account", 1_893_500_000_000, 5)])
+    run(one, "sessions")
+    assert orjson.loads((var / "night" / "input.json").read_bytes())["hash"] != before["hash"]
+
+
+def test_a_step_may_be_run_again(var: Path) -> None:
+    one = night(var)
+    run(one, "sessions", "sessions", "evaluate", "train")
+    before = {path.name: path.read_bytes() for path in (var / "night").iterdir()}
+    run(one, "sessions", "evaluate", "train")
+    assert {path.name: path.read_bytes() for path in (var / "night").iterdir()} == before
+
+
+def test_another_seed_makes_another_index(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
+    first, _ = done
+    run(night(var, seed=2))
+    one, two = (digests(folder / "releases" / "current") for folder in (first, var))
+    assert one["items.ann"] != two["items.ann"]
+    assert one["users.npy"] == two["users.npy"]
+
+
+@pytest.mark.parametrize("model", ["als", "popular"])
+def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
+    told = run(night(var, model=model))
+    assert (told["evaluate"]["chosen"], told["train"]["model"]) == (model, model)
+
+
+def test_an_api_that_is_down_does_not_stop_the_night(var: Path) -> None:
+    stranger = Event("watch", 1_893_500_000_000, 7, "never+heard+of+1999", minute=3)
+    add(Archive(var), "live", [stranger])
+    told = night(var).catalog()
+    assert "no answer" in told["failed"]
+    assert run(night(var))["sessions"]["unknown_movie"] == 1
+
+
+def add(archive: Archive, topic: str, events: list[Event]) -> None:
+    """One batch of events of one day (in UTC it is not looked at) in the archive."""
+    kinds: dict[Kind, list[Event]] = {}
+    for event in events:
+        kinds.setdefault(event.kind, []).append(event)
+    counts = [Count("accepted", kind, "2030-01-01", None, len(own)) for kind, own in kinds.items()]
+    times = [event.time for event in events]
+    entry = Entry(
+        topic=topic, partition=0, first=0, last=len(events) - 1, lines=len(events), counts=counts,
+        kafka_time=Span(min(times), max(times)),
+    )  # fmt: skip
+    files = [archive.write_events(entry, kind, "2030-01-01", table_of(kind, own)) for kind, own in kinds.items()]
+    archive.commit(entry.with_files(files))
+
+
+def test_a_user_who_only_opened_an_account_is_answered_from_a_popular_list(var: Path) -> None:
+    add(Archive(var), "live", [Event("account", 1_893_500_000_000, 999)])
+    run(night(var))
+    release = Release.open(var / "releases" / "current")
+    assert 999 in release.users
+    assert release.answer(999)[1] == "popular"
+
+
+def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(var: Path) -> None:
+    run(night(var))
+    before = publish.current(var)
+    lists = np.load(var / "night" / "lists.npy")
+    lists[:] = lists[0]
+    np.save(var / "night" / "lists.npy", lists)
+    with pytest.raises(Refusal, match="lists_differ"):
+        night(var).publish()
+    assert publish.current(var) == before
+    assert len(publish.history(var)) == 1
+    assert len([path for path in (var / "releases").iterdir() if path.is_dir() and not path.is_symlink()]) == 2
+
+
+def test_old_releases_are_removed_after_a_night(var: Path) -> None:
+    for seed in (1, 2, 3):
+        told = run(night(var, seed=seed, keep_releases=2))
+    names = {path.name for path in (var / "releases").iterdir() if path.is_dir() and not path.is_symlink()}
+    assert len(names) == 2
+    assert told["publish"]["release"] in names
+    assert len(publish.history(var)) == 3
+
+
+def test_two_nights_at_once_are_not_run(var: Path) -> None:
+    with night(var).lock(), pytest.raises(Busy, match="another night"):
+        night(var).lock()
+    with night(var).lock():
+        pass
+
+
+def stop_after(*names: str) -> Callable[[Path], None]:
+    def made(var: Path) -> None:
+        if names:
+            run(night(var), *names)
+
+    return made
+
+
+UNREADY = [
+    pytest.param(stop_after(), "evaluate", id="evaluate first"),
+    pytest.param(stop_after(), "train", id="train first"),
+    pytest.param(stop_after(), "publish", id="publish first"),
+    pytest.param(stop_after("sessions"), "train", id="train before evaluate"),
+    pytest.param(stop_after("sessions"), "publish", id="publish before evaluate"),
+    pytest.param(stop_after("sessions", "evaluate"), "publish", id="publish before train"),
+]
+
+
+@pytest.mark.parametrize(("before", "step"), UNREADY)
+def test_a_step_before_its_time_says_what_is_missing(var: Path, before: Callable[[Path], None], step: str) -> None:
+    before(var)
+    with pytest.raises(NotEnoughData, match="run the steps before"):
+        run(night(var), step)
+    assert publish.current(var) is None
+
+
+def test_an_archive_that_is_empty_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughData, match="collect"):
+        run(night(tmp_path), "sessions")
+
+
+def test_a_catalogue_that_is_empty_says_what_to_run(var: Path) -> None:
+    shutil.rmtree(var / "catalog")
+    with pytest.raises(NotEnoughData, match="catalog"):
+        run(night(var), "sessions")
+
+
+def test_an_archive_without_a_known_movie_says_so(tmp_path: Path) -> None:
+    add(Archive(tmp_path), "live", [Event("watch", 1_893_500_000_000, 7, "never+heard+of+1999", minute=3)])
+    Catalog(tmp_path).keep("movie", [("aliens+1986", "known", {"id": "aliens+1986"}, "")])
+    with pytest.raises(NotEnoughData):
+        run(night(tmp_path))
+
+
+def test_the_first_minutes_of_a_service_make_a_release(tmp_path: Path) -> None:
+    names = [f"movie+{number}+1999" for number in range(25)]
+    Catalog(tmp_path).keep("movie", [(name, "known", {"id": name}, "") for name in names])
+    events = [Event("watch", 1_893_500_000_000, user, names[user % 25], minute=0) for user in range(1, 30)]
+    add(Archive(tmp_path), "live", events)
+    assert run(night(tmp_path))["evaluate"]["chosen"] == "popular"
+    release = Release.open(tmp_path / "releases" / "current")
+    assert len(release.answer(7)[0].split(",")) == 20
+    assert release.answer(7)[1] == "personal"
+
+
+def test_more_movies_than_16_bits_number_make_a_release(tmp_path: Path) -> None:
+    count = 65_536
+    names = [f"movie+{number}+1999" for number in range(count)]
+    Catalog(tmp_path).keep("movie", [(name, "known", {"id": name}, "") for name in names])
+    users = 1 + np.random.default_rng(1).integers(0, 20, count)
+    starts = 1_893_500_000_000 + 1000 * np.random.default_rng(2).permutation(count)
+    rows = zip(starts.tolist(), users.tolist(), names, strict=True)
+    add(Archive(tmp_path), "live", [Event("watch", at, user, name, minute=0) for at, user, name in rows])
+    run(night(tmp_path, factors=2, iterations=1, trees=1))
+    release = Release.open(tmp_path / "releases" / "current")
+    assert (len(release.movies), release.lists.dtype) == (count, np.dtype(np.uint32))
+    assert len(release.answer(1)[0].split(",")) == 20
+
+
+DOORS = [
+    (["evaluate"], 1),
+    (["publish"], 1),
+    (["sessions"], 1),
+    (["schedule", "--at", "25:99"], 2),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code"), DOORS)
+def test_an_error_at_the_door_is_one_line(tmp_path: Path, arguments: list[str], code: int) -> None:
+    environ = {**os.environ, "MARQUEE_STREAM_VAR": str(tmp_path / "var")}
+    command = [sys.executable, "-m", "batch", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].lower().startswith("error: ")
+    assert (done.returncode, done.stdout) == (code, "")
