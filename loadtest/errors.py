@@ -1,0 +1,11 @@
+"""What can go wrong in the simulated outside world, as one tree."""
+
+from stream.errors import MarqueeError
+
+
+class LoadtestError(MarqueeError):
+    """The simulated world cannot do what was asked; the text says what, where and what to do about it."""
+
+
+class DemoError(LoadtestError):
+    """The demo cannot begin, or one of its processes failed."""
