@@ -1,0 +1,144 @@
+"""`python -m loadtest`: the outside world, played by us."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from loadtest.settings import WorldSettings
+from stream import kafka
+from stream.archive import Archive, stream_time
+from stream.cli import run
+from stream.errors import SettingsError
+from stream.settings import StreamSettings, load
+from stream.zone import zone
+
+ROOT = Path(__file__).parent.parent
+
+
+@click.group(help="The outside world: a simulated movie service, recorded lines, the demo.")
+def door() -> None:
+    pass
+
+
+def _settings() -> tuple[StreamSettings, WorldSettings]:
+    streaming, world = load("stream", StreamSettings), load("loadtest", WorldSettings)
+    if streaming.generation != world.generation:
+        raise SettingsError(
+            f"settings: [loadtest] generation is {world.generation}, [stream] generation {streaming.generation};"
+            " the service that is played must be the one that is expected"
+        )
+    return streaming, world
+
+
+@door.command()
+@click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Where it all goes.")
+@click.option("--port", default=8082, show_default=True, type=click.IntRange(1, 65535), help="Port of the answers.")
+@click.option("--days", default=14, show_default=True, type=click.IntRange(3, 365), help="Days of history.")
+@click.option("--keep", is_flag=True, help="Leave everything up afterwards.")
+def demo(folder: Path, port: int, days: int, keep: bool) -> None:
+    """The whole loop on real processes; exit code 0 if every invariant holds."""
+    from loadtest import demo as demo_
+
+    _settings()
+    sys.exit(demo_.run(folder.resolve(), port, days, keep))
+
+
+@door.command()
+@click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Of the demo.")
+def stop(folder: Path) -> None:
+    """End the processes of a demo that was kept up."""
+    from loadtest.stack import stop_kept
+
+    stopped = stop_kept(folder / "run")
+    click.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing to stop")
+
+
+@door.command()
+def api() -> None:
+    """Serve the user and movie API, of the simulated world or of CSV files, until SIGTERM."""
+    from loadtest.api import serve
+
+    serve(_settings()[1])
+
+
+@door.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Lines a second at most; 0: as fast as possible.")
+@click.option("--partitions", default=1, type=click.IntRange(1), help="Of the topic, where it is made.")
+def replay(file: Path, rate: float, partitions: int) -> None:
+    """Write the recorded lines of FILE into the topic, byte for byte."""
+    from batch.progress import step
+    from loadtest import replay as replay_
+
+    streaming, _ = _settings()
+
+    async def write() -> int:
+        async with kafka.writing(streaming.bootstrap, streaming.topic, partitions) as writer:
+            with step("replay", replay_.count(file)) as advance:
+                return await replay_.replay(file, writer, zone(streaming.timezone), rate, advance)
+
+    click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
+
+
+@door.command()
+@click.option("--days", default=14, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--first-day", default="2026-01-27", show_default=True, help="YYYY-MM-DD.")
+def history(days: int, first_day: str) -> None:
+    """Write days of history into the archive's form, without Kafka."""
+    from batch.progress import step
+    from loadtest import history as history_
+    from loadtest.audience import Audience
+    from loadtest.world import World
+    from stream.zone import day_name, day_number
+
+    streaming, world = _settings()
+    clock = zone(streaming.timezone)
+    try:
+        last = day_name(day_number(first_day) + days - 1)
+    except ValueError as error:
+        raise click.BadParameter(f"{first_day}: {error}", param_hint="--first-day") from error
+    audience = Audience(World(world), clock, world.seed)
+    with step("history", days) as advance:
+        until = clock.bounds(last)[1]
+        lines = history_.write(Archive(streaming.var), audience, clock, first_day, until, advance)
+    click.echo(f"{lines} lines written to {streaming.var}")
+
+
+@door.command()
+@click.option("--hours", default=0.0, type=click.FloatRange(0), help="End after so many hours of event time; 0: never.")
+def service(hours: float) -> None:
+    """Play the live service at the settings' pace, from where the archive ends, until Ctrl-C."""
+    asyncio.run(_serve(hours))
+
+
+async def _serve(hours: float) -> None:
+    from loadtest import history as history_
+    from loadtest.audience import Audience
+    from loadtest.caller import Caller
+    from loadtest.service import SLICE_MS, Service
+    from loadtest.world import World
+
+    streaming, settings = _settings()
+    archive, clock = Archive(streaming.var), zone(streaming.timezone)
+    begins = ((stream_time(archive.entries()) or clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
+    audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS)
+    history_.recall(archive, audience)
+    caller = Caller(settings.server, settings.deadline_ms, audience.world.catalogue.index)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with kafka.writing(streaming.bootstrap, streaming.topic) as writer:
+        playing = Service(audience, clock, caller, writer, settings, begins)
+        over: Callable[[], bool] = lambda: bool(hours) and playing.now_ms >= begins + hours * 3_600_000  # noqa: E731
+        await playing.run(lambda: stop.is_set() or over())
+    caller.close()
+    tally = playing.tally
+    click.echo(f"{tally.lines} lines written, requests by status {dict(tally.statuses)}")
+
+
+if __name__ == "__main__":
+    run(door, "loadtest")

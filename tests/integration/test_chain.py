@@ -1,0 +1,124 @@
+"""The whole chain, small, with all its history through Kafka: service -> broker -> archive -> release -> answers."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+import urllib3
+
+from loadtest.audience import Audience
+from loadtest.caller import Caller
+from loadtest.service import Service
+from loadtest.settings import WorldSettings
+from loadtest.stack import ROOT, answers, free_port
+from loadtest.world import World
+from stream import kafka
+from stream.archive import Archive, tally
+from stream.settings import StreamSettings, load
+from stream.zone import HOUR_MS, zone
+from tests.integration.processes import Start, Until
+
+REAL = Path(__file__).parents[3] / "shared" / "real"
+SMALL = {"MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "200"}
+
+
+def python(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *arguments]
+    env = {**os.environ, **environ}
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+
+
+async def play(environ: dict[str, str], hours: int) -> Service:
+    """Let the simulated service run, with nobody there to recommend."""
+    streaming, settings = load("stream", StreamSettings, environ), load("loadtest", WorldSettings, environ)
+    clock = zone(streaming.timezone)
+    begins = clock.bounds("2026-02-10")[0]
+    audience = Audience(World(settings), clock, settings.seed)
+    caller = Caller(settings.server, settings.deadline_ms, audience.world.catalogue.index)
+    async with kafka.writing(streaming.bootstrap, streaming.topic) as writer:
+        service = Service(audience, clock, caller, writer, settings, begins)
+        service.pace = 1e9
+        await service.run(lambda: service.now_ms >= begins + hours * HOUR_MS)
+    caller.close()
+    return service
+
+
+@pytest.fixture
+def chain(environ: dict[str, str]) -> dict[str, str]:
+    """Settings for the whole chain, with ports of its own and the simulated APIs up."""
+    api, port = free_port(), free_port()
+    environ |= {
+        "MARQUEE_STREAM_GENERATION": "2026",
+        "MARQUEE_LOADTEST_API_PORT": str(api),
+        "MARQUEE_BATCH_API": f"http://127.0.0.1:{api}",
+        "MARQUEE_BATCH_TEST_HOURS": "6",
+        "MARQUEE_SERVER_PORT": str(port),
+        "MARQUEE_LOADTEST_SERVER": f"http://127.0.0.1:{port}",
+    }
+    return environ
+
+
+def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Start, until: Until) -> None:
+    chain |= SMALL
+    start(chain, "loadtest", "api")
+    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"), 30)
+    played = asyncio.run(play(chain, hours=30))
+    assert set(played.tally.statuses) == {0}  # nobody answered: the service logs it so
+    assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
+    archive = Archive(Path(chain["MARQUEE_STREAM_VAR"]))
+    fates = tally(archive.entries())
+    assert sum(fates.values()) == played.tally.lines
+    assert fates["duplicate"] == played.tally.repeated
+    assert fates["repaired"] + fates["quarantined"] <= played.tally.corrupted
+
+    night = python(chain, "batch", "nightly")
+    assert night.returncode == 0, night.stderr
+    assert orjson.loads(night.stdout)["catalog"]["movies"]["known"] > 100
+    steps = [python(chain, "batch", step).returncode for step in ("sessions", "evaluate", "train", "publish")]
+    assert steps == [0, 0, 0, 0]  # each step alone, again
+    releases = Path(chain["MARQUEE_STREAM_VAR"]) / "releases"
+    assert len(list(releases.glob("2*"))) == 2
+
+    start(chain, "server")
+    address = chain["MARQUEE_LOADTEST_SERVER"]
+    until(lambda: answers(f"{address}/readyz"), 30)
+    users = np.load(releases / "current" / "users.npy")
+    told = urllib3.request("GET", f"{address}/recommend/{users[0]}", retries=False)
+    assert told.headers["x-marquee-release"] == (releases / "current").readlink().name
+    assert told.headers["x-marquee-source"] == "personal"
+    assert len(set(told.data.decode().split(","))) == 20
+
+
+@pytest.mark.skipif(not REAL.exists(), reason=f"LOUD: the real samples are not at {REAL}; real lines are not tested")
+def test_real_lines_become_answers(chain: dict[str, str], start: Start, until: Until) -> None:
+    chain |= {
+        "MARQUEE_LOADTEST_CATALOG_CSV": str(REAL / "movies.csv"),
+        "MARQUEE_LOADTEST_USERS_CSV": str(REAL / "users-sample.csv"),
+        "MARQUEE_LOADTEST_API_RATE_LIMIT_PER_S": "1e6",
+    }
+    start(chain, "loadtest", "api")
+    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"), 30)
+    replayed = python(chain, "loadtest", "replay", str(REAL / "lines-2022-10.txt"))
+    assert "37342 lines written" in replayed.stdout
+    assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
+    entries = Archive(Path(chain["MARQUEE_STREAM_VAR"])).entries()
+    by_kind: Counter[str | None] = Counter()
+    for entry in entries:
+        by_kind.update({count.kind: count.lines for count in entry.counts})
+    assert by_kind == {"watch": 36_730, "rate": 242, "recommend": 370}
+    night = python(chain, "batch", "nightly")
+    assert night.returncode == 0, night.stderr
+    start(chain, "server")
+    address = chain["MARQUEE_LOADTEST_SERVER"]
+    until(lambda: answers(f"{address}/readyz"), 30)
+    told = urllib3.request("GET", f"{address}/recommend/83916", retries=False)
+    assert told.status == 200
+    known = set((REAL / "movies.csv").read_text("utf-8").splitlines()[1:])
+    ids = {line.split(",")[0] for line in known}
+    assert set(told.data.decode().split(",")) <= ids

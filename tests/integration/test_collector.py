@@ -1,0 +1,153 @@
+"""The collector against a real broker: whatever kills it, no line is lost and none counts twice."""
+
+import asyncio
+import random
+import signal
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from batch.collect import Collector
+from quality.settings import QualitySettings
+from stream import kafka
+from stream.archive import Archive, tally
+from stream.event import Event
+from stream.grammar import render
+from stream.settings import StreamSettings, load
+from stream.zone import zone
+from tests.integration.processes import Start, Until
+
+NEW_YORK = zone("America/New_York")
+NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
+
+
+def lines(count: int, first: int = 0) -> tuple[list[bytes], list[int]]:
+    """Well-formed lines, all different, a second apart, and their Kafka times."""
+    times = [NOON + (first + number) * 1000 for number in range(count)]
+    events = [Event("watch", at, 1 + at // 1000 % 500, "alien+1979", minute=at // 1000 % 90) for at in times]
+    return [render(event, NEW_YORK) for event in events], times
+
+
+def write(environ: dict[str, str], values: list[bytes], times: list[int], partitions: int = 1) -> None:
+    async def writing() -> None:
+        topic, address = environ["MARQUEE_STREAM_TOPIC"], environ["MARQUEE_STREAM_BOOTSTRAP"]
+        async with kafka.writing(address, topic, partitions) as writer:
+            for partition in range(partitions):
+                await writer.write(values[partition::partitions], times[partition::partitions], partition)
+
+    asyncio.run(writing())
+
+
+def archived(environ: dict[str, str]) -> Archive:
+    return Archive(load("stream", StreamSettings, environ).var)
+
+
+def offsets(archive: Archive) -> list[tuple[int, int]]:
+    """Partition and offset of every accepted line."""
+    found = []
+    for paths in archive.files("watch").values():
+        for path in paths:
+            table = pq.read_table(path, columns=["partition", "offset"])
+            found += list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
+    return sorted(found)
+
+
+def reached(archive: Archive, entries: int) -> bool:
+    """Whether the ledger has so many entries."""
+    return len(list(archive.ledger.glob("*.json"))) >= entries
+
+
+def test_every_line_of_all_partitions_is_archived_once(environ: dict[str, str], start: Start) -> None:
+    values, times = lines(9_000)
+    values[100] = values[100].replace(b"GET", b"GE T")
+    values[200] = b"\xff\xfe nonsense"
+    write(environ, values, times, partitions=3)
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    archive = archived(environ)
+    assert tally(archive.entries()) == {"accepted": 8_998, "repaired": 1, "quarantined": 1, "duplicate": 0}
+    assert len(offsets(archive)) == 8_999
+    [quarantined] = (archive.var / "quarantine").glob("day=*/*.parquet")
+    assert pq.read_table(quarantined).column("raw").to_pylist() == [values[200]]
+
+
+def test_a_second_run_resumes_where_the_ledger_ends(environ: dict[str, str], start: Start) -> None:
+    write(environ, *lines(1_000))
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    write(environ, *lines(500, first=1_000))
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    assert offsets(archived(environ)) == [(0, at) for at in range(1_500)]
+
+
+def test_kill_9_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str], start: Start, until: Until) -> None:
+    environ |= {"MARQUEE_STREAM_BATCH_LINES": "700", "MARQUEE_STREAM_BATCH_SECONDS": "0.05"}
+    values, times = lines(30_000)
+    write(environ, values, times)
+    archive, dice = archived(environ), random.Random(3)
+    for _ in range(6):
+        before = len(list(archive.ledger.glob("*.json")))
+        collector = start(environ, "batch", "collect")
+        wanted = before + dice.randint(1, 6)
+        until(partial(reached, archive, wanted), 30)
+        collector.process.kill()
+        collector.process.wait()
+    assert start(environ, "batch", "collect", "--until-idle", "1.5").ends() == 0
+    assert offsets(archive) == [(0, at) for at in range(30_000)]
+    assert sum(entry.lines for entry in archive.entries()) == 30_000
+    named = {archive.var / file.path for entry in archive.entries() for file in entry.files}
+    assert set((archive.var / "archive" / "watch").glob("day=*/*")) == named
+
+
+def test_sigterm_archives_what_waits(environ: dict[str, str], start: Start, until: Until) -> None:
+    environ |= {"MARQUEE_STREAM_BATCH_SECONDS": "3600", "MARQUEE_STREAM_BATCH_LINES": "1000"}
+    write(environ, *lines(1_500))
+    collector = start(environ, "batch", "collect")
+    until(lambda: archived(environ).entries(), 30)  # the first batch is full and has been written
+    collector.process.send_signal(signal.SIGTERM)
+    assert collector.ends() == 0
+    archive = archived(environ)
+    got = offsets(archive)
+    assert got == [(0, at) for at in range(len(got))]
+    assert len(got) >= 1_000
+
+
+def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], start: Start, until: Until) -> None:
+    write(environ, *lines(10))
+    start(environ, "batch", "collect")
+    until(lambda: archived(environ).entries(), 30)
+    second = start(environ, "batch", "collect")
+    assert second.ends() == 1
+    assert "another process writes" in second.text()
+    assert "Traceback" not in second.text()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"MARQUEE_STREAM_BOOTSTRAP": "127.0.0.1:1"}, "127.0.0.1:1 does not answer"),
+        ({"MARQUEE_STREAM_TOPIC": "nowhere"}, "no topic 'nowhere'"),
+        ({"MARQUEE_STREAM_TIMEZONE": "Mars/Base"}, "no zone 'Mars/Base'"),
+        ({"MARQUEE_STREAM_BATCH_LINES": "many"}, "batch_lines"),
+    ],
+)
+def test_what_a_person_set_wrong_is_one_line(
+    environ: dict[str, str], start: Start, changed: dict[str, str], told: str
+) -> None:
+    failed = start(environ | changed, "batch", "collect", "--until-idle", "1")
+    assert failed.ends() in (1, 2)
+    assert told in failed.text()
+    assert "Traceback" not in failed.text()
+
+
+def test_a_retention_gap_is_an_entry_and_an_alert(tmp_path: Path) -> None:
+    collector = Collector(StreamSettings(var=tmp_path), QualitySettings())
+    values, times = lines(10)
+    before = kafka.Fetched(0, values, np.arange(10), np.array(times))
+    asyncio.run(collector.take([before, kafka.Gap(0, 10, 99)]))
+    taken, gap = Archive(tmp_path).entries()
+    assert (taken.first, taken.last, taken.lines) == (0, 9, 10)
+    assert (gap.first, gap.last, gap.lines, gap.lost) == (10, 99, 0, 90)
+    assert collector.resume() == {0: 100}
+    assert b'"retention_gap"' in (tmp_path / "alerts.jsonl").read_bytes()

@@ -1,0 +1,90 @@
+"""The demo itself, in a small world: two nights, a hot swap under load, final reports; and how it ends otherwise."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from loadtest.stack import ROOT, free_port
+from tests.integration.processes import Start, Until
+
+SMALL = {"MARQUEE_LOADTEST_USERS": "400", "MARQUEE_LOADTEST_MOVIES": "250"}
+
+
+def processes_below(folder: Path) -> list[str]:
+    """Command lines of processes that name a folder in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            environ, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in environ:
+            found.append(command.decode("utf-8", "replace").replace("\0", " "))
+    return found
+
+
+def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, tmp_path: Path) -> None:
+    folder, port = tmp_path / "demo", free_port()
+    demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(port), "--days", "4", "--keep")
+    try:
+        assert demo.ends(240) == 0, demo.text()
+        holds(orjson.loads((folder / "summary.json").read_bytes()))
+        assert "make stop" in demo.text()
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        again = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()))
+        assert again.ends() == 1
+        assert "make stop" in again.text()
+    finally:
+        command = [sys.executable, "-m", "loadtest", "stop", "--folder", str(folder)]
+        stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert "supervisor" in stopped.stdout
+    assert processes_below(folder) == []
+
+
+def holds(summary: dict[str, Any]) -> None:
+    """What a summary says, held against what the demo is for."""
+    assert summary["broken"] == []
+    assert set(summary["service"]["by_status"]) == {"200"}
+    assert [report["final"] for report in summary["reports"].values()] == [True, True]
+    first, second = summary["releases"][:2]
+    answered = summary["reports"]["2026-02-11"]["by_release"]
+    assert [part["release"] for part in answered] == [first["id"], second["id"]]
+    assert answered[1]["hit_rate"]["low"] is not None
+
+
+def test_ctrl_c_stops_everything_without_a_traceback(start: Start, until: Until, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()), "--days", "4")
+    until(lambda: "progress: live" in demo.text() or demo.process.poll() is not None, 120)
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.ends(90) == 130, demo.text()
+    assert "Traceback" not in demo.text()
+    assert processes_below(folder) == []
+
+
+@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--days", "1"], ["--nonsense"]])
+def test_a_wrong_call_is_told_in_a_line_or_two(start: Start, arguments: list[str]) -> None:
+    demo = start({}, "loadtest", "demo", *arguments)
+    assert demo.ends() == 2
+    assert "Traceback" not in demo.text()
+    assert "Error" in demo.text()
+
+
+def test_a_port_in_use_is_one_line_that_says_what_to_do(start: Start, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        demo = start(SMALL, "loadtest", "demo", "--folder", str(tmp_path / "demo"), "--port", port)
+        assert demo.ends() == 1
+    assert demo.text().count("\n") == 1
+    assert f"port {port}" in demo.text()
+    assert "PORT=" in demo.text()

@@ -1,0 +1,169 @@
+"""Settings of all rooms: what counts over what, defaults, and that whatever is mistyped is an error that names it."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from batch.settings import BatchSettings
+from loadtest.settings import WorldSettings
+from quality.settings import QualitySettings
+from server.settings import ServerSettings
+from stream.errors import SettingsError
+from stream.settings import ROOMS, StreamSettings, load
+
+ROOT = Path(__file__).parents[1]
+CLASSES: dict[str, type[msgspec.Struct]] = {
+    "stream": StreamSettings,
+    "quality": QualitySettings,
+    "batch": BatchSettings,
+    "server": ServerSettings,
+    "loadtest": WorldSettings,
+}
+rooms = pytest.mark.parametrize(("room", "kind"), CLASSES.items())
+
+DEFAULTS = {
+    "stream": {
+        "bootstrap": "127.0.0.1:9092", "topic": "movielog1", "generation": "2022", "timezone": "America/New_York",
+        "var": Path("var"), "max_user": 1_000_000, "batch_lines": 100_000, "batch_seconds": 30.0,
+        "fetch_timeout_ms": 500, "stall_seconds": 120.0,
+    },
+    "quality": {
+        "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,
+        "bootstrap_samples": 1000, "seed": 1, "commit_seconds": 2.0, "time_window_minutes": 60.0,
+        "alert_quarantined": 0.005, "alert_repaired": 0.005, "alert_duplicate": 0.01, "alert_lines": 1000,
+    },
+    "batch": {
+        "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,
+        "test_hours": 24.0, "model": "best", "factors": 64, "iterations": 12, "regularization": 5.0,
+        "confidence": 10.0, "half_life_days": 14.0, "minimum_segment": 100, "trees": 50, "seed": 1,
+        "night_at": "03:00", "keep_releases": 14,
+    },
+    "server": {"host": "127.0.0.1", "port": 8082, "swap_poll_s": 0.5, "drain_s": 5.0},
+}  # fmt: skip
+
+
+def written(path: Path, text: str) -> dict[str, str]:
+    path.write_text(text, "utf-8")
+    return {"MARQUEE_SETTINGS": str(path)}
+
+
+def test_every_room_has_a_class() -> None:
+    assert set(CLASSES) == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", DEFAULTS)
+def test_defaults_are_those_that_are_known(room: str) -> None:
+    kind = CLASSES[room]
+    assert {name: getattr(kind(), name) for name in kind.__struct_fields__} == DEFAULTS[room]
+
+
+@rooms
+def test_the_settings_of_this_project_are_read(room: str, kind: type[msgspec.Struct]) -> None:
+    assert isinstance(load(room, kind, {"MARQUEE_SETTINGS": str(ROOT / "settings.toml")}), kind)
+
+
+@rooms
+def test_without_a_file_the_defaults_count(
+    room: str, kind: type[msgspec.Struct], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(room, kind, {}) == kind()
+
+
+def test_the_file_of_the_working_folder_counts_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.toml").write_text("[server]\nport = 1234\n")
+    named = written(tmp_path / "other.toml", "[server]\nport = 4321\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("server", ServerSettings, {}).port == 1234
+    assert load("server", ServerSettings, named).port == 4321
+
+
+def test_the_environment_is_stronger_than_the_file(tmp_path: Path) -> None:
+    environ = written(tmp_path / "s.toml", '[stream]\ntopic = "a"\nvar = "below"\n[server]\nport = 1\n')
+    environ |= {"MARQUEE_STREAM_TOPIC": "b", "MARQUEE_STREAM_MAX_USER": "7", "MARQUEE_STREAM_BATCH_SECONDS": "2"}
+    got = load("stream", StreamSettings, environ)
+    assert (got.topic, got.max_user, got.batch_seconds, got.var) == ("b", 7, 2.0, Path("below"))
+    assert load("stream", StreamSettings, {**environ, "MARQUEE_STREAM_VAR": "/x/y"}).var == Path("/x/y")
+
+
+def test_the_process_environment_is_the_one_that_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MARQUEE_SERVER_PORT", "4711")
+    assert load("server", ServerSettings).port == 4711
+
+
+def test_names_that_belong_to_no_room_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"MARQUEE_COMMIT": "abc", "MARQUEE_RUN": "x", "MARQUEE_PYTHON": "y", "HOME": "z"}
+    assert load("stream", StreamSettings, environ) == StreamSettings()
+
+
+@rooms
+def test_a_mistyped_key_is_an_error_that_names_it(room: str, kind: type[msgspec.Struct], tmp_path: Path) -> None:
+    environ = written(tmp_path / "s.toml", f"[{room}]\nno_such_key = 1\n")
+    with pytest.raises(SettingsError, match=rf"\[{room}\].*no_such_key"):
+        load(room, kind, environ)
+    with pytest.raises(SettingsError, match="no_such_key"):
+        load(room, kind, {**written(tmp_path / "s.toml", ""), f"MARQUEE_{room.upper()}_NO_SUCH_KEY": "1"})
+
+
+@pytest.mark.parametrize(
+    "text", ["[sream]\ntopic = 'a'\n", "topic = 'a'\n", "stream = 'a'\n", "[[stream]]\nport = 1\n"]
+)
+def test_an_unknown_table_or_a_stray_key_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError, match="unknown table or stray key"):
+        load("server", ServerSettings, written(tmp_path / "s.toml", text))
+
+
+@pytest.mark.parametrize("data", [b"[stream", b"\xff", b"[stream]\ntopic = a\n", b"[a]\n[a]\n"])
+def test_a_file_that_is_no_toml_is_an_error_that_names_it(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "s.toml"
+    path.write_bytes(data)
+    with pytest.raises(SettingsError, match=f"cannot read {path}"):
+        load("stream", StreamSettings, {"MARQUEE_SETTINGS": str(path)})
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot read"):
+        load("stream", StreamSettings, {"MARQUEE_SETTINGS": str(tmp_path / "none.toml")})
+
+
+WRONG = [
+    ("stream", "max_user = 0"),
+    ("stream", "max_user = 4294967296"),
+    ("stream", 'max_user = "many"'),
+    ("stream", "topic = 5"),
+    ("stream", 'generation = "2023"'),
+    ("stream", "generation = 2022"),
+    ("stream", "batch_seconds = 0"),
+    ("stream", "batch_lines = 1.5"),
+    ("stream", "var = 5"),
+    ("quality", "window_hours = -1"),
+    ("quality", "alert_repaired = 1.5"),
+    ("quality", "bootstrap_samples = 99"),
+    ("quality", "window_hours = true"),
+    ("batch", 'model = "svd"'),
+    ("batch", 'night_at = "24:00"'),
+    ("batch", 'night_at = "3:00"'),
+    ("batch", "night_at = 03:00:00"),
+    ("batch", "factors = 0"),
+    ("server", "port = 65536"),
+    ("server", 'host = ["a"]'),
+    ("loadtest", "users = 0"),
+    ("loadtest", "corrupted = 2"),
+]
+
+
+@pytest.mark.parametrize(("room", "line"), WRONG)
+def test_a_wrong_value_is_an_error_that_names_its_key(tmp_path: Path, room: str, line: str) -> None:
+    key = line.partition(" ")[0]
+    with pytest.raises(SettingsError, match=rf"\[{room}\].*{key}"):
+        load(room, CLASSES[room], written(tmp_path / "s.toml", f"[{room}]\n{line}\n"))
+
+
+def test_a_wrong_value_in_the_environment_is_an_error() -> None:
+    with pytest.raises(SettingsError, match="port"):
+        load("server", ServerSettings, {"MARQUEE_SERVER_PORT": "eighty"})
