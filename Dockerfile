@@ -1,0 +1,89 @@
+# Marquee as one image: workers, collector, telemetry and the nightly run under supervisord, as supervisord.conf says.
+#
+#   docker build --build-arg MARQUEE_COMMIT=$(git rev-parse HEAD) -t marquee .
+#   docker run -p 8082:8082 -v marquee:/var/lib/marquee \
+#       -e MARQUEE_STREAM_BOOTSTRAP=kafka:9092 -e MARQUEE_BATCH_API=http://api:8080 marquee
+#
+# The builder has a compiler and everything that is locked; the image has neither, only what production imports. What it
+# keeps lies in the volume, nothing else in it is written but logs. BASE may be any Debian with Python 3.11, its headers,
+# venv and pip; builder and image must have the same one, for the venv names its interpreter.
+# Build with the Docker format (buildah: --format docker): the OCI format has no place for the health check.
+ARG BASE=python:3.11-slim-bookworm
+
+FROM ${BASE} AS builder
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends g++ \
+ && rm -rf /var/lib/apt/lists/*
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
+
+# Annoy has no wheels, and its setup.py compiles with -march=native: on an older CPU than the builder's the index would
+# die of an illegal instruction. ANNOY_COMPILER_ARGS (commas, no blanks) replaces setup.py's flags; these are its own but
+# for that one.
+ENV ANNOY_COMPILER_ARGS=-D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
+
+# The whole lock becomes wheels, every file checked against its hash. pip takes hashes only for a whole set of
+# requirements, so what production does without (locust, mypy, ...) is fetched too; it goes no further than this stage.
+# Build isolation would fetch Annoy's build requirements by name alone, past the lock: setuptools is taken from it first.
+COPY requirements.lock ./
+RUN python -m venv tools \
+ && awk '/^[^ ]/ { wanted = /^setuptools==/ } wanted' requirements.lock > setuptools.lock \
+ && tools/bin/pip install --quiet --require-hashes -r setuptools.lock \
+ && tools/bin/pip wheel --quiet --require-hashes --use-pep517 --no-build-isolation --wheel-dir wheels -r requirements.lock
+
+# From those wheels, and nowhere else, pip picks what the rooms of production need, and what runs them.
+# The venv has no pip; its modules are compiled here, for nothing can write beside them later; the libraries' own tests,
+# 100 MB of them, stay behind.
+COPY pyproject.toml ./
+RUN python -c 'import tomllib; \
+extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
+names = {name for room in ("stream", "quality", "batch", "server", "run") for name in extras[room]}; \
+print(*sorted(name for name in names if not name.startswith("marquee[")), sep="\n")' > production.txt \
+ && python -m venv --without-pip /venv \
+ && tools/bin/pip --python /venv/bin/python install --quiet --no-index --find-links wheels -r production.txt \
+ && find /venv -type d -name tests -prune -exec rm -r {} +
+
+# The rooms keep the places they have in the checkout: settings.toml and docs/ are looked for beside them.
+COPY settings.toml supervisord.conf /app/
+COPY docs/report-schema.json /app/docs/
+COPY stream /app/stream
+COPY quality /app/quality
+COPY batch /app/batch
+COPY server /app/server
+RUN chmod -R a+rX /app && /venv/bin/python -m compileall -q /app
+
+
+FROM ${BASE}
+# implicit's wheel brings neither OpenMP's library nor C++'s, and Annoy needs the latter.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libgomp1 libstdc++6 \
+ && rm -rf /var/lib/apt/lists/*
+# A user of its own, by number: a volume from the host can be given to it, and an orchestrator can see that it is not root.
+RUN groupadd --gid 10001 marquee \
+ && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin marquee \
+ && install -d -o marquee -g marquee -m 0750 /var/lib/marquee /run/marquee
+COPY --from=builder /venv /venv
+COPY --from=builder /app /app
+
+# Everything of settings.toml can be set the same way: MARQUEE_<ROOM>_<KEY>.
+ENV PATH=/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    MARQUEE_PYTHON=/venv/bin/python \
+    MARQUEE_RUN=/run/marquee \
+    MARQUEE_BIND=0.0.0.0:8082 \
+    MARQUEE_WORKERS=2 \
+    MARQUEE_STREAM_VAR=/var/lib/marquee
+# Last, because it differs in every build: the commit that a release's manifest names.
+ARG MARQUEE_COMMIT=
+ENV MARQUEE_COMMIT=${MARQUEE_COMMIT}
+
+WORKDIR /app
+USER 10001:10001
+VOLUME /var/lib/marquee
+EXPOSE 8082
+# Alive, not ready: before the first night there is no release to answer from, and a restart would not bring one.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-c", "import os, urllib.request as web; port = os.environ['MARQUEE_BIND'].rpartition(':')[2]; web.build_opener(web.ProxyHandler({})).open(f'http://127.0.0.1:{port}/healthz', timeout=3)"]
+# supervisord then ends its programs, each in its own time (up to 60 s): give it longer than Docker's 10 s.
+STOPSIGNAL SIGTERM
+CMD ["supervisord", "-c", "/app/supervisord.conf"]
