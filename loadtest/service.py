@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadtest.audience import Audience, Happenings
+from loadtest.audience import Audience, Happenings, Visits
 from loadtest.caller import Answer, Caller
 from loadtest.settings import WorldSettings
 from stream.event import Event
@@ -76,6 +76,7 @@ class Service:
             settings,
         )
         self._slices: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+        self._accounts: set[int] = set()
         self._noise = np.random.default_rng([settings.seed, 11])
 
     async def run(self, until: Callable[[], bool]) -> None:
@@ -88,6 +89,7 @@ class Service:
 
     async def _slice(self) -> None:
         visits = self._audience.visits(self.now_ms, SLICE_MS)
+        self._welcome(visits)
         asks = self._audience.rng.random(len(visits.users)) < self._settings.ask_share
         await self._look(visits.users[asks], visits.times[asks])
         users, times = visits.users[~asks], visits.times[~asks]
@@ -95,6 +97,15 @@ class Service:
             self._start(users, self._audience.world.choose(users, self._audience.seen, self._audience.rng), times)
         await self._write(self._slices.pop(self.now_ms // SLICE_MS, []))
         self.now_ms += SLICE_MS
+
+    def _welcome(self, visits: Visits) -> None:
+        """From 2026 on, whoever comes for the first time makes an account."""
+        if self._settings.generation == "2026":
+            new = self._audience.seen.recent[visits.users, 0] < 0
+            for user, at in zip(visits.users[new].tolist(), visits.times[new].tolist(), strict=True):
+                if user not in self._accounts:
+                    self._accounts.add(user)
+                    self._log(Event("account", at, user + 1))
 
     async def _look(self, users: np.ndarray, times: np.ndarray) -> None:
         answers = await asyncio.gather(*(self._caller.ask(user + 1) for user in users.tolist()))

@@ -75,6 +75,7 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     fates = tally(archive.entries())
     assert sum(fates.values()) == played.tally.lines
     assert fates["duplicate"] == played.tally.repeated
+    assert archive.files("account", archive.entries())  # who comes for the first time makes one
     assert fates["repaired"] + fates["quarantined"] <= played.tally.corrupted
 
     night = python(chain, "batch", "nightly")
