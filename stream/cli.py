@@ -1,6 +1,7 @@
 """What all front doors share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
 
 import logging
+import signal
 import sys
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ def run(door: click.Command, name: str) -> NoReturn:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # retries are its daily bread; failures come as errors
     logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # a shell starts what runs in its background deaf to Ctrl-C, and Python leaves it so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         door.main(prog_name=f"python -m {name}", standalone_mode=False)
     except click.exceptions.Abort:
