@@ -1,9 +1,14 @@
 """What the tests of the batch room share: day files of the archive, whole candidates, and a small service's past."""
 
-from collections.abc import Callable, Iterable, Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import annoy
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +18,7 @@ from loadtest import history
 from loadtest.api import world_records
 from loadtest.audience import Audience
 from loadtest.settings import WorldSettings
+from loadtest.stack import answers, free_port
 from loadtest.world import World
 from quality.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
@@ -22,6 +28,7 @@ from stream.zone import zone
 
 WriteDays = Callable[[Path, Mapping[str, Iterable[list[Event]]]], dict[str, list[Path]]]
 WriteCandidate = Callable[..., Path]
+Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +94,31 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def known(name: str, record: dict[str, object] | None) -> Found:
     assert record is not None
     return name, "known", record, ""
+
+
+PROGRAM = (
+    "import sys, msgspec; from loadtest.api import serve; from loadtest.settings import WorldSettings;"
+    "serve(msgspec.json.decode(sys.argv[1], type=WorldSettings))"
+)
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Simulated:
+    """`with simulated(settings) as root`: the simulated service's API in a process of its own."""
+
+    @contextmanager
+    def serving(settings: WorldSettings) -> Iterator[str]:
+        settings = msgspec.structs.replace(settings, api_port=free_port())
+        process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
+        root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 20
+        try:
+            while not answers(f"{root}/healthz"):
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.02)
+            yield root
+        finally:
+            process.terminate()
+            process.wait(20)
+
+    return serving

@@ -1,12 +1,10 @@
 """The catalogue, against the simulated service and servers that misbehave: asked once, kept, never poisoned."""
 
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,36 +18,15 @@ from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from loadtest.api import world_records
 from loadtest.settings import WorldSettings
-from loadtest.stack import answers, free_port
 from loadtest.world import World
 from stream.settings import Generation
 
-PROGRAM = (
-    "import sys, msgspec; from loadtest.api import serve; from loadtest.settings import WorldSettings;"
-    "serve(msgspec.json.decode(sys.argv[1], type=WorldSettings))"
-)
+Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 WORLD = WorldSettings(users=300, movies=250, api_rate_limit_per_s=10_000)
 
 
-@contextmanager
-def simulated(settings: WorldSettings) -> Iterator[str]:
-    """The simulated service's API in a process of its own; gives its root."""
-    settings = msgspec.structs.replace(settings, api_port=free_port())
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
-    root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 20
-    try:
-        while not answers(f"{root}/healthz"):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.02)
-        yield root
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
 @pytest.fixture(scope="module", params=["2022", "2026"])
-def service(request: pytest.FixtureRequest) -> Iterator[tuple[str, World]]:
+def service(request: pytest.FixtureRequest, simulated: Simulated) -> Iterator[tuple[str, World]]:
     settings = msgspec.structs.replace(WORLD, generation=request.param)
     with simulated(settings) as root:
         yield root, World(settings)
@@ -82,7 +59,7 @@ def test_the_records_are_those_of_the_service(service: tuple[str, World], catalo
     assert catalog.refresh("movie", movies, asked) == catalog.refresh("user", users, asked) == {}
 
 
-def test_a_rate_limit_is_waited_for(catalog: Catalog) -> None:
+def test_a_rate_limit_is_waited_for(simulated: Simulated, catalog: Catalog) -> None:
     with simulated(msgspec.structs.replace(WORLD, api_rate_limit_per_s=3.0, generation="2022")) as root:
         users = [str(user) for user in range(1, 6)]
         assert catalog.refresh("user", users, api(root, "2022", api_retries=8)) == {"known": 5}

@@ -27,7 +27,7 @@ def moments(at: str, name: str, around_ms: int) -> list[int]:
 hours = st.builds(lambda hour, minute: f"{hour:02}:{minute:02}", st.integers(0, 23), st.sampled_from([0, 1, 30, 59]))
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=250)
 @given(
     st.sampled_from(ZONES),
     hours,

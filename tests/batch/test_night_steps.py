@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch import publish
-from batch.catalog import Catalog
+from batch.catalog import Catalog, Subject
 from batch.errors import Busy, NotEnoughData, Refusal
 from batch.night import STEPS, Night
 from batch.settings import BatchSettings
+from loadtest.settings import WorldSettings
 from quality.settings import QualitySettings
 from server.release import FILES, Release
 from stream.archive import Archive, Count, Entry, Span
@@ -29,9 +31,11 @@ from stream.settings import StreamSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 
+Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 ROOT = Path(__file__).parents[2]
 SETTINGS = BatchSettings(api="http://127.0.0.1:1", api_retries=0, factors=8, iterations=4, trees=5, minimum_segment=20)
 AFTER_CATALOG = STEPS[1:]
+SUBJECTS: tuple[Subject, ...] = ("movie", "user")
 
 
 def night(var: Path, **changed: Any) -> Night:
@@ -141,6 +145,19 @@ def test_another_seed_makes_another_index(done: tuple[Path, dict[str, dict[str, 
 def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
     told = run(night(var, model=model))
     assert (told["evaluate"]["chosen"], told["train"]["model"]) == (model, model)
+
+
+def test_the_night_asks_the_service_for_what_it_does_not_know(simulated: Simulated, past: Path, tmp_path: Path) -> None:
+    shutil.copytree(past / "archive", tmp_path / "archive")
+    with simulated(WorldSettings(users=300, movies=200, api_rate_limit_per_s=10_000)) as root:
+        told = night(tmp_path, api=root).catalog()
+        assert night(tmp_path, api=root).catalog() == {"movies": {}, "users": {}}
+    assert set(told) == {"movies", "users"}
+    assert set(told["movies"]) == set(told["users"]) == {"known"}
+    for subject in SUBJECTS:
+        all_of_them, asked = Catalog(past).records(subject), Catalog(tmp_path).records(subject)
+        assert asked
+        assert asked == {name: all_of_them[name] for name in asked}
 
 
 def test_an_api_that_is_down_does_not_stop_the_night(var: Path) -> None:

@@ -71,7 +71,7 @@ def is_fine(line: bytes, held: Context, kafka_time: int) -> bool:
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 @pytest.mark.parametrize("known", [KNOWN, None], ids=["catalogue", "no catalogue"])
-@settings(deadline=None, max_examples=250)
+@settings(deadline=None, max_examples=150)
 @given(
     events, st.floats(0, 1), st.sampled_from(INSERTED), st.integers(-60_000, 60_000), st.sampled_from(["", "123456"])
 )

@@ -59,6 +59,14 @@ class Client:
         return answer
 
 
+def until_accepting(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not accepts(HOST, port):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
 @contextmanager
 def worker(var: Path, drain_s: float = 5) -> Iterator[Client]:
     """A worker process and a connection to it; on leaving, SIGTERM must end it with status 0."""
@@ -73,11 +81,7 @@ def worker(var: Path, drain_s: float = 5) -> Iterator[Client]:
         command, cwd=ROOT, env={**os.environ, **environ}, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        deadline = time.monotonic() + DEADLINE_S
-        while not accepts(HOST, port):
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.02)
+        until_accepting(port, process)
         with closing(Client(port, process)) as client:
             yield client
         process.send_signal(signal.SIGTERM)
@@ -291,9 +295,11 @@ def test_a_socket_that_is_handed_over_as_descriptor_0_is_served(write_release: W
             # a connection waits in the queue of the socket until the worker takes it
             with closing(Client(listener.getsockname()[1])) as client:
                 assert client.get("/recommend/5").status == 200
-        finally:
             process.terminate()
             assert process.wait(DEADLINE_S) == 0
+        finally:
+            process.kill()
+            process.wait()
 
 
 def ended(client: Client) -> float:
@@ -317,3 +323,38 @@ def test_a_worker_that_is_told_to_end_waits_no_longer_than_it_may(tmp_path: Path
         assert client.get("/healthz").status == 200
         assert ended(client) < 10
         assert not accepts(HOST, client.port)
+
+
+FAULTY = """
+import sys
+from pathlib import Path
+from server import worker
+from server.__main__ import listening
+from server.app import make_app
+from server.current import Current
+from server.settings import ServerSettings
+class Faulty:
+    id = "faulty"
+current = Current(Path(sys.argv[2]))
+current.release = Faulty()
+worker.run(make_app(current), current, listening("127.0.0.1", int(sys.argv[1])), ServerSettings())
+"""
+
+
+def test_a_fault_of_the_program_is_a_500_of_one_line_and_is_logged(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", FAULTY, str(port), str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        until_accepting(port, process)
+        with closing(Client(port)) as client:
+            answer = client.get("/recommend/5")
+            assert (answer.status, answer.body) == (500, "internal error")
+            assert client.get("/healthz").status == 200
+        process.terminate()
+        told = process.communicate(timeout=DEADLINE_S)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert b"/recommend/5" in told
+    assert b"AttributeError" in told

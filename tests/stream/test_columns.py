@@ -56,7 +56,7 @@ def check(lines: list[bytes], zone: Zone) -> None:
     assert in_columns(read(pa.array(lines, pa.binary()), zone)) == expected
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=150)
 @given(st.data())
 def test_any_lines_get_the_verdicts_of_the_exact_reader(
     a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject

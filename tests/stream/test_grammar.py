@@ -31,7 +31,7 @@ def reason_of(line: bytes, zone: Zone) -> str:
     return refusal.value.reason
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(st.data(), st.sampled_from(["", "123", "000456"]))
 def test_what_the_service_writes_is_read_as_it_was_meant(
     an_event: st.SearchStrategy[Event], new_york: Zone, data: st.DataObject, finer: str

@@ -61,7 +61,7 @@ def meant(name: str, local_ms: int) -> int:
     return (moment.astimezone(dt.UTC).replace(tzinfo=None) - EPOCH) // SECOND
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(moments())
 def test_both_directions_are_those_of_zoneinfo(moment: tuple[str, int]) -> None:
     name, at = moment
