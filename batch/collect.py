@@ -74,15 +74,15 @@ def only_collector(var: Path) -> Iterator[None]:
         raise Busy(f"collect: another process writes {path.parent}; stop it first") from error
 
 
-def archived(archive: Archive, topic: str, partition: int, pending: Pending, context: Context) -> Entry:
-    """Judge a batch, write its files and commit it."""
+def archived(archive: Archive, topic: str, partition: int, pending: Pending, first: int, context: Context) -> Entry:
+    """Judge a batch, write its files and commit it as the range from `first` on: where the last one ended."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     values = pa.array(pending.values, pa.binary())
     fates = judge(values, times, context)
     entry = Entry(
         topic=topic,
         partition=partition,
-        first=int(offsets[0]),
+        first=first,
         last=int(offsets[-1]),
         lines=len(values),
         counts=fates.counts(times, context.zone),
@@ -145,12 +145,15 @@ class Collector:
         self._catalog = Catalog(streaming.var)
         self._archive = Archive(streaming.var)
         self._pending: dict[int, Pending] = {}
+        self._ends: dict[int, int] = {}
+        """By partition: the offset behind the last entry."""
 
     def resume(self) -> dict[int, int]:
         """Remove what a crash left behind; by partition, the offset to read next."""
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
-        return self._archive.positions(self._settings.topic)
+        self._ends = self._archive.positions(self._settings.topic)
+        return dict(self._ends)
 
     async def take(self, got: list[kafka.Fetched | kafka.Gap]) -> None:
         """Gather what was polled; a gap is committed at once, as an entry of its own."""
@@ -178,7 +181,8 @@ class Collector:
                 continue
             del self._pending[partition]
             # judging takes a second or so: off the loop, so that the client can go on fetching
-            arguments = self._archive, self._settings.topic, partition, pending, self._context()
+            first = self._ends.get(partition, int(pending.offsets[0][0]))
+            arguments = self._archive, self._settings.topic, partition, pending, first, self._context()
             entry = await asyncio.to_thread(archived, *arguments)
             self._told(entry)
             done[partition] = entry.last + 1
@@ -191,6 +195,7 @@ class Collector:
         return Context(self._zone, self._schemas, window_ms, lambda movie: not known or movie in known)
 
     def _told(self, entry: Entry) -> None:
+        self._ends[entry.partition] = entry.last + 1
         found = alerts.judged(entry, self._quality)
         alerts.raise_alerts(self._settings.var, found)
         for alert in found:

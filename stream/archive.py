@@ -63,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     lines: int
-    """Records that were read; fewer than the range where offsets are missing in it."""
+    """Records that were read; fewer than the range where Kafka has none at some offsets. Ranges lie end to end."""
     counts: list[Count] = []
     files: list[File] = []
     kafka_time: Span | None = None
@@ -86,23 +86,31 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return self.lines == sum(count.lines for count in self.counts)
 
 
+_MEND = "restore it, or remove it and all later entries of its partition: their lines are then read again"
+
+
 class Archive:
     """The archive below one `var` folder."""
 
     def __init__(self, var: Path) -> None:
         self.var = var
         self.ledger = var / "archive" / "ledger"
+        self._read: dict[str, Entry] = {}
+        """By file name: what was read before; an entry never changes."""
 
     def entries(self, topic: str | None = None) -> list[Entry]:
         """All commits, by topic, partition and offset.
 
-        Raises `ArchiveError` where one cannot be read, or two overlap.
+        Raises `ArchiveError` where one cannot be read, two overlap, or one is missing between two.
         """
-        found = [self._entry(path) for path in self.ledger.glob("*.json") if not durable.is_leftover(path)]
-        found.sort(key=lambda entry: (entry.topic, entry.partition, entry.first))
+        names = [path.name for path in self.ledger.glob("*.json") if not durable.is_leftover(path)]
+        self._read = {name: self._read.get(name) or self._entry(self.ledger / name) for name in names}
+        found = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
         for one, two in itertools.pairwise(found):
             if (one.topic, one.partition) == (two.topic, two.partition) and two.first <= one.last:
                 raise ArchiveError(f"ledger: {one.name} and {two.name} overlap in {self.ledger}; remove the wrong one")
+            if (one.topic, one.partition) == (two.topic, two.partition) and two.first != one.last + 1:
+                raise ArchiveError(f"ledger: no entry between {one.name} and {two.name} in {self.ledger}; {_MEND}")
         return [entry for entry in found if topic in (None, entry.topic)]
 
     def positions(self, topic: str) -> dict[int, int]:
@@ -155,9 +163,7 @@ class Archive:
         try:
             return msgspec.json.decode(path.read_bytes(), type=Entry)
         except (OSError, msgspec.DecodeError) as error:
-            raise ArchiveError(
-                f"ledger: cannot read {path}: {error}; move it away to collect its lines again"
-            ) from error
+            raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
 
 
 def tally(entries: Iterable[Entry]) -> Counter[Fate]:

@@ -95,12 +95,12 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
         var = Path(folder)
         one, two = fetched(lines[:cut], 100, 3, step), fetched(lines[cut:], 100 + cut * step, 3, step)
         pieces = [piece for piece in (one, two) if piece.values]
-        entry = archived(Archive(var), TOPIC, 3, pending(*pieces), HELD)
+        entry = archived(Archive(var), TOPIC, 3, pending(*pieces), 90, HELD)  # Kafka has nothing at 90..99
         rows = rows_of(var, entry)
         offsets = np.concatenate([piece.offsets for piece in pieces]).tolist()
         times = np.concatenate([piece.times for piece in pieces]).tolist()
     by_offset = dict(zip(offsets, zip(lines, times, strict=True), strict=True))
-    assert (entry.first, entry.last, entry.lines) == (offsets[0], offsets[-1], len(lines))
+    assert (entry.first, entry.last, entry.lines) == (90, offsets[-1], len(lines))
     assert entry.kafka_time is not None
     assert (entry.kafka_time.first, entry.kafka_time.last) == (min(times), max(times))
     assert len({row["offset"] for row in rows}) == len(rows) == len(set(lines))
@@ -124,7 +124,7 @@ def check(row: dict[str, Any], line: bytes, kafka_time: int) -> None:
 
 
 def test_a_batch_is_told_by_fate_kind_and_day(tmp_path: Path) -> None:
-    entry = archived(Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), HELD)
+    entry = archived(Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), 0, HELD)
     told = Counter({(count.fate, count.kind, count.reason): count.lines for count in entry.counts})
     assert told == {
         ("accepted", "watch", None): 1,

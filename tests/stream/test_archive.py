@@ -1,5 +1,6 @@
 """The archive: the ledger entry is the commit, so a crash at any step neither loses nor repeats, and sums must hold."""
 
+import itertools
 import tempfile
 from pathlib import Path
 
@@ -91,28 +92,41 @@ def test_positions_are_where_each_partition_of_the_topic_ends(archive: Archive) 
 
 
 def test_offsets_beyond_the_width_of_a_name_are_still_in_order(archive: Archive) -> None:
-    for first in (10**12, 0, 10**13, 5):
-        archive.commit(entry(first, first + 2))
+    ranges = [(10**12, 10**13 - 1), (0, 4), (10**13, 10**13 + 2), (5, 10**12 - 1)]
+    for first, last in ranges:
+        archive.commit(entry(first, last))
     assert [one.first for one in archive.entries()] == [0, 5, 10**12, 10**13]
     assert archive.positions(TOPIC) == {0: 10**13 + 3}
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20), st.integers(0, 5)), max_size=5, unique=True))
-def test_entries_that_overlap_are_an_error_and_no_others_are(spans: list[tuple[int, int, int]]) -> None:
-    ranges = [(partition, set(range(first, first + more + 1))) for partition, first, more in spans]
-    overlap = any(
-        p == q and one & two for at, (p, one) in enumerate(ranges) for q, two in ranges[at + 1 :]
-    )  # fmt: skip
+def test_entries_lie_end_to_end_or_it_is_an_error(spans: list[tuple[int, int, int]]) -> None:
+    end_to_end = True
+    for partition in (0, 1):
+        ranges = sorted((first, first + more) for at, first, more in spans if at == partition)
+        end_to_end &= all(two[0] == one[1] + 1 for one, two in itertools.pairwise(ranges))
     with tempfile.TemporaryDirectory() as folder:
         archive = Archive(Path(folder))
         for partition, first, more in spans:
             archive.commit(entry(first, first + more, partition))
-        if overlap:
-            with pytest.raises(ArchiveError, match="overlap"):
-                archive.entries()
-        else:
+        if end_to_end:
             assert len(archive.entries()) == len(spans)
+        else:
+            with pytest.raises(ArchiveError, match=r"overlap|no entry between"):
+                archive.entries()
+
+
+def test_a_commit_that_is_lost_is_told_and_its_files_are_not_swept(archive: Archive) -> None:
+    for first in (0, 10, 20):
+        one = entry(first, first + 9)
+        archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
+    before = files_below(archive.var) - {f"archive/ledger/{entry(10, 19).name}.json"}
+    (archive.ledger / f"{entry(10, 19).name}.json").unlink()
+    for ask in (archive.entries, archive.sweep, lambda: archive.positions(TOPIC)):
+        with pytest.raises(ArchiveError, match="no entry between"):
+            ask()
+    assert files_below(archive.var) == before
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b'{"topic": "movielog1"}', b"\x00" * 200])
