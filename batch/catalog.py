@@ -32,6 +32,8 @@ Found = tuple[str, Status, dict[str, Any] | None, str]
 _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "user": (USER, "user_id")}
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
 """How many ids the API takes in one request."""
+_GIVE_UP = 20
+"""Answers without a single record, one after the other, after which the API is taken to be out of order."""
 _URL_BYTES = 6_000
 """HTTP servers refuse request lines of more than 8 KB or so."""
 
@@ -49,6 +51,7 @@ class Api:
             backoff_max=5,
             status_forcelist=(429, 500, 502, 503, 504),
             respect_retry_after_header=True,
+            raise_on_status=False,
         )
         timeout = urllib3.Timeout(settings.api_timeout_s)
         self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
@@ -57,16 +60,21 @@ class Api:
         """Ask for records; `tell` gets them as they come. Raises `CatalogError` where the API does not answer."""
         chunks = _chunks(ids, self._bulk)
         with ThreadPoolExecutor(self._connections) as threads:
-            # a failure ends the rest: who is down for one is down for all
+            failed = 0
             for answer in threads.map(lambda chunk: self._chunk(subject, chunk), chunks):
                 tell(answer)
+                failed = failed + 1 if all(status == "bad" for _, status, _, _ in answer) else 0
+                if failed == _GIVE_UP:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    raise CatalogError(f"catalogue: {self._root}: {failed} answers one after the other were no records")
 
     def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[Found]:
         url = f"{self._root}/{subject}/{','.join(ids)}"
         try:
             response = self._pool.request("GET", url)
         except urllib3.exceptions.HTTPError as error:
-            raise CatalogError(f"catalogue: no answer from {self._root}: {error}; is [batch] api right?") from error
+            reason = getattr(error, "reason", None) or error
+            raise CatalogError(f"catalogue: no answer from {self._root}: {reason}; is [batch] api right?") from error
         return _judged(subject, ids, response.status, response.data)
 
 
@@ -113,6 +121,15 @@ def _one(subject: Subject, name: str, part: Any) -> Found:
     return name, "known", document, ""
 
 
+def _reasons(found: list[Found]) -> dict[str, list[str]]:
+    """By reason: the ids of the bad ones."""
+    reasons: dict[str, list[str]] = {}
+    for name, status, _, reason in found:
+        if status == "bad":
+            reasons.setdefault(reason, []).append(name)
+    return reasons
+
+
 class Catalog:
     """The records that are kept."""
 
@@ -154,9 +171,8 @@ class Catalog:
         def tell(found: list[Found]) -> None:
             self.keep(subject, found)
             counts.update(status for _, status, _, _ in found)
-            for name, status, _, reason in found:
-                if status == "bad":
-                    log.warning("%s %s: %s", subject, name, reason)
+            for reason, names in _reasons(found).items():
+                log.warning("%d %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
             advance(len(found))
 
         advance(len(ids) - len(missing))

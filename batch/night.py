@@ -36,6 +36,7 @@ from batch.segments import NAMES, segments_of, without_small
 from batch.sessions import Words, movies_in, ratings_of, sessions_of, users_in
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
+from server.errors import BadRelease
 from server.release import FILES, METRIC, Release
 from stream import durable
 from stream.archive import Archive, Entry, stream_time
@@ -183,15 +184,24 @@ class Night:
         return {"release": release, "gate": verdict, "removed": removed}
 
     def _candidate(self, release: str, evaluation: dict[str, Any]) -> gate.Candidate:
-        history, current = self._history(), publish.current(self._streaming.var)
+        history = self._history()
         seen = history.before(int(history.sessions["start"].max()) + 1, self._settings.half_life_days).weights
         return gate.Candidate(
             Release.open(self._streaming.var / "releases" / release),
             evaluation,
             self._archive.entries(),
             seen,
-            Release.open(current) if current else None,
+            self._current(),
         )
+
+    def _current(self) -> Release | None:
+        """The release that a candidate is held against; None for none, or one that is damaged: it is to be replaced."""
+        current = publish.current(self._streaming.var)
+        try:
+            return Release.open(current) if current else None
+        except BadRelease as error:
+            log.error("the current release is damaged: %s", error)
+            return None
 
     def _history(self) -> History:
         names = self._need("movies.txt").read_text("utf-8").splitlines()

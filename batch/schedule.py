@@ -45,7 +45,8 @@ def run(streaming: StreamSettings, settings: BatchSettings, stop: threading.Even
         last = max([night["stream_time"] for night in publish.history(streaming.var)] + [tried or 0]) or None
         if now is not None and is_due(now, last, settings.night_at, clock):
             _night(stop)
-            tried = now
+            # until there is a first release, a night that failed is tried again and again
+            tried = now if publish.history(streaming.var) else None
 
 
 def _night(stop: threading.Event) -> None:

@@ -32,7 +32,7 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008)."""
     half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
-    """A start counts half for the popular lists when it is so old."""
+    """A start counts half for the popular list of everyone when it is so old."""
     minimum_segment: Count = 100
     """A segment with fewer users gets the popular list of everyone."""
     trees: Count = 50

@@ -147,21 +147,28 @@ def test_a_retry_after_is_obeyed(catalog: Catalog) -> None:
     assert time.monotonic() - began >= 1
 
 
-def test_what_came_before_a_failure_is_kept_and_the_next_time_only_the_rest_is_asked(catalog: Catalog) -> None:
+def test_an_answer_that_fails_costs_its_own_ids_only_and_the_next_time_only_they_are_asked(catalog: Catalog) -> None:
     users = [str(number) for number in range(1, 601)]
     down = threading.Event()
     down.set()
     with Scripted(lambda path, _: says({}, 500) if down.is_set() and ",250," in path else good(path)) as server:
         one = api(server.root, api_connections=1, api_retries=0)
-        with pytest.raises(CatalogError, match=server.root):
-            catalog.refresh("user", users, one)
-        assert set(catalog.statuses("user")) == set(users[:200])
+        assert catalog.refresh("user", users, one) == {"known": 400, "bad": 200}
         down.clear()
         told: list[int] = []
         server.asked.clear()
-        assert catalog.refresh("user", users, one, told.append) == {"known": 400}
-        assert [len(path.split(",")) for path in server.asked] == [200, 200]
-        assert told == [200, 200, 200]
+        assert catalog.refresh("user", users, one, told.append) == {"known": 200}
+        assert [len(path.split(",")) for path in server.asked] == [200]
+        assert told == [400, 200]
+
+
+def test_an_api_that_only_fails_is_given_up_with_an_error(catalog: Catalog) -> None:
+    users = [str(number) for number in range(1, 10_001)]
+    with Scripted(lambda path, _: says({}, 500)) as server:
+        with pytest.raises(CatalogError, match="one after the other"):
+            catalog.refresh("user", users, api(server.root, api_retries=0))
+        assert len(server.asked) < 40
+    assert "known" not in set(catalog.statuses("user").values())
 
 
 @pytest.mark.parametrize("root", ["http://127.0.0.1:1", "http://no-such-host.invalid", "nonsense://x", "http://["])
