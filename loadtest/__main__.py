@@ -43,7 +43,6 @@ def demo(folder: Path, port: int, days: int, keep: bool) -> None:
     """The whole loop on real processes; exit code 0 if every invariant holds."""
     from loadtest import demo as demo_
 
-    _settings()
     sys.exit(demo_.run(folder.resolve(), port, days, keep))
 
 
@@ -79,7 +78,7 @@ def replay(file: Path, rate: float, partitions: int) -> None:
     async def write() -> int:
         async with kafka.writing(streaming.bootstrap, streaming.topic, partitions) as writer:
             with step("replay", replay_.count(file)) as advance:
-                return await replay_.replay(file, writer, zone(streaming.timezone), rate, advance)
+                return await replay_.replay(file, writer, zone(streaming.timezone), rate, partitions, advance)
 
     click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
 
@@ -89,6 +88,7 @@ def replay(file: Path, rate: float, partitions: int) -> None:
 @click.option("--first-day", default="2026-01-27", show_default=True, help="YYYY-MM-DD.")
 def history(days: int, first_day: str) -> None:
     """Write days of history into the archive's form, without Kafka."""
+    from batch.collect import only_collector
     from batch.progress import step
     from loadtest import history as history_
     from loadtest.audience import Audience
@@ -102,7 +102,7 @@ def history(days: int, first_day: str) -> None:
     except ValueError as error:
         raise click.BadParameter(f"{first_day}: {error}", param_hint="--first-day") from error
     audience = Audience(World(world), clock, world.seed)
-    with step("history", days) as advance:
+    with only_collector(streaming.var), step("history", days) as advance:
         until = clock.bounds(last)[1]
         lines = history_.write(Archive(streaming.var), audience, clock, first_day, until, advance)
     click.echo(f"{lines} lines written to {streaming.var}")

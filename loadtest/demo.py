@@ -10,6 +10,7 @@ takes its time by the wall's clock. What the summary says is held against the in
 import asyncio
 import contextlib
 import logging
+import shlex
 import shutil
 import signal
 import subprocess
@@ -47,6 +48,30 @@ NIGHT_PACE = 60.0
 FULL_PACE = 1e9
 NIGHT_SECONDS = 180.0
 NEEDED_BYTES = 2 << 30
+_SETTINGS = """\
+# Settings of this demo, in place of the checkout's own: made anew by every run.
+[stream]
+bootstrap = "{host}:{broker}"
+generation = "2026"
+timezone = "America/New_York"
+var = '{var}'
+batch_seconds = 1.0
+
+[quality]
+window_hours = 2.0
+
+[batch]
+api = "http://{host}:{api}"
+night_at = "03:00"
+
+[server]
+port = {port}
+
+[loadtest]
+generation = "2026"
+api_port = {api}
+server = "http://{host}:{port}"
+"""
 
 
 class Demo:
@@ -55,14 +80,12 @@ class Demo:
     def __init__(self, folder: Path, port: int, days: int) -> None:
         self.folder, self._port, self._days = folder, port, days
         self._broker_port, self._api_port = free_port(), free_port()
+        settings = _SETTINGS.format(
+            var=folder / "var", host=HOST, port=port, broker=self._broker_port, api=self._api_port
+        )
+        durable.write_bytes(folder / "settings.toml", settings.encode())
         self.environ = {
-            "MARQUEE_STREAM_VAR": str(folder / "var"),
-            "MARQUEE_STREAM_BOOTSTRAP": f"{HOST}:{self._broker_port}",
-            "MARQUEE_STREAM_BATCH_SECONDS": "1",
-            "MARQUEE_QUALITY_WINDOW_HOURS": "2",
-            "MARQUEE_BATCH_API": f"http://{HOST}:{self._api_port}",
-            "MARQUEE_LOADTEST_API_PORT": str(self._api_port),
-            "MARQUEE_LOADTEST_SERVER": f"http://{HOST}:{port}",
+            "MARQUEE_SETTINGS": str(folder / "settings.toml"),
             "MARQUEE_BIND": f"{HOST}:{port}",
             "MARQUEE_WORKERS": "2",
         }
@@ -160,7 +183,8 @@ def run(folder: Path, port: int, days: int, keep: bool) -> int:
     require_free(HOST, port)
     _prepare(folder)
     demo = Demo(folder, port, days)
-    signal.signal(signal.SIGTERM, _interrupted)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     kept = False
     try:
         found = demo.run()
@@ -192,8 +216,13 @@ def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
 def _prepare(folder: Path) -> None:
     if (folder / "run" / "processes.json").exists():
         raise DemoError(f"{folder}: an earlier demo was kept up; end it with `make stop`")
-    shutil.rmtree(folder, ignore_errors=True)
+    marker = folder / ".marquee-demo"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise DemoError(f"{folder} holds files that no demo made; give --folder one that is empty, or a new one")
+    if folder.exists():
+        shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    marker.touch()
     free = shutil.disk_usage(folder).free
     if free < NEEDED_BYTES:
         raise DemoError(f"{folder}: {free >> 20} MB of disk are free, the demo needs {NEEDED_BYTES >> 20}; make room")
@@ -214,7 +243,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _what_to_try(demo: Demo, port: int) -> str:
-    settings = "".join(f"export {name}={value}\n" for name, value in demo.environ.items())
+    settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in demo.environ.items())
     durable.write_bytes(demo.folder / "env", settings.encode())
     return (
         f"\nStill up. Try:  curl -i http://{HOST}:{port}/recommend/42\n"

@@ -46,12 +46,18 @@ def require_free(host: str, port: int) -> None:
             ) from error
 
 
+def _may_pass(name: str) -> bool:
+    """Whether a variable of the caller reaches the processes: settings do not, but those of the simulated world do."""
+    return not name.startswith("MARQUEE_") or name.startswith("MARQUEE_LOADTEST_")
+
+
 class Stack:
     """Processes with one environment and one folder `run` for their logs and ids."""
 
     def __init__(self, run: Path, environ: Mapping[str, str]) -> None:
         self.run = run
-        self.environ = {**os.environ, **environ, "MARQUEE_PYTHON": sys.executable, "MARQUEE_RUN": str(run)}
+        kept = {name: value for name, value in os.environ.items() if _may_pass(name)}
+        self.environ = {**kept, **environ, "MARQUEE_PYTHON": sys.executable, "MARQUEE_RUN": str(run)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         run.mkdir(parents=True, exist_ok=True)
 

@@ -78,6 +78,14 @@ def test_a_wrong_call_is_told_in_a_line_or_two(start: Start, arguments: list[str
     assert "Error" in demo.text()
 
 
+def test_a_folder_with_other_files_is_left_alone(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    demo = start(SMALL, "loadtest", "demo", "--folder", str(tmp_path), "--port", str(free_port()))
+    assert demo.ends() == 1
+    assert "holds files that no demo made" in demo.text()
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
 def test_a_port_in_use_is_one_line_that_says_what_to_do(start: Start, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
