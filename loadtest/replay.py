@@ -17,24 +17,30 @@ _CHUNK = 1000
 
 
 async def replay(
-    file: Path, writer: Writer, zone: Zone, lines_per_s: float, advance: Callable[[int], object], start_ms: int = 0
+    file: Path, writer: Writer, zone: Zone, lines_per_s: float, partitions: int, advance: Callable[[int], object]
 ) -> int:
     """Write a file's lines, at most `lines_per_s` a second (0: as fast as they are taken). Returns how many.
 
-    `start_ms` is the Kafka time of lines before the first that tells one.
+    They go to the topic's partitions in turn, a thousand at a time.
     """
-    began, written, at = time.monotonic(), 0, start_ms
-    for lines in _chunks(file):
+    began, written, at = time.monotonic(), 0, _first_time(file, zone)
+    for number, lines in enumerate(_chunks(file)):
         times = []
         for line in lines:
             at = _time(line, zone, at)
             times.append(at)
-        await writer.write(lines, times)
+        await writer.write(lines, times, number % partitions)
         written += len(lines)
         advance(len(lines))
         if lines_per_s:
             await asyncio.sleep(max(0.0, began + written / lines_per_s - time.monotonic()))
     return written
+
+
+def _first_time(file: Path, zone: Zone) -> int:
+    """The first time that a file tells, for the lines before it; 1970 where it tells none."""
+    times = (_time(line, zone, 0) for lines in _chunks(file) for line in lines)
+    return next(filter(None, times), 0)
 
 
 def count(file: Path) -> int:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream.event import Kind
-from stream.grammar import MAX_LIST, MAX_MOVIE_CHARACTERS, MOVIE
+from stream.grammar import MAX_MOVIE_CHARACTERS, MOVIE
 from stream.settings import StreamSettings
 
 Schema = dict[str, dict[str, Any]]
@@ -125,11 +125,6 @@ MOVIE_RECORD: Schema = {
     "homepage": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
     "belongs_to_collection": {"type": "dict", "nullable": True, "coerce": _unknown({}, "null", "")},
     "cost": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
-}
-
-REQUEST: Schema = {
-    "user": {"type": "string", "regex": r"[0-9]{1,19}", "required": True},
-    "n": {"type": "integer", "min": 1, "max": MAX_LIST, "coerce": int},
 }
 
 

@@ -31,8 +31,8 @@ def door(host: str | None, port: int | None) -> None:
 
 def listening(host: str, port: int) -> socket.socket:
     """The socket handed over as descriptor 0, or a new one. Raises `ServerError` where the port is taken."""
-    if stat.S_ISSOCK(os.fstat(0).st_mode):
-        return socket.socket(fileno=os.dup(0))
+    if (handed := _handed_over()) is not None:
+        return handed
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -42,6 +42,20 @@ def listening(host: str, port: int) -> socket.socket:
         raise ServerError(f"server: cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
     sock.listen(4096)
     return sock
+
+
+def _handed_over() -> socket.socket | None:
+    """Descriptor 0 as a socket, where it is one that listens; a terminal's or a remote shell's is not."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(0).st_mode):
+            return None
+        sock = socket.socket(fileno=os.dup(0))
+    except OSError:
+        return None
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return sock
+    sock.close()
+    return None
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ def run(door: click.Command, name: str) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:
+        # a full disk, a folder that may not be written: nobody's bug, and the name of the file says enough
+        _leave(f"error: {error.strerror or error}: {error.filename or name}", MarqueeError.exit_code)
     except MarqueeError as error:
         _leave(f"error: {error}", error.exit_code)
     sys.exit(0)

@@ -33,18 +33,6 @@ class Event:
     """What the caller wrote instead of a list (recommend, status other than 200)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A record of the topic as Kafka holds it."""
-
-    value: bytes
-    topic: str
-    partition: int
-    offset: int
-    kafka_time: int
-    """Kafka's own time of the record: milliseconds since 1970, UTC."""
-
-
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _TIME = pa.timestamp("ms", tz="UTC")
 _COMMON = [("time", _TIME), ("user", pa.uint32())]

@@ -24,7 +24,7 @@ Generation = Literal["2022", "2026"]
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where the events come from and where everything that Marquee keeps lies."""
 
-    bootstrap: str = "127.0.0.1:9092"
+    bootstrap: Annotated[str, msgspec.Meta(pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$")] = "127.0.0.1:9092"
     """Kafka's address, `host:port`; several are separated by commas."""
     topic: str = "movielog1"
     """The topic that the service writes."""

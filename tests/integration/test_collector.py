@@ -130,6 +130,8 @@ def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], star
         ({"MARQUEE_STREAM_TOPIC": "nowhere"}, "no topic 'nowhere'"),
         ({"MARQUEE_STREAM_TIMEZONE": "Mars/Base"}, "no zone 'Mars/Base'"),
         ({"MARQUEE_STREAM_BATCH_LINES": "many"}, "batch_lines"),
+        ({"MARQUEE_STREAM_BOOTSTRAP": "localhost:port"}, "bootstrap"),
+        ({"MARQUEE_STREAM_VAR": "/proc/nowhere"}, "/proc/nowhere"),
     ],
 )
 def test_what_a_person_set_wrong_is_one_line(
