@@ -9,8 +9,8 @@
 | offsets are gone from Kafka | counted as lost, logged, read on |
 
 Time is the stream's own (Kafka's record times): the watermark is the least of the latest times of the partitions. A
-partition that never had a line holds nothing back, but only once Kafka was seen to have nothing more to read: else a
-first look at one partition could close days that another still has lines of.
+partition that never had a line holds nothing back, but only once Kafka has told that it holds none: else a first look
+at one partition could close days that another still has lines of.
 """
 
 import asyncio
@@ -120,7 +120,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
             await asyncio.to_thread(telemetry.intake.take, batch)
             await reader.commit(batch.positions)
         silent = set(reader.positions) - set(store.kafka_times(stream.topic))
-        settled = settled or not silent or (not got and reader.lag() == 0)
+        settled = settled or all(left == 0 for name, left in reader.unread().items() if name in silent)
         if settled:
             await asyncio.to_thread(telemetry.report)
     if settled:

@@ -88,10 +88,10 @@ class Reader:
         except KafkaError as error:
             raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
 
-    def lag(self) -> int:
-        """Records that Kafka holds and that were not polled yet, as of the last fetch of each partition."""
+    def unread(self) -> dict[int, int | None]:
+        """By partition: records that Kafka holds and were not polled yet, as of its last fetch; None before that."""
         marks = {name: self._consumer.highwater(TopicPartition(self._topic, name)) for name in self.positions}
-        return sum(max(0, mark - self.positions[name]) for name, mark in marks.items() if mark is not None)
+        return {name: None if mark is None else max(0, mark - self.positions[name]) for name, mark in marks.items()}
 
     def _fetched(self, partition: int, records: list[object]) -> Fetched:
         values = [record.value or b"" for record in records]  # type: ignore[attr-defined]

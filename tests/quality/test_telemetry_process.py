@@ -163,8 +163,11 @@ class Script:
     async def commit(self, positions: dict[int, int]) -> None:
         pass
 
-    def lag(self) -> int:
-        return len(self._polls)
+    def unread(self) -> dict[int, int | None]:
+        left: dict[int, int | None] = dict.fromkeys(self.positions, 0)
+        for part in (part for poll in self._polls for part in poll):
+            left[part.partition] = (left[part.partition] or 0) + len(part.offsets)
+        return left
 
 
 def fetched(partition: int, *hours: int) -> kafka.Fetched:
