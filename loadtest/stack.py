@@ -20,7 +20,8 @@ import orjson
 import urllib3
 
 from loadtest.errors import DemoError
-from stream import durable
+from stream import broker, durable
+from stream.errors import BrokerError
 
 ROOT = Path(__file__).parent.parent
 _STOP_SECONDS = 90.0
@@ -35,15 +36,13 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 def require_free(host: str, port: int) -> None:
     """Raise `DemoError` where a port is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise DemoError(
-                f"port {port} on {host}: {error.strerror}; if an earlier demo was kept, `make stop` ends it,"
-                " else set another one: make demo PORT=..."
-            ) from error
+    try:
+        broker.require_free(host, port)
+    except BrokerError as error:
+        raise DemoError(
+            f"port {port} on {host} is taken; if an earlier demo was kept, `make stop` ends it, else set another one:"
+            " make demo PORT=..."
+        ) from error
 
 
 def _may_pass(name: str) -> bool:
