@@ -27,8 +27,9 @@ from sanic import HTTPResponse, Request, Sanic
 
 from loadtest.catalogue import GENRE_IDS
 from loadtest.errors import LoadtestError
-from loadtest.settings import Generation, WorldSettings
+from loadtest.settings import WorldSettings
 from loadtest.world import World
+from stream.settings import Generation
 
 MAX_IDS = 200
 """Ids that one bulk request may ask for."""

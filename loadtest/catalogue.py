@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.settings import Generation
+from stream.settings import Generation
 
 Rows = npt.NDArray[np.int64]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.catalogue import ERAS, GENRE_FREQUENCY, GENRES
-from loadtest.settings import Generation
+from stream.settings import Generation
 
 CIRCLES = 40
 """Small communities that share a handful of favourites."""

@@ -4,11 +4,12 @@ One frozen class, a docstring below each field. A name that is not listed here i
 cannot be ignored silently.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 
-Generation = Literal["2022", "2026"]
+from stream.settings import Generation
+
 Count = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
@@ -25,7 +26,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     seed: Annotated[int, Meta(ge=0)] = 1
     """Fixes the catalogue, the users and their tastes. The randomness of single visits comes from the caller."""
 
-    generation: Generation = "2026"
+    generation: Generation = "2022"
     """Which year's service is played: 2026 has ratings 1..10, bulk look-ups, HTTP 404, `cost` and self descriptions."""
 
     api_host: str = "127.0.0.1"

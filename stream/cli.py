@@ -15,8 +15,8 @@ INTERRUPTED = 130
 def run(door: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # retries are its daily bread; failures come as errors
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    # what aiokafka logs as an error it either tries again or raises, and then it is told once, as an error of ours
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # a shell starts what runs in its background deaf to Ctrl-C, and Python leaves it so
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

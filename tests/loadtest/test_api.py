@@ -68,7 +68,7 @@ def wait_until_healthy(client: httpx.Client, process: subprocess.Popen[bytes]) -
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(WorldSettings(users=500, movies=400, api_rate_limit_per_s=10_000))
+    return World(WorldSettings(users=500, movies=400, generation="2026", api_rate_limit_per_s=10_000))
 
 
 @pytest.fixture(scope="module")
@@ -207,12 +207,12 @@ def test_every_real_movie_has_the_shape_of_a_made_one(world: World) -> None:
 
 @needs_real
 def test_real_users_and_made_movies_can_be_mixed() -> None:
-    records = records_of(WorldSettings(users=3, movies=3, users_csv=str(REAL / "users-sample.csv")))
+    records = records_of(WorldSettings(users=3, movies=3, generation="2026", users_csv=str(REAL / "users-sample.csv")))
     assert records.user("4") is None
     user = records.user("5")
     assert user is not None
     assert (user["age"], user["occupation"], user["gender"]) == (26, "scientist", "M")
-    assert records.movie(World(WorldSettings(users=3, movies=3)).catalogue.ids[0])
+    assert records.movie(World(WorldSettings(users=3, movies=3, generation="2026")).catalogue.ids[0])
 
 
 def test_unknown_cells_become_the_services_own_unknowns(tmp_path: Path) -> None:

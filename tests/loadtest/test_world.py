@@ -13,7 +13,7 @@ USERS, MOVIES = 5_000, 2_000
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(WorldSettings(users=USERS, movies=MOVIES))
+    return World(WorldSettings(users=USERS, movies=MOVIES, generation="2026"))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def after_visits(world: World, visits: int, rng: np.random.Generator) -> tuple[S
 
 
 def test_equal_settings_make_equal_worlds(world: World) -> None:
-    again, other = World(world.settings), World(WorldSettings(users=USERS, movies=MOVIES, seed=2))
+    again, other = World(world.settings), World(WorldSettings(users=USERS, movies=MOVIES, generation="2026", seed=2))
     users = np.arange(USERS)
     first, second, third = (
         one.choose(users, one.new_seen(), np.random.default_rng(1)) for one in (world, again, other)
