@@ -22,7 +22,7 @@ from loadtest.world import World
 from stream.settings import Generation
 
 Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
-WORLD = WorldSettings(users=300, movies=250, api_rate_limit_per_s=10_000)
+WORLD = WorldSettings(users=300, movies=250, generation="2026", api_rate_limit_per_s=10_000)
 
 
 @pytest.fixture(scope="module", params=["2022", "2026"])

@@ -149,7 +149,7 @@ def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
 
 def test_the_night_asks_the_service_for_what_it_does_not_know(simulated: Simulated, past: Path, tmp_path: Path) -> None:
     shutil.copytree(past / "archive", tmp_path / "archive")
-    with simulated(WorldSettings(users=300, movies=200, api_rate_limit_per_s=10_000)) as root:
+    with simulated(WorldSettings(users=300, movies=200, generation="2026", api_rate_limit_per_s=10_000)) as root:
         told = night(tmp_path, api=root).catalog()
         assert night(tmp_path, api=root).catalog() == {"movies": {}, "users": {}}
     assert set(told) == {"movies", "users"}
