@@ -110,7 +110,9 @@ class Demo:
         service = asyncio.run(self._live(audience, opens))
         self._await_end(service)
         report_days = [day_name(first), day_name(first + 1)]
-        return summary.summarise(self, service.tally, report_days, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        var, topic = self.streaming.var, self.streaming.topic
+        return summary.summarise(var, topic, service.tally, report_days, self.stack.run, seconds)
 
     def _start_outside(self) -> None:
         with step("broker and APIs"):
@@ -172,7 +174,7 @@ class Demo:
         with step("the last lines and the reports"):
             self.stack.until("the collector's last line", lambda: self._archived() >= service.tally.lines, 60)
             last = day_name(day_number(FIRST_LIVE_DAY) + 1)
-            self.stack.until(f"the final report of {last}", lambda: summary.is_final(self, last), 60)
+            self.stack.until(f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), 60)
 
     def _archived(self) -> int:
         return sum(entry.lines for entry in self.archive.entries(self.streaming.topic))

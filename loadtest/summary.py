@@ -4,7 +4,8 @@ Every figure is read back from what Marquee left on disk, and held against what 
 doing.
 """
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,31 +14,28 @@ from batch import publish
 from loadtest.service import Tally
 from quality.errors import ReportError
 from quality.report import validate
-from stream.archive import tally
-
-if TYPE_CHECKING:
-    from loadtest.demo import Demo
+from stream.archive import Archive, tally
 
 
-def is_final(demo: "Demo", day: str) -> bool:
+def is_final(var: Path, day: str) -> bool:
     """Whether a day's report is there and final."""
-    return bool(_report(demo, day).get("final"))
+    return bool(_report(var, day).get("final"))
 
 
-def summarise(demo: "Demo", service: Tally, days: list[str], seconds: float) -> dict[str, Any]:
-    """All figures; `broken` lists the invariants that do not hold, in words."""
-    entries = demo.archive.entries()
+def summarise(var: Path, topic: str, service: Tally, days: list[str], logs: Path, seconds: float) -> dict[str, Any]:
+    """All figures of a run; `broken` lists the invariants that do not hold, in words."""
+    entries = Archive(var).entries()
     topics = sorted({entry.topic for entry in entries})
-    releases = [entry["release"] for entry in publish.history(demo.streaming.var)]
-    reports = {day: _report(demo, day) for day in days}
+    releases = [entry["release"] for entry in publish.history(var)]
+    reports = {day: _report(var, day) for day in days}
     found: dict[str, Any] = {
         "seconds": round(seconds, 1),
         "lines": {
-            topic: {
-                "in": sum(entry.lines for entry in entries if entry.topic == topic),
-                **tally(entry for entry in entries if entry.topic == topic),
+            name: {
+                "in": sum(entry.lines for entry in entries if entry.topic == name),
+                **tally(entry for entry in entries if entry.topic == name),
             }
-            for topic in topics
+            for name in topics
         },
         "service": {
             "lines_written": service.lines,
@@ -50,25 +48,25 @@ def summarise(demo: "Demo", service: Tally, days: list[str], seconds: float) -> 
             "lists_taken_from": service.taken,
             "latency_ms": _latency(service.latencies_ms),
         },
-        "releases": [_release(demo, release) for release in releases],
+        "releases": [_release(var, release) for release in releases],
         "reports": {day: _headline(report) for day, report in reports.items()},
         "files": {
-            "archive": str(demo.streaming.var / "archive"),
-            "releases": str(demo.streaming.var / "releases"),
-            "reports": str(demo.streaming.var / "reports"),
-            "logs": str(demo.stack.run),
+            "archive": str(var / "archive"),
+            "releases": str(var / "releases"),
+            "reports": str(var / "reports"),
+            "logs": str(logs),
         },
     }
-    return {**found, "broken": [*_broken(found, demo.streaming.topic, service), *_invalid(reports)]}
+    return {**found, "broken": [*_broken(found, topic, service), *_invalid(reports)]}
 
 
-def _report(demo: "Demo", day: str) -> dict[str, Any]:
-    path = demo.streaming.var / "reports" / f"{day}.json"
+def _report(var: Path, day: str) -> dict[str, Any]:
+    path = var / "reports" / f"{day}.json"
     return orjson.loads(path.read_bytes()) if path.exists() else {}
 
 
-def _release(demo: "Demo", release: str) -> dict[str, Any]:
-    folder = demo.streaming.var / "releases" / release
+def _release(var: Path, release: str) -> dict[str, Any]:
+    folder = var / "releases" / release
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     evaluation = orjson.loads((folder / "evaluation.json").read_bytes())
     models = evaluation["slices"].get("test", {"models": {}})["models"]
