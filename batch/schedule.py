@@ -2,7 +2,8 @@
 
 The clock that counts is the latest Kafka time in the archive, not this machine's: in production the two agree, and
 where event time runs faster, as in a simulation, the night comes with it. A night that fails is tried again, a few
-times, and then left to the next day; every failure is in the log, and the nights' own exit code says why.
+times, and then left to the next day, but for the first one: until there is a release, it is tried on and on. Every
+failure is in the log, and the night's own exit code says why.
 """
 
 import logging
