@@ -7,21 +7,26 @@ removes them. Nobody but the collector (and the backfill of the simulated servic
     archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_COLUMNS`
     quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_COLUMNS`
     archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `Entry` each
+
+An entry is replaced only as a whole, by its own next revision: lines of its quarantine that a mended rule now takes.
+Files are never changed; those of a revision have its number in their names.
 """
 
 import datetime as dt
 import itertools
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+import filelock
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
-from stream.errors import ArchiveError
+from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
 
 Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
@@ -47,6 +52,15 @@ class File(msgspec.Struct, frozen=True):
     path: str
     rows: int
 
+    @property
+    def room(self) -> str:
+        """The kind of its events, or `quarantine`."""
+        return Path(self.path).parts[-3]
+
+    @property
+    def day(self) -> str:
+        return Path(self.path).parts[-2].removeprefix("day=")
+
 
 class Span(msgspec.Struct, frozen=True):
     """Smallest and largest of some times, ms UTC."""
@@ -69,13 +83,24 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     kafka_time: Span | None = None
     lost: int = 0
     """Of a retention gap: how many offsets were gone from Kafka before they could be read; `lines` is then 0."""
+    redelivered: int = 0
+    """Records that Kafka handed out although they were archived before; they are not among `lines`."""
+    clocks_apart_ms: int | None = None
+    """Where most lines lay too far from Kafka's time: their median distance. They were not held against it then."""
+    revision: int = 0
+    """How often lines of its quarantine were judged anew and taken."""
     written: str = ""
     """When, by the clock of the machine that wrote it."""
 
     @property
     def name(self) -> str:
-        """The name that the batch's files and its entry share."""
+        """The name of its range, and of its ledger file."""
         return f"{self.topic}-{self.partition}-{self.first:012}-{self.last:012}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of the files that are written for this revision."""
+        return f"{self.name}{f'-r{self.revision}' if self.revision else ''}.parquet"
 
     def with_files(self, files: list[File]) -> "Entry":
         """The same entry, naming the files that were written for it."""
@@ -95,16 +120,27 @@ class Archive:
     def __init__(self, var: Path) -> None:
         self.var = var
         self.ledger = var / "archive" / "ledger"
-        self._read: dict[str, Entry] = {}
-        """By file name: what was read before; an entry never changes."""
+        self._read: dict[tuple[str, int, int], Entry] = {}
+        """By file name, inode and time of change: what was read before."""
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the archive's lock: one process writes. Raises `ArchiveBusy` where another one does."""
+        path = self.var / "archive" / "writer.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(path, blocking=False):
+                yield
+        except filelock.Timeout as error:
+            raise ArchiveBusy(f"archive: another process writes {path.parent}; stop it first") from error
 
     def entries(self, topic: str | None = None) -> list[Entry]:
         """All commits, by topic, partition and offset.
 
         Raises `ArchiveError` where one cannot be read, two overlap, or one is missing between two.
         """
-        names = [path.name for path in self.ledger.glob("*.json") if not durable.is_leftover(path)]
-        self._read = {name: self._read.get(name) or self._entry(self.ledger / name) for name in names}
+        paths = {_state(path): path for path in self.ledger.glob("*.json") if not durable.is_leftover(path)}
+        self._read = {state: self._read.get(state) or self._entry(path) for state, path in paths.items()}
         found = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
         for one, two in itertools.pairwise(found):
             if (one.topic, one.partition) == (two.topic, two.partition) and two.first <= one.last:
@@ -119,11 +155,11 @@ class Archive:
 
     def write_events(self, entry: Entry, kind: Kind, day: str, table: pa.Table) -> File:
         """Write a batch's events of one kind and day (not yet committed)."""
-        return self._write(self.var / "archive" / kind / f"day={day}" / f"{entry.name}.parquet", table)
+        return self._write(self.var / "archive" / kind / f"day={day}" / entry.file_name, table)
 
     def write_quarantine(self, entry: Entry, day: str, table: pa.Table) -> File:
         """Write a batch's refused lines of one day (not yet committed)."""
-        return self._write(self.var / "quarantine" / f"day={day}" / f"{entry.name}.parquet", table)
+        return self._write(self.var / "quarantine" / f"day={day}" / entry.file_name, table)
 
     def commit(self, entry: Entry) -> Entry:
         """Make a batch count. Raises `ArchiveError` where its fates do not add up to its lines."""
@@ -150,10 +186,23 @@ class Archive:
         days: dict[str, list[Path]] = {}
         for entry in self.entries() if entries is None else entries:
             for file in entry.files:
-                _, room, day, _ = ("", *Path(file.path).parts[-3:])
-                if room == kind:
-                    days.setdefault(day.removeprefix("day="), []).append(self.var / file.path)
+                if file.room == kind:
+                    days.setdefault(file.day, []).append(self.var / file.path)
         return dict(sorted(days.items()))
+
+    def read(self, file: File) -> pa.Table:
+        """The rows of a file. Raises `ArchiveError` where it is gone, or is not what was written."""
+        try:
+            return pq.ParquetFile(self.var / file.path).read()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
+
+    def is_whole(self, file: File) -> bool:
+        """Whether a file is there, with as many rows as were written; its rows are not read."""
+        try:
+            return bool(pq.read_metadata(self.var / file.path).num_rows == file.rows)
+        except (OSError, pa.ArrowInvalid):
+            return False
 
     def _write(self, path: Path, table: pa.Table) -> File:
         durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
@@ -164,6 +213,11 @@ class Archive:
             return msgspec.json.decode(path.read_bytes(), type=Entry)
         except (OSError, msgspec.DecodeError) as error:
             raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
+
+
+def _state(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return path.name, status.st_ino, status.st_mtime_ns
 
 
 def tally(entries: Iterable[Entry]) -> Counter[Fate]:

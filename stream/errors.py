@@ -27,3 +27,7 @@ class BrokerError(StreamError):
 
 class ArchiveError(StreamError):
     """The archive or its ledger contradicts itself; nothing was changed."""
+
+
+class ArchiveBusy(ArchiveError):
+    """Another process writes the archive."""

@@ -47,7 +47,7 @@ class Refused(Exception):  # a verdict on a line, not a fault of the program
 def parse(value: bytes, zone: Zone) -> Event:
     """Read one line. Raises `Refused` with the first part that is wrong."""
     time, user, request = _split(value)
-    return _request(request, parse_time(time, zone), parse_user(user))
+    return parse_request(request, parse_time(time, zone), parse_user(user))
 
 
 def _split(value: bytes) -> tuple[str, str, str]:
@@ -92,7 +92,8 @@ def is_movie(text: str) -> bool:
     return len(text) <= MAX_MOVIE_CHARACTERS and MOVIE.fullmatch(text) is not None
 
 
-def _request(text: str, time: int, user: int) -> Event:
+def parse_request(text: str, time: int, user: int) -> Event:
+    """What a user did at a time, as the line's last part says it."""
     if text.startswith(_WATCH):
         return _watch(text[len(_WATCH) :], time, user)
     if text.startswith(_RATE):

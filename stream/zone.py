@@ -53,6 +53,11 @@ class Zone:
         self._by_utc = _Offsets([at for at, _, _ in changes], offsets)
         # fold = 0: the old offset rules until the later of the two readings of the clock at the change
         self._by_local = _Offsets([at + max(before, after) for at, before, after in changes], offsets)
+        back = [(at, before - after) for at, before, after in changes if before > after]
+        self._repeats = _Offsets(
+            [edge for at, width in back for edge in (at - width, at)],
+            [0, *(x for _, width in back for x in (width, 0))],
+        )
 
     def to_utc(self, local_ms: Times) -> Times:
         """Milliseconds of the wall clock (as if it showed UTC) to milliseconds UTC."""
@@ -61,6 +66,10 @@ class Zone:
     def to_local(self, utc_ms: Times) -> Times:
         """Milliseconds UTC to milliseconds of the wall clock."""
         return utc_ms + self._by_utc.at(utc_ms)
+
+    def repeats_after(self, utc_ms: Times) -> Times:
+        """How much later the wall clock shows the same once more: 0 but in the last hour before it is set back."""
+        return self._repeats.at(utc_ms)
 
     def day_number(self, utc_ms: Times) -> Times:
         """The day of the zone that a time lies in, counted from 1970-01-01."""

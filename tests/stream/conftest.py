@@ -59,6 +59,8 @@ events = st.one_of(
 )
 good_lines = st.builds(render, events, st.just(NEW_YORK), st.sampled_from(["", "123", "123456"]))
 alphabet = st.one_of(st.sampled_from(list(b"0123456789 -:.,/=+Tztms\n\r\x00_*[A\xd9\xa1\xff")), st.integers(0, 255))
+no_text = st.sampled_from([b"\xff", b"\x80", b"\xc3", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
+"""Bytes that are no UTF-8: stray ones, cut-off ones, too long forms, surrogates, beyond Unicode."""
 
 
 @st.composite
@@ -70,6 +72,14 @@ def damaged(draw: st.DrawFn) -> bytes:
         how = draw(st.sampled_from(["insert", "delete", "replace"]))
         line[at : at + (how != "insert")] = b"" if how == "delete" else bytes([byte])
     return bytes(line)
+
+
+@st.composite
+def not_utf8(draw: st.DrawFn) -> bytes:
+    """A good line with bytes anywhere in it that are no UTF-8."""
+    line = draw(good_lines)
+    at = draw(st.integers(0, len(line)))
+    return line[:at] + draw(no_text) + line[at:]
 
 
 @pytest.fixture(scope="session")
@@ -86,5 +96,11 @@ def an_event() -> st.SearchStrategy[Event]:
 
 @pytest.fixture(scope="session")
 def a_line() -> st.SearchStrategy[bytes]:
-    """Lines good, damaged and of no meaning at all."""
-    return st.one_of(good_lines, damaged(), st.binary(max_size=60))
+    """Lines good, damaged, of no text and of no meaning at all."""
+    return st.one_of(good_lines, damaged(), not_utf8(), st.binary(max_size=60))
+
+
+@pytest.fixture(scope="session")
+def a_good_line() -> st.SearchStrategy[bytes]:
+    """Any line that the service can write."""
+    return good_lines

@@ -1,6 +1,8 @@
 """The archive: the ledger entry is the commit, so a crash at any step neither loses nor repeats, and sums must hold."""
 
 import itertools
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream import durable
 from stream.archive import FATES, Archive, Count, Entry, Fate, File, Span, stream_time, tally
-from stream.errors import ArchiveError
+from stream.errors import ArchiveBusy, ArchiveError
 
 TOPIC = "movielog1"
 TABLE = pa.table({"user": pa.array([1, 2, 3], pa.uint32())})
@@ -210,6 +212,95 @@ def test_after_a_crash_at_any_step_the_disk_holds_what_the_ledger_names(steps: l
             assert removed == before - named
             assert archive.entries() == entries
         assert archive.positions(TOPIC).get(0, 0) == 10 * steps.count(4)
+
+
+def revised(archive: Archive, batch: Entry, user: int) -> Entry:
+    """The next revision of a batch, with a file of its own beside the one that it had."""
+    new = msgspec.structs.replace(batch, revision=batch.revision + 1)
+    table = pa.table({"user": pa.array([user], pa.uint32())})
+    return new.with_files([*batch.files, archive.write_events(new, "watch", "2022-10-07", table)])
+
+
+def test_a_revision_takes_the_place_of_its_entry_and_its_files_have_names_of_their_own(archive: Archive) -> None:
+    one = entry(0, 9)
+    one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
+    assert archive.entries() == [one]  # read once, so that what was read is remembered
+    two = archive.commit(revised(archive, one, 7))
+    three = archive.commit(revised(archive, two, 8))
+    assert archive.entries() == [three] == Archive(archive.var).entries()
+    assert [path.name for path in archive.files("watch")["2022-10-07"]] == [
+        f"{one.name}.parquet", f"{one.name}-r1.parquet", f"{one.name}-r2.parquet",
+    ]  # fmt: skip
+    assert [pq.read_table(path).num_rows for path in archive.files("watch")["2022-10-07"]] == [3, 1, 1]
+    assert archive.positions(TOPIC) == {0: 10}
+    assert archive.sweep() == []
+
+
+def test_a_revision_that_was_not_committed_is_swept(archive: Archive) -> None:
+    one = entry(0, 9)
+    one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
+    revised(archive, one, 7)
+    half_written(archive.ledger / f"{one.name}.json")
+    assert archive.entries() == [one]
+    assert {path.name for path in archive.sweep()} == {f"{one.name}-r1.parquet", f".{one.name}.json.4711.tmp"}
+    assert archive.files("watch") == {"2022-10-07": [archive.var / one.files[0].path]}
+
+
+def test_a_revision_that_does_not_add_up_leaves_the_entry_as_it_was(archive: Archive) -> None:
+    one = archive.commit(entry(0, 9))
+    with pytest.raises(ArchiveError, match="not committed"):
+        archive.commit(msgspec.structs.replace(one, revision=1, lines=11))
+    assert archive.entries() == [one]
+
+
+def test_what_only_some_entries_have_is_read_again_and_need_not_be_there(archive: Archive) -> None:
+    one = archive.commit(entry(0, 9, redelivered=3, clocks_apart_ms=-7_200_000))
+    assert archive.entries() == [one]
+    path = archive.ledger / f"{one.name}.json"
+    told = msgspec.json.decode(path.read_bytes())
+    for name in ("redelivered", "clocks_apart_ms", "revision", "lost", "files"):
+        del told[name]
+    path.write_bytes(msgspec.json.encode(told))
+    [old] = archive.entries()
+    assert (old.redelivered, old.clocks_apart_ms, old.revision) == (0, None, 0)
+
+
+def test_only_one_writes_the_archive_at_a_time(archive: Archive) -> None:
+    with archive.writing():
+        with pytest.raises(ArchiveBusy, match="another process"), Archive(archive.var).writing():
+            raise AssertionError("two writers")
+        assert Archive(archive.var).entries() == []
+    with Archive(archive.var).writing():
+        pass
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from stream.archive import Archive
+with Archive(Path(sys.argv[1])).writing():
+    print("holding", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_writer_that_is_killed_holds_nothing(archive: Archive) -> None:
+    command = [sys.executable, "-c", HOLDER, str(archive.var)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"holding\n"
+        with pytest.raises(ArchiveBusy), archive.writing():
+            raise AssertionError("two writers")
+        holder.kill()
+    with archive.writing():
+        pass
+
+
+def test_the_lock_is_given_back_after_an_error(archive: Archive) -> None:
+    with pytest.raises(ArchiveError, match="not committed"), archive.writing():
+        archive.commit(entry(0, 9, lines=11))
+    with archive.writing():
+        archive.commit(entry(0, 9))
 
 
 def test_the_sweep_leaves_alone_what_is_not_the_collectors(archive: Archive) -> None:

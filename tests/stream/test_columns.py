@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.columns import Columns, read, table_of
+from stream.columns import Columns, events_of, read, table_of, times_of
 from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
 from stream.grammar import Refused, parse, render
 from stream.zone import Zone
@@ -45,12 +45,6 @@ def in_columns(columns: Columns) -> Verdicts:
     return events, list(zip(columns.refused.tolist(), map(str, columns.reasons), strict=True))
 
 
-def events_of(kind: Kind, table: pa.Table) -> list[Event]:
-    plain = table.set_column(0, "time", table.column("time").cast(pa.int64()))
-    rows: list[dict[str, Any]] = plain.to_pylist()
-    return [Event(kind, **{**row, "movies": tuple(row.get("movies") or ())}) for row in rows]
-
-
 def check(lines: list[bytes], zone: Zone) -> None:
     expected = one_by_one(lines, zone)
     assert in_columns(read(pa.array(lines, pa.binary()), zone)) == expected
@@ -62,6 +56,23 @@ def test_any_lines_get_the_verdicts_of_the_exact_reader(
     a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject
 ) -> None:
     check(data.draw(st.lists(a_line, max_size=12)), new_york)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_lines_that_are_good_are_all_read_and_as_the_exact_reader_reads_them(
+    a_good_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject
+) -> None:
+    lines = data.draw(st.lists(a_good_line, max_size=12))
+    columns = read(pa.array(lines, pa.binary()), new_york)
+    assert in_columns(columns) == one_by_one(lines, new_york)
+    assert columns.reasons == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.binary(max_size=200), max_size=30))
+def test_any_bytes_get_the_verdicts_of_the_exact_reader(new_york: Zone, lines: list[bytes]) -> None:
+    check(lines, new_york)
 
 
 @settings(deadline=None, max_examples=60)
@@ -85,7 +96,48 @@ def test_events_make_a_table_of_themselves(an_event: st.SearchStrategy[Event], d
         assert events_of(kind, table) == own
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_the_times_of_a_table_are_those_of_its_events(an_event: st.SearchStrategy[Event], data: st.DataObject) -> None:
+    events = data.draw(st.lists(an_event, max_size=6))
+    for kind in KINDS:
+        own = [event for event in events if event.kind == kind]
+        whole, pieces = table_of(kind, own), [table_of(kind, [event]) for event in own]
+        for table in (whole, pa.concat_tables([whole.slice(0, 0), *pieces])):
+            times = times_of(table)
+            assert times.dtype == np.int64
+            assert times.tolist() == [event.time for event in own]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.integers(0, 3), st.integers(0, 5))
+def test_a_part_of_a_table_is_the_events_of_its_rows(
+    an_event: st.SearchStrategy[Event], data: st.DataObject, at: int, length: int
+) -> None:
+    events = data.draw(st.lists(an_event, max_size=8))
+    for kind in KINDS:
+        own = [event for event in events if event.kind == kind]
+        assert events_of(kind, table_of(kind, own).slice(at, length)) == own[at : at + length]
+
+
+LONG, ASKED = b"a" * 70_000, HEAD + b"5,recommendation request "
 LIMITS = [
+    ASKED + LONG + b":1, status 200, result: a+1984, 1 ms",
+    ASKED + b"a" * 60_000 + b":1, status 200, result: a+1984, 1 ms",
+    ASKED + b"a:1, status 200, result: " + LONG + b"+1984, 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984" + b", b+" * 19 + b", 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984" + b", b+" * 20 + b", 1 ms",
+    ASKED + b"a:1, status 200, result: " + b", " * 30_000 + b", 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984, 5 ms, 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984,b+1984, 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984,  b+1984, 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984, , 1 ms",
+    ASKED + b"a:1, status 200, result: a+1984, 999999999 ms",
+    ASKED + b"a:1, status 200, result: a+1984, 1000000000 ms",
+    ASKED + b"a:1, status 200, result: a+1984, 1 ms\n",
+    ASKED + b"\xd9\xa1:1, status 200, result: a+1984, 1 ms",
+    ASKED + b"a:1, status 200, result: " + b"a" * 296 + b"+1984, 1 ms",
+    ASKED + b"a:1, status 0, result: " + b"x" * 70_000 + b", 1 ms",
     HEAD + b"4294967295,GET /data/m/a+1984/0.mpg",
     HEAD + b"4294967296,GET /data/m/a+1984/0.mpg",
     HEAD + b"9999999999,GET /rate/a+1984=0",
@@ -113,6 +165,21 @@ def test_lines_at_the_limits_get_the_verdicts_of_the_exact_reader(new_york: Zone
     check(LIMITS, new_york)
     for line in LIMITS:
         check([line], new_york)
+
+
+@pytest.mark.parametrize("filling", [b"a", b"+", b",", b"9", b" ", b"\xff", b"\x00", b"a+, "])
+def test_lines_of_a_megabyte_are_too_long_and_harm_no_other(new_york: Zone, filling: bytes) -> None:
+    heads = [b"", HEAD, HEAD + b"5,GET /data/m/", HEAD + b"5,GET /rate/", ASKED, ASKED + b"a:1, status 200, result: "]
+    good, long = HEAD + b"5,GET /rate/a+1984=3", filling * (1_000_000 // len(filling))
+    lines = [good] + [head + long + tail for head in heads for tail in (b"", b"+1984/5.mpg", b", 1 ms")] + [good]
+    columns = read(pa.array(lines, pa.binary()), new_york)
+    assert columns.reasons == ["too_long"] * (len(lines) - 2)
+    assert columns.rows["rate"].tolist() == [0, len(lines) - 1]
+
+
+def test_a_nul_or_a_line_end_anywhere_gets_the_verdict_of_the_exact_reader(new_york: Zone) -> None:
+    for line in (HEAD + b"5,GET /rate/a+1984=3", HEAD + b"5,GET /data/m/a+1984/5.mpg", LIMITS[10]):
+        check([line[:at] + byte + line[at:] for at in range(len(line) + 1) for byte in (b"\0", b"\n")], new_york)
 
 
 def test_no_lines_are_no_events(new_york: Zone) -> None:

@@ -1,14 +1,16 @@
 """The exact reader: what the service writes is read as it was meant, and nothing near it."""
 
 import csv
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.event import Event
+from stream.event import KINDS, Event, Kind
 from stream.grammar import MAX_LINE_BYTES, Refused, is_movie, parse, parse_time, parse_user, render, render_time
 from stream.zone import Zone
 
@@ -79,6 +81,37 @@ def test_every_form_of_a_time_is_read_to_the_millisecond(new_york: Zone, text: s
 )
 def test_times_are_written_as_java_writes_them(new_york: Zone, ms: int, finer: str, text: str) -> None:
     assert render_time(NOON_UTC + ms, new_york, finer) == text
+
+
+FORMS = {
+    r"\d\d:\d\d": (0, ""),
+    r"\d\d:\d\d:\d\d": (7_000, ""),
+    r"\d\d:\d\d:\d\d\.\d{3}": (7_120, ""),
+    r"\d\d:\d\d:\d\d\.\d{6}": (120, "456"),
+    r"\d\d:\d\d:\d\d\.\d{9}": (59_000, "000001"),
+}
+"""By form of a time of day: milliseconds above the minute, and digits below the millisecond, that are written so."""
+OF_KIND: dict[Kind, dict[str, Any]] = {
+    "watch": {"movie": "m*a*s*h+1970", "minute": 54},
+    "rate": {"movie": "endeavour+", "rating": 3},
+    "recommend": {"host": "a.b-c:8082", "status": 200, "movies": ("a+1984", "++++++1959"), "latency_ms": 133},
+    "account": {},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 700_000), st.integers(1, 2**32 - 1))
+def test_every_kind_is_read_as_written_with_a_time_of_every_form(
+    new_york: Zone, kind: Kind, form: str, minutes: int, user: int
+) -> None:
+    ms, finer = FORMS[form]
+    local = new_york.to_local(NOON_UTC) + minutes * 60_000 + ms
+    event = Event(kind, new_york.to_utc(local), user, **OF_KIND[kind])
+    line = render(event, new_york, finer)
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT{form},{user},.*", line.decode())
+    assert parse(line, new_york) == event
 
 
 @pytest.mark.parametrize(

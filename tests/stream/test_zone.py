@@ -109,6 +109,55 @@ def test_an_hour_that_comes_twice_means_the_first_and_one_that_never_comes_the_o
     assert clock.to_utc(never + HOUR_MS * 5 // 2) == never + HOUR_MS * 15 // 2
 
 
+def repeated_after(name: str, utc_ms: int) -> int:
+    """How much later the clock shows the same again, by Python's own data: PEP 495 tells both readings apart."""
+    local, info = EPOCH + shown(name, utc_ms) * SECOND, ZoneInfo(name)
+    both = [local.replace(tzinfo=info, fold=fold).astimezone(dt.UTC).replace(tzinfo=None) for fold in (0, 1)]
+    first, second = ((moment - EPOCH) // SECOND for moment in both)
+    return second - first if utc_ms == first < second and shown(name, second) == shown(name, first) else 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(moments())
+def test_a_time_is_shown_again_as_zoneinfo_says(moment: tuple[str, int]) -> None:
+    name, at = moment
+    assert zone(name).repeats_after(at) == repeated_after(name, at)
+
+
+@settings(deadline=None, max_examples=100)
+@given(moments())
+def test_what_is_shown_again_is_shown_at_both_times_and_read_as_the_first(moment: tuple[str, int]) -> None:
+    name, at = moment
+    clock = zone(name)
+    later = clock.repeats_after(at)
+    if later:
+        assert clock.to_local(at + later) == clock.to_local(at)
+        assert clock.to_utc(clock.to_local(at + later)) == at
+        assert clock.repeats_after(at + later) == 0
+    else:
+        assert clock.to_utc(clock.to_local(at)) in (at, at - HOUR_MS, at - HOUR_MS // 2)
+
+
+@pytest.mark.parametrize("name", ZONES)
+def test_repeats_of_arrays_are_those_of_their_values(name: str) -> None:
+    clock, halves = zone(name), [half * HOUR_MS // 2 for half in range(-6, 7)]
+    times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
+    repeats = clock.repeats_after(np.array(times, np.int64))
+    assert repeats.dtype == np.int64
+    assert repeats.tolist() == [repeated_after(name, at) for at in times]
+
+
+def test_the_hour_before_new_york_sets_its_clock_back_is_shown_again() -> None:
+    clock, two = zone("America/New_York"), day_number("2022-11-06") * DAY_MS + 6 * HOUR_MS  # 06:00 UTC: from 2 to 1
+    assert [clock.repeats_after(two + off) for off in (-HOUR_MS - 1, -HOUR_MS, -1, 0, HOUR_MS)] == [
+        0, HOUR_MS, HOUR_MS, 0, 0,
+    ]  # fmt: skip
+
+
+def test_a_zone_that_never_changes_repeats_nothing() -> None:
+    assert zone("Asia/Kathmandu").repeats_after(np.arange(0, 4 * 10**12, 10**11)).tolist() == [0] * 40
+
+
 @given(st.integers(-20_000, 60_000))
 def test_day_names_and_numbers_are_inverse(number: int) -> None:
     assert day_number(day_name(number)) == number
