@@ -1,23 +1,31 @@
 """What good data is: Cerberus schemas of every input, the single source of the rules.
 
-Events come by the million, so `breaches` runs a schema over Arrow columns; it knows the rules that the event schemas
-use and refuses one it does not know, so that no rule is ever passed over. Records of the APIs, few and nested, are
-validated by Cerberus itself, which also turns the service's numbers in strings into numbers.
+Events of each kind, records of the APIs of both generations, and our own requests. This module only says what the
+rules are. `rules.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings into
+numbers; `predicates.py` compiles them for the stream and for a million records, with the same verdicts and reasons.
 """
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
-import cerberus
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from quality.predicates import breaches, checked, event_breach
+from quality.rules import Rules, Schema
 from stream.event import Kind
-from stream.grammar import MAX_MOVIE_CHARACTERS, MOVIE
+from stream.grammar import MAX_LIST, MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
 from stream.settings import StreamSettings
+from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 
-Schema = dict[str, dict[str, Any]]
+__all__ = [
+    "LONGEST_MINUTE",
+    "MOVIE_RECORD",
+    "REQUEST",
+    "USER",
+    "Schema",
+    "breaches",
+    "checked",
+    "event_breach",
+    "event_schemas",
+]
 
 _MOVIE = {"type": "string", "regex": MOVIE.pattern, "maxlength": MAX_MOVIE_CHARACTERS, "required": True}
 LONGEST_MINUTE = 20_000
@@ -25,63 +33,68 @@ LONGEST_MINUTE = 20_000
 
 
 def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
-    """The rules for events of each kind, beyond their form, which the grammar holds."""
-    user = {"type": "integer", "min": 1, "max": settings.max_user}
+    """The rules for events of each kind: every field that is the event's own, in the order of its columns.
+
+    Which users and movies there are is no matter of a schema, but of `checks.py`.
+    `columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read it.
+    """
+    common = {"time": _whole_number(*_times()), "user": _whole_number(1, MAX_USER)}
     best = 5 if settings.generation == "2022" else 10
     return {
-        "watch": {"user": user, "minute": {"type": "integer", "min": 0, "max": LONGEST_MINUTE}},
-        "rate": {"user": user, "rating": {"type": "integer", "min": 1, "max": best}},
-        "recommend": {"user": user, "latency_ms": {"type": "integer", "min": 0}},
-        "account": {"user": user},
+        "watch": {**common, "movie": _MOVIE, "minute": _whole_number(0, LONGEST_MINUTE)},
+        "rate": {**common, "movie": _MOVIE, "rating": _whole_number(1, best)},
+        "recommend": {
+            **common,
+            "host": {"type": "string", "required": True},
+            "status": _whole_number(0, 999),
+            "movies": {"type": "list", "maxlength": MAX_LIST, "schema": _MOVIE, "required": True},
+            "latency_ms": {"type": "integer", "min": 0, "required": True},
+            "error": {"type": "string", "nullable": True, "required": True},
+        },
+        "account": common,
     }
 
 
-def breaches(table: pa.Table, schema: Schema) -> list[tuple[str, np.ndarray]]:
-    """For each rule of the schema that rows break, in the schema's order: `<field>_<rule>` and which rows (bool).
-
-    Raises `NotImplementedError` for a rule that has no column form.
-    """
-    found = []
-    for field, rules in schema.items():
-        for rule, limit in rules.items():
-            broken = _broken(table.column(field), rule, limit).to_numpy()
-            if broken.any():
-                found.append((f"{field}_{rule}", broken))
-    return found
+def _whole_number(least: int, most: int) -> Rules:
+    return {"type": "integer", "min": least, "max": most, "required": True}
 
 
-def _broken(column: pa.ChunkedArray, rule: str, limit: Any) -> pa.ChunkedArray:
-    match rule:
-        case "min":
-            return pc.less(column, limit)
-        case "max":
-            return pc.greater(column, limit)
-        case "type" if limit == "integer" and pa.types.is_integer(column.type):
-            return pc.is_null(column)
-    raise NotImplementedError(f"schema rule {rule}: {limit} on a column of {column.type}")
+def _times() -> tuple[int, int]:
+    """First and last ms, UTC, of the grammar's years, and a day more: these are years of a wall clock in some zone."""
+    first, end = (day_number(f"{year}-01-01") * DAY_MS for year in (FIRST_YEAR, LAST_YEAR + 1))
+    return first - DAY_MS, end + DAY_MS - 1
 
 
-def event_breach(kind: Kind, event: object, schemas: Mapping[Kind, Schema]) -> str | None:
-    """The first rule that one event breaks, named as by `breaches`; None where it breaks none."""
-    for field, rules in schemas[kind].items():
-        value = getattr(event, field)
-        if value < rules.get("min", value):
-            return f"{field}_min"
-        if value > rules.get("max", value):
-            return f"{field}_max"
-    return None
-
+REQUEST: Schema = {
+    "user_id": {"type": "string", "regex": "[0-9]{1,19}", "required": True},
+    "n": {"type": "integer", "min": 1, "max": MAX_LIST},
+}
+"""What we are asked: the user id as it stands in the path, and how many movies, once read as a number."""
 
 _COUNT = {"type": "integer", "min": 0, "max": 2**63 - 1, "nullable": True}
 """A number that there is of something; what is larger is a fault, and fits into no column."""
 
 
 def _number(value: object) -> object:
-    return float(value) if isinstance(value, str) and value.strip() else value
+    """A number in a text as a number. Raises `ValueError` for another text, and for what is no finite number."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
 
 
 def _whole(value: object) -> object:
-    return int(float(value)) if isinstance(value, str) and value.strip() else value
+    """As `_number`, for whole numbers: `"95"` and `"95.0"`, not `"95.5"`."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    number = _number(value)
+    if isinstance(value, str) and isinstance(number, float):
+        if not number.is_integer():
+            raise ValueError("must be a whole number")
+        return int(number)
+    return number
 
 
 def _unknown(*marks: object) -> Any:
@@ -126,13 +139,3 @@ MOVIE_RECORD: Schema = {
     "belongs_to_collection": {"type": "dict", "nullable": True, "coerce": _unknown({}, "null", "")},
     "cost": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
 }
-
-
-def checked(record: object, schema: Schema) -> tuple[dict[str, Any] | None, str]:
-    """A record of an API as its schema wants it, or None and why not. Fields that no rule names stay as they are."""
-    validator = cerberus.Validator(schema, allow_unknown=True)
-    if not isinstance(record, dict):
-        return None, f"not an object but {type(record).__name__}"
-    if validator.validate(record):
-        return validator.document, ""
-    return None, "; ".join(f"{field}: {reasons[0]}" for field, reasons in sorted(validator.errors.items(), key=str))
