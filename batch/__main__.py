@@ -16,6 +16,8 @@ from batch import schedule as schedule_
 from batch.collect import collect as collect_
 from batch.night import STEPS, Night
 from batch.settings import BatchSettings
+from quality.catalog import Catalog
+from quality.notify import posting
 from quality.settings import QualitySettings
 from stream.cli import run
 from stream.errors import SettingsError
@@ -33,18 +35,21 @@ def door() -> None:
 @click.option("--until-idle", type=click.FloatRange(min=0.1), help="End when no line came for so many seconds.")
 def collect(until_idle: float | None) -> None:
     """Read the topic into the archive, until SIGTERM."""
-    asyncio.run(collect_(load("stream", StreamSettings), load("quality", QualitySettings), until_idle))
+    streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
+    asyncio.run(collect_(streaming, quality, load("batch", BatchSettings), until_idle))
 
 
 @door.command()
 @click.option("--model", type=click.Choice(["best", "als", "popular"]), help="Instead of the setting: model.")
 @click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
 @click.option("--seed", type=int, help="Instead of the setting: seed.")
-def nightly(**changed: Any) -> None:
+@click.option("--despite-alerts", is_flag=True, help="Go on even where alerts hold the night back.")
+def nightly(despite_alerts: bool, **changed: Any) -> None:
     """All steps of the night, one after the other; prints a JSON summary."""
     night = _night(changed)
     summary: dict[str, Any] = {}
-    with night.lock():
+    with night.lock(), posting(load("stream", StreamSettings).var, load("quality", QualitySettings)):
+        night.hold(despite_alerts)
         for name, one in STEPS:
             began = time.monotonic()
             found = one(night)
@@ -61,6 +66,12 @@ def schedule(at: str | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     schedule_.run(load("stream", StreamSettings), _settings({"night_at": at}), stop)
+
+
+@door.command("forget-unknown")
+def forget_unknown() -> None:
+    """Forget which movies and users the API did not know, so that it is asked for them again."""
+    click.echo(f"{Catalog(load('stream', StreamSettings).var).forget_unknown()} ids forgotten")
 
 
 def _settings(changed: dict[str, Any]) -> BatchSettings:

@@ -4,7 +4,7 @@
 |---|---|---|
 | while lines wait in memory | nothing of them | reads them again from the last entry's end |
 | while files are written | files that no entry names | removes these, reads the lines again |
-| after the ledger entry | the batch, whole | goes on behind it |
+| after the ledger entry | the batch, whole | goes on behind it; an alert that was due is raised then |
 
 `Pending` gathers what is read; `archived` judges and writes one batch; `collect` is the process around them.
 """
@@ -13,145 +13,119 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import compress
 
-import filelock
 import numpy as np
 import pyarrow as pa
 
-from batch.catalog import Catalog
-from batch.errors import Busy
-from quality import alerts
-from quality.fates import Fates, judge, times_of
-from quality.repair import ONE_CHARACTER, Context
-from quality.schemas import event_schemas
+from batch.acquaint import Acquaintance
+from batch.settings import BatchSettings
+from quality import archiving
+from quality.alerts import Alarms
+from quality.checks import Context, context_of
+from quality.fates import Lines, judge
+from quality.metrics import Metrics
+from quality.notify import Poster, posting
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, Entry, File, Span, tally
-from stream.event import ARCHIVE_COLUMNS, PROVENANCE, QUARANTINE_COLUMNS
+from stream.archive import Archive, Entry, Span, tally
 from stream.settings import StreamSettings
-from stream.zone import Zone, day_name, zone
+from stream.zone import Zone, zone
 
 log = logging.getLogger("batch.collect")
 
 GROUP = "marquee-collect"
+TELL_S = 15.0
+"""How often the metrics are written where nothing comes."""
 
 
 @dataclass
 class Pending:
     """Lines of one partition that were read and not archived yet, in order of their offsets."""
 
+    first: int
+    """Where the last entry ended: the range begins there, whether or not Kafka has a record at it."""
     since: float = 0.0
     """When the first of them came, seconds of the monotonic clock."""
     values: list[bytes] = field(default_factory=list)
     offsets: list[np.ndarray] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
+    redelivered: int = 0
+    """Records that Kafka handed out once more."""
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last line."""
+        return int(self.offsets[-1][-1]) + 1 if self.offsets else self.first
 
     def add(self, got: kafka.Fetched) -> None:
+        """Take what is new; an offset that was read before is counted and passed over."""
+        new = got.offsets >= self.end
+        self.redelivered += len(new) - int(new.sum())
+        if not new.any():
+            return
         if not self.values:
             self.since = time.monotonic()
-        self.values += got.values
-        self.offsets.append(got.offsets)
-        self.times.append(got.times)
+        self.values += compress(got.values, new.tolist())
+        self.offsets.append(got.offsets[new])
+        self.times.append(got.times[new])
 
     def due(self, settings: StreamSettings) -> bool:
         waited = time.monotonic() - self.since
         return bool(self.values) and (len(self.values) >= settings.batch_lines or waited >= settings.batch_seconds)
 
 
-@contextmanager
-def only_collector(var: Path) -> Iterator[None]:
-    """Hold the archive's lock. Raises `Busy` where another process writes it."""
-    path = var / "archive" / "writer.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(path, blocking=False):
-            yield
-    except filelock.Timeout as error:
-        raise Busy(f"collect: another process writes {path.parent}; stop it first") from error
-
-
-def archived(archive: Archive, topic: str, partition: int, pending: Pending, first: int, context: Context) -> Entry:
-    """Judge a batch, write its files and commit it as the range from `first` on: where the last one ended."""
+def archived(
+    archive: Archive, topic: str, partition: int, pending: Pending, clock: Zone, context_for: Callable[[Lines], Context]
+) -> Entry:
+    """Judge a batch, write its files and commit it."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
-    values = pa.array(pending.values, pa.binary())
-    fates = judge(values, times, context)
+    lines = Lines.read(pa.array(pending.values, pa.binary()), times, clock)
+    context = context_for(lines)
+    apart_ms = lines.clocks_apart_ms(context)
+    fates = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
     entry = Entry(
         topic=topic,
         partition=partition,
-        first=first,
+        first=pending.first,
         last=int(offsets[-1]),
-        lines=len(values),
-        counts=fates.counts(times, context.zone),
+        lines=len(times),
+        counts=fates.counts(times, clock),
         kafka_time=Span(int(times.min()), int(times.max())),
+        redelivered=pending.redelivered,
+        clocks_apart_ms=apart_ms,
     )
-    source = _provenance(entry, offsets, times)
-    files = [*_event_files(archive, entry, fates, values, source, context.zone)]
-    files += _quarantine_files(archive, entry, fates, values, source, context.zone)
+    origin = archiving.provenance(topic, partition, offsets, times)
+    files = archiving.write(archive, entry, fates, lines.values, origin, clock)
     return archive.commit(entry.with_files(files))
-
-
-def _provenance(entry: Entry, offsets: np.ndarray, times: np.ndarray) -> pa.Table:
-    """Where each line of a batch came from, in the columns of `PROVENANCE`."""
-    count = len(offsets)
-    topic = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([entry.topic]))
-    partition = pa.array(np.full(count, entry.partition, np.int32))
-    moments = pa.array(times).cast(pa.timestamp("ms", tz="UTC"))
-    columns = [topic, partition, pa.array(offsets), moments]
-    return pa.Table.from_arrays(columns, schema=pa.schema(PROVENANCE))
-
-
-def _event_files(
-    archive: Archive, entry: Entry, fates: Fates, values: pa.Array, source: pa.Table, zone: Zone
-) -> Iterator[File]:
-    for kind, good in fates.good.items():
-        table = good.table
-        for name, column in zip(source.column_names, source.take(pa.array(good.rows)).columns, strict=True):
-            table = table.append_column(source.field(name), column)
-        rule = [ONE_CHARACTER if repaired else None for repaired in good.repaired.tolist()]
-        schema = ARCHIVE_COLUMNS[kind]
-        table = table.append_column(schema.field("repair"), pa.array(rule, pa.string()).dictionary_encode())
-        rows = pa.array(good.rows, mask=~good.repaired)
-        table = table.append_column(schema.field("raw"), values.take(rows)).cast(schema)
-        days = zone.day_number(times_of(good.table))
-        for day in np.unique(days).tolist():
-            part = table.filter(pa.array(days == day))
-            yield archive.write_events(entry, kind, day_name(day), part)
-
-
-def _quarantine_files(
-    archive: Archive, entry: Entry, fates: Fates, values: pa.Array, source: pa.Table, zone: Zone
-) -> Iterator[File]:
-    rows = pa.array(fates.quarantined)
-    reasons = pa.array(fates.reasons, pa.string()).dictionary_encode()
-    rooms = pa.array(["quality"] * len(rows), pa.string()).dictionary_encode()
-    origin = source.take(rows)
-    columns = [values.take(rows), reasons, rooms, *origin.columns]
-    table = pa.Table.from_arrays(columns, names=QUARANTINE_COLUMNS.names).cast(QUARANTINE_COLUMNS)
-    days = zone.day_number(origin.column("kafka_time").cast(pa.int64()).to_numpy())
-    for day in np.unique(days).tolist():
-        yield archive.write_quarantine(entry, day_name(day), table.filter(pa.array(days == day)))
 
 
 class Collector:
     """Gathers what a reader polls and archives what is due."""
 
-    def __init__(self, streaming: StreamSettings, quality: QualitySettings) -> None:
-        self._settings, self._quality = streaming, quality
-        self._zone, self._schemas = zone(streaming.timezone), event_schemas(streaming)
-        self._catalog = Catalog(streaming.var)
+    def __init__(
+        self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
+    ) -> None:
+        self._settings, self._quality, self._poster = streaming, quality, poster
+        self._zone = zone(streaming.timezone)
         self._archive = Archive(streaming.var)
+        self._acquaintance = Acquaintance(streaming, settings)
+        self._alarms = Alarms(streaming.var, quality)
+        self._metrics = Metrics(streaming.var, "collect", quality)
         self._pending: dict[int, Pending] = {}
         self._ends: dict[int, int] = {}
         """By partition: the offset behind the last entry."""
 
     def resume(self) -> dict[int, int]:
-        """Remove what a crash left behind; by partition, the offset to read next."""
+        """Remove what a crash left behind, tell what it left untold; by partition, the offset to read next."""
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
+        entries = self._archive.entries()
+        self._alarms.resume(entries)
+        self._metrics.resume(entries)
+        self.tell()
         self._ends = self._archive.positions(self._settings.topic)
         return dict(self._ends)
 
@@ -159,7 +133,8 @@ class Collector:
         """Gather what was polled; a gap is committed at once, as an entry of its own."""
         for piece in got:
             if isinstance(piece, kafka.Fetched):
-                self._pending.setdefault(piece.partition, Pending()).add(piece)
+                first = self._ends.get(piece.partition, int(piece.offsets[0]))
+                self._pending.setdefault(piece.partition, Pending(first)).add(piece)
             else:
                 await self.flush()
                 lost = piece.last - piece.first + 1
@@ -172,6 +147,8 @@ class Collector:
                     lost=lost,
                 )
                 self._told(self._archive.commit(entry))
+                if piece.partition in self._pending:  # nothing but what was handed out again
+                    self._pending[piece.partition].first = piece.last + 1
 
     async def flush(self, only_due: bool = False) -> dict[int, int]:
         """Archive what waits (or what is due of it); by partition, where its entries now end."""
@@ -181,45 +158,51 @@ class Collector:
                 continue
             del self._pending[partition]
             # judging takes a second or so: off the loop, so that the client can go on fetching
-            first = self._ends.get(partition, int(pending.offsets[0][0]))
-            arguments = self._archive, self._settings.topic, partition, pending, first, self._context()
+            arguments = self._archive, self._settings.topic, partition, pending, self._zone, self._context_for
             entry = await asyncio.to_thread(archived, *arguments)
             self._told(entry)
             done[partition] = entry.last + 1
         return done
 
-    def _context(self) -> Context:
-        """What lines are held against just now; with an empty catalogue, any movie may exist."""
-        known = {name for name, status in self._catalog.statuses("movie").items() if status == "known"}
-        window_ms = round(self._quality.time_window_minutes * 60_000)
-        return Context(self._zone, self._schemas, window_ms, lambda movie: not known or movie in known)
+    def _context_for(self, lines: Lines) -> Context:
+        return context_of(self._settings, self._quality, self._acquaintance.known_for(lines))
+
+    def tell(self) -> None:
+        """Write the metrics, and have posted what was raised, here or by others."""
+        self._metrics.write()
+        if self._poster is not None:
+            self._poster.wake()
 
     def _told(self, entry: Entry) -> None:
         self._ends[entry.partition] = entry.last + 1
-        found = alerts.judged(entry, self._quality)
-        alerts.raise_alerts(self._settings.var, found)
-        for alert in found:
-            log.warning("alert %s: %s", alert.alert, alert.text)
+        self._alarms.committed(entry)
+        self._metrics.committed(entry)
+        self.tell()
         log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(tally([entry])))
 
 
-async def collect(streaming: StreamSettings, quality: QualitySettings, until_idle: float | None = None) -> None:
+async def collect(
+    streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, until_idle: float | None = None
+) -> None:
     """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive what waits.
 
-    Raises `Busy` where another collector runs, `BrokerError` or `StreamError` where Kafka fails.
+    Raises `ArchiveBusy` where another collector runs, `BrokerError` or `StreamError` where Kafka fails.
     """
-    collector = Collector(streaming, quality)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with only_collector(streaming.var):
+    with Archive(streaming.var).writing(), posting(streaming.var, quality) as poster:
+        collector = Collector(streaming, quality, settings, poster)
         async with kafka.reading(streaming, GROUP, collector.resume()) as reader:
-            last = time.monotonic()
+            last = told = time.monotonic()
             while not stop.is_set() and (until_idle is None or time.monotonic() - last < until_idle):
                 got = await reader.poll(streaming.batch_lines)
-                last = time.monotonic() if got else last
                 await collector.take(got)
                 await _flushed(collector, reader, only_due=True)
+                if time.monotonic() - told > TELL_S:
+                    collector.tell()
+                    told = time.monotonic()
+                last = time.monotonic() if got else last  # after the work: it is no idleness
             await _flushed(collector, reader, only_due=False)
 
 

@@ -26,15 +26,17 @@ import orjson
 import pandas as pd
 
 from batch import gate, lists, publish
-from batch.catalog import Api, Catalog
+from batch.api import Api, refresh
 from batch.errors import Busy, CatalogError, NotEnoughData
 from batch.evaluate import evaluate
+from batch.hold import require_sound
 from batch.interactions import History, runtimes_of
 from batch.models import ALS, Model, Popular
 from batch.progress import step
 from batch.segments import NAMES, segments_of, without_small
 from batch.sessions import Words, movies_in, ratings_of, sessions_of, users_in
 from batch.settings import BatchSettings
+from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from server.errors import BadRelease
 from server.release import FILES, METRIC, Release
@@ -64,6 +66,10 @@ class Night:
         except filelock.Timeout as error:
             raise Busy(f"night: another night runs in {self._folder}; wait for it, or stop it") from error
 
+    def hold(self, despite_alerts: bool) -> None:
+        """Raise `Held` where the data are too bad to learn from, unless that is to be passed over."""
+        require_sound(self._archive.entries(), self._streaming, self._quality, despite_alerts)
+
     def catalog(self) -> dict[str, Any]:
         """Ask the APIs for the movies and users that the archive names and the catalogue does not know yet.
 
@@ -76,9 +82,9 @@ class Night:
         told: dict[str, Any] = {}
         try:
             with step("catalogue: movies", len(movies)) as advance:
-                told["movies"] = dict(self._catalog.refresh("movie", movies, api, advance))
+                told["movies"] = dict(refresh(self._catalog, "movie", movies, api, advance))
             with step("catalogue: users", len(users)) as advance:
-                told["users"] = dict(self._catalog.refresh("user", users, api, advance))
+                told["users"] = dict(refresh(self._catalog, "user", users, api, advance))
         except CatalogError as error:
             log.error("%s; going on with the records that are known", error)
             told["failed"] = str(error)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from loadtest.bench.door import bench
 from loadtest.settings import WorldSettings
 from stream import kafka
 from stream.archive import Archive, stream_time
@@ -22,6 +23,9 @@ ROOT = Path(__file__).parent.parent
 @click.group(help="The outside world: a simulated movie service, recorded lines, the demo.")
 def door() -> None:
     pass
+
+
+door.add_command(bench)
 
 
 def _settings() -> tuple[StreamSettings, WorldSettings]:
@@ -88,7 +92,6 @@ def replay(file: Path, rate: float, partitions: int) -> None:
 @click.option("--first-day", default="2026-01-27", show_default=True, help="YYYY-MM-DD.")
 def history(days: int, first_day: str) -> None:
     """Write days of history into the archive's form, without Kafka."""
-    from batch.collect import only_collector
     from batch.progress import step
     from loadtest import history as history_
     from loadtest.audience import Audience
@@ -102,9 +105,10 @@ def history(days: int, first_day: str) -> None:
     except ValueError as error:
         raise click.BadParameter(f"{first_day}: {error}", param_hint="--first-day") from error
     audience = Audience(World(world), clock, world.seed)
-    with only_collector(streaming.var), step("history", days) as advance:
+    archive = Archive(streaming.var)
+    with archive.writing(), step("history", days) as advance:
         until = clock.bounds(last)[1]
-        lines = history_.write(Archive(streaming.var), audience, clock, first_day, until, advance)
+        lines = history_.write(archive, audience, clock, first_day, until, advance)
     click.echo(f"{lines} lines written to {streaming.var}")
 
 

@@ -21,3 +21,11 @@ class ReleaseHistoryError(QualityError):
 
 class ReportError(QualityError):
     """A report that cannot be made or does not follow its schema."""
+
+
+class RecordsError(QualityError):
+    """The catalogue's file cannot be read or written."""
+
+
+class QuarantineError(QualityError):
+    """A line that is not in quarantine."""

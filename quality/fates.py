@@ -1,23 +1,69 @@
 """Fates: the verdict on every line of a batch. Pure; the collector reads Kafka and writes the archive around it.
 
 Each line has exactly one fate, judged in this order: *duplicate* (the same bytes stood earlier in the batch),
-*accepted* (well-formed and within its schema), *repaired*, *quarantined* with the reason of its first reader. Nothing
-is dropped.
+*accepted* (well-formed and without a fault), *repaired* (with the rule's name), *quarantined* with the reason of its
+first fault. Nothing is dropped.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from quality.repair import ONE_CHARACTER, Context, repaired
-from quality.schemas import breaches
+from quality.checks import Context, faults, lateness, settled
+from quality.repair import Repairs, repaired
 from stream.archive import Count, Fate
-from stream.columns import read, table_of
-from stream.event import KINDS, Event, Kind
+from stream.columns import Columns, read, table_of, times_of
+from stream.event import KINDS, Kind
 from stream.zone import Zone, day_name
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A batch of lines, read but not judged."""
+
+    values: pa.Array
+    """The lines: binary, without nulls."""
+    kafka_times: np.ndarray
+    """When Kafka got each: int64, ms UTC."""
+    rows: np.ndarray
+    """Places of the lines that stand there for the first time: int64, ascending."""
+    columns: Columns
+    """These, read; their `rows` count places in `rows`."""
+
+    @classmethod
+    def read(cls, values: pa.Array, kafka_times: np.ndarray, zone: Zone) -> "Lines":
+        codes = values.dictionary_encode().indices.to_numpy()
+        rows = np.sort(np.unique(codes, return_index=True)[1])
+        fresh = values if len(rows) == len(values) else values.take(pa.array(rows))
+        return cls(values, kafka_times, rows, read(fresh, zone))
+
+    def movies(self) -> set[str]:
+        """The movies that well-formed lines name."""
+        events = self.columns.events
+        lists = pc.list_flatten(events["recommend"].column("movies"))
+        columns = events["watch"].column("movie"), events["rate"].column("movie"), lists
+        return {word for column in columns for chunk in column.chunks for word in pc.unique(chunk).to_pylist()}
+
+    def users_above(self, most: int) -> set[int]:
+        """The users with ids above `most` that well-formed lines name."""
+        users = np.concatenate([table.column("user").to_numpy() for table in self.columns.events.values()])
+        return set(users[users > most].tolist())
+
+    def clocks_apart_ms(self, context: Context) -> int | None:
+        """Where more than half of the lines lie further from Kafka's time than they may: their median distance, ms.
+
+        No line is to blame for that, but a wrong zone, or records that were written without their time. Such a batch
+        must be judged with `ahead_ms` None.
+        """
+        rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
+        times = np.concatenate([times_of(self.columns.events[kind]) for kind in KINDS])
+        late = lateness(times, self.kafka_times[self.rows[rows]], context.zone)
+        outside = (late < -(context.ahead_ms or 0)) | (late > context.behind_ms)
+        return int(np.median(late)) if 2 * np.count_nonzero(outside) > len(late) else None
 
 
 @dataclass(frozen=True)
@@ -26,8 +72,8 @@ class Good:
 
     table: pa.Table
     rows: np.ndarray
-    repaired: np.ndarray
-    """Which rows were repaired: bool."""
+    rules: Mapping[int, str]
+    """By row of the table: the rule that repaired it; the others were accepted."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +94,10 @@ class Fates:
         tally: Counter[tuple[Fate, Kind | None, int, str | None]] = Counter()
         for kind, good in self.good.items():
             event_days = zone.day_number(times_of(good.table))
-            tally.update(("accepted", kind, day, None) for day in event_days[~good.repaired].tolist())
-            tally.update(("repaired", kind, day, ONE_CHARACTER) for day in event_days[good.repaired].tolist())
+            accepted = np.delete(event_days, list(good.rules))
+            for day, lines in zip(*(x.tolist() for x in np.unique(accepted, return_counts=True)), strict=True):
+                tally["accepted", kind, day, None] += lines
+            tally.update(("repaired", kind, int(event_days[row]), rule) for row, rule in good.rules.items())
         reasons = zip(days[self.quarantined].tolist(), self.reasons, strict=True)
         tally.update(("quarantined", None, day, reason) for day, reason in reasons)
         tally.update(("duplicate", None, day, None) for day in days[self.duplicates].tolist())
@@ -59,54 +107,37 @@ class Fates:
         ]
 
 
-def judge(values: pa.Array, kafka_times: np.ndarray, context: Context) -> Fates:
-    """Judge lines (binary array without nulls; Kafka times int64 ms): every one has exactly one fate."""
-    first = _firsts(values)
-    rows = np.flatnonzero(first)
-    columns = read(values.take(pa.array(rows)), context.zone)
+def judge(lines: Lines, context: Context) -> Fates:
+    """Judge lines: every one has exactly one fate."""
+    columns, rows = lines.columns, lines.rows
     bad = dict(zip(rows[columns.refused].tolist(), map(str, columns.reasons), strict=True))
     good: dict[Kind, tuple[pa.Table, np.ndarray]] = {}
     for kind in KINDS:
-        table, kept = columns.events[kind], rows[columns.rows[kind]]
-        fine = np.ones(len(kept), bool)
-        for reason, broken in breaches(table, context.schemas[kind]):
-            bad.update((row, reason) for row in kept[broken & fine].tolist())
+        places = rows[columns.rows[kind]]
+        kafka_times = lines.kafka_times[places]
+        table = settled(columns.events[kind], kafka_times, context)
+        fine = np.ones(len(places), bool)
+        for reason, broken in faults(kind, table, kafka_times, context):
+            bad.update((place, reason) for place in places[broken & fine].tolist())
             fine &= ~broken
-        good[kind] = (table, kept) if fine.all() else (table.filter(pa.array(fine)), kept[fine])
-    mended = _mend(values, kafka_times, sorted(bad), context)
-    left = [row for row in sorted(bad) if row not in mended]
+        good[kind] = (table, places) if fine.all() else (table.filter(pa.array(fine)), places[fine])
+    mended = repaired(lines.values, lines.kafka_times, bad, context)
+    left = [place for place in sorted(bad) if place not in mended]
     return Fates(
         {kind: _with_mended(kind, *good[kind], mended) for kind in KINDS},
         np.array(left, np.int64),
-        [bad[row] for row in left],
-        np.flatnonzero(~first),
+        [bad[place] for place in left],
+        np.setdiff1d(np.arange(len(lines.values)), rows, assume_unique=True),
     )
 
 
-def times_of(table: pa.Table) -> np.ndarray:
-    """The events' times: int64 ms UTC."""
-    times: Any = table.column("time").cast(pa.int64()).to_numpy()
-    return np.asarray(times)
-
-
-def _firsts(values: pa.Array) -> np.ndarray:
-    """Which lines stand for the first time: bool."""
-    codes = values.dictionary_encode().indices.to_numpy()
-    first = np.zeros(len(codes), bool)
-    first[np.unique(codes, return_index=True)[1]] = True
-    return first
-
-
-def _mend(values: pa.Array, kafka_times: np.ndarray, rows: list[int], context: Context) -> dict[int, Event]:
-    events = {row: repaired(values[row].as_py(), int(kafka_times[row]), context) for row in rows}
-    return {row: event for row, event in events.items() if event is not None}
-
-
-def _with_mended(kind: Kind, table: pa.Table, rows: np.ndarray, mended: dict[int, Event]) -> Good:
-    extra = {row: event for row, event in mended.items() if event.kind == kind}
+def _with_mended(kind: Kind, table: pa.Table, rows: np.ndarray, mended: Repairs) -> Good:
+    extra = {row: (rule, event) for row, (rule, event) in mended.items() if event.kind == kind}
     if not extra:
-        return Good(table, rows, np.zeros(len(rows), bool))
-    table = pa.concat_tables([table, table_of(kind, list(extra.values()))]).unify_dictionaries()
+        return Good(table, rows, {})
+    events = [event for _, event in extra.values()]
+    table = pa.concat_tables([table, table_of(kind, events)]).unify_dictionaries()
     rows = np.concatenate([rows, np.array(list(extra), np.int64)])
     order = np.argsort(rows)
-    return Good(table.take(pa.array(order)), rows[order], np.isin(rows[order], list(extra)))
+    rules = {at: extra[row][0] for at, row in enumerate(rows[order].tolist()) if row in extra}
+    return Good(table.take(pa.array(order)), rows[order], rules)

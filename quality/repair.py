@@ -1,58 +1,164 @@
-"""Repair of a refused line, under one principle: the known fault of the stream is exactly one inserted character.
+"""Repair of lines at fault, under one principle: the known fault of the stream is exactly one inserted character.
 
-So a line is repaired where exactly one deletion makes it a valid line *in context* (schema, known movies, near to
-Kafka's time); where several different lines come out, or none, nobody knows what was meant, and it is set aside. A
-wrong repair is worse than a quarantine.
+So a line is repaired where exactly one deletion makes it a valid line *in context* (schema, known movies and their
+runtimes, near to Kafka's time); where different events come out, or none, nobody knows what was meant, and it is set
+aside. Of the time alone more is known: where the rest of the line is beyond doubt and only the time cannot be read,
+it is Kafka's time of the record. A wrong repair is worse than a quarantine.
+
+`readings` are the well-formed events that a deletion makes of a line; those of many lines are held against the same
+faults as all events, strictly, in columns.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import fields, replace
+from functools import cache, partial
+from itertools import islice
+from typing import TypeVar
 
-from quality.schemas import Schema, event_breach
-from stream.event import Event, Kind
-from stream.grammar import Refused, parse
+import numpy as np
+import pyarrow as pa
+
+from quality.checks import Context, faults, settled
+from stream.columns import events_of, table_of
+from stream.event import KINDS, Event
+from stream.grammar import Refused, parse_request, parse_time, parse_user
 from stream.zone import Zone
 
 ONE_CHARACTER = "one_character"
-"""Name of the rule, as it stands beside a repaired event."""
+"""Name of the rule for a deleted character, as it stands beside a repaired event."""
+KAFKA_TIME = "kafka_time"
+"""Name of the rule for a time that was taken from the Kafka record."""
+
+Parsed = TypeVar("Parsed")
+Repairs = dict[int, tuple[str, Event]]
+"""By place of the line: the rule, and the event."""
 
 _LONGEST = 2_000
-"""Bytes of a line that deletions are tried on: as many tries, and only strange lines come near."""
+"""Bytes of a line that deletions are tried on; only strange lines come near."""
+_AT_ONCE = 5_000
+"""Lines whose readings are judged together."""
+_HOPELESS = ("empty", "too_long", "fields")
+"""Reasons that no deletion mends."""
 
 
-@dataclass(frozen=True)
-class Context:
-    """What an event is held against."""
-
-    zone: Zone
-    schemas: Mapping[Kind, Schema]
-    window_ms: int
-    """How far a repaired line's time may lie from Kafka's time, ms."""
-    knows_movie: Callable[[str], bool] = field(default=lambda movie: True)
-    """Whether a movie is in the catalogue, as far as that is known."""
-
-    def fits(self, event: Event, kafka_time: int) -> bool:
-        """Whether an event breaks no rule, names known movies only, and happened about when Kafka got it."""
-        movies = (event.movie,) if event.movie is not None else event.movies
-        return (
-            event_breach(event.kind, event, self.schemas) is None
-            and abs(event.time - kafka_time) <= self.window_ms
-            and all(map(self.knows_movie, movies))
-        )
-
-
-def repaired(line: bytes, kafka_time: int, context: Context) -> Event | None:
-    """The event that the line meant, or None where that is not certain."""
-    if len(line) > _LONGEST:
-        return None
-    found = None
-    for candidate in {line[:at] + line[at + 1 :] for at in range(len(line))}:
-        try:
-            event = parse(candidate, context.zone)
-        except Refused:
-            continue
-        if context.fits(event, kafka_time):
-            if found is not None:
-                return None
-            found = event
+def repaired(values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str], context: Context) -> Repairs:
+    """Of the lines at fault (place in `values` and reason), those of which it is certain what they meant."""
+    found: Repairs = {}
+    places = iter(sorted(faulty))
+    while some := list(islice(places, _AT_ONCE)):
+        lines = {row: values[row].as_py() for row in some}
+        meanings = {row: readings(lines[row], faulty[row], context.zone) for row in some}
+        valid = _valid(meanings, kafka_times, context)
+        found |= _certain(valid, kafka_times, context)
+        if context.ahead_ms is not None:
+            timeless = [row for row in some if faulty[row] == "time" and row not in valid]
+            timed = {row: _taken_at(lines[row], int(kafka_times[row])) for row in timeless}
+            found |= {row: (KAFKA_TIME, events.pop()) for row, events in _valid(timed, kafka_times, context).items()}
     return found
+
+
+def meant(line: bytes, kafka_time: int, reason: str, context: Context) -> set[Event]:
+    """All events that one line at fault could have meant: repaired is what could have meant only one."""
+    return _valid({0: readings(line, reason, context.zone)}, np.array([kafka_time]), context).get(0, set())
+
+
+def readings(line: bytes, reason: str, zone: Zone) -> set[Event]:
+    """The well-formed events that one deletion makes of a line, where it can mend a fault of that reason.
+
+    Only deletions within the part that is at fault, or of a comma, are tried: any other leaves that part as it is.
+    """
+    if len(line) > _LONGEST or reason in _HOPELESS:
+        return set()
+    if reason == "rating_max" and line.endswith(b"=10"):
+        return set()  # more likely a rating of the scale that goes to 10 than a 1 with a stray 0
+    if reason == "not_utf8":
+        lines = [text for at in _undecodable(line) if (text := _text(line[:at] + line[at + 1 :])) is not None]
+        return _events([text.split(",", 2) for text in lines], zone)
+    parts = line.decode().split(",", 2)
+    time, user, request = parts
+    at_fault = 0 if reason.startswith("time") else 1 if reason.startswith("user") else 2
+    tried = [[*parts[:at_fault], text, *parts[at_fault + 1 :]] for text in _shorter(parts[at_fault])]
+    tried += [f"{time}{user},{request}".split(",", 2), f"{time},{user}{request}".split(",", 2)]
+    return _events(tried, zone)
+
+
+def _events(lines: list[list[str]], zone: Zone) -> set[Event]:
+    """The events of lines in parts, most of which they share; of those that are well-formed."""
+    times, users = cache(partial(_or_none, parse_time, zone=zone)), cache(partial(_or_none, parse_user))
+    requests = cache(partial(_or_none, parse_request, time=0, user=0))
+    found = set()
+    for line in lines:
+        if len(line) < 3 or (time := times(line[0])) is None or (user := users(line[1])) is None:
+            continue
+        event = requests(line[2])
+        if event is not None:
+            found.add(replace(event, time=time, user=user))
+    return found
+
+
+def _or_none(parse: Callable[..., Parsed], text: str, **more: object) -> Parsed | None:
+    try:
+        return parse(text, **more)
+    except Refused:
+        return None
+
+
+def _shorter(text: str) -> set[str]:
+    """What is left without one of its ASCII characters; of a longer one, a single byte too many leaves no text."""
+    return {text[:at] + text[at + 1 :] for at, character in enumerate(text) if character.isascii()}
+
+
+def _undecodable(line: bytes) -> range:
+    """Where one byte too many can be that makes a line no text: where it is seen, or in the character before."""
+    try:
+        line.decode()
+    except UnicodeDecodeError as error:
+        return range(max(0, error.start - 3), min(error.end + 1, len(line)))
+    return range(0)
+
+
+def _text(line: bytes) -> str | None:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _taken_at(line: bytes, kafka_time: int) -> set[Event]:
+    """The event of a line whose time cannot be read, if the rest can."""
+    _, user, request = line.decode().split(",", 2)
+    who = _or_none(parse_user, user)
+    event = None if who is None else _or_none(parse_request, request, time=kafka_time, user=who)
+    return set() if event is None else {event}
+
+
+def _valid(readings: Mapping[int, set[Event]], kafka_times: np.ndarray, context: Context) -> dict[int, set[Event]]:
+    """By place of the line: those of its readings that are beyond doubt; without the lines that have none."""
+    found: dict[int, set[Event]] = {}
+    for kind in KINDS:
+        pairs = [(row, event) for row, events in readings.items() for event in events if event.kind == kind]
+        if not pairs:
+            continue
+        rows = np.array([row for row, _ in pairs], np.int64)
+        table = settled(table_of(kind, [event for _, event in pairs]), kafka_times[rows], context)
+        fine = np.ones(len(rows), bool)
+        for _, broken in faults(kind, table, kafka_times[rows], context, strict=True):
+            fine &= ~broken
+        for row, event in zip(rows[fine].tolist(), events_of(kind, table.filter(pa.array(fine))), strict=True):
+            found.setdefault(row, set()).add(event)
+    return found
+
+
+def _certain(found: Mapping[int, set[Event]], kafka_times: np.ndarray, context: Context) -> Repairs:
+    certain: Repairs = {}
+    for row, events in found.items():
+        first = next(iter(events))
+        if len(events) == 1:
+            certain[row] = ONE_CHARACTER, first
+        elif context.ahead_ms is not None and len({_but_time(event) for event in events}) == 1:
+            certain[row] = KAFKA_TIME, replace(first, time=int(kafka_times[row]))
+    return certain
+
+
+def _but_time(event: Event) -> tuple[object, ...]:
+    return tuple(getattr(event, field.name) for field in fields(event) if field.name != "time")

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import annoy
@@ -13,13 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from batch.catalog import Catalog, Found
 from loadtest import history
 from loadtest.api import world_records
 from loadtest.audience import Audience
 from loadtest.settings import WorldSettings
 from loadtest.stack import answers, free_port
 from loadtest.world import World
+from quality.catalog import Catalog, Found
 from quality.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
 from stream.columns import table_of
@@ -120,5 +122,61 @@ def simulated() -> Simulated:
         finally:
             process.terminate()
             process.wait(20)
+
+    return serving
+
+
+Reply = tuple[int, bytes, dict[str, str]]
+"""Status, body, headers of an answer."""
+
+
+class ScriptedApi:
+    """A server on a port of its own that answers as a test says."""
+
+    def __init__(self, reply: Callable[[str, int], Reply]) -> None:
+        self.asked: list[str] = []
+        """The paths that were asked for, in their order."""
+        lock, asked = threading.Lock(), self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                with lock:
+                    before = asked.count(self.path)
+                    asked.append(self.path)
+                status, body, headers = reply(self.path, before)
+                self.send_response(status)
+                for name, value in {"content-length": str(len(body)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+                self.close_connection = headers.get("connection") == "close"
+
+            def log_message(self, *_: object) -> None:
+                """Quiet."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_address[1]}"
+
+
+@pytest.fixture(scope="session")
+def scripted() -> Callable[[Callable[[str, int], Reply]], AbstractContextManager[ScriptedApi]]:
+    """`with scripted(reply) as server`: answers are `reply(path, how often it was asked before)`."""
+
+    @contextmanager
+    def serving(reply: Callable[[str, int], Reply]) -> Iterator[ScriptedApi]:
+        api = ScriptedApi(reply)
+        thread = threading.Thread(target=api.server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield api
+        finally:
+            api.server.shutdown()
+            thread.join()
+            api.server.server_close()
 
     return serving

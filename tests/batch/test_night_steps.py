@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch import publish
-from batch.catalog import Catalog, Subject
 from batch.errors import Busy, NotEnoughData, Refusal
 from batch.night import STEPS, Night
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
+from quality.catalog import Catalog, Subject
 from quality.settings import QualitySettings
 from server.release import FILES, Release
 from stream.archive import Archive, Count, Entry, Span

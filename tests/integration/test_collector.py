@@ -3,6 +3,8 @@
 import asyncio
 import random
 import signal
+import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.collect import Collector
+from batch.settings import BatchSettings
+from loadtest.settings import WorldSettings
+from loadtest.stack import answers, free_port
+from loadtest.world import World
+from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, tally
@@ -144,7 +151,7 @@ def test_what_a_person_set_wrong_is_one_line(
 
 
 def test_a_retention_gap_is_an_entry_and_an_alert(tmp_path: Path) -> None:
-    collector = Collector(StreamSettings(var=tmp_path), QualitySettings())
+    collector = Collector(StreamSettings(var=tmp_path), QualitySettings(), BatchSettings())
     values, times = lines(10)
     before = kafka.Fetched(0, values, np.arange(10), np.array(times))
     asyncio.run(collector.take([before, kafka.Gap(0, 10, 99)]))
@@ -153,3 +160,67 @@ def test_a_retention_gap_is_an_entry_and_an_alert(tmp_path: Path) -> None:
     assert (gap.first, gap.last, gap.lines, gap.lost) == (10, 99, 0, 90)
     assert collector.resume() == {0: 100}
     assert b'"retention_gap"' in (tmp_path / "alerts.jsonl").read_bytes()
+
+
+def test_a_redelivery_is_counted_and_archived_once(tmp_path: Path) -> None:
+    collector = Collector(StreamSettings(var=tmp_path), QualitySettings(), BatchSettings())
+    values, times = lines(10)
+
+    async def polled(first: int, last: int) -> None:
+        await collector.take(
+            [kafka.Fetched(0, values[first:last], np.arange(first, last), np.array(times[first:last]))]
+        )
+
+    async def all_of_it() -> None:
+        await polled(0, 4)
+        await polled(2, 6)
+        await collector.flush()
+        await polled(0, 6)
+        await polled(5, 10)
+        await collector.flush()
+
+    asyncio.run(all_of_it())
+    archive = Archive(tmp_path)
+    assert offsets(archive) == [(0, at) for at in range(10)]
+    assert [(one.first, one.last, one.redelivered) for one in archive.entries()] == [(0, 5, 2), (6, 9, 7)]
+
+
+def test_an_api_that_never_answers_holds_up_no_line(environ: dict[str, str], start: Start) -> None:
+    values, times = lines(1_000)
+    write(environ, [value.replace(b"alien+1979", b"new+%d+2026" % row) for row, value in enumerate(values)], times)
+    archive = archived(environ)
+    Catalog(archive.var).keep("movie", [("alien+1979", "known", {"id": "alien+1979", "runtime": 117}, "")])
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        environ |= {
+            "MARQUEE_BATCH_API": f"http://127.0.0.1:{silent.getsockname()[1]}",
+            "MARQUEE_BATCH_API_TIMEOUT_S": "0.3",
+        }
+        assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    assert tally(archive.entries()) == {"accepted": 1_000, "repaired": 0, "quarantined": 0, "duplicate": 0}
+
+
+def test_what_the_api_knows_decides_what_passes(environ: dict[str, str], start: Start) -> None:
+    port = free_port()
+    world = WorldSettings(users=50, movies=20, api_port=port)
+    movie = World(world).catalogue.ids[3]
+    values, times = lines(3)
+    values[1:] = [values[1].replace(b"alien+1979", movie.encode()), values[2].replace(b"alien+1979", b"none+1901")]
+    write(environ, values, times)
+    archive = archived(environ)
+    Catalog(archive.var).keep("movie", [("alien+1979", "known", {"id": "alien+1979", "runtime": 117}, "")])
+    environ |= {"MARQUEE_BATCH_API": f"http://127.0.0.1:{port}", "MARQUEE_LOADTEST_API_PORT": str(port)}
+    environ |= {"MARQUEE_LOADTEST_USERS": "50", "MARQUEE_LOADTEST_MOVIES": "20"}
+    service = start(environ, "loadtest", "api")
+    try:
+        deadline = time.monotonic() + 20
+        while not answers(f"http://127.0.0.1:{port}/healthz"):
+            assert time.monotonic() < deadline
+        assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    finally:
+        service.process.terminate()
+        service.ends()
+    [entry] = archive.entries()
+    assert {(count.fate, count.reason) for count in entry.counts} == {
+        ("accepted", None), ("quarantined", "movie_unknown"),
+    }  # fmt: skip
+    assert Catalog(archive.var).statuses("movie") == {"alien+1979": "known", movie: "known", "none+1901": "unknown"}

@@ -1,6 +1,8 @@
 """Fates: every line of any batch has exactly one, the one that a line-by-line judge would give it, and sums hold."""
 
 from collections import Counter
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,30 +10,38 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from quality.fates import Fates, judge, times_of
-from quality.repair import Context, repaired
+from quality.catalog import Known
+from quality.checks import Context
+from quality.fates import Fates, Lines, judge
 from quality.schemas import event_breach, event_schemas
 from stream.archive import Count
-from stream.columns import table_of
+from stream.columns import events_of, table_of, times_of
 from stream.event import KINDS, Event
-from stream.grammar import Refused, parse, render
+from stream.grammar import Refused, parse, render, render_time
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, day_name, zone
+from stream.zone import DAY_MS, HOUR_MS, day_name, zone
 
 CLOCK = zone("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
-HELD = Context(CLOCK, event_schemas(StreamSettings(generation="2022", max_user=1_000)), 3_600_000)
+SCHEMAS = event_schemas(StreamSettings(generation="2022"))
+KNOWN = Known({"a+1984": 90, "endeavour+": None}, frozenset({"none+1999"}), frozenset({70_000}))
+HELD = Context(CLOCK, SCHEMAS, 1_000, HOUR_MS, DAY_MS, KNOWN)
 
-times = st.sampled_from([NOW, NOW + 60_000, NOW - DAY_MS, NOW + 16 * 3_600_000])
-users = st.sampled_from([0, 1, 2, 1_000, 1_001, 70_000])
-movies = st.sampled_from(["a+1984", "endeavour+", "m*a*s*h+1970"])
+times = st.sampled_from([NOW, NOW + 60_000, NOW - DAY_MS, NOW - DAY_MS - 1_000, NOW + 2 * HOUR_MS])
+users = st.sampled_from([0, 1, 12, 1_000, 1_001, 70_000])
+movies = st.sampled_from(["a+1984", "endeavour+", "none+1999", "m*a*s*h+1970"])
 events = st.one_of(
-    st.builds(Event, st.just("watch"), times, users, movies, minute=st.sampled_from([0, 5, 20_000, 20_001])),
+    # no two of these minutes, and none that a digit makes of them, lie beside each other past an end
+    st.builds(Event, st.just("watch"), times, users, movies, minute=st.sampled_from([0, 5, 90, 300, 20_001])),
     st.builds(Event, st.just("rate"), times, users, movies, rating=st.integers(0, 11)),
     st.builds(Event, st.just("account"), times, users),
     st.builds(
         Event, st.just("recommend"), times, users, host=st.just("a:1"), status=st.just(200),
         movies=st.lists(movies, min_size=1, max_size=3).map(tuple), latency_ms=st.integers(0, 9),
+    ),
+    st.builds(
+        Event, st.just("recommend"), times, users, host=st.just("a:1"), status=st.just(400),
+        error=st.sampled_from(["a+1984, endeavour+", "a+1984, b+1984", "n\u00e9"]), latency_ms=st.integers(0, 9),
     ),
 )  # fmt: skip
 
@@ -43,42 +53,84 @@ def batches(draw: st.DrawFn) -> tuple[list[bytes], list[int]]:
     lines = [draw(damage(line)) for line in good] + draw(st.lists(st.binary(max_size=12), max_size=3))
     lines += draw(st.lists(st.sampled_from(lines), max_size=5)) if lines else []
     lines = draw(st.permutations(lines))
-    return lines, [draw(st.sampled_from([NOW, NOW + 30_000, NOW + 20 * 3_600_000])) for _ in lines]
+    return lines, [draw(st.sampled_from([NOW, NOW + 30_001, NOW + 20 * HOUR_MS])) for _ in lines]
 
 
 def damage(line: bytes) -> st.SearchStrategy[bytes]:
     inserted = st.builds(
         lambda at, letter: line[:at] + letter + line[at:],
-        st.integers(0, len(line)),
-        st.sampled_from([b"x", b"-", b" ", b"0", b"7", b"T"]),
+        st.integers(0, len(line)) | st.integers(0, 18),
+        st.sampled_from([b"x", b"-", b" ", b"0", b"7", b"T", b",", b"\xff"]),
     )
     return st.one_of(st.just(line), inserted)
 
 
 Verdict = tuple[str, str | None, Event | None]
-"""Fate, reason or None, event or None."""
+"""Fate; the reason, or the rule that repaired; the event. None where there is none."""
 
 
-def by_line(lines: list[bytes], kafka_times: list[int]) -> list[Verdict]:
+def by_line(lines: list[bytes], kafka_times: list[int], held: Context = HELD) -> list[Verdict]:
+    """The verdicts as the documents state them, one line after the other, with nothing but the reader of one line."""
     seen: set[bytes] = set()
     verdicts = []
     for line, kafka_time in zip(lines, kafka_times, strict=True):
-        verdicts.append(("duplicate", None, None) if line in seen else verdict(line, kafka_time))
+        verdicts.append(("duplicate", None, None) if line in seen else verdict(line, kafka_time, held))
         seen.add(line)
     return verdicts
 
 
-def verdict(line: bytes, kafka_time: int) -> Verdict:
+def verdict(line: bytes, kafka_time: int, held: Context) -> Verdict:
     try:
         event = parse(line, CLOCK)
-        reason = event_breach(event.kind, event, HELD.schemas)
+        reason = fault(event, kafka_time, held, strict=False)
     except Refused as refusal:
         reason = refusal.reason
     else:
         if reason is None:
             return "accepted", None, event
-    mended = repaired(line, kafka_time, HELD)
-    return ("quarantined", reason, None) if mended is None else ("repaired", "one_character", mended)
+    rule, meant = mended(line, reason, kafka_time, held)
+    return ("quarantined", reason, None) if meant is None else ("repaired", rule, meant)
+
+
+def fault(event: Event, kafka_time: int, held: Context, strict: bool) -> str | None:
+    """The first fault of one event; of minutes only what a line can say alone."""
+    known, late = held.known, kafka_time - event.time
+    named = [event.movie] if event.movie else list(event.movies)
+    ends = {name: runtime for name, runtime in known.runtimes.items() if runtime}
+    told = {
+        event_breach(event.kind, event, held.schemas): True,
+        "time_ahead": held.ahead_ms is not None and -late > held.ahead_ms,
+        "time_behind": held.ahead_ms is not None and late > (held.ahead_ms if strict else held.behind_ms),
+        "user_unknown": event.user > held.max_user and event.user not in known.users,
+        "movie_unknown": any(name not in known.runtimes if strict else name in known.missing for name in named),
+        "minute_runtime": event.minute is not None and event.minute > ends.get(event.movie or "", 20_000) * 1.05 + 5,
+        "status_list": event.error is not None and all(name in known.runtimes for name in event.error.split(", ")),
+    }
+    return next((reason for reason, broken in told.items() if reason is not None and broken), None)
+
+
+def mended(line: bytes, reason: str, kafka_time: int, held: Context) -> tuple[str | None, Event | None]:
+    if reason == "rating_max" and line.endswith(b"=10"):
+        return None, None
+    could_mean = {event for at in range(len(line)) for event in certain(line[:at] + line[at + 1 :], kafka_time, held)}
+    first = next(iter(could_mean), None)
+    if first is not None and len(could_mean) == 1:
+        return "one_character", first
+    if held.ahead_ms is not None:
+        if first is not None and len({replace(event, time=0) for event in could_mean}) == 1:
+            return "kafka_time", replace(first, time=kafka_time)
+        if first is None and reason == "time":
+            timed = render_time(kafka_time, CLOCK).encode() + line[line.index(b",") :]
+            return "kafka_time", next(iter(certain(timed, kafka_time, held)), None)
+    return None, None
+
+
+def certain(line: bytes, kafka_time: int, held: Context) -> set[Event]:
+    try:
+        event = parse(line, CLOCK)
+    except Refused:
+        return set()
+    return {event} if fault(event, kafka_time, held, strict=True) is None else set()
 
 
 def told(fates: Fates, lines: int) -> list[Verdict]:
@@ -86,38 +138,42 @@ def told(fates: Fates, lines: int) -> list[Verdict]:
     found: dict[int, Verdict] = {}
     for kind, good in fates.good.items():
         assert (np.diff(good.rows) > 0).all()
-        for row, mended, event in zip(
-            good.rows.tolist(), good.repaired.tolist(), events_in(kind, good.table), strict=True
-        ):
+        assert set(good.rules) <= set(range(len(good.rows)))
+        for at, (row, event) in enumerate(zip(good.rows.tolist(), events_of(kind, good.table), strict=True)):
             assert row not in found
-            found[row] = ("repaired", "one_character", event) if mended else ("accepted", None, event)
+            found[row] = ("repaired", good.rules[at], event) if at in good.rules else ("accepted", None, event)
+    assert (np.diff(fates.quarantined) > 0).all()
     for row, reason in zip(fates.quarantined.tolist(), fates.reasons, strict=True):
         assert row not in found
         found[row] = ("quarantined", reason, None)
+    assert (np.diff(fates.duplicates) > 0).all()
     for row in fates.duplicates.tolist():
         assert row not in found
         found[row] = ("duplicate", None, None)
     return [found[row] for row in range(lines)]
 
 
-def events_in(kind: str, table: pa.Table) -> list[Event]:
-    plain = table.set_column(0, "time", table.column("time").cast(pa.int64()))
-    return [Event(kind, **{**row, "movies": tuple(row.get("movies") or ())}) for row in plain.to_pylist()]  # type: ignore[arg-type]
+def read(lines: list[bytes], kafka_times: list[int]) -> Lines:
+    return Lines.read(pa.array(lines, pa.binary()), np.array(kafka_times, np.int64), CLOCK)
 
 
-def judged(lines: list[bytes], kafka_times: list[int]) -> Fates:
-    return judge(pa.array(lines, pa.binary()), np.array(kafka_times, np.int64), HELD)
+def judged(lines: list[bytes], kafka_times: list[int], held: Context = HELD) -> Fates:
+    return judge(read(lines, kafka_times), held)
 
 
+@pytest.mark.parametrize("held", [HELD, replace(HELD, ahead_ms=None)], ids=["", "clocks apart"])
 @settings(deadline=None, max_examples=100)
-@given(batches())
-@example(([], []))
-@example(([b""], [NOW]))
-@example(([b"\xff", b"\xff"], [NOW, NOW]))
-def test_every_line_has_the_one_fate_that_a_judge_of_lines_gives_it(batch: tuple[list[bytes], list[int]]) -> None:
+@given(batch=batches())
+@example(batch=([], []))
+@example(batch=([b""], [NOW]))
+@example(batch=([b"\xff", b"\xff"], [NOW, NOW]))
+@example(batch=([b"2022-10-07T09:410,5,GET /create_account", b"x,5,GET /create_account"], [NOW, NOW + 1]))
+def test_every_line_has_the_one_fate_that_a_judge_of_lines_gives_it(
+    held: Context, batch: tuple[list[bytes], list[int]]
+) -> None:
     lines, kafka_times = batch
-    fates = judged(lines, kafka_times)
-    assert told(fates, len(lines)) == by_line(lines, kafka_times)
+    fates = judged(lines, kafka_times, held)
+    assert told(fates, len(lines)) == by_line(lines, kafka_times, held)
     for kind in KINDS:
         assert fates.good[kind].table.schema.equals(table_of(kind, []).schema)
 
@@ -144,6 +200,16 @@ def test_any_bytes_are_judged_and_none_is_lost(lines: list[bytes]) -> None:
     assert len(fates.duplicates) == len(lines) - len(set(lines))
 
 
+@settings(deadline=None, max_examples=30)
+@given(batches(), st.randoms(use_true_random=False))
+def test_the_order_of_the_lines_changes_no_fate(batch: tuple[list[bytes], list[int]], dice: Any) -> None:
+    lines = list(dict.fromkeys(batch[0]))
+    moved = dice.sample(range(len(lines)), len(lines))
+    before = told(judged(lines, [NOW] * len(lines)), len(lines))
+    after = told(judged([lines[row] for row in moved], [NOW] * len(lines)), len(lines))
+    assert after == [before[row] for row in moved]
+
+
 def test_a_duplicate_is_one_whatever_the_first_was() -> None:
     good, bad = b"2022-10-07T09:40,5,GET /create_account", b"nonsense"
     fates = judged([good, bad, good, bad, bad], [NOW] * 5)
@@ -154,21 +220,114 @@ def test_a_duplicate_is_one_whatever_the_first_was() -> None:
 
 def test_a_repaired_line_stands_among_the_accepted_at_its_place() -> None:
     lines = [f"2022-10-07T09:40,{user},GET /rate/a+1984=3".encode() for user in ("1", "x2", "3", "4-", "5")]
-    good = judged(lines, [NOW] * 5).good["rate"]
-    assert good.rows.tolist() == [0, 1, 2, 3, 4]
-    assert good.repaired.tolist() == [False, True, False, True, False]
-    assert good.table.column("user").to_pylist() == [1, 2, 3, 4, 5]
-    assert times_of(good.table).tolist() == [NOW] * 5
+    good = judged([*lines, b"x,6,GET /rate/a+1984=3"], [NOW] * 6).good["rate"]
+    assert good.rows.tolist() == [0, 1, 2, 3, 4, 5]
+    assert good.rules == {1: "one_character", 3: "one_character", 5: "kafka_time"}
+    assert good.table.column("user").to_pylist() == [1, 2, 3, 4, 5, 6]
+    assert times_of(good.table).tolist() == [NOW] * 6
 
 
-def test_the_first_rule_that_is_broken_is_the_reason() -> None:
-    line = b"2022-10-07T09:40,70000,GET /data/m/a+1984/99999.mpg"
-    fates = judged([line], [NOW])
-    assert fates.reasons == ["user_max"]
+def test_two_lines_that_are_restored_to_the_same_event_are_two() -> None:
+    fates = judged([b"2022-10-07T09:40,x5,GET /create_account", b"2022-10-07T09:40,5y,GET /create_account"], [NOW] * 2)
+    assert fates.good["account"].rules == {0: "one_character", 1: "one_character"}
 
 
-@pytest.mark.parametrize(("kafka_time", "day"), [(NOW, "2022-10-07"), (NOW + 16 * 3_600_000, "2022-10-08")])
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"2022-10-07T09:40,70001,GET /data/m/a+1984/99999.mpg", "minute_max"),
+        (b"2022-10-01T09:40,70001,GET /data/m/none+1999/300.mpg", "time_behind"),
+        (b"2022-10-07T09:40,70001,GET /data/m/none+1999/300.mpg", "user_unknown"),
+        (b"2022-10-07T09:40,70000,GET /data/m/none+1999/300.mpg", "movie_unknown"),
+        (b"2022-10-07T09:40,5,GET /data/m/a+1984/1234.mpg", "minute_runtime"),
+        (b"2022-10-07T09:40,5,recommendation request a:1, status 0, result: a+1984, 5 ms", "status_list"),
+    ],
+)
+def test_the_first_rule_that_is_broken_is_the_reason(line: bytes, reason: str) -> None:
+    assert judged([line], [NOW]).reasons == [reason]
+
+
+@pytest.mark.parametrize(("kafka_time", "day"), [(NOW, "2022-10-07"), (NOW + 16 * HOUR_MS, "2022-10-08")])
 def test_what_has_no_event_counts_on_kafkas_day(kafka_time: int, day: str) -> None:
     counts = judged([b"x", b"x"], [kafka_time] * 2).counts(np.array([kafka_time] * 2), CLOCK)
     assert counts == [Count("duplicate", None, day, None, 1), Count("quarantined", None, day, "fields", 1)]
     assert day == day_name(CLOCK.day_number(kafka_time))
+
+
+def test_lines_that_go_on_past_the_end_are_accepted_and_a_stray_digit_is_not() -> None:
+    lines = [f"2022-10-07T09:4{minute % 10},5,GET /data/m/a+1984/{minute}.mpg".encode() for minute in (120, 121, 122)]
+    lines.append(b"2022-10-07T09:40,5,GET /data/m/a+1984/1212.mpg")
+    fates = judged(lines, [NOW] * 4)
+    assert fates.good["watch"].rows.tolist() == [0, 1, 2]
+    assert fates.reasons == ["minute_runtime"]
+
+
+FIRST = 1_667_712_600_000  # 2022-11-06T01:30 in New York, for the first time
+
+
+def test_an_event_of_the_hour_that_is_shown_twice_is_of_the_time_that_kafka_says() -> None:
+    lines = [f"2022-11-06T01:30,{user},GET /create_account".encode() for user in (1, 2)]
+    good = judged(lines, [FIRST + 1_000, FIRST + HOUR_MS + 1_000]).good["account"]
+    assert times_of(good.table).tolist() == [FIRST, FIRST + HOUR_MS]
+
+
+# what a batch says as a whole -----------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches())
+@example(([b"2022-10-07T09:40,5,GET /rate/a1984=3", b"2022-13-07T09:40,5,GET /rate/b+1984=3"], [NOW, NOW]))
+def test_the_movies_and_users_of_a_batch_are_those_of_its_well_formed_lines(
+    batch: tuple[list[bytes], list[int]],
+) -> None:
+    named, users = set[str](), set[int]()
+    for line in batch[0]:
+        try:
+            event = parse(line, CLOCK)
+        except Refused:
+            continue
+        named |= {event.movie, *event.movies} if event.movie else set(event.movies)
+        users.add(event.user)
+    lines = read(*batch)
+    assert lines.movies() == named
+    for most in (0, 12, 1_000, 70_000):
+        assert lines.users_above(most) == {user for user in users if user > most}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.sampled_from([-2 * HOUR_MS, -HOUR_MS - 1, -HOUR_MS, 0, DAY_MS, DAY_MS + 1, 9 * DAY_MS]), max_size=9))
+def test_the_clocks_are_apart_where_more_than_half_of_the_lines_are_too_far(lates: list[int]) -> None:
+    lines = [render(Event("account", NOW, 1 + row), CLOCK) for row in range(len(lates))] + [b"nonsense"] * 3
+    found = read(lines, [NOW + late for late in lates] + [0] * 3).clocks_apart_ms(HELD)
+    outside = [late for late in lates if late < -HOUR_MS or late > DAY_MS]
+    assert found == (int(np.median(lates)) if len(outside) > len(lates) - len(outside) else None)
+
+
+@pytest.mark.parametrize(("outside", "apart_ms"), [(1, None), (2, None), (3, 4 * HOUR_MS)])
+def test_exactly_half_of_the_lines_do_not_put_the_clocks_apart(outside: int, apart_ms: int | None) -> None:
+    lines = [render(Event("account", NOW, user), CLOCK) for user in (1, 2, 3, 4)]
+    kafka_times = [NOW - 4 * HOUR_MS if row < outside else NOW for row in range(4)]
+    assert read(lines, kafka_times).clocks_apart_ms(HELD) == (apart_ms and -apart_ms)
+
+
+@pytest.mark.parametrize("lines", [[], [b""], [b"nonsense", b"\xff"]], ids=["no lines", "an empty line", "no events"])
+def test_lines_without_events_do_not_put_the_clocks_apart(lines: list[bytes]) -> None:
+    assert read(lines, [0] * len(lines)).clocks_apart_ms(HELD) is None
+
+
+def test_a_line_that_comes_again_and_again_counts_once_for_the_clocks() -> None:
+    late, good = (render(Event("account", NOW, user), CLOCK) for user in (1, 2))
+    assert read([late, late, late, good], [0, 0, 0, NOW]).clocks_apart_ms(HELD) is None
+
+
+def test_in_a_batch_whose_clocks_are_apart_no_line_is_to_blame() -> None:
+    lines = [render(Event("account", NOW, user), CLOCK) for user in range(1, 4)]
+    kafka_times = [NOW - 4 * HOUR_MS] * 3
+    assert judged(lines, kafka_times).reasons == ["time_ahead"] * 3
+    assert judged(lines, kafka_times, replace(HELD, ahead_ms=None)).reasons == []
+
+
+def test_the_hour_that_is_shown_twice_does_not_put_the_clocks_apart() -> None:
+    lines = [f"2022-11-06T01:30,{user},GET /create_account".encode() for user in (1, 2, 3)]
+    late = replace(HELD, behind_ms=HOUR_MS // 2)
+    assert read(lines, [FIRST + HOUR_MS + 1_000] * 3).clocks_apart_ms(late) is None

@@ -1,39 +1,32 @@
-"""The catalogue: what the service's APIs know of movies and users, asked once and kept.
+"""The user and movie API of the service: asked with patience, and every answer judged before it is kept.
 
-One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the record as its schema wants it, `unknown`
-where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its
-schema, with the reason; bad ones are asked again. What could not be asked is not there, and is asked the next time.
+Whatever the API says, of each id that was asked comes one verdict: `known` with the record as its schema wants it,
+`unknown`, or `bad` with the reason; nothing it sends raises an error. Only an API that does not answer does.
 """
 
 import logging
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 import urllib3
 
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
+from quality.catalog import Catalog, Found, Status, Subject
 from quality.schemas import MOVIE_RECORD, USER, Schema, checked
 from stream.settings import Generation
 
-log = logging.getLogger("batch.catalog")
-
-Subject = Literal["movie", "user"]
-Status = Literal["known", "unknown", "bad"]
-Found = tuple[str, Status, dict[str, Any] | None, str]
-"""Id, what became of it, the record where it is known, the reason where it is bad."""
+log = logging.getLogger("batch.api")
 
 _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "user": (USER, "user_id")}
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
 """How many ids the API takes in one request."""
 _GIVE_UP = 20
 """Answers without a single record, one after the other, after which the API is taken to be out of order."""
+_CONTRADICTORY = object()
 _URL_BYTES = 6_000
 """HTTP servers refuse request lines of more than 8 KB or so."""
 
@@ -101,7 +94,11 @@ def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> l
         return [(one, "bad", None, f"not JSON: {error}") for one in ids]
     parts = answer if isinstance(answer, list) else [answer]
     _, key = _SCHEMA[subject]
-    by_id = {str(part[key]): part for part in parts if isinstance(part, dict) and key in part}
+    by_id: dict[str, Any] = {}
+    for part in parts:
+        if isinstance(part, dict) and key in part:
+            name = str(part[key])
+            by_id[name] = _CONTRADICTORY if by_id.get(name, part) != part else part
     # a message does not say of which id it speaks: its place does, where nothing was left out
     by_place = dict(zip(ids, parts, strict=True)) if len(parts) == len(ids) else {}
     return [_one(subject, one, by_id.get(one, by_place.get(one))) for one in ids]
@@ -110,6 +107,8 @@ def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> l
 def _one(subject: Subject, name: str, part: Any) -> Found:
     if part is None:
         return name, "bad", None, "not in the answer"
+    if part is _CONTRADICTORY:
+        return name, "bad", None, "two records that contradict each other"
     if isinstance(part, dict) and part.get("message") == f"{subject} not found":
         return name, "unknown", None, ""
     schema, key = _SCHEMA[subject]
@@ -130,61 +129,39 @@ def _reasons(found: list[Found]) -> dict[str, list[str]]:
     return reasons
 
 
-class Catalog:
-    """The records that are kept."""
+def refresh(
+    catalog: Catalog,
+    subject: Subject,
+    ids: Sequence[str],
+    api: Api,
+    advance: Callable[[int], object] = lambda asked: None,
+) -> Counter[Status]:
+    """Ask the API for those of the ids that are not settled yet; returns what became of these.
 
-    def __init__(self, var: Path) -> None:
-        self.path = var / "catalog" / "catalog.sqlite"
+    Raises `CatalogError` where the API does not answer; what it said before that is kept.
+    """
+    settled = {name for name, status in catalog.statuses(subject).items() if status != "bad"}
+    missing = [name for name in ids if name not in settled]
+    advance(len(ids) - len(missing))
+    return ask(catalog, subject, missing, api, advance)
 
-    def statuses(self, subject: Subject) -> dict[str, Status]:
-        """By id: what is known of it."""
-        if not self.path.exists():
-            return {}
-        with closing(self._open()) as store:
-            return dict(store.execute("SELECT id, status FROM records WHERE subject = ?", (subject,)))
 
-    def records(self, subject: Subject) -> dict[str, dict[str, Any]]:
-        """By id: the known records."""
-        if not self.path.exists():
-            return {}
-        with closing(self._open()) as store:
-            rows = store.execute("SELECT id, body FROM records WHERE subject = ? AND status = 'known'", (subject,))
-            return {name: orjson.loads(body) for name, body in rows}
+def ask(
+    catalog: Catalog,
+    subject: Subject,
+    ids: Sequence[str],
+    api: Api,
+    advance: Callable[[int], object] = lambda asked: None,
+) -> Counter[Status]:
+    """Ask the API for the ids and keep what it says. Raises `CatalogError` as `refresh` does."""
+    counts: Counter[Status] = Counter()
 
-    def keep(self, subject: Subject, found: list[Found]) -> None:
-        """Store what the API said, durably."""
-        rows = [(subject, name, status, body and orjson.dumps(body), reason) for name, status, body, reason in found]
-        with closing(self._open()) as store, store:
-            store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+    def tell(found: list[Found]) -> None:
+        catalog.keep(subject, found)
+        counts.update(status for _, status, _, _ in found)
+        for reason, names in _reasons(found).items():
+            log.warning("%d %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
+        advance(len(found))
 
-    def refresh(
-        self, subject: Subject, ids: Sequence[str], api: Api, advance: Callable[[int], object] = lambda asked: None
-    ) -> Counter[Status]:
-        """Ask the API for those of the ids that are not settled yet; returns what became of these.
-
-        Raises `CatalogError` where the API does not answer; what it said before that is kept.
-        """
-        settled = {name for name, status in self.statuses(subject).items() if status != "bad"}
-        missing = [name for name in ids if name not in settled]
-        counts: Counter[Status] = Counter()
-
-        def tell(found: list[Found]) -> None:
-            self.keep(subject, found)
-            counts.update(status for _, status, _, _ in found)
-            for reason, names in _reasons(found).items():
-                log.warning("%d %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
-            advance(len(found))
-
-        advance(len(ids) - len(missing))
-        api.ask(subject, missing, tell)
-        return counts
-
-    def _open(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        store = sqlite3.connect(self.path)
-        store.execute("PRAGMA journal_mode = WAL")
-        store.execute(
-            "CREATE TABLE IF NOT EXISTS records (subject TEXT, id TEXT, status TEXT, body BLOB, reason TEXT,"
-            " PRIMARY KEY (subject, id)) WITHOUT ROWID"
-        )
-        return store
+    api.ask(subject, ids, tell)
+    return counts

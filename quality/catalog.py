@@ -1,0 +1,106 @@
+"""The catalogue: what the service's APIs said of movies and users, kept, so that each is asked once.
+
+One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the record as its schema wants it, `unknown`
+where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its
+schema, with the reason; bad ones are asked again. What could not be asked is not there, and is asked the next time.
+
+`Known` is what of it lines are held against.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+
+from quality.errors import RecordsError
+
+Subject = Literal["movie", "user"]
+Status = Literal["known", "unknown", "bad"]
+Found = tuple[str, Status, dict[str, Any] | None, str]
+"""Id, what became of it, the record where it is known, the reason where it is bad."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of movies and users when lines are judged."""
+
+    runtimes: Mapping[str, int | None] = field(default_factory=dict)
+    """By known movie: its runtime in minutes, None where the service does not say. Empty: any movie may exist."""
+    missing: frozenset[str] = frozenset()
+    """Movies of which the API says that there are none."""
+    users: frozenset[int] = frozenset()
+    """Known users whose ids lie above those that the settings allow."""
+    no_users: frozenset[int] = frozenset()
+    """Ids above those that the settings allow of which the API says that there are none."""
+
+
+class Catalog:
+    """The records that are kept."""
+
+    def __init__(self, var: Path) -> None:
+        self.path = var / "catalog" / "catalog.sqlite"
+
+    def state(self) -> tuple[tuple[int, int], ...]:
+        """Changes whenever a record does, whichever process writes it."""
+        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
+        return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists())
+
+    def statuses(self, subject: Subject) -> dict[str, Status]:
+        """By id: what is known of it."""
+        return dict(self._rows("SELECT id, status FROM records WHERE subject = ?", subject))
+
+    def records(self, subject: Subject) -> dict[str, dict[str, Any]]:
+        """By id: the known records."""
+        rows = self._rows("SELECT id, body FROM records WHERE subject = ? AND status = 'known'", subject)
+        return {name: orjson.loads(body) for name, body in rows}
+
+    def known(self, max_user: int) -> Known:
+        """What lines are held against; of users only those with ids above `max_user`."""
+        runtime = (
+            "SELECT id, status, json_extract(CAST(body AS TEXT), '$.runtime') FROM records WHERE subject = 'movie'"
+        )
+        movies = self._rows(runtime)
+        text = "SELECT id, status FROM records WHERE subject = 'user' AND CAST(id AS INTEGER) > ?"
+        users = self._rows(text, max_user)
+        return Known(
+            {name: runtime for name, status, runtime in movies if status == "known"},
+            frozenset(name for name, status, _ in movies if status == "unknown"),
+            frozenset(int(name) for name, status in users if status == "known"),
+            frozenset(int(name) for name, status in users if status == "unknown"),
+        )
+
+    def keep(self, subject: Subject, found: list[Found]) -> None:
+        """Store what the API said, durably."""
+        rows = [(subject, name, status, body and orjson.dumps(body), reason) for name, status, body, reason in found]
+        with self._opened() as store, store:
+            store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+
+    def forget_unknown(self) -> int:
+        """Drop what the API said it does not know, so that it is asked again; returns how many."""
+        with self._opened() as store, store:
+            return store.execute("DELETE FROM records WHERE status = 'unknown'").rowcount
+
+    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        if not self.path.exists():
+            return []
+        with self._opened() as store:
+            return store.execute(query, values).fetchall()
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with closing(sqlite3.connect(self.path)) as store:
+                store.execute("PRAGMA journal_mode = WAL")
+                store.execute(
+                    "CREATE TABLE IF NOT EXISTS records (subject TEXT, id TEXT, status TEXT, body BLOB, reason TEXT,"
+                    " PRIMARY KEY (subject, id)) WITHOUT ROWID"
+                )
+                yield store
+        except sqlite3.Error as error:
+            text = f"catalogue: {self.path}: {error}; if it is damaged, remove it: the APIs are asked again"
+            raise RecordsError(text) from error

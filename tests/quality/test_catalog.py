@@ -1,0 +1,177 @@
+"""The catalogue: what the APIs said is kept, is what lines are held against, and every change of it is seen."""
+
+import itertools
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quality.catalog import Catalog, Found, Known, Status, Subject
+
+SUBJECTS: tuple[Subject, ...] = ("movie", "user")
+LARGEST = 2**32 - 1
+
+
+def movie(name: str, runtime: int | None = None) -> Found:
+    return name, "known", {"id": name, "runtime": runtime}, ""
+
+
+def user(number: int) -> Found:
+    return str(number), "known", {"user_id": number, "age": 28}, ""
+
+
+def none(name: str) -> Found:
+    return name, "unknown", None, ""
+
+
+def bad(name: str) -> Found:
+    return name, "bad", None, "HTTP 500"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    return Catalog(tmp_path)
+
+
+def test_a_catalogue_that_is_not_there_is_empty_and_is_not_made_by_looking(catalog: Catalog) -> None:
+    assert catalog.known(1_000) == Known()
+    assert [catalog.statuses(subject) for subject in SUBJECTS] == [{}, {}]
+    assert [catalog.records(subject) for subject in SUBJECTS] == [{}, {}]
+    assert catalog.state() == ()
+    assert not catalog.path.parent.exists()
+
+
+def test_of_movies_the_runtime_is_known_and_which_there_are_not(catalog: Catalog) -> None:
+    catalog.keep("movie", [movie("a+1999", 90), movie("b+1999"), none("c+1999"), bad("d+1999")])
+    catalog.keep("movie", [("e+1999", "known", {"id": "e+1999"}, "")])
+    known = catalog.known(1_000)
+    assert known.runtimes == {"a+1999": 90, "b+1999": None, "e+1999": None}
+    assert known.missing == {"c+1999"}
+
+
+@pytest.mark.parametrize("most", [1, 99, 1_000_000, LARGEST])
+def test_of_users_only_those_above_the_largest_are_known(catalog: Catalog, most: int) -> None:
+    numbers = {9, 10, 99, 100, 1_000, 999_999, 1_000_000, 1_000_001, LARGEST - 1}
+    catalog.keep("user", [user(number) for number in numbers])
+    catalog.keep("user", [none(str(number + 1)) for number in numbers if number + 1 not in numbers])
+    catalog.keep("user", [bad("2000000"), none("7" * 10)])
+    known = catalog.known(most)
+    assert known.users == {number for number in numbers if number > most}
+    unknown = {number + 1 for number in numbers if number + 1 not in numbers} | {7_777_777_777}
+    assert known.no_users == {number for number in unknown if number > most}
+
+
+found = st.one_of(
+    st.builds(movie, st.sampled_from(["a+1", "b+1", "c+1"]), st.none() | st.integers(1, 20_000)),
+    st.builds(none, st.sampled_from(["a+1", "b+1", "c+1"])),
+    st.builds(bad, st.sampled_from(["a+1", "b+1", "c+1"])),
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.lists(found, max_size=4), max_size=4))
+def test_what_was_said_last_counts(answers: list[list[Found]]) -> None:
+    last = {one[0]: one for answer in answers for one in answer}
+    with tempfile.TemporaryDirectory() as folder:
+        catalog = Catalog(Path(folder))
+        for answer in answers:
+            catalog.keep("movie", answer)
+        known, again = catalog.known(1_000), Catalog(Path(folder))
+        statuses: dict[str, Status] = {name: status for name, (_, status, _, _) in last.items()}
+        records = {name: body for name, (_, _, body, _) in last.items() if body is not None}
+        assert (again.statuses("movie"), again.records("movie")) == (statuses, records)
+        assert known.runtimes == {name: body["runtime"] for name, body in records.items()}
+        assert known.missing == {name for name, status in statuses.items() if status == "unknown"}
+
+
+def test_a_movie_and_a_user_of_one_id_are_two_records(catalog: Catalog) -> None:
+    catalog.keep("movie", [none("7")])
+    catalog.keep("user", [user(7)])
+    assert (catalog.statuses("movie"), catalog.statuses("user")) == ({"7": "unknown"}, {"7": "known"})
+
+
+def test_only_what_is_unknown_is_forgotten(catalog: Catalog) -> None:
+    catalog.keep("movie", [movie("a+"), none("b+"), none("c+"), bad("d+")])
+    catalog.keep("user", [none("7")])
+    assert catalog.forget_unknown() == 3
+    assert (catalog.statuses("movie"), catalog.statuses("user")) == ({"a+": "known", "d+": "bad"}, {})
+    assert catalog.known(0).missing == frozenset()
+
+
+def test_every_change_is_seen_however_quick_it_comes(catalog: Catalog) -> None:
+    states = [catalog.state()]
+    for number in range(60):
+        catalog.keep("user", [user(100 + number)])
+        states.append(catalog.state())
+    assert len(set(states)) == len(states)
+
+
+def test_a_record_that_is_replaced_by_one_as_long_is_a_change(catalog: Catalog) -> None:
+    states = []
+    for runtime in [90, 91] * 20:
+        catalog.keep("movie", [movie("a+1999", runtime)])
+        states.append(catalog.state())
+    assert all(one != two for one, two in itertools.pairwise(states))
+
+
+def test_looking_is_no_change(catalog: Catalog) -> None:
+    catalog.keep("movie", [movie("a+1999", 90)])
+    before = catalog.state()
+    for _ in range(3):
+        assert catalog.known(1_000).runtimes == {"a+1999": 90}
+        assert catalog.statuses("user") == {}
+    assert catalog.state() == before
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from quality.catalog import Catalog
+Catalog(Path(sys.argv[1])).keep("movie", [(sys.argv[2], "known", {"id": sys.argv[2]}, "")])
+"""
+
+
+def test_what_another_process_writes_is_seen(catalog: Catalog, tmp_path: Path) -> None:
+    catalog.keep("movie", [movie("a+1999")])
+    before = catalog.state()
+    subprocess.run([sys.executable, "-c", WRITER, tmp_path, "b+1999"], check=True, timeout=30)
+    assert catalog.state() != before
+    assert set(catalog.known(1).runtimes) == {"a+1999", "b+1999"}
+
+
+def test_what_is_written_while_others_read_is_seen(catalog: Catalog) -> None:
+    catalog.keep("movie", [movie("a+1999", 90)])
+    with closing(sqlite3.connect(catalog.path)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM records").fetchone() == (1,)
+        before = catalog.state()
+        catalog.keep("movie", [movie("b+1999", 90)])
+        assert catalog.state() != before
+        assert set(catalog.known(1).runtimes) == {"a+1999", "b+1999"}
+
+
+def test_many_threads_keep_and_read_at_once(catalog: Catalog) -> None:
+    def work(first: int) -> None:
+        for number in range(first, first + 10):
+            catalog.keep("user", [user(number)])
+            assert number in catalog.known(0).users
+
+    failed: list[object] = []
+    hook, threading.excepthook = threading.excepthook, lambda error: failed.append(error)
+    try:
+        threads = [threading.Thread(target=work, args=(first,)) for first in (100, 200, 300)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        threading.excepthook = hook
+    assert failed == []
+    assert len(catalog.known(0).users) == 30
