@@ -19,6 +19,12 @@ class Busy(BatchError):
     """Another process does this already."""
 
 
+class Held(BatchError):
+    """The data since the last release are too bad to learn from; what is current stays."""
+
+    exit_code = 4
+
+
 class Refusal(BatchError):
     """The gate does not let a candidate become the release; what is current stays."""
 

@@ -2,8 +2,9 @@
 
 The clock that counts is the latest Kafka time in the archive, not this machine's: in production the two agree, and
 where event time runs faster, as in a simulation, the night comes with it. A night that fails is tried again, a few
-times, and then left to the next day, but for the first one: until there is a release, it is tried on and on. Every
-failure is in the log, and the night's own exit code says why.
+times, and then left to the next day, but for the first one: until there is a release, it is tried on and on. A night
+that is held back by alerts is left to the next day at once: the data do not mend by themselves, and somebody is told.
+Every failure is in the log, and the night's own exit code says why.
 """
 
 import logging
@@ -13,6 +14,7 @@ import threading
 from pathlib import Path
 
 from batch import publish
+from batch.errors import Held
 from batch.settings import BatchSettings
 from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings
@@ -51,7 +53,7 @@ def run(streaming: StreamSettings, settings: BatchSettings, stop: threading.Even
 
 
 def _night(stop: threading.Event) -> None:
-    """One night in a process of its own, so that its memory is given back; again after a failure."""
+    """One night in a process of its own, so that its memory is given back; again after a failure, but not if held."""
     for attempt in range(1, TRIES + 1):
         log.info("night begins (try %d of %d)", attempt, TRIES)
         with subprocess.Popen([sys.executable, "-m", "batch", "nightly"], cwd=Path.cwd()) as process:
@@ -59,6 +61,9 @@ def _night(stop: threading.Event) -> None:
                 if stop.wait(0.2):
                     process.terminate()
         if process.returncode == 0 or stop.is_set():
+            return
+        if process.returncode == Held.exit_code:
+            log.error("night is held back; the next one is due at its hour, or by hand")
             return
         log.error("night failed with exit code %d", process.returncode)
         if attempt < TRIES and stop.wait(RETRY_S):

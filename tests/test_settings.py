@@ -1,15 +1,22 @@
 """Settings of all rooms: what counts over what, defaults, and that whatever is mistyped is an error that names it."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import pytest
 
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
-from quality.settings import QualitySettings
+from quality import checks
+from quality.repair import KAFKA_TIME, ONE_CHARACTER
+from quality.schemas import event_schemas
+from quality.settings import NORMAL, Fault, Limits, QualitySettings, Thresholds, limits_of
 from server.settings import ServerSettings
+from stream.archive import FATES
 from stream.errors import SettingsError
+from stream.grammar import Reason
 from stream.settings import ROOMS, StreamSettings, load
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +38,7 @@ DEFAULTS = {
     "quality": {
         "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,
         "bootstrap_samples": 1000, "seed": 1, "commit_seconds": 2.0, "time_window_minutes": 60.0,
-        "alert_quarantined": 0.005, "alert_repaired": 0.005, "alert_duplicate": 0.01, "alert_lines": 1000,
+        "late_hours": 24.0, "thresholds": Thresholds(), "week_lines": 100_000, "webhook": "", "webhook_timeout_s": 5.0,
     },
     "batch": {
         "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,
@@ -142,7 +149,21 @@ WRONG = [
     ("stream", "batch_lines = 1.5"),
     ("stream", "var = 5"),
     ("quality", "window_hours = -1"),
-    ("quality", "alert_repaired = 1.5"),
+    ("quality", "thresholds = 1"),
+    ("quality", "thresholds.quarantned = { share = 0.1 }"),
+    ("quality", "thresholds.quarantined = 0.1"),
+    ("quality", "thresholds.movie_unknown = { share = 1.5 }"),
+    ("quality", "thresholds.movie_unknown.shar = 0.5"),
+    ("quality", "thresholds.time = { count = 0 }"),
+    ("quality", "thresholds.time = { times = 0.5 }"),
+    ("quality", "thresholds.time = { hold = 'yes' }"),
+    ("quality", "thresholds.time = { hold = 1.1 }"),
+    ("quality", "week_lines = 0"),
+    ("quality", "webhook = 'ftp://127.0.0.1/'"),
+    ("quality", "webhook = 'http:///x'"),
+    ("quality", "webhook = 'http://127.0.0.1:port/'"),
+    ("quality", "webhook = 'http://127.0.0.1/a b'"),
+    ("quality", "webhook_timeout_s = 0"),
     ("quality", "bootstrap_samples = 99"),
     ("quality", "window_hours = true"),
     ("batch", 'model = "svd"'),
@@ -160,10 +181,61 @@ WRONG = [
 @pytest.mark.parametrize(("room", "line"), WRONG)
 def test_a_wrong_value_is_an_error_that_names_its_key(tmp_path: Path, room: str, line: str) -> None:
     key = line.partition(" ")[0]
-    with pytest.raises(SettingsError, match=rf"\[{room}\].*{key}"):
+    with pytest.raises(SettingsError, match=rf"^settings: \[{room}\] .*{key.rpartition('.')[2]}.*$"):
         load(room, CLASSES[room], written(tmp_path / "s.toml", f"[{room}]\n{line}\n"))
 
 
 def test_a_wrong_value_in_the_environment_is_an_error() -> None:
     with pytest.raises(SettingsError, match="port"):
         load("server", ServerSettings, {"MARQUEE_SERVER_PORT": "eighty"})
+
+
+def test_thresholds_are_read_table_by_table(tmp_path: Path) -> None:
+    text = """
+    [quality.thresholds]
+    quarantined = { count = 500 }
+    duplicate.hold = true
+    [quality.thresholds.reason]
+    times = inf
+    [quality.thresholds.movie_unknown]
+    share = 0.01
+    hold = 0.5
+    hold_count = 7
+    """
+    limits = load("quality", QualitySettings, written(tmp_path / "s.toml", text)).thresholds
+    assert limits_of(limits, "quarantined") == Limits(share=0.003, count=500, times=5, hold=0.2, hold_count=1000)
+    assert limits_of(limits, "repaired") == NORMAL["repaired"]
+    assert limits_of(limits, "duplicate") == Limits(share=0.005, count=1000, times=20, hold=0, hold_count=1)
+    never = float("inf")
+    assert limits_of(limits, "quarantined", "movie_unknown") == Limits(
+        share=0.01, count=50, times=never, hold=0.5, hold_count=7
+    )
+    assert limits_of(limits, "quarantined", "time") == Limits(
+        share=0.002, count=50, times=never, hold=None, hold_count=1000
+    )
+
+
+def test_what_is_normal_by_default() -> None:
+    assert {name: msgspec.structs.astuple(limits) for name, limits in NORMAL.items()} == {
+        "quarantined": (0.003, 100, 5, 0.2, 1000),
+        "repaired": (0.003, 100, 5, None, 1000),
+        "duplicate": (0.005, 1000, 20, None, 1000),
+        "reason": (0.002, 50, 5, None, 1000),
+    }
+
+
+def test_every_reason_and_nothing_else_can_have_a_threshold() -> None:
+    fields = [item for schema in event_schemas(StreamSettings()).values() for item in schema.items()]
+    limits = {f"{field}_{rule}" for field, rules in fields for rule in {"min", "max"} & set(rules)}
+    assert len(limits) > 8
+    checked = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+.*?)\|", checks.__doc__ or "", re.MULTILINE))))
+    assert checked >= {"time_ahead", "time_behind", "status_list"}
+    rules = {ONE_CHARACTER, KAFKA_TIME}
+    assert {*FATES[1:], "reason", *get_args(Reason), *limits, *checked, *rules} == set(get_args(Fault))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://a", "https://a.b:8443/x?y#z", "http://[::1]:80/", "http://10.0.0.1?token=a", "https://a/%20"]
+)
+def test_a_webhook_is_a_url(url: str) -> None:
+    assert load("quality", QualitySettings, {"MARQUEE_QUALITY_WEBHOOK": url}).webhook == url

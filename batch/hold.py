@@ -1,0 +1,55 @@
+"""Holding the night back: where the stream since the last release is too bad to learn from, that release stays.
+
+What is too bad, `[quality.thresholds.*] hold` says. A held night raises an alert of its own, once a day of the stream,
+and ends before any work is done; `python -m batch nightly --despite-alerts` goes on all the same.
+"""
+
+import logging
+from collections.abc import Iterable
+
+import msgspec
+
+from batch import publish
+from batch.errors import Held
+from quality.alerts import holding
+from quality.outbox import Alert, raise_alert
+from quality.settings import QualitySettings
+from stream.archive import Entry, stream_time
+from stream.settings import StreamSettings
+from stream.zone import zone
+
+log = logging.getLogger("batch.hold")
+
+
+def require_sound(
+    entries: Iterable[Entry], streaming: StreamSettings, quality: QualitySettings, despite_alerts: bool = False
+) -> None:
+    """Raise `Held`, and an alert, where alerts hold the night back; with `despite_alerts`, only log them.
+
+    The hour in which the last release became current counts as well: it was not over. Without a release nothing is
+    held: poor answers are better than none.
+    """
+    entries, history = list(entries), publish.history(streaming.var)
+    if not history or publish.current(streaming.var) is None:
+        return
+    since = history[-1]["stream_time"]
+    found = holding(streaming.var, entries, quality, since)
+    if not found:
+        return
+    if despite_alerts:
+        log.warning("the night goes on in spite of %s", _told(found))
+        return
+    raise_alert(streaming.var, _alert(found, zone(streaming.timezone).day(stream_time(entries) or since)))
+    raise Held(
+        f"night: held back by {_told(found)}; see the quarantine, then: python -m batch nightly --despite-alerts"
+    )
+
+
+def _alert(found: list[Alert], day: str) -> Alert:
+    text = f"the night of {day} is held back, the last release stays: {_told(found)}"
+    return msgspec.structs.replace(found[0], id=f"night_held:{day}", alert="night_held", text=text, hold=False)
+
+
+def _told(found: list[Alert]) -> str:
+    """The worst, and how many more there are."""
+    return f"{found[0].id} ({found[0].text})" + (f" and {len(found) - 1} more" if len(found) > 1 else "")
