@@ -1,7 +1,11 @@
-"""`python -m quality`: is what comes in good, and is what goes out?"""
+"""`python -m quality`: is what comes in good, and is what goes out?
+
+What reads columns is imported by the command that needs it: pandas and pyarrow take their time, and --help has none.
+"""
 
 import asyncio
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 import orjson
@@ -12,10 +16,103 @@ from stream.cli import run
 from stream.settings import StreamSettings, load
 from stream.zone import day_number
 
+if TYPE_CHECKING:
+    from quality.checks import Context
 
-@click.group(help="Good data and good answers: telemetry of the live stream, reports.")
+
+@click.group(help="Good data and good answers: the ledger of the lines, the quarantine, telemetry, reports.")
 def door() -> None:
     pass
+
+
+def _day(context: click.Context, parameter: click.Parameter, value: datetime | None) -> str | None:
+    return value.date().isoformat() if value else None
+
+
+day_option = click.option("--day", type=click.DateTime(["%Y-%m-%d"]), callback=_day, help="Only this day (YYYY-MM-DD).")
+
+
+@door.command()
+@day_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def ledger(day: str | None, as_json: bool) -> None:
+    """Print what came in and what became of it, by fate, kind and reason; exit 1 where it does not add up."""
+    from rich.console import Console
+
+    from quality.ledger import damaged, summary, table
+    from stream.archive import Archive
+
+    archive = Archive(load("stream", StreamSettings).var)
+    entries = archive.entries()
+    found = summary(entries, day) | {"damaged": damaged(archive, entries, day)}
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    else:
+        Console().print(table(found))
+        for path in found["damaged"]:
+            click.echo(f"damaged or gone: {path}", err=True)
+    if found["damaged"] or not found["balanced"]:
+        raise SystemExit(1)
+
+
+@door.group()
+def quarantine() -> None:
+    """Look into the lines that were set aside, and judge them anew."""
+
+
+@quarantine.command("list")
+@day_option
+@click.option("--reason", help="Only this reason.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(0), help="At most so many; 0: all.")
+def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
+    """Print the lines in quarantine: id, day and time of Kafka, reason, bytes."""
+    from itertools import islice
+
+    from quality.quarantine import lines_aside
+    from stream.archive import Archive
+    from stream.grammar import render_time
+    from stream.zone import zone
+
+    streaming = load("stream", StreamSettings)
+    clock = zone(streaming.timezone)
+    for aside in islice(lines_aside(Archive(streaming.var), day, reason), limit or None):
+        text = aside.raw.decode("utf-8", "backslashreplace")
+        click.echo(f"{aside.id}\t{render_time(aside.kafka_time, clock)}\t{aside.reason}\t{text[:200]!a}")
+
+
+@quarantine.command()
+@click.argument("line")
+def show(line: str) -> None:
+    """Print all that can be said of one LINE (an id of `list`) as JSON: why it was set aside, what it could mean."""
+    from quality.quarantine import explained
+    from stream.archive import Archive
+
+    found = explained(Archive(load("stream", StreamSettings).var), line, _context())
+    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+
+
+@quarantine.command()
+@day_option
+@click.option("--dry-run", is_flag=True, help="Only count; change nothing.")
+def replay(day: str | None, dry_run: bool) -> None:
+    """Judge quarantined lines by the rules of today; what passes becomes events. Stop the collector first."""
+    from contextlib import nullcontext
+
+    from quality import quarantine as quarantine_
+    from stream.archive import Archive
+
+    archive = Archive(load("stream", StreamSettings).var)
+    with nullcontext() if dry_run else archive.writing():
+        found = quarantine_.replay(archive, _context(), day, write=not dry_run)
+    click.echo(orjson.dumps(dict(found), option=orjson.OPT_INDENT_2))
+
+
+def _context() -> "Context":
+    from quality.catalog import Catalog
+    from quality.checks import context_of
+
+    streaming = load("stream", StreamSettings)
+    return context_of(streaming, load("quality", QualitySettings), Catalog(streaming.var).known(streaming.max_user))
 
 
 @door.command("telemetry")

@@ -1,0 +1,183 @@
+"""From damaged lines in Kafka to a mended rule: the sums hold at every moment, whoever is killed, and nobody waits."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+
+from loadtest.stack import ROOT
+from quality.ledger import summary
+from quality.quarantine import lines_aside
+from stream import kafka
+from stream.archive import Archive, tally
+from stream.event import KINDS, Event
+from stream.grammar import render
+from stream.settings import StreamSettings, load
+from stream.zone import zone
+from tests.integration.processes import Start, Until
+
+NEW_YORK = zone("America/New_York")
+NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
+NEWER = {"MARQUEE_STREAM_GENERATION": "2026"}
+"""The setting by which ratings up to 10 are good."""
+
+
+def at(second: int) -> int:
+    return NOON + second * 1_000
+
+
+def line(second: int, rating: int | None = None) -> bytes:
+    """A line of that second; a rating above 5 is a fault of the older generation."""
+    user = 1 + second % 500
+    if rating is None:
+        return render(Event("watch", at(second), user, "alien+1979", minute=second % 90), NEW_YORK)
+    return render(Event("rate", at(second), user, "alien+1979", rating=rating), NEW_YORK)
+
+
+def write(environ: dict[str, str], values: list[bytes]) -> None:
+    async def writing() -> None:
+        async with kafka.writing(environ["MARQUEE_STREAM_BOOTSTRAP"], environ["MARQUEE_STREAM_TOPIC"]) as writer:
+            await writer.write(values, [at(second) + 300 for second in range(len(values))])
+
+    asyncio.run(writing())
+
+
+def archive_of(environ: dict[str, str]) -> Archive:
+    return Archive(load("stream", StreamSettings, environ).var)
+
+
+def said(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "quality", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def environ(environ: dict[str, str]) -> dict[str, str]:
+    """The settings of one test, and nothing else of ours."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
+    return others | environ | {"MARQUEE_STREAM_GENERATION": "2022"}
+
+
+def offsets(archive: Archive) -> Counter[int]:
+    """How often each offset lies in the files that the ledger names."""
+    paths = [archive.var / file.path for entry in archive.entries() for file in entry.files]
+    tables = [pq.ParquetFile(path).read(columns=["offset"]) for path in paths]
+    return Counter(offset for table in tables for offset in table.column(0).to_pylist())
+
+
+def files_there(archive: Archive) -> set[Path]:
+    folders = [archive.var / "archive" / kind for kind in KINDS] + [archive.var / "quarantine"]
+    return {path for folder in folders for path in folder.glob("day=*/*")}
+
+
+def revised(archive: Archive) -> int:
+    """How many entries are of a later revision."""
+    return sum(entry.revision > 0 for entry in archive.entries())
+
+
+def test_damaged_lines_are_accounted_for_looked_into_and_taken_when_a_setting_is_mended(
+    environ: dict[str, str], start: Start
+) -> None:
+    values = [line(second) for second in range(500)]
+    values[10] = values[10].replace(b"GET", b"GE T")
+    values[20] = b"2026-02-10T12:0:20" + values[20][values[20].index(b",") :]
+    values[30:33] = [b"\xff\xfe nonsense", b"", values[30]]
+    values[40:44] = [line(40, 9), line(41, 10), line(42, 11), values[39]]
+    write(environ, values)
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    fates = {"accepted": 492, "repaired": 3, "quarantined": 4, "duplicate": 1}
+
+    told = orjson.loads(said(environ, "ledger", "--json").stdout)
+    assert {name: told[name] for name in ("in", "balanced", *fates)} == {"in": 500, "balanced": True, **fates}
+    listed = [row.split("\t") for row in said(environ, "quarantine", "list").stdout.splitlines()]
+    topic = environ["MARQUEE_STREAM_TOPIC"]
+    assert [(row[0], row[2]) for row in listed] == [
+        (f"{topic}-0:30", "not_utf8"), (f"{topic}-0:31", "empty"), (f"{topic}-0:40", "rating_max"),
+        (f"{topic}-0:41", "rating_max"),
+    ]  # fmt: skip
+    shown = orjson.loads(said(environ, "quarantine", "show", listed[2][0]).stdout)
+    assert (shown["raw"], shown["reason"], shown["could_mean"]) == (values[40].decode(), "rating_max", [])
+
+    replayed = said(environ | NEWER, "quarantine", "replay")
+    assert orjson.loads(replayed.stdout) == {"accepted": 2, "repaired": 0, "quarantined": 2, "duplicate": 0}
+    after = orjson.loads(said(environ, "ledger", "--json", "--day", "2026-02-10").stdout)
+    fates = {"accepted": 494, "repaired": 3, "quarantined": 2, "duplicate": 1}
+    assert {name: after[name] for name in ("in", "balanced", *fates)} == {"in": 500, "balanced": True, **fates}
+    archive = archive_of(environ)
+    assert set(offsets(archive).values()) == {1}
+    assert files_there(archive) == {archive.var / file.path for one in archive.entries() for file in one.files}
+    assert {one.raw for one in lines_aside(archive)} == {values[30], values[31]}
+
+
+def test_the_collector_goes_on_behind_a_replay(environ: dict[str, str], start: Start) -> None:
+    write(environ, [line(second, 9) for second in range(20)])
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    assert said(environ | NEWER, "quarantine", "replay").returncode == 0
+    write(environ, [line(second) for second in range(20)])
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    archive = archive_of(environ)
+    assert offsets(archive) == Counter(range(40))
+    assert tally(archive.entries())["accepted"] == 40
+    assert revised(archive) == 1
+
+
+def test_a_replay_while_the_collector_runs_is_refused_in_one_line(
+    environ: dict[str, str], start: Start, until: Until
+) -> None:
+    write(environ, [line(second, 9) for second in range(20)])
+    collector = start(environ, "batch", "collect")
+    archive = archive_of(environ)
+    until(lambda: archive.entries(), 30)
+    refused = said(environ | NEWER, "quarantine", "replay")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+    assert "another process writes" in refused.stderr
+    assert revised(archive) == 0
+    looked = said(environ | NEWER, "quarantine", "replay", "--dry-run")
+    assert orjson.loads(looked.stdout)["accepted"] == 20
+    collector.process.terminate()
+    assert collector.ends() == 0
+    assert said(environ | NEWER, "quarantine", "replay").returncode == 0
+    assert revised(archive) == 1
+
+
+def test_a_collector_beside_a_replay_is_refused_in_one_line(environ: dict[str, str], start: Start) -> None:
+    write(environ, [line(second, 9) for second in range(20)])
+    with archive_of(environ).writing():
+        refused = start(environ, "batch", "collect", "--until-idle", "1")
+        assert refused.ends() == 1
+    assert refused.text().splitlines()[-1].startswith("error: archive: another process writes")
+
+
+def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(
+    environ: dict[str, str], start: Start, until: Until
+) -> None:
+    environ |= {"MARQUEE_STREAM_BATCH_LINES": "40", "MARQUEE_STREAM_BATCH_SECONDS": "0.01"}
+    count, dice = 1_800, random.Random(7)
+    write(environ, [line(second, 9 if second % 4 else None) for second in range(count)])
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    archive = archive_of(environ)
+    entries = len(archive.entries())
+    assert entries >= 40
+    for _ in range(4):
+        wanted = revised(archive) + dice.randint(1, 6)
+        replay = start(environ | NEWER, "quality", "quarantine", "replay")
+        until(lambda wanted=wanted: revised(archive) >= wanted, 30)  # type: ignore[misc]
+        replay.process.kill()
+        replay.process.wait()
+        assert summary(archive.entries())["balanced"]
+        assert offsets(archive) == Counter(range(count))
+    assert revised(archive) < entries
+    assert start(environ | NEWER, "quality", "quarantine", "replay").ends() == 0
+    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0  # sweeps what the killed ones left
+    assert [entry.revision for entry in archive.entries()] == [1] * entries
+    assert tally(archive.entries()) == {"accepted": count, "repaired": 0, "quarantined": 0, "duplicate": 0}
+    assert offsets(archive) == Counter(range(count))
+    assert files_there(archive) == {archive.var / file.path for one in archive.entries() for file in one.files}
+    assert orjson.loads(said(environ, "ledger", "--json").stdout)["balanced"] is True
