@@ -30,9 +30,6 @@ from stream.zone import Zone, zone
 Faults = list[tuple[str, np.ndarray]]
 """Reason, and for each row whether it has that fault: bool."""
 
-RUNTIME_SHARE, RUNTIME_MINUTES = 1.05, 5
-"""Minutes up to `runtime * RUNTIME_SHARE + RUNTIME_MINUTES` are played: of real lines 99.9 % stay below 1.013."""
-
 
 @dataclass(frozen=True)
 class Context:
@@ -104,7 +101,7 @@ def _rated(table: pa.Table, kafka_times: np.ndarray, context: Context, strict: b
 
 def _watched(table: pa.Table, kafka_times: np.ndarray, context: Context, strict: bool) -> Faults:
     words, at = _words(table.column("movie"))
-    ends = np.array([_last_minute(context.known.runtimes.get(word)) for word in words], np.int64)
+    ends = np.array([context.known.last_minutes.get(word, LONGEST_MINUTE) for word in words], np.int64)
     minutes = table.column("minute").to_numpy()
     past = minutes > ends[at]
     if past.any() and not strict:
@@ -144,10 +141,6 @@ def _unknown(words: list[str], known: Known, strict: bool) -> np.ndarray:
     if strict and known.runtimes:
         return np.array([word not in known.runtimes for word in words], bool)
     return np.array([word in known.missing for word in words], bool)
-
-
-def _last_minute(runtime: int | None) -> int:
-    return LONGEST_MINUTE if runtime is None else int(runtime * RUNTIME_SHARE) + RUNTIME_MINUTES
 
 
 _Check = Callable[[pa.Table, np.ndarray, Context, bool], Faults]

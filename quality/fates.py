@@ -44,9 +44,13 @@ class Lines:
     def movies(self) -> set[str]:
         """The movies that well-formed lines name."""
         events = self.columns.events
-        lists = pc.list_flatten(events["recommend"].column("movies"))
-        columns = events["watch"].column("movie"), events["rate"].column("movie"), lists
-        return {word for column in columns for chunk in column.chunks for word in pc.unique(chunk).to_pylist()}
+        lists = pc.list_flatten(events["recommend"].column("movies")).dictionary_encode()
+        chunks = [
+            chunk for column in (events["watch"]["movie"], events["rate"]["movie"], lists) for chunk in column.chunks
+        ]
+        # the dictionary may hold words that no line names any more
+        named = (chunk.dictionary.take(pc.unique(chunk.indices)) for chunk in chunks)
+        return {word for words in named for word in words.to_pylist()}
 
     def users_above(self, most: int) -> set[int]:
         """The users with ids above `most` that well-formed lines name."""
@@ -139,5 +143,7 @@ def _with_mended(kind: Kind, table: pa.Table, rows: np.ndarray, mended: Repairs)
     table = pa.concat_tables([table, table_of(kind, events)]).unify_dictionaries()
     rows = np.concatenate([rows, np.array(list(extra), np.int64)])
     order = np.argsort(rows)
-    rules = {at: extra[row][0] for at, row in enumerate(rows[order].tolist()) if row in extra}
-    return Good(table.take(pa.array(order)), rows[order], rules)
+    rows = rows[order]
+    places = np.searchsorted(rows, np.array(list(extra), np.int64)).tolist()
+    rules = dict(zip(places, (rule for rule, _ in extra.values()), strict=True))
+    return Good(table.take(pa.array(order)), rows, rules)
