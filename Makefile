@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # As in the Dockerfile: Annoy's own flags but -march=native, so that an index is the same on every machine.
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
-.PHONY: help setup demo stop test lint lock clean
+.PHONY: help setup demo stop test lint bench fuzz lock clean
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -41,9 +41,24 @@ lint: $(READY)  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-lock: $(READY)  ## write requirements.lock anew from pyproject.toml
+# What the benchmarks are held against is installed for them alone: nothing else needs it.
+BENCH_READY := $(VENV)/.bench-ready
+BENCHES := quality
+$(BENCH_READY): $(READY) requirements-bench.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
+bench: $(BENCH_READY)  ## measure what is claimed; the figures are kept in docs/bench
+	@status=0; for bench in $(BENCHES); do $(RUN) -m loadtest bench $$bench --keep docs/bench || status=1; done; exit $$status
+
+fuzz: $(READY)  ## millions of bad lines, other ones each time; COUNT=... of them, SEED=... makes the same again
+	@exec $(RUN) -m loadtest bench fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
+
+lock: $(READY)  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
 	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate -o requirements.lock pyproject.toml
+	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --extra bench --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --constraint requirements.lock -o requirements-bench.lock pyproject.toml
 
 clean:  ## remove what was made, but not var/
 	rm -rf $(VENV) *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,16 @@
+"""Benchmarks: what is claimed of Marquee, measured against others in one run; one command a claim.
+
+    door.py         `python -m loadtest bench <name>`: the registry, one command a benchmark
+    outcome.py      figures, targets and where they were measured: the one JSON object that a benchmark prints
+    clock.py        one core, contestants in turn, medians
+    quality.py      the benchmark `quality`; its parts are in the modules below
+    lines.py        lines to measure with, played by the simulated world or recorded
+    damage.py       the fault of the stream, and far worse ones
+    judging.py      the only place that knows how `quality` judges a batch
+    contestants.py  pydantic, pandera and Cerberus at the same work
+    mending.py      precision and recall of repair
+    collecting.py   Kafka to the archive, as a process
+
+Each benchmark is a module with a function that returns an `Outcome`. A further one (serving, night, telemetry,
+ranking) is such a module and a command of a few lines in `door.py`.
+"""

@@ -1,0 +1,74 @@
+"""`python -m loadtest bench <name>`: the registry of benchmarks, one command each.
+
+A benchmark prints one JSON object (see `outcome.py`) as the last line of stdout; all else goes to stderr. It exits 0
+whether or not its targets are met: only `fuzz`, whose targets are no matter of speed, exits 1 where one is not.
+"""
+
+import secrets
+import sys
+from pathlib import Path
+
+import click
+import orjson
+
+from loadtest.bench.outcome import Outcome
+from stream import durable
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_USERS, _MOVIES, _SEED = 1_000_000, 27_000, 1
+_quick = click.option("--quick", is_flag=True, help="A smaller size, in less than 45 s.")
+_keep = click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Write the object into a folder.")
+
+
+@click.group(help="Measure what is claimed; each benchmark prints one JSON object.")
+def bench() -> None:
+    pass
+
+
+@bench.command()
+@_quick
+@_keep
+@click.option("--lines", type=_FILE, help="Recorded lines instead of those of the simulated world.")
+@click.option("--movies", type=_FILE, help="CSV of the catalogue for --lines, with the columns id and runtime.")
+@click.option("--part", "parts", multiple=True, help="Measure this part only: speed, repair, collect or bad_lines.")
+def quality(quick: bool, keep: Path | None, lines: Path | None, movies: Path | None, parts: tuple[str, ...]) -> None:
+    """Lines to typed, checked columns: speed, repair, collecting, bad lines."""
+    from loadtest.bench import quality as quality_
+    from loadtest.bench.lines import Played, Recorded
+
+    if unknown := set(parts) - set(quality_.PARTS):
+        raise click.BadParameter(f"no part {', '.join(sorted(unknown))}", param_hint="--part")
+    if movies and not lines:
+        raise click.UsageError("--movies is the catalogue of --lines")
+    if keep and parts:
+        raise click.UsageError("what is kept is the whole: leave out --part")
+    source = Recorded(lines, movies, _SEED) if lines else Played(_USERS, _MOVIES, _SEED)
+    tell(quality_.run(source, quality_.QUICK if quick else quality_.FULL, _SEED, parts), keep)
+
+
+@bench.command()
+@click.option("--count", default=3_000_000, show_default=True, type=click.IntRange(1), help="How many lines.")
+@click.option("--seed", type=click.IntRange(0), help="Makes the same lines again; a random one otherwise.")
+def fuzz(count: int, seed: int | None) -> None:
+    """Bad lines, other ones each time: no exception, and exactly one fate each."""
+    from dataclasses import replace
+
+    from loadtest.bench import quality as quality_
+    from loadtest.bench.lines import Played
+
+    seed = secrets.randbits(32) if seed is None else seed
+    click.echo(f"seed {seed}", err=True)
+    source = Played(_USERS // 10, _MOVIES, _SEED)
+    outcome = quality_.run(source, replace(quality_.FULL, bad=count), seed, ("bad_lines",))
+    tell(replace(outcome, bench="fuzz"), None)
+    sys.exit(0 if outcome.met else 1)
+
+
+def tell(outcome: Outcome, keep: Path | None) -> None:
+    """Print an outcome, as a table for people and as one line of JSON; keep that as `<bench>.json` in a folder."""
+    found = outcome.as_object()
+    click.echo(outcome.as_table(), err=True)
+    click.echo(f"{outcome.bench}: {'all targets met' if outcome.met else 'targets MISSED'}", err=True)
+    if keep:
+        durable.write_json(keep / f"{outcome.bench}.json", found)
+    click.echo(orjson.dumps(found))
