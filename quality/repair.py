@@ -13,15 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import cache, partial
 from itertools import islice
+from operator import attrgetter
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from quality.catalog import Known
 from quality.checks import Context, faults, settled
 from stream.columns import events_of, table_of
 from stream.event import KINDS, Event
-from stream.grammar import Refused, parse_request, parse_time, parse_user
+from stream.grammar import Refused, is_movie, parse_request, parse_time, parse_user
 from stream.zone import Zone
 
 ONE_CHARACTER = "one_character"
@@ -35,10 +37,14 @@ Repairs = dict[int, tuple[str, Event]]
 
 _LONGEST = 2_000
 """Bytes of a line that deletions are tried on; only strange lines come near."""
-_AT_ONCE = 5_000
+_AT_ONCE = 1_000
 """Lines whose readings are judged together."""
-_HOPELESS = ("empty", "too_long", "fields")
-"""Reasons that no deletion mends."""
+_HOPELESS = ("empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
+"""Reasons that no deletion mends with certainty.
+
+A user or a minute out of range is a whole number like any other; that the API was slow, or has a runtime that is too
+short, is at least as likely as a stray digit.
+"""
 
 
 def repaired(values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str], context: Context) -> Repairs:
@@ -47,7 +53,7 @@ def repaired(values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str
     places = iter(sorted(faulty))
     while some := list(islice(places, _AT_ONCE)):
         lines = {row: values[row].as_py() for row in some}
-        meanings = {row: readings(lines[row], faulty[row], context.zone) for row in some}
+        meanings = {row: readings(lines[row], faulty[row], context) for row in some}
         valid = _valid(meanings, kafka_times, context)
         found |= _certain(valid, kafka_times, context)
         if context.ahead_ms is not None:
@@ -59,13 +65,13 @@ def repaired(values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str
 
 def meant(line: bytes, kafka_time: int, reason: str, context: Context) -> set[Event]:
     """All events that one line at fault could have meant: repaired is what could have meant only one."""
-    return _valid({0: readings(line, reason, context.zone)}, np.array([kafka_time]), context).get(0, set())
+    return _valid({0: readings(line, reason, context)}, np.array([kafka_time]), context).get(0, set())
 
 
-def readings(line: bytes, reason: str, zone: Zone) -> set[Event]:
+def readings(line: bytes, reason: str, context: Context) -> set[Event]:
     """The well-formed events that one deletion makes of a line, where it can mend a fault of that reason.
 
-    Only deletions within the part that is at fault, or of a comma, are tried: any other leaves that part as it is.
+    Only deletions where the fault is are tried, and of the commas around: any other leaves the fault as it is.
     """
     if len(line) > _LONGEST or reason in _HOPELESS:
         return set()
@@ -73,13 +79,34 @@ def readings(line: bytes, reason: str, zone: Zone) -> set[Event]:
         return set()  # more likely a rating of the scale that goes to 10 than a 1 with a stray 0
     if reason == "not_utf8":
         lines = [text for at in _undecodable(line) if (text := _text(line[:at] + line[at + 1 :])) is not None]
-        return _events([text.split(",", 2) for text in lines], zone)
-    parts = line.decode().split(",", 2)
-    time, user, request = parts
-    at_fault = 0 if reason.startswith("time") else 1 if reason.startswith("user") else 2
-    tried = [[*parts[:at_fault], text, *parts[at_fault + 1 :]] for text in _shorter(parts[at_fault])]
+        return _events([text.split(",", 2) for text in lines], context.zone)
+    time, user, request = line.decode().split(",", 2)
+    if reason.startswith("time"):
+        tried = [[shorter, user, request] for shorter in _shorter(time)]
+    elif reason.startswith("user"):
+        tried = [[time, shorter, request] for shorter in _shorter(user)]
+    else:
+        tried = [[time, user, shorter] for shorter in _shorter(request, _span(request, reason, context.known))]
     tried += [f"{time}{user},{request}".split(",", 2), f"{time},{user}{request}".split(",", 2)]
-    return _events(tried, zone)
+    return _events(tried, context.zone)
+
+
+def _span(request: str, reason: str, known: Known) -> range:
+    """Where in a request a character too many may stand: of a recommendation's list, in the one movie at fault."""
+    result = request.find(", result: ")
+    if not request.startswith("rec") or result < 0 or reason not in ("status", "latency", "movies", "movie_unknown"):
+        return range(len(request))
+    begins, ends = result + len(", result: "), request.rfind(", ")
+    if reason == "status":
+        return range(begins)
+    if reason == "latency":
+        return range(ends - 1, len(request))
+    at, wrong = begins, []
+    for movie in request[begins:ends].split(", "):
+        if not is_movie(movie) or (reason == "movie_unknown" and movie not in known.runtimes):
+            wrong.append(range(at, at + len(movie)))
+        at += len(movie) + len(", ")
+    return wrong[0] if len(wrong) == 1 else range(0)
 
 
 def _events(lines: list[list[str]], zone: Zone) -> set[Event]:
@@ -103,9 +130,10 @@ def _or_none(parse: Callable[..., Parsed], text: str, **more: object) -> Parsed 
         return None
 
 
-def _shorter(text: str) -> set[str]:
+def _shorter(text: str, places: range | None = None) -> set[str]:
     """What is left without one of its ASCII characters; of a longer one, a single byte too many leaves no text."""
-    return {text[:at] + text[at + 1 :] for at, character in enumerate(text) if character.isascii()}
+    places = range(len(text)) if places is None else places
+    return {text[:at] + text[at + 1 :] for at in places if text[at].isascii()}
 
 
 def _undecodable(line: bytes) -> range:
@@ -160,5 +188,4 @@ def _certain(found: Mapping[int, set[Event]], kafka_times: np.ndarray, context: 
     return certain
 
 
-def _but_time(event: Event) -> tuple[object, ...]:
-    return tuple(getattr(event, field.name) for field in fields(event) if field.name != "time")
+_but_time = attrgetter(*(field.name for field in fields(Event) if field.name != "time"))
