@@ -30,13 +30,15 @@ from quality.metrics import Metrics
 from quality.notify import Poster, posting
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, Entry, Span, tally
+from stream.archive import Archive, Entry, tally
 from stream.settings import StreamSettings
-from stream.zone import Zone, zone
+from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone
 
 log = logging.getLogger("batch.collect")
 
 GROUP = "marquee-collect"
+BATCH_BYTES = 256 << 20
+"""A batch with so many bytes is full, however few lines they are."""
 TELL_S = 15.0
 """How often the metrics are written where nothing comes."""
 
@@ -54,6 +56,8 @@ class Pending:
     times: list[np.ndarray] = field(default_factory=list)
     redelivered: int = 0
     """Records that Kafka handed out once more."""
+    size: int = 0
+    """Bytes of the lines."""
 
     @property
     def end(self) -> int:
@@ -68,20 +72,25 @@ class Pending:
             return
         if not self.values:
             self.since = time.monotonic()
-        self.values += compress(got.values, new.tolist())
+        values = list(compress(got.values, new.tolist()))
+        self.values += values
+        self.size += sum(map(len, values))
         self.offsets.append(got.offsets[new])
         self.times.append(got.times[new])
 
     def due(self, settings: StreamSettings) -> bool:
         waited = time.monotonic() - self.since
-        return bool(self.values) and (len(self.values) >= settings.batch_lines or waited >= settings.batch_seconds)
+        full = len(self.values) >= settings.batch_lines or self.size >= BATCH_BYTES
+        return bool(self.values) and (full or waited >= settings.batch_seconds)
 
 
 def archived(
     archive: Archive, topic: str, partition: int, pending: Pending, clock: Zone, context_for: Callable[[Lines], Context]
 ) -> Entry:
     """Judge a batch, write its files and commit it."""
-    offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
+    offsets = np.concatenate(pending.offsets)
+    # a record without a time, or with one of no calendar, is of the nearest day there is
+    times = np.clip(np.concatenate(pending.times), EARLIEST_MS, LATEST_MS)
     lines = Lines.read(pa.array(pending.values, pa.binary()), times, clock)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)
@@ -93,7 +102,7 @@ def archived(
         last=int(offsets[-1]),
         lines=len(times),
         counts=fates.counts(times, clock),
-        kafka_time=Span(int(times.min()), int(times.max())),
+        kafka_time=fates.span(times),
         redelivered=pending.redelivered,
         clocks_apart_ms=apart_ms,
     )

@@ -37,14 +37,16 @@ def _events(
         table = good.table
         for name, column in zip(origin.column_names, origin.take(pa.array(good.rows)).columns, strict=True):
             table = table.append_column(origin.field(name), column)
-        rules = [good.rules.get(row) for row in range(len(good.rows))] if good.rules else [None] * len(good.rows)
+        rules, accepted = np.full(len(good.rows), None, object), np.ones(len(good.rows), bool)
+        for row, rule in good.rules.items():
+            rules[row], accepted[row] = rule, False
         schema = ARCHIVE_COLUMNS[kind]
         table = table.append_column(schema.field("repair"), pa.array(rules, pa.string()).dictionary_encode())
-        accepted = np.array([rule is None for rule in rules], bool)
         table = table.append_column(schema.field("raw"), values.take(pa.array(good.rows, mask=accepted))).cast(schema)
         days = zone.day_number(times_of(good.table))
         for day in np.unique(days).tolist():
-            yield archive.write_events(entry, kind, day_name(day), table.filter(pa.array(days == day)))
+            part = table if (days == day).all() else table.filter(pa.array(days == day))
+            yield archive.write_events(entry, kind, day_name(day), part)
 
 
 def _quarantined(

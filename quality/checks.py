@@ -6,10 +6,10 @@ of this module. A line that only *might* be wrong passes; a candidate for a repa
 | reason | what is wrong |
 |---|---|
 | `<field>_<rule>` | a rule of the schema |
-| `user_unknown` | an id above the largest that is given out, which the API does not know |
+| `user_unknown` | an id above the largest that is given out, and the API has not said that it knows it |
 | `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than it may be |
 | `movie_unknown` | a movie, or one of the list, of which the API says that there is none |
-| `minute_runtime` | a minute past the movie's end, unless the same user's line beside it says so as well |
+| `minute_runtime` | a minute past the movie's end |
 | `status_list` | a status that says there was no answer, with a list of known movies as the answer |
 """
 
@@ -102,15 +102,7 @@ def _rated(table: pa.Table, kafka_times: np.ndarray, context: Context, strict: b
 def _watched(table: pa.Table, kafka_times: np.ndarray, context: Context, strict: bool) -> Faults:
     words, at = _words(table.column("movie"))
     ends = np.array([context.known.last_minutes.get(word, LONGEST_MINUTE) for word in words], np.int64)
-    minutes = table.column("minute").to_numpy()
-    past = minutes > ends[at]
-    if past.any() and not strict:
-        # a stray digit comes alone; where the lines of a session go on past the end, the catalogue is wrong
-        rows = np.flatnonzero(past)
-        users = table.column("user").to_numpy()[rows]
-        seen = list(zip(users.tolist(), at[rows].tolist(), minutes[rows].tolist(), strict=True))
-        known = set(seen)
-        past[rows] = [known.isdisjoint({(u, m, minute - 1), (u, m, minute + 1)}) for u, m, minute in seen]
+    past = table.column("minute").to_numpy() > ends[at]
     return [("movie_unknown", _unknown(words, context.known, strict)[at]), ("minute_runtime", past)]
 
 

@@ -15,10 +15,13 @@ import pyarrow.compute as pc
 
 from quality.checks import Context, faults, lateness, settled
 from quality.repair import Repairs, repaired
-from stream.archive import Count, Fate
+from stream.archive import Count, Fate, Span
 from stream.columns import Columns, read, table_of, times_of
 from stream.event import KINDS, Kind
 from stream.zone import Zone, day_name
+
+_FEW = 20
+"""Fewer lines do not say that the clocks are apart."""
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,16 @@ class Lines:
         return set(users[users > most].tolist())
 
     def clocks_apart_ms(self, context: Context) -> int | None:
-        """Where more than half of the lines lie further from Kafka's time than they may: their median distance, ms.
+        """Where at least half of the lines lie further from Kafka's time than a repair may: their median distance, ms.
 
         No line is to blame for that, but a wrong zone, or records that were written without their time. Such a batch
-        must be judged with `ahead_ms` None.
+        must be judged with `ahead_ms` None. A few lines prove nothing.
         """
         rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
         times = np.concatenate([times_of(self.columns.events[kind]) for kind in KINDS])
         late = lateness(times, self.kafka_times[self.rows[rows]], context.zone)
-        outside = (late < -(context.ahead_ms or 0)) | (late > context.behind_ms)
-        return int(np.median(late)) if 2 * np.count_nonzero(outside) > len(late) else None
+        apart_ms = int(np.median(late)) if len(late) >= _FEW else 0
+        return apart_ms if abs(apart_ms) > (context.ahead_ms or 0) else None
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,15 @@ class Fates:
     """Why, in the order of `quarantined`."""
     duplicates: np.ndarray
     """Places of the lines that stood before: int64, ascending."""
+
+    def span(self, kafka_times: np.ndarray) -> Span:
+        """Kafka's time of the first and the last line that was kept; of all lines where none was.
+
+        A single record whose time is years ahead would else be how far the stream has come.
+        """
+        kept = np.concatenate([good.rows for good in self.good.values()])
+        times = kafka_times[kept] if len(kept) else kafka_times
+        return Span(int(times.min()), int(times.max()))
 
     def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[Count]:
         """Lines by fate, kind, day and reason, in a fixed order."""

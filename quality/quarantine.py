@@ -87,7 +87,7 @@ def _replayed(archive: Archive, entry: Entry, context: Context, day: str | None,
     values = table.column("raw").combine_chunks()
     kafka_times = table.column("kafka_time").cast(pa.int64()).to_numpy()
     lines = Lines.read(values, kafka_times, context.zone)
-    fates = judge(lines, context if entry.clocks_apart_ms is None else replace(context, ahead_ms=None))
+    fates = judge(lines, _beyond_doubt(context, lines, entry))
     new = _revised(entry, fates.counts(kafka_times, context.zone), day)
     as_before = fates.reasons == table.column("reason").to_pylist()  # all of them, each for what it was
     if write and not as_before:
@@ -98,6 +98,14 @@ def _replayed(archive: Archive, entry: Entry, context: Context, day: str | None,
         for file in old:
             (archive.var / file.path).unlink()
     return tally([msgspec.structs.replace(new, counts=fates.counts(kafka_times, context.zone))])
+
+
+def _beyond_doubt(context: Context, lines: Lines, entry: Entry) -> Context:
+    """The context for lines that were set aside: nobody asks the API now, so a movie must be known to be one."""
+    known = context.known
+    strangers = lines.movies() - known.runtimes.keys() if known.runtimes else set()
+    ahead_ms = context.ahead_ms if entry.clocks_apart_ms is None else None
+    return replace(context, ahead_ms=ahead_ms, known=replace(known, missing=known.missing | strangers))
 
 
 def _revised(entry: Entry, counts: list[Count], day: str | None) -> Entry:

@@ -20,6 +20,8 @@ FIRST_YEAR, LAST_YEAR = 2000, 2099
 """Years that a time may lie in; anything else is not a time of this service."""
 
 HOUR_MS = 3_600_000
+EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_799_999
+"""The first millisecond of 2000 and the last of 2099, UTC."""
 DAY_MS = 24 * HOUR_MS
 
 Times = TypeVar("Times", int, npt.NDArray[np.int64])

@@ -12,18 +12,21 @@ import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from batch import collect
 from batch.collect import Collector, Pending, archived
 from batch.settings import BatchSettings
 from quality.catalog import Catalog
 from quality.checks import Context
 from quality.fates import Lines
 from quality.ledger import summary
+from quality.quarantine import lines_aside
 from quality.schemas import event_schemas
 from quality.settings import QualitySettings, Threshold, Thresholds
-from stream.archive import Archive, Entry, tally
+from stream.archive import Archive, Entry, Span, tally
 from stream.event import ARCHIVE_COLUMNS, KINDS, QUARANTINE_COLUMNS
 from stream.grammar import parse
 from stream.kafka import Fetched, Gap
@@ -117,8 +120,8 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
     assert (entry.first, entry.last, entry.lines) == (90, offsets[-1], len(lines))
     assert (entry.redelivered, entry.revision) == (0, 0)
     assert summary([entry])["balanced"]
-    assert entry.kafka_time is not None
-    assert (entry.kafka_time.first, entry.kafka_time.last) == (min(times), max(times))
+    kept = [row["kafka_time"] for row in rows if "reason" not in row] or times
+    assert entry.kafka_time == Span(min(kept), max(kept))
     assert len({row["offset"] for row in rows}) == len(rows) == len(set(lines))
     assert tally([entry])["duplicate"] == len(lines) - len(set(lines))
     for row in rows:
@@ -177,6 +180,16 @@ def test_a_batch_is_due_when_it_is_full_or_has_waited(tmp_path: Path) -> None:
     waiting = pending(fetched(LINES[:2]))
     assert (waiting.due(patient), waiting.due(hasty)) == (False, True)
     waiting.add(fetched(LINES[:1], 2))
+    assert waiting.due(patient)
+
+
+def test_a_batch_of_few_but_long_lines_is_due_when_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "BATCH_BYTES", 3_000)
+    patient = streaming(tmp_path, batch_lines=1_000, batch_seconds=1e9)
+    waiting = pending(fetched([b"x" * 1_000] * 2))
+    waiting.add(fetched([b"x" * 1_000] * 2))  # handed out again: they do not wait
+    assert (waiting.size, waiting.due(patient)) == (2_000, False)
+    waiting.add(fetched([b"x" * 1_000], 2))
     assert waiting.due(patient)
 
 
@@ -263,11 +276,11 @@ def test_what_a_crash_left_is_removed_and_its_lines_are_read_again(tmp_path: Pat
 
 
 def test_a_batch_whose_clocks_are_apart_says_so_and_blames_no_line(tmp_path: Path) -> None:
-    good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 6)]
-    piece = replace(fetched([*good, b"yesterday,7,GET /create_account"]), times=np.full(6, NOW - 5 * HOUR_MS))
+    good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 31)]
+    piece = replace(fetched([*good, b"yesterday,7,GET /create_account"]), times=np.full(31, NOW - 5 * HOUR_MS))
     entry = archived(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, held)
     assert entry.clocks_apart_ms == -5 * HOUR_MS
-    assert tally([entry]) == {"accepted": 5, "repaired": 0, "quarantined": 1, "duplicate": 0}
+    assert tally([entry]) == {"accepted": 30, "repaired": 0, "quarantined": 1, "duplicate": 0}
 
 
 def test_a_batch_with_some_lines_too_late_blames_these(tmp_path: Path) -> None:
@@ -276,6 +289,23 @@ def test_a_batch_with_some_lines_too_late_blames_these(tmp_path: Path) -> None:
     entry = archived(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, held)
     assert entry.clocks_apart_ms is None
     assert {count.reason for count in entry.counts} == {None, "time_ahead", "time_behind"}
+
+
+@pytest.mark.parametrize("kafka_time", [-(2**63) + 1, -1, 0, NOW * 1_000, NOW * 1_000_000, 2**63 - 1])
+@pytest.mark.parametrize("others", [0, 3])
+def test_a_time_of_kafka_that_no_calendar_has_ends_nothing_and_costs_no_line(
+    tmp_path: Path, kafka_time: int, others: int
+) -> None:
+    values = [f"2022-10-07T09:40,{1 + user},GET /create_account".encode() for user in range(others)]
+    values += [b"2022-10-07T09:40,7,GET /create_account", b"nonsense", b"nonsense"]
+    times = np.array([NOW] * others + [kafka_time] * 3)
+    collector = collector_of(tmp_path)
+    run(collector, [replace(fetched(values), times=times)])
+    [entry] = Archive(tmp_path).entries()
+    assert summary([entry])["balanced"]
+    assert sum(tally([entry]).values()) == others + 3
+    assert collector_of(tmp_path).resume() == {0: others + 3}
+    assert {aside.raw for aside in lines_aside(Archive(tmp_path))} >= {b"nonsense"}
 
 
 # what Kafka hands out again ------------------------------------------------------------------------------------
