@@ -17,6 +17,7 @@ from batch.api import Api, ask
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from quality.catalog import Catalog, Known, Subject
+from quality.errors import RecordsError
 from quality.fates import Lines
 from stream.settings import StreamSettings
 
@@ -36,7 +37,7 @@ class Acquaintance:
     def __init__(self, streaming: StreamSettings, settings: BatchSettings) -> None:
         self._catalog = Catalog(streaming.var)
         self._max_user = streaming.max_user
-        self._api = Api(msgspec.structs.replace(settings, api_retries=0), streaming.generation)
+        self._api = Api(msgspec.structs.replace(settings, api_retries=0, api_connections=1), streaming.generation)
         self._known, self._state = Known(), self._catalog.state()
         self._tried: dict[tuple[Subject, str], float] = {}
         """When an id was asked, by the monotonic clock."""
@@ -65,6 +66,7 @@ class Acquaintance:
         new = [one for one in ids if now - self._tried.get((subject, one), -_PAUSE_S) >= _PAUSE_S][:_MOST]
         if not new or now < self._rest_until or (self._asking is not None and self._asking.is_alive()):
             return
+        self._tried = {one: at for one, at in self._tried.items() if now - at < _PAUSE_S}
         self._tried.update(((subject, one), now) for one in new)
         # a daemon: an answer that drips for ever keeps neither the stream nor the end of the process waiting
         self._asking = threading.Thread(target=self._asked, args=(subject, new), daemon=True)
@@ -75,6 +77,6 @@ class Acquaintance:
         try:
             told = ask(self._catalog, subject, new, self._api)
             log.info("asked for %d new %s ids: %s", len(new), subject, dict(told))
-        except CatalogError as error:
+        except (CatalogError, RecordsError) as error:
             self._rest_until = time.monotonic() + _PAUSE_S
             log.warning("%s; not asked again for %.0f s, its lines pass", error, _PAUSE_S)

@@ -6,7 +6,7 @@ Whatever the API says, of each id that was asked comes one verdict: `known` with
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,7 +25,9 @@ _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "us
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
 """How many ids the API takes in one request."""
 _GIVE_UP = 20
-"""Answers without a single record, one after the other, after which the API is taken to be out of order."""
+"""Answers that are none, one after the other, after which the API is taken to be out of order."""
+_NO_ANSWER = ("HTTP ", "not JSON")
+"""How the reasons begin that blame an answer as a whole, and no record."""
 _CONTRADICTORY = object()
 _URL_BYTES = 6_000
 """HTTP servers refuse request lines of more than 8 KB or so."""
@@ -52,14 +54,23 @@ class Api:
     def ask(self, subject: Subject, ids: Sequence[str], tell: Callable[[list[Found]], None]) -> None:
         """Ask for records; `tell` gets them as they come. Raises `CatalogError` where the API does not answer."""
         chunks = _chunks(ids, self._bulk)
+        if self._connections == 1:  # without threads, which the end of the process would wait for
+            self._listen((self._chunk(subject, chunk) for chunk in chunks), tell)
+            return
         with ThreadPoolExecutor(self._connections) as threads:
-            failed = 0
-            for answer in threads.map(lambda chunk: self._chunk(subject, chunk), chunks):
-                tell(answer)
-                failed = failed + 1 if all(status == "bad" for _, status, _, _ in answer) else 0
-                if failed == _GIVE_UP:
-                    threads.shutdown(wait=False, cancel_futures=True)
-                    raise CatalogError(f"catalogue: {self._root}: {failed} answers one after the other were no records")
+            try:
+                self._listen(threads.map(lambda chunk: self._chunk(subject, chunk), chunks), tell)
+            except CatalogError:
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _listen(self, answers: Iterable[list[Found]], tell: Callable[[list[Found]], None]) -> None:
+        failed = 0
+        for answer in answers:
+            tell(answer)
+            failed = failed + 1 if all(reason.startswith(_NO_ANSWER) for _, _, _, reason in answer) else 0
+            if failed == _GIVE_UP:
+                raise CatalogError(f"catalogue: {self._root}: {failed} answers one after the other were no records")
 
     def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[Found]:
         url = f"{self._root}/{subject}/{','.join(ids)}"
@@ -140,8 +151,9 @@ def refresh(
 
     Raises `CatalogError` where the API does not answer; what it said before that is kept.
     """
-    settled = {name for name, status in catalog.statuses(subject).items() if status != "bad"}
-    missing = [name for name in ids if name not in settled]
+    statuses = catalog.statuses(subject)
+    missing = [name for name in ids if statuses.get(name, "bad") == "bad"]
+    missing.sort(key=lambda name: name in statuses)  # what was bad before is asked last
     advance(len(ids) - len(missing))
     return ask(catalog, subject, missing, api, advance)
 

@@ -26,13 +26,14 @@ def require_sound(
 ) -> None:
     """Raise `Held`, and an alert, where alerts hold the night back; with `despite_alerts`, only log them.
 
-    The hour in which the last release became current counts as well: it was not over. Without a release nothing is
-    held: poor answers are better than none.
+    What came since the last release read the archive counts, and the hour of that: it was not over. Without a release
+    nothing is held: poor answers are better than none.
     """
     entries, history = list(entries), publish.history(streaming.var)
     if not history or publish.current(streaming.var) is None:
         return
-    since = history[-1]["stream_time"]
+    changed, reached = history[-1]["stream_time"], publish.reached(streaming.var)
+    since = changed if reached is None else min(changed, reached)
     found = holding(streaming.var, entries, quality, since)
     if not found:
         return

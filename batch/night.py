@@ -36,7 +36,7 @@ from batch.progress import step
 from batch.segments import NAMES, segments_of, without_small
 from batch.sessions import Words, movies_in, ratings_of, sessions_of, users_in
 from batch.settings import BatchSettings
-from quality.catalog import Catalog
+from quality.catalog import Catalog, Subject
 from quality.settings import QualitySettings
 from server.errors import BadRelease
 from server.release import FILES, METRIC, Release
@@ -80,14 +80,14 @@ class Night:
         users = [str(user) for user in self._users(entries).tolist()]
         api = Api(self._settings, self._streaming.generation)
         told: dict[str, Any] = {}
-        try:
-            with step("catalogue: movies", len(movies)) as advance:
-                told["movies"] = dict(refresh(self._catalog, "movie", movies, api, advance))
-            with step("catalogue: users", len(users)) as advance:
-                told["users"] = dict(refresh(self._catalog, "user", users, api, advance))
-        except CatalogError as error:
-            log.error("%s; going on with the records that are known", error)
-            told["failed"] = str(error)
+        subjects: dict[Subject, list[str]] = {"movie": movies, "user": users}
+        for subject, ids in subjects.items():
+            try:
+                with step(f"catalogue: {subject}s", len(ids)) as advance:
+                    told[f"{subject}s"] = dict(refresh(self._catalog, subject, ids, api, advance))
+            except CatalogError as error:
+                log.error("%s; going on with the records that are known", error)
+                told["failed"] = str(error)
         return told
 
     def sessions(self) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def current(var: Path) -> Path | None:
     return link.resolve() if link.exists() else None
 
 
+def reached(var: Path) -> int | None:
+    """How far the stream had come when the archive was read for the current release, ms UTC; None if it cannot say."""
+    try:
+        return int(orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())["stream_time"])
+    except (OSError, KeyError, orjson.JSONDecodeError):
+        return None
+
+
 def prune(var: Path, keep: int) -> list[str]:
     """Remove all but the `keep` newest releases and the current one; returns what was removed."""
     releases, now = var / "releases", current(var)

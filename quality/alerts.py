@@ -139,14 +139,13 @@ class Alarms:
     def resume(self, entries: Iterable[Entry]) -> list[Alert]:
         """Begin anew from the whole ledger, and raise what a crash kept from being raised. Returns what is new."""
         self._hours = Hours(self._settings)
-        gaps: list[Alert] = []
         last: dict[tuple[str, int], Entry] = {}
         for entry in entries:
             self._hours.add(entry)
-            gaps += _of_itself(entry)
             before = last.setdefault((entry.topic, entry.partition), entry)
             if before.last < entry.last:
                 last[entry.topic, entry.partition] = entry
+        gaps = [alert for entry in last.values() for alert in _of_itself(entry)]
         touched = {number for entry in last.values() for number in self._hours.touched(entry)}
         return self._raise(gaps, sorted(touched))
 

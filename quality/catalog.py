@@ -57,8 +57,14 @@ class Catalog:
 
     def state(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever a record does, whichever process writes it."""
-        files = (self.path, self.path.with_name(f"{self.path.name}-wal"))
-        return tuple((path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.exists())
+        states = []
+        for path in (self.path, self.path.with_name(f"{self.path.name}-wal")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # the other file of the two comes and goes
+                continue
+            states.append((status.st_mtime_ns, status.st_size))
+        return tuple(states)
 
     def statuses(self, subject: Subject) -> dict[str, Status]:
         """By id: what is known of it."""
@@ -75,8 +81,12 @@ class Catalog:
             "SELECT id, status, json_extract(CAST(body AS TEXT), '$.runtime') FROM records WHERE subject = 'movie'"
         )
         movies = self._rows(runtime)
-        text = "SELECT id, status FROM records WHERE subject = 'user' AND CAST(id AS INTEGER) > ?"
-        users = self._rows(text, max_user)
+        # by the length first: turning a million ids into numbers takes longer than all the rest
+        text = (
+            "SELECT id, status FROM records WHERE subject = 'user'"
+            " AND (length(id) > length(?1) OR (length(id) = length(?1) AND id > ?1))"
+        )
+        users = self._rows(text, str(max_user))
         return Known(
             {name: runtime for name, status, runtime in movies if status == "known"},
             frozenset(name for name, status, _ in movies if status == "unknown"),

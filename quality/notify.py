@@ -152,7 +152,8 @@ class Poster:
         self._trouble = ""
         """What is wrong at present, as it was logged; empty: nothing."""
         self._wake, self._stop, self._stopped_at = threading.Event(), threading.Event(), 0.0
-        self._thread = threading.Thread(target=self._run, name="alerts") if settings.webhook else None
+        # a daemon: a receiver that drips its answer for ever does not keep the process
+        self._thread = threading.Thread(target=self._run, name="alerts", daemon=True) if settings.webhook else None
 
     def start(self) -> None:
         if self._thread:
@@ -168,7 +169,7 @@ class Poster:
         self._stop.set()
         self._wake.set()
         if self._thread:
-            self._thread.join()
+            self._thread.join(2 * self._timeout_s)
 
     def _run(self) -> None:
         while True:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +33,7 @@ from stream.kafka import Fetched
 from stream.settings import Generation, StreamSettings
 from stream.zone import zone
 
+ROOT = Path(__file__).parents[2]
 CLOCK = zone("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 Reply = tuple[int, bytes, dict[str, str]]
@@ -148,6 +151,8 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
             known = one.known_for(some)
             assert known.users == {5_000}
             assert known.no_users == {6_789}
+        again = acquainted(tmp_path, server.root).known_for(some)
+        assert (again.users, again.no_users) == (known.users, known.no_users)
         assert server.asked == ["/user/5000,6789"]
     fates = judged(tmp_path, some, known)
     assert fates.good["account"].table.column("user").to_pylist() == [7, 1_000, 5_000]
@@ -385,6 +390,28 @@ def test_a_collector_archives_whatever_its_api_does(catalog: Catalog, tmp_path: 
         collector = Collector(streaming(tmp_path), QualitySettings(), settings)
         asyncio.run(collected(collector, values))
     assert tally(Archive(tmp_path).entries())["accepted"] == 2
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from batch.acquaint import Acquaintance
+from batch.settings import BatchSettings
+from quality.fates import Lines
+from stream.settings import StreamSettings
+from stream.zone import zone
+values = pa.array([b"2022-10-07T09:40,5,GET /data/m/new+2022/3.mpg"], pa.binary())
+lines = Lines.read(values, np.array([1_665_150_000_000]), zone("America/New_York"))
+one = Acquaintance(StreamSettings(var=Path(sys.argv[1])), BatchSettings(api=sys.argv[2], api_timeout_s=0.3))
+assert set(one.known_for(lines).runtimes) == {"old+1999"}
+"""
+
+
+def test_a_process_ends_though_its_api_drips(catalog: Catalog, tmp_path: Path) -> None:
+    with talking(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", b"[", drips=160) as root:
+        subprocess.run([sys.executable, "-c", PROGRAM, tmp_path, root], check=True, cwd=ROOT, timeout=6)
 
 
 def test_the_retries_of_the_night_are_not_those_of_the_stream(

@@ -202,7 +202,8 @@ def test_a_gap_is_an_alert_at_once_and_after_a_crash_and_once(tmp_path: Path) ->
     assert (alert.lines, alert.hour, alert.hold) == (7, None, False)
     assert Alarms(tmp_path, setting()).resume(entries) == []
     other = Alarms(tmp_path / "other", setting())
-    [again] = other.resume(entries)
+    [again] = other.resume(entries[:2])
+    assert Alarms(tmp_path / "moved", setting()).resume(entries) == []  # the gap is not the last: it was told in time
     assert again.id == alert.id == "retention_gap:log-0-000000001000-000000001006"
 
 

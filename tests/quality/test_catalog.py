@@ -157,6 +157,26 @@ def test_what_is_written_while_others_read_is_seen(catalog: Catalog) -> None:
         assert set(catalog.known(1).runtimes) == {"a+1999", "b+1999"}
 
 
+def test_looking_for_a_change_while_others_write_is_no_error(catalog: Catalog) -> None:
+    failed: list[object] = []
+    done = threading.Event()
+
+    def look() -> None:
+        try:
+            while not done.is_set():
+                catalog.state()
+        except OSError as error:
+            failed.append(error)
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    for number in range(200):
+        catalog.keep("user", [user(number)])
+    done.set()
+    looker.join()
+    assert failed == []
+
+
 def test_many_threads_keep_and_read_at_once(catalog: Catalog) -> None:
     def work(first: int) -> None:
         for number in range(first, first + 10):

@@ -401,6 +401,24 @@ def test_where_the_clocks_agreed_a_replay_holds_times_against_kafkas(archive: Ar
     assert [(rows[at][0], rows[at][1]) for at in (0, 2)] == [("quarantined", "time_behind"), ("repaired", "kafka_time")]
 
 
+def test_a_movie_that_nobody_has_asked_for_is_not_taken_by_a_replay(archive: Archive) -> None:
+    lines = [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9", b"2022-10-07T09:40,5,GET /rate/a+1984=9"]
+    collected(archive, [lines[0], b"nonsense", lines[1]])
+    newer = MENDED["another generation"]
+    assert replay(archive, newer)["accepted"] == 1
+    assert {aside.raw: aside.reason for aside in lines_aside(archive)} == {
+        lines[0]: "movie_unknown", b"nonsense": "fields",
+    }  # fmt: skip
+    known = replace(newer.known, runtimes={**newer.known.runtimes, "stranger+1999": None})
+    assert replay(archive, replace(newer, known=known))["accepted"] == 1
+    assert is_whole(archive)
+
+
+def test_without_a_catalogue_a_replay_takes_any_movie(archive: Archive) -> None:
+    collected(archive, [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9"])
+    assert replay(archive, replace(MENDED["another generation"], known=Known()))["accepted"] == 1
+
+
 def test_lines_that_change_only_their_reason_are_filed_under_it(archive: Archive) -> None:
     collected(archive, [b"2022-10-07T09:40,7801,GET /rate/new+2022=3"])
     replay(archive, MENDED["more users"])
