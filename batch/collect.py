@@ -32,7 +32,7 @@ from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, Entry, tally
 from stream.settings import StreamSettings
-from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone
+from stream.zone import Zone, zone
 
 log = logging.getLogger("batch.collect")
 
@@ -88,9 +88,7 @@ def archived(
     archive: Archive, topic: str, partition: int, pending: Pending, clock: Zone, context_for: Callable[[Lines], Context]
 ) -> Entry:
     """Judge a batch, write its files and commit it."""
-    offsets = np.concatenate(pending.offsets)
-    # a record without a time, or with one of no calendar, is of the nearest day there is
-    times = np.clip(np.concatenate(pending.times), EARLIEST_MS, LATEST_MS)
+    offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = Lines.read(pa.array(pending.values, pa.binary()), times, clock)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)

@@ -19,18 +19,25 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExist
 
 from stream.errors import BrokerError, StreamError
 from stream.settings import StreamSettings
+from stream.zone import EARLIEST_MS, LATEST_MS
 
 _FETCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC)."""
+    """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC).
+
+    A record without a time, or with one that no calendar has, is of the nearest moment from 2000 to 2099.
+    """
 
     partition: int
     values: list[bytes]
     offsets: np.ndarray
     times: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", np.clip(self.times, EARLIEST_MS, LATEST_MS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,8 +189,8 @@ def test_a_batch_of_few_but_long_lines_is_due_when_it_is_large(tmp_path: Path, m
     waiting = pending(fetched([b"x" * 1_000] * 2))
     waiting.add(fetched([b"x" * 1_000] * 2))  # handed out again: they do not wait
     assert (waiting.size, waiting.due(patient)) == (2_000, False)
-    waiting.add(fetched([b"x" * 1_000], 2))
-    assert waiting.due(patient)
+    waiting.add(fetched([b"x" * 1_000] * 2, 1))  # one of them again
+    assert (waiting.size, waiting.due(patient)) == (3_000, True)
 
 
 def run(
@@ -317,7 +317,7 @@ def test_pending_takes_each_offset_once_in_order_and_counts_the_rest(first: int,
     waiting, taken, again = Pending(first), list[int](), 0
     for at, count in polls:
         offsets = list(range(at, at + count))
-        waiting.add(Fetched(0, [b"%d" % one for one in offsets], np.array(offsets), np.array(offsets) + 100))
+        waiting.add(Fetched(0, [b"%d" % one for one in offsets], np.array(offsets), np.array(offsets) + NOW))
         for one in offsets:
             if one >= (taken[-1] + 1 if taken else first):
                 taken.append(one)
@@ -325,7 +325,7 @@ def test_pending_takes_each_offset_once_in_order_and_counts_the_rest(first: int,
                 again += 1
     assert waiting.values == [b"%d" % one for one in taken]
     assert [one for part in waiting.offsets for one in part.tolist()] == taken
-    assert [one for part in waiting.times for one in part.tolist()] == [one + 100 for one in taken]
+    assert [one for part in waiting.times for one in part.tolist()] == [one + NOW for one in taken]
     assert (waiting.redelivered, waiting.end) == (again, taken[-1] + 1 if taken else first)
 
 

@@ -228,6 +228,14 @@ def test_a_contradiction_is_asked_again(scripted: Scripted, catalog: Catalog) ->
         assert refresh(catalog, "user", ["1"], asked) == {"known": 1}
 
 
+def test_what_was_bad_before_is_asked_last(scripted: Scripted, catalog: Catalog) -> None:
+    catalog.keep("user", [("1", "bad", None, "HTTP 500"), ("2", "bad", None, "HTTP 500")])
+    with scripted(lambda path, _: (200, orjson.dumps(user(path.rpartition("/")[2])), {})) as server:
+        one = api(server.root, "2022", api_connections=1)
+        assert refresh(catalog, "user", ["1", "3", "2", "4"], one) == {"known": 4}
+        assert server.asked == ["/user/3", "/user/4", "/user/1", "/user/2"]
+
+
 def test_a_record_that_nobody_asked_for_is_not_kept(scripted: Scripted, catalog: Catalog) -> None:
     with scripted(lambda *_: says([user(1), user(2), user(99)])) as server:
         assert refresh(catalog, "user", ["1", "2"], api(server.root)) == {"known": 2}

@@ -163,7 +163,7 @@ def judged(lines: list[bytes], kafka_times: list[int], held: Context = HELD) -> 
 
 
 @pytest.mark.parametrize("held", [HELD, replace(HELD, ahead_ms=None)], ids=["", "clocks apart"])
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(batch=batches())
 @example(batch=([], []))
 @example(batch=([b""], [NOW]))
@@ -295,7 +295,7 @@ def accounts(count: int) -> list[bytes]:
 lates = st.sampled_from([-2 * HOUR_MS, -HOUR_MS - 1, -HOUR_MS, 0, HOUR_MS, HOUR_MS + 1, DAY_MS + 1, 9 * DAY_MS])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(lates, max_size=24) | st.lists(lates, min_size=20, max_size=24))
 def test_the_clocks_are_apart_where_the_lines_are_so_in_the_middle(found: list[int]) -> None:
     apart_ms = read(accounts(len(found)) + [b"nonsense"] * 30, [NOW + late for late in found] + [0] * 30)
