@@ -44,6 +44,8 @@ def ledger(day: str | None, as_json: bool) -> None:
 
     archive = Archive(load("stream", StreamSettings).var)
     entries = archive.entries()
+    if damaged(archive, entries, day):  # or replayed in this moment: then the ledger names other files now
+        entries = archive.entries()
     found = summary(entries, day) | {"damaged": damaged(archive, entries, day)}
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

@@ -18,7 +18,7 @@ from quality.checks import Context
 from quality.errors import QuarantineError
 from quality.fates import Lines, judge
 from quality.repair import meant
-from stream.archive import Archive, Count, Entry, Fate, tally
+from stream.archive import FATES, Archive, Count, Entry, Fate, tally
 from stream.event import PROVENANCE, QUARANTINE_COLUMNS, Kind
 from stream.grammar import Refused, parse, render
 
@@ -75,7 +75,7 @@ def replay(archive: Archive, context: Context, day: str | None = None, write: bo
 
     The caller holds the archive's lock if it writes.
     """
-    total: Counter[Fate] = Counter()
+    total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
     for entry in archive.entries():
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
             total.update(_replayed(archive, entry, context, day, write))
