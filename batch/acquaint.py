@@ -2,8 +2,8 @@
 
 A movie or user id that is new in a batch is asked of the API once, and the answer is kept, a no as well. The stream
 hardly waits for the API: it is asked in a thread beside, for few ids at a time, none is tried twice, and an API that
-does not answer is left alone for a while. What is not known in time gets the benefit of the doubt. An empty catalogue
-is the night's to fill.
+does not answer is left alone for a while. A movie that is not known in time gets the benefit of the doubt; a user out
+of range does not, and can be taken from the quarantine later. An empty catalogue is the night's to fill.
 """
 
 import logging

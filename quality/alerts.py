@@ -153,10 +153,6 @@ class Alarms:
         """Count a committed entry, and raise what it gives rise to. Returns what is new."""
         return self._raise(_of_itself(entry), self._hours.add(entry))
 
-    def raise_alert(self, alert: Alert) -> bool:
-        """Raise an alert of another kind, unless its id stands in the file. Returns whether it is new."""
-        return bool(self._file.append([alert]))
-
     def _raise(self, gaps: list[Alert], hours: list[int]) -> list[Alert]:
         found = gaps + [alert for number in hours for alert in self._hours.alerts(number)]
         if all(alert.id in self._file.ids for alert in found):

@@ -15,6 +15,7 @@ of this module. A line that only *might* be wrong passes; a candidate for a repa
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -48,9 +49,12 @@ class Context:
 
 def context_of(streaming: StreamSettings, quality: QualitySettings, known: Known) -> Context:
     """The context that the settings say."""
-    schemas = event_schemas(streaming)
-    clock = zone(streaming.timezone)
+    clock, schemas = zone(streaming.timezone), _schemas(streaming)
     return Context(clock, schemas, streaming.max_user, quality.ahead_ms, quality.late_ms, known)
+
+
+_schemas = lru_cache(maxsize=8)(event_schemas)
+"""A schema is compiled once an object, so every batch is held against the same ones."""
 
 
 def settled(table: pa.Table, kafka_times: np.ndarray, context: Context) -> pa.Table:

@@ -234,12 +234,6 @@ def test_only_what_a_crash_may_have_left_is_judged_at_the_start(tmp_path: Path) 
     assert {alert.hour for alert in found} == {"2026-02-10T14Z"}
 
 
-def test_alerts_of_other_kinds_are_raised_once(tmp_path: Path) -> None:
-    alarms, alert = Alarms(tmp_path, setting()), Alert(id="clock:2026-02-10", alert="clock", text="4.0 h apart")
-    assert [alarms.raise_alert(alert), alarms.raise_alert(alert)] == [True, False]
-    assert raised(tmp_path) == ["clock:2026-02-10"]
-
-
 GROSS = {"quarantined": {"share": 0.1, "count": 10, "hold": 0.5, "hold_count": 100}, "reason": {"share": 1}}
 
 
