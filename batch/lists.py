@@ -8,6 +8,8 @@ import scipy.sparse as sp
 from batch.models import Model
 
 LENGTH = 20
+RESERVE = 100
+"""Movies in a popular list: the first 20 are shown, the others take the places of movies that are hidden later."""
 _BLOCK_CELLS = 1 << 24
 """Scores in memory at once: 64 MB."""
 
@@ -47,16 +49,16 @@ def _best(scores: np.ndarray, seen: sp.csr_matrix) -> np.ndarray:
 
 
 def popular_lists(popularity: np.ndarray, starts: sp.csr_matrix, segments: np.ndarray, count: int) -> np.ndarray:
-    """The most popular movies of everyone (row 0) and of the segments 1..`count`: int32 [count + 1, 20].
+    """The most popular movies of everyone (row 0) and of the segments 1..`count`: int32 [count + 1, 100].
 
     `popularity` is float64 [m]; `starts` bool [n, m] says who started what; `segments` is int [n], 0 for none. A
-    segment whose list is short is filled up from everyone's.
+    segment whose list is short is filled up from everyone's; -1 stands for none where the catalogue is short.
     """
     everyone = np.lexsort((np.arange(len(popularity)), -popularity))
-    lists = np.full((count + 1, LENGTH), -1, np.int32)
+    lists = np.full((count + 1, RESERVE), -1, np.int32)
     for segment in range(count + 1):
         watched = starts[segments == segment].sum(axis=0) if segment else popularity
         score = np.asarray(watched, np.float64).ravel()
         order = everyone[np.argsort(-score[everyone], kind="stable")]
-        lists[segment, : len(order[:LENGTH])] = order[:LENGTH]
+        lists[segment, : len(order[:RESERVE])] = order[:RESERVE]
     return lists

@@ -25,7 +25,7 @@ import numpy as np
 import orjson
 import pandas as pd
 
-from batch import gate, lists, publish
+from batch import gate, lists, publish, rendered
 from batch.api import Api, refresh
 from batch.errors import Busy, CatalogError, NotEnoughData
 from batch.evaluate import evaluate
@@ -39,7 +39,7 @@ from batch.settings import BatchSettings
 from quality.catalog import Catalog, Subject
 from quality.settings import QualitySettings
 from server.errors import BadRelease
-from server.release import FILES, METRIC, Release
+from server.release import FILES, METRIC, RENDERED, Release
 from stream import durable
 from stream.archive import Archive, Entry, stream_time
 from stream.event import KINDS, Kind
@@ -115,7 +115,7 @@ class Night:
         durable.write(self._folder / "sessions.parquet", sessions.to_parquet)
         durable.write(self._folder / "ratings.parquet", ratings.to_parquet)
         durable.write_bytes(self._folder / "movies.txt", "".join(f"{name}\n" for name in names).encode())
-        self._write_array("users.npy", users)
+        durable.write_array(self._folder / "users.npy", users)
         facts: dict[str, Any] = {
             "stream_time": reached,
             "days": list(days),
@@ -153,13 +153,23 @@ class Night:
         popular = lists.popular_lists(data.popularity, data.weights > 0, segments, len(NAMES) - 1)
         kind = np.uint16 if len(data.popularity) < np.iinfo(np.uint16).max else np.uint32
         none = np.iinfo(kind).max
-        self._write_array("lists.npy", np.where(personal < 0, none, personal).astype(kind))
-        self._write_array("fallbacks.npy", np.where(popular < 0, none, popular).astype(kind))
-        self._write_array("segments.npy", segments)
-        self._write_array("items.npy", np.ascontiguousarray(als.item_embeddings, np.float32))
+        personal = np.where(personal < 0, none, personal).astype(kind)
+        durable.write_array(self._folder / "lists.npy", personal)
+        durable.write_array(self._folder / "fallbacks.npy", np.where(popular < 0, none, popular).astype(kind))
+        durable.write_array(self._folder / "segments.npy", segments)
+        durable.write_array(self._folder / "items.npy", np.ascontiguousarray(als.item_embeddings, np.float32))
+        self._render(personal, none)
         with step("index"):
             durable.write(self._folder / "items.ann", lambda path: self._build_index(als.item_embeddings, str(path)))
         return {"model": model.name, "dimensions": als.item_embeddings.shape[1]}
+
+    def _render(self, personal: np.ndarray, none: int) -> None:
+        for name in RENDERED:
+            (self._folder / name).unlink(missing_ok=True)
+        if self._settings.answers == "rendered":
+            names = self._need("movies.txt").read_text("utf-8").splitlines()
+            with step("answers", len(personal)) as advance:
+                rendered.write(self._folder, personal, names, none, advance)
 
     def publish(self) -> dict[str, Any]:
         """Seal the candidate as a release and let it become current where the gate says so.
@@ -177,7 +187,13 @@ class Night:
             {
                 "input": facts,
                 "settings": msgspec.to_builtins(settings),
-                "model": {"lists": evaluation["chosen"], "index": "als", "metric": METRIC, "trees": settings.trees},
+                "model": {
+                    "lists": evaluation["chosen"],
+                    "index": "als",
+                    "metric": METRIC,
+                    "dimensions": np.load(self._folder / "items.npy", mmap_mode="r").shape[1],
+                    "trees": settings.trees,
+                },
                 "segments": list(NAMES),
             },
             facts["stream_time"],
@@ -238,13 +254,6 @@ class Night:
 
     def _paths(self, kind: Kind, entries: list[Entry]) -> list[Any]:
         return [path for paths in self._archive.files(kind, entries).values() for path in paths]
-
-    def _write_array(self, name: str, array: np.ndarray) -> None:
-        def fill(path: Any) -> None:
-            with path.open("wb") as file:  # given a name, numpy would append .npy to it
-                np.save(file, array)
-
-        durable.write(self._folder / name, fill)
 
     def _need(self, name: str) -> Any:
         path = self._folder / name

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from server.release import FILES, LAYOUT, sha256
+from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 
 _LIBRARIES = ("annoy", "implicit", "numpy", "orjson", "pandas", "pyarrow", "sanic", "scipy")
@@ -26,8 +26,9 @@ _LIBRARIES = ("annoy", "implicit", "numpy", "orjson", "pandas", "pyarrow", "sani
 
 def publish(var: Path, candidate: Path, facts: dict[str, Any], stream_time: int) -> str:
     """Name, seal and keep a candidate (not yet current); `facts` go into its manifest. Returns the release's id."""
-    files = {name: {"size": (candidate / name).stat().st_size, "sha256": sha256(candidate / name)} for name in FILES}
-    content = hashlib.sha256("".join(str(files[name]["sha256"]) for name in FILES).encode()).hexdigest()
+    names = [*FILES, *(name for name in RENDERED if (candidate / name).exists())]
+    files = {name: {"size": (candidate / name).stat().st_size, "sha256": sha256(candidate / name)} for name in names}
+    content = hashlib.sha256("".join(str(files[name]["sha256"]) for name in names).encode()).hexdigest()
     release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"
     manifest = {"layout": LAYOUT, "id": release, "stream_time": stream_time, **facts, "versions": versions()}
     releases = var / "releases"
@@ -36,7 +37,7 @@ def publish(var: Path, candidate: Path, facts: dict[str, Any], stream_time: int)
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     try:
-        for name in FILES:
+        for name in names:
             shutil.copyfile(candidate / name, staged / name)
             durable.sync(staged / name)
         durable.write_json(staged / "manifest.json", {**manifest, "files": files})
@@ -80,12 +81,16 @@ def reached(var: Path) -> int | None:
 
 
 def prune(var: Path, keep: int) -> list[str]:
-    """Remove all but the `keep` newest releases and the current one; returns what was removed."""
+    """Remove all but the `keep` newest releases and the current one, and what a crash left; returns their names."""
     releases, now = var / "releases", current(var)
-    names = sorted(path.name for path in releases.iterdir() if path.is_dir() and not path.is_symlink())
+    sealed = [path for path in releases.iterdir() if (path / "manifest.json").is_file() and not path.is_symlink()]
+    names = sorted(path.name for path in sealed)
     old = [name for name in names[:-keep] if now is None or name != now.name]
+    for leftover in releases.glob(".*.tmp"):
+        shutil.rmtree(leftover)
     for name in old:
         shutil.rmtree(releases / name)
+        forget(releases / name)
     return old
 
 

@@ -2,7 +2,7 @@
 
 `history.jsonl` has one line a change of `current`, in order: `release`, `stream_time` (ms UTC, the stream's time of
 the change), `wall_time`. A line takes over from all lines before it, also where the stream's time went back. The
-popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20] item indices, the largest value for none) by
+popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none) by
 `<id>/movies.txt`.
 """
 
@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from quality.errors import ReleaseHistoryError
+from stream.grammar import MAX_LIST
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -57,7 +58,7 @@ def read_history(releases: Path) -> History:
 def popular(releases: Path, release: str) -> list[str] | None:
     """The popular list of a release, best first; None where the release is gone (pruned) or cannot be read."""
     try:
-        row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0]
+        row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0, :MAX_LIST]
         movies = (releases / release / "movies.txt").read_text("utf-8").splitlines()
         return [movies[item] for item in row[row != np.iinfo(row.dtype).max].tolist()]
     except (OSError, ValueError, IndexError):

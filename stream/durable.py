@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import orjson
 
 
@@ -32,6 +33,16 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Create or replace `path` with an array in numpy's format."""
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # given a name, numpy would append .npy to it
+            np.save(file, array)
+
+    write(path, fill)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -46,7 +46,7 @@ def entry(lines: int, told: int) -> Entry:
 def fewer(candidate: Candidate, users: int, movies: int) -> Candidate:
     """A candidate whose current release had more users or movies."""
     release = candidate.release
-    current = replace(release, users=np.arange(users, dtype=np.uint32), movies=["a+2000"] * movies)
+    current = replace(release, users=np.arange(users, dtype=np.uint32), names=[b"a+2000"] * movies)
     return replace(candidate, current=current)
 
 

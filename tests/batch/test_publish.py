@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch import publish
-from server.release import FILES, Release
+from batch import publish, rendered
+from server.release import FILES, RENDERED, Release
 
 WriteCandidate = Callable[..., Path]
 
@@ -21,7 +21,9 @@ def candidate(write_candidate: WriteCandidate, tmp_path: Path) -> Path:
 
 
 def release_names(var: Path) -> list[str]:
-    return sorted(path.name for path in (var / "releases").iterdir() if path.is_dir() and not path.is_symlink())
+    """Folders of releases; what was verified is noted in a hidden one."""
+    folders = [path for path in (var / "releases").iterdir() if path.is_dir() and not path.is_symlink()]
+    return sorted(path.name for path in folders if path.name != ".verified")
 
 
 def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> None:
@@ -33,6 +35,35 @@ def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> 
     assert set(release.manifest["versions"]) >= {"commit", "numpy", "implicit", "annoy", "sanic"}
     assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, "manifest.json"}
     assert (tmp_path / "releases" / name / "lists.npy").read_bytes() == (candidate / "lists.npy").read_bytes()
+
+
+def test_a_release_with_its_answers_as_text_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> None:
+    lists, movies = np.load(candidate / "lists.npy"), (candidate / "movies.txt").read_text().splitlines()
+    rendered.write(candidate, lists, movies, 65_535)
+    name = publish.publish(tmp_path, candidate, {}, 1)
+    assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, *RENDERED, "manifest.json"}
+    release = Release.open(tmp_path / "releases" / name)
+    assert set(release.manifest["files"]) == {*FILES, *RENDERED}
+    assert release.rendered is not None
+
+
+def test_a_release_with_texts_has_another_name_than_one_without(tmp_path: Path, candidate: Path) -> None:
+    without = publish.publish(tmp_path, candidate, {}, 1)
+    rendered.write(candidate, np.load(candidate / "lists.npy"), ["a+2000"] * 60, 65_535)
+    assert publish.publish(tmp_path, candidate, {}, 1).partition("-")[2] != without.partition("-")[2]
+
+
+def test_what_is_no_release_is_never_removed(tmp_path: Path) -> None:
+    releases = tmp_path / "releases"
+    for name in ("20300101T000000Z-00000000", "20300102T000000Z-00000000"):
+        (releases / name).mkdir(parents=True)
+        (releases / name / "manifest.json").write_bytes(b"{}")
+    for name in (".verified", ".20300101T000000Z-00000000.7.tmp", "notes"):  # the second is what a crash left
+        (releases / name).mkdir()
+    assert publish.prune(tmp_path, 1) == ["20300101T000000Z-00000000"]
+    assert {path.name for path in releases.iterdir()} == {
+        ".verified", "notes", "20300102T000000Z-00000000",
+    }  # fmt: skip
 
 
 def test_publishing_is_not_yet_making_current(tmp_path: Path, candidate: Path) -> None:
@@ -100,13 +131,17 @@ def test_pruning_keeps_the_newest_and_the_current_one(
     names = [f"2030010{number}T000000Z-00000000" for number in range(count)]
     for name in names:
         (var / "releases" / name).mkdir(parents=True)
-        (var / "releases" / name / "lists.npy").write_bytes(b"x")
+        (var / "releases" / name / "manifest.json").write_bytes(b"{}")
+    (var / "releases" / ".verified").mkdir()
+    for name in names:
+        (var / "releases" / ".verified" / f"{name}.json").write_bytes(b"[]")
     if 0 <= current < count:
         publish.make_current(var, names[current], 1)
     removed = publish.prune(var, keep)
     kept = {*names[-keep:], *names[current : current + 1]} if 0 <= current < count else {*names[-keep:]}
     assert set(release_names(var)) == kept
     assert set(removed) == set(names) - kept
+    assert {path.stem for path in (var / "releases" / ".verified").iterdir()} == kept
     assert publish.current(var) == (var / "releases" / names[current] if 0 <= current < count else None)
 
 

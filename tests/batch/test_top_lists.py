@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from batch import lists
 from batch.interactions import Interactions
-from batch.lists import LENGTH, popular_lists, top_lists
+from batch.lists import LENGTH, RESERVE, popular_lists, top_lists
 
 
 class Fixed:
@@ -80,7 +80,13 @@ def test_nobody_gets_no_list() -> None:
 
 
 @settings(deadline=None, max_examples=120)
-@given(st.integers(0, 9999), st.integers(1, 12), st.sampled_from([1, 5, 20, 25]), st.integers(1, 3), st.integers(1, 3))
+@given(
+    st.integers(0, 9999),
+    st.integers(1, 12),
+    st.sampled_from([1, 5, 99, 100, 130]),
+    st.integers(1, 3),
+    st.integers(1, 3),
+)
 def test_popular_lists_are_those_of_a_naive_count(
     seed: int, users: int, movies: int, segments: int, levels: int
 ) -> None:
@@ -90,8 +96,8 @@ def test_popular_lists_are_those_of_a_naive_count(
     got = popular_lists(popularity, sp.csr_matrix(starts), own, segments)
     for segment in range(segments + 1):
         count = starts[own == segment].sum(axis=0) if segment else np.zeros(movies)
-        order = sorted(range(movies), key=lambda movie: (-count[movie], -popularity[movie], movie))[:LENGTH]
-        assert got[segment].tolist() == order + [-1] * (LENGTH - len(order))
+        order = sorted(range(movies), key=lambda movie: (-count[movie], -popularity[movie], movie))[:RESERVE]
+        assert got[segment].tolist() == order + [-1] * (RESERVE - len(order))
 
 
 def test_a_segment_without_users_gets_everyones_list() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality.history import History, read_history
+from quality.history import History, popular, read_history
 from quality.intake import Batch, Intake, requests
 from quality.join import hit_ranks, touches
 from quality.report import Reports
@@ -202,6 +202,19 @@ def test_another_user_of_the_same_time_takes_nothing() -> None:
     answer = answers_at(1000, lists=[[5]])
     spans = Spans(key_of(np.array([2]), np.array([5])), np.array([1001]), np.array([1001]))
     assert len(touches(answer, spans, 100).answer) == 0
+
+
+def test_the_popular_list_is_as_much_of_it_as_is_shown(tmp_path: Path) -> None:
+    names = [f"movie+{number}+2000" for number in range(150)]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "movies.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
+    for width, held in ((100, 100), (100, 30), (100, 20), (20, 20), (20, 3), (100, 3)):
+        fallbacks = np.full((2, width), np.iinfo(np.uint16).max, np.uint16)
+        fallbacks[0, :held] = np.arange(held)[::-1]
+        fallbacks[1, 0] = 0
+        np.save(tmp_path / "one" / "fallbacks.npy", fallbacks)
+        assert popular(tmp_path, "one") == names[:held][::-1][:20]
+    assert popular(tmp_path, "gone") is None
 
 
 def test_history_answers_by_the_last_line_at_or_before(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
-"""Releases: whoever asks gets the right list, and nothing that is not whole and of one piece is ever opened."""
+"""Releases: nothing that is not whole and of one piece is ever opened."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import annoy
 import numpy as np
@@ -13,27 +16,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch.rendered import write as render
+from server.answers import Answers
 from server.errors import BadRelease
-from server.release import FILES, Release, sha256
+from server.release import FILES, MOVIE, RENDERED, Release, sha256
+from stream import grammar
+from tests.server.releases import MOVIES, arrays, seal, write_release
 
-WriteRelease = Callable[..., Path]
-Seal = Callable[[Path], None]
 Change = Callable[[Path], object]
 NONE = 65_535
 
 
 @pytest.fixture
-def folder(write_release: WriteRelease, tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     return write_release(tmp_path, "20300101T000000Z-12345678")
 
 
-@pytest.fixture(scope="module")
-def release(write_release: WriteRelease, tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return Release.open(write_release(tmp_path_factory.mktemp("releases"), "r"))
-
-
-def names(*numbers: int) -> str:
-    return ",".join(f"movie+{number}+2000" for number in numbers)
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """A release that has its answers as text as well."""
+    return write_release(tmp_path, "rendered", text=True)
 
 
 def test_a_whole_release_is_opened_with_what_the_manifest_says(folder: Path) -> None:
@@ -41,79 +43,82 @@ def test_a_whole_release_is_opened_with_what_the_manifest_says(folder: Path) -> 
     assert (release.id, len(release.users), len(release.movies)) == ("20300101T000000Z-12345678", 5, 30)
     assert release.manifest["layout"] == 1
     assert not release.lists.flags.writeable
+    assert release.rendered is None
 
 
-@pytest.mark.parametrize(
-    ("user", "answer", "source"),
-    [
-        (1, names(*range(20)), "personal"),
-        (5, names(7, 0, 29), "personal"),
-        (2**32 - 1, names(*range(29, 9, -1)), "personal"),
-        (9, names(25, 24, 23, 22), "segment"),
-        (11, names(*range(20)), "popular"),
-        (0, names(*range(20)), "popular"),
-        (2, names(*range(20)), "popular"),
-        (2**32, names(*range(20)), "popular"),
-        (2**32 + 1, names(*range(20)), "popular"),
-        (10**19 - 1, names(*range(20)), "popular"),
-    ],
-)
-def test_every_user_gets_their_list_their_segments_or_the_popular_one(
-    release: Release, user: int, answer: str, source: str
-) -> None:
-    assert release.answer(user) == (answer, source)
+def test_a_release_tells_when_it_was_published(folder: Path) -> None:
+    os.utime(folder / "manifest.json", (1_900_000_000, 1_900_000_000))
+    assert Release.open(folder).published == 1_900_000_000
 
 
-@settings(deadline=None)
-@given(st.integers(0, 10**19 - 1))
-def test_any_user_id_is_answered_with_one_to_twenty_different_movies(release: Release, user: int) -> None:
-    movies = release.answer(user)[0].split(",")
-    assert 1 <= len(movies) == len(set(movies)) <= 20
-    assert set(movies) <= set(release.movies)
-
-
-def test_a_release_of_more_movies_than_16_bits_number_is_answered_from(
-    write_release: WriteRelease, seal: Seal, tmp_path: Path
-) -> None:
+def test_a_release_of_more_movies_than_16_bits_number_is_opened(tmp_path: Path) -> None:
     lists = np.full((5, 20), 2**32 - 1, np.uint32)
     lists[0, 0] = 29
     fallbacks = np.tile(np.arange(20, dtype=np.uint32), (3, 1))
-    release = Release.open(write_release(tmp_path, "wide", lists=lists, fallbacks=fallbacks))
-    assert release.answer(1) == (names(29), "personal")
-    assert release.answer(9) == (names(*range(20)), "segment")
+    release = Release.open(write_release(tmp_path, "wide", text=True, lists=lists, fallbacks=fallbacks))
+    assert release.lists.dtype == np.uint32
 
 
-def test_a_release_without_users_answers_everyone_with_the_popular_list(
-    write_release: WriteRelease, tmp_path: Path
-) -> None:
-    empty = {"users": np.zeros(0, np.uint32), "lists": np.zeros((0, 20), np.uint16), "segments": np.zeros(0, np.uint8)}
-    assert Release.open(write_release(tmp_path, "empty", **empty)).answer(1)[1] == "popular"
+@pytest.mark.parametrize("text", [False, True])
+def test_a_release_without_users_is_opened(tmp_path: Path, text: bool) -> None:
+    empty: dict[str, Any] = {"users": np.zeros(0, np.uint32), "lists": np.zeros((0, 20), np.uint16)}
+    empty["segments"] = np.zeros(0, np.uint8)
+    assert len(Release.open(write_release(tmp_path, "empty", text=text, **empty)).users) == 0
 
 
-@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_a_file_that_is_missing_is_refused(folder: Path, name: str) -> None:
-    (folder / name).unlink()
+@pytest.mark.parametrize("text", [False, True])
+def test_a_release_of_users_without_a_list_is_opened(tmp_path: Path, text: bool) -> None:
+    lists = np.full((5, 20), NONE, np.uint16)
+    assert len(Release.open(write_release(tmp_path, "none", text=text, lists=lists)).users) == 5
+
+
+def test_a_release_may_hold_more_popular_movies_than_are_shown(tmp_path: Path) -> None:
+    fallbacks = np.tile(np.arange(30, dtype=np.uint16), (3, 1))
+    assert Release.open(write_release(tmp_path, "long", fallbacks=fallbacks)).fallbacks.shape == (3, 30)
+
+
+@pytest.mark.parametrize("name", [*FILES, *RENDERED, "manifest.json"])
+def test_a_file_that_is_missing_is_refused(rendered: Path, name: str) -> None:
+    (rendered / name).unlink()
     with pytest.raises(BadRelease, match=name):
-        Release.open(folder)
+        Release.open(rendered)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *RENDERED])
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
-def test_a_flipped_bit_is_refused(folder: Path, name: str, place: float) -> None:
-    data = bytearray((folder / name).read_bytes())
+def test_a_flipped_bit_is_refused(rendered: Path, name: str, place: float) -> None:
+    data = bytearray((rendered / name).read_bytes())
     data[round(place * (len(data) - 1))] ^= 1
-    (folder / name).write_bytes(data)
+    (rendered / name).write_bytes(data)
     with pytest.raises(BadRelease, match=f"{name} is not what was published"):
-        Release.open(folder)
+        Release.open(rendered)
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_cut_off_or_grown_is_refused(folder: Path, name: str) -> None:
-    data = (folder / name).read_bytes()
+@pytest.mark.parametrize("name", [*FILES, *RENDERED])
+def test_a_file_cut_off_or_grown_is_refused(rendered: Path, name: str) -> None:
+    data = (rendered / name).read_bytes()
     for wrong in (b"", data[:-1], data + b"\n"):
-        (folder / name).write_bytes(wrong)
+        (rendered / name).write_bytes(wrong)
         with pytest.raises(BadRelease, match=f"{name} has {len(wrong)} bytes"):
-            Release.open(folder)
+            Release.open(rendered)
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_manifest_that_names_only_one_of_the_two_files_of_text_is_refused(rendered: Path, name: str) -> None:
+    manifest = orjson.loads((rendered / "manifest.json").read_bytes())
+    del manifest["files"][name]
+    (rendered / "manifest.json").write_bytes(orjson.dumps(manifest))
+    with pytest.raises(BadRelease, match=r"answers\.(bin|npy)"):
+        Release.open(rendered)
+
+
+def test_files_of_text_that_the_manifest_does_not_name_are_not_looked_at(rendered: Path) -> None:
+    manifest = orjson.loads((rendered / "manifest.json").read_bytes())
+    for name in RENDERED:
+        del manifest["files"][name]
+        (rendered / name).write_bytes(b"garbage")
+    (rendered / "manifest.json").write_bytes(orjson.dumps(manifest))
+    assert Release.open(rendered).rendered is None
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,7 @@ def test_a_file_cut_off_or_grown_is_refused(folder: Path, name: str) -> None:
         b'{"layout": 1, "id": 5, "files": {}}', b'{"layout": 1, "id": "x", "files": []}',
         b'{"layout": 1, "id": "x", "files": {}}', b'{"layout": 1, "id": "x", "files": {"movies.txt": 7}}',
         b'{"layout": 1, "id": "x", "files": {"movies.txt": {}}}',
+        b'{"layout": 1, "id": "x", "files": {"answers.bin": {}}}', b'{"layout": 1, "id": "x", "files": null}',
     ],
 )  # fmt: skip
 def test_a_manifest_that_says_too_little_is_refused(folder: Path, manifest: bytes) -> None:
@@ -224,45 +230,116 @@ CONTRADICTIONS = {
     "an array that is empty": write("users.npy", b""),
     "segments below nothing": edit("segments", lambda rows: rows.astype(np.int8) - 3),
     "segments of fractions": edit("segments", lambda rows: np.full(rows.shape, np.nan)),
+    "a list goes on after its end": edit("lists", cell(1, 7, 3)),
+    "a list has a gap before its last movie": edit("lists", cell(0, 3, NONE)),
+    "a popular list repeats a movie": edit("fallbacks", cell(0, 3, 0)),
 }
 """Releases that are sealed, so every sha256 is right, but contradict the layout or themselves."""
+CONTRADICTIONS_OF_TEXT = {
+    "the texts do not begin at the beginning": edit("answers", lambda begins: np.maximum(begins, np.uint64(1))),
+    "texts begin before those before them": edit("answers", lambda begins: begins[[0, 2, 1, 3, 4, 5]]),
+    "texts begin behind the end": edit("answers", lambda begins: begins + (begins > 0).astype(np.uint64)),
+    "texts end before the end": edit("answers", lambda begins: begins // np.uint64(2)),
+    "fewer texts than users": edit("answers", lambda begins: begins[[0, 1, 2, 3, 5]]),
+    "more texts than users": edit("answers", lambda begins: begins[[0, 0, 1, 2, 3, 4, 5]]),
+    "no text at all": edit("answers", lambda begins: begins[:0]),
+    "texts begin at signed numbers": edit("answers", lambda begins: begins.astype(np.int64)),
+    "texts begin at fractions": edit("answers", lambda begins: begins.astype(np.float64)),
+    "texts in two dimensions": edit("answers", lambda begins: begins[:, None]),
+    "texts in no dimension": edit("answers", lambda begins: np.array(5, np.uint64)),
+    "begins of texts that are no array": write("answers.npy", b"not an array at all"),
+    "texts that are empty": write("answers.bin", b""),
+}
 
 
+@pytest.mark.parametrize("text", [False, True], ids=["compact", "rendered"])
 @pytest.mark.parametrize("change", CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
-def test_a_sealed_release_that_contradicts_itself_is_refused(folder: Path, seal: Seal, change: Change) -> None:
+def test_a_sealed_release_that_contradicts_itself_is_refused(tmp_path: Path, change: Change, text: bool) -> None:
+    folder = write_release(tmp_path, "contradiction", text=text)
     change(folder)
     seal(folder)
     with pytest.raises(BadRelease):
+        Answers(Release.open(folder)).self_test()
+
+
+@pytest.mark.parametrize("change", CONTRADICTIONS_OF_TEXT.values(), ids=CONTRADICTIONS_OF_TEXT.keys())
+def test_sealed_texts_that_contradict_themselves_are_refused(rendered: Path, change: Change) -> None:
+    change(rendered)
+    seal(rendered)
+    with pytest.raises(BadRelease):
+        Answers(Release.open(rendered)).self_test()
+
+
+@pytest.mark.parametrize("name", ["a\r\nx-other: 1", "a\nb", "", "a\x00b", "ä"])
+def test_an_id_that_would_break_a_header_is_refused(folder: Path, name: str) -> None:
+    manifest = {**orjson.loads((folder / "manifest.json").read_bytes()), "id": name}
+    (folder / "manifest.json").write_bytes(orjson.dumps(manifest))
+    with pytest.raises(BadRelease):
+        Release.open(folder)
+
+
+def test_a_list_that_repeats_a_movie_is_found_among_many_users(tmp_path: Path) -> None:
+    count = 1000
+    lists = np.tile(np.arange(20, dtype=np.uint16), (count, 1))
+    lists[777, 3] = 0
+    users, segments = np.arange(1, count + 1, dtype=np.uint32), np.zeros(count, np.uint8)
+    folder = write_release(tmp_path, "many", users=users, lists=lists, segments=segments)
+    with pytest.raises(BadRelease, match=r"lists\.npy"):
         Release.open(folder)
 
 
 PROBE = """
 import sys
 from pathlib import Path
+from batch.rendered import write as render
+from server.answers import Answers
 from server.errors import BadRelease
 from server.release import Release
 for folder in sys.argv[1:]:
     try:
-        Release.open(Path(folder))
+        Answers(Release.open(Path(folder))).self_test()
     except BadRelease:
         pass
+    except BaseException as fault:
+        print(folder, repr(fault))
 """
+
+
+def probed(folders: list[Path]) -> str:
+    """Open releases in a process of its own; tells what was raised but `BadRelease`."""
+    command = [sys.executable, "-c", PROBE, *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 @settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 1000))
-def test_an_index_of_noise_is_refused_and_never_a_crash(
-    write_release: WriteRelease, seal: Seal, tmp_path_factory: pytest.TempPathFactory, seed: int
-) -> None:
-    rng, releases, folders = np.random.default_rng(seed), tmp_path_factory.mktemp("noise"), []
+def test_an_index_of_noise_is_refused_and_never_a_crash(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+    rng, releases, folders = np.random.default_rng(seed), tmp_path_factory.mktemp("noise"), list[Path]()
     for number in range(8):
         folder = write_release(releases, f"noise-{number}")
         size = (folder / "items.ann").stat().st_size
         (folder / "items.ann").write_bytes(rng.bytes(size))
         seal(folder)
-        folders.append(str(folder))
-    done = subprocess.run([sys.executable, "-c", PROBE, *folders], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+        folders.append(folder)
+    assert probed(folders) == ""
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_an_array_with_a_garbled_head_is_refused_or_read(rendered: Path, tmp_path: Path, seed: int) -> None:
+    rng, folders = np.random.default_rng(seed), list[Path]()
+    odd = np.array([10, 32, 39, 40, 41, 48, 57, 123, 125])
+    for name in ["users", "lists", "fallbacks", "segments", "items", "answers"] * 10:
+        folder = tmp_path / f"{name}-{len(folders)}"
+        shutil.copytree(rendered, folder)
+        content = bytearray((folder / f"{name}.npy").read_bytes())
+        for place in rng.integers(0, 128, rng.integers(1, 4)).tolist():
+            content[place] = int(rng.choice(odd)) if rng.random() < 0.8 else int(rng.integers(0, 256))
+        (folder / f"{name}.npy").write_bytes(content)
+        seal(folder)
+        folders.append(folder)
+    assert probed(folders) == ""
 
 
 @pytest.mark.parametrize("data", [b"", b"abc", bytes(100_000)])
@@ -272,20 +349,28 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path, data: bytes) 
     assert sha256(tmp_path / "file") == told.stdout.split()[0]
 
 
-def test_a_look_up_does_not_grow_with_the_users(write_release: WriteRelease, tmp_path: Path) -> None:
-    def release(count: int) -> Release:
-        many = {
-            "users": np.arange(1, count + 1, dtype=np.uint32),
-            "lists": np.tile(np.arange(20, dtype=np.uint16), (count, 1)),
-            "segments": np.zeros(count, np.uint8),
-        }
-        return Release.open(write_release(tmp_path, f"of-{count}", **many))
+@pytest.mark.parametrize(
+    ("number", "name"), [(3, "movie+4+2000"), (3, ""), (3, "a b"), (3, "é+2000"), (3, "Movie"), (3, "a,b")]
+)
+def test_movies_that_are_none_or_come_twice_are_refused(tmp_path: Path, number: int, name: str) -> None:
+    movies = [*MOVIES[:number], name, *MOVIES[number + 1 :]]
+    folder = write_release(tmp_path, "one", movies=movies)
+    with pytest.raises(BadRelease, match=r"movies\.txt"):
+        Release.open(folder)
 
-    def seconds(release: Release) -> float:
-        began, count = time.process_time(), len(release.users)
-        for user in range(1, 301):
-            assert release.indices(user * 997 % count + 1)[1] == "personal"
-        return time.process_time() - began
 
-    few, many = release(1_000), release(1_000_000)
-    assert min(seconds(many) for _ in range(3)) < 8 * min(seconds(few) for _ in range(3))
+@given(st.from_regex(grammar.MOVIE, fullmatch=True))
+def test_whatever_the_stream_has_as_a_movie_may_be_in_a_release(name: str) -> None:
+    assert re.fullmatch(MOVIE, name)
+
+
+@pytest.mark.parametrize("swapped", [(0, 4), (0, 1)], ids=["of the same length", "of another"])
+def test_texts_that_are_not_those_of_the_lists_are_refused(tmp_path: Path, swapped: tuple[int, int]) -> None:
+    folder = write_release(tmp_path, "one", text=True)
+    lists = arrays(0)["lists"]
+    one, other = swapped
+    lists[[one, other]] = lists[[other, one]]
+    render(folder, lists, MOVIES, NONE)
+    seal(folder)
+    with pytest.raises(BadRelease, match="answers"):
+        Release.open(folder)

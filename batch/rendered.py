@@ -1,0 +1,31 @@
+"""Personal answers as they will be sent, so that no worker has to put them together: the files of `RENDERED`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from stream import durable
+
+_ROWS = 10_000
+
+
+def write(
+    folder: Path, lists: np.ndarray, names: list[str], none: int, advance: Callable[[int], object] = lambda users: None
+) -> None:
+    """Write the answers of `lists` (item indices [n, 20], `none` ends a short one) into `folder`."""
+    words = [name.encode() for name in names]
+    lengths = np.zeros(len(lists) + 1, np.uint64)
+
+    def fill(path: Path) -> None:
+        with path.open("wb") as file:
+            for at in range(0, len(lists), _ROWS):
+                block = lists[at : at + _ROWS].tolist()
+                texts = [b",".join([words[item] for item in items if item != none]) for items in block]
+                file.writelines(texts)
+                lengths[at + 1 : at + 1 + len(texts)] = [len(text) for text in texts]
+                advance(len(texts))
+
+    durable.write(folder / "answers.bin", fill)
+    begins = np.cumsum(lengths, dtype=np.uint64)
+    durable.write_array(folder / "answers.npy", begins)

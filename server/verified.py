@@ -1,0 +1,56 @@
+"""Which releases were verified on this host: a digest of half a gigabyte is computed once, not by every worker.
+
+A release never changes, so what was verified stays so while its files are the same files: same device, inode, size
+and times. The note lies in `releases/.verified/<id>.json`; without it, or where a file differs, all is verified again.
+A note that cannot be kept costs time and nothing else.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+import orjson
+
+log = logging.getLogger("server")
+
+State = list[list[int]]
+CHECKS = 1
+"""Raised with each check that is added to those of a release: what older ones let pass is looked at again."""
+
+
+def state_of(folder: Path, names: list[str]) -> State:
+    """What tells the files apart from others: device, inode, size, times of change, a row a file."""
+    found = [[CHECKS]]
+    for name in names:
+        status = (folder / name).stat()
+        found.append([status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
+    return found
+
+
+def is_known(folder: Path, state: State) -> bool:
+    """Whether these very files were verified before."""
+    try:
+        return bool(orjson.loads(_note(folder).read_bytes()) == state)
+    except (OSError, orjson.JSONDecodeError):
+        return False
+
+
+def remember(folder: Path, state: State) -> None:
+    """Note that these files are what their manifest says."""
+    note = _note(folder)
+    temporary = note.with_name(f"{note.name}.{os.getpid()}")
+    try:
+        note.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(orjson.dumps(state))
+        temporary.replace(note)
+    except OSError as error:
+        log.warning("%s cannot be noted as verified: %s", folder.name, error)
+
+
+def forget(folder: Path) -> None:
+    """Drop the note of a release that is gone."""
+    _note(folder).unlink(missing_ok=True)
+
+
+def _note(folder: Path) -> Path:
+    return folder.parent / ".verified" / f"{folder.name}.json"
