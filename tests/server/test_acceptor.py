@@ -1,0 +1,128 @@
+"""Letting clients in: a few at a time, more where a turn was long, and nobody whose request is too old by then."""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, cast
+
+import pytest
+import uvloop
+
+from server.acceptor import Acceptor
+from server.guard import Guard
+from server.settings import ServerSettings
+from tests.server.processes import DEADLINE_S, HOST
+
+REQUEST = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+class Echo(asyncio.Protocol):
+    """Says back what it hears."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server((HOST, 0), backlog=4096) as made:
+        yield made
+
+
+def clients(stack: ExitStack, listener: socket.socket, count: int, data: bytes) -> list[socket.socket]:
+    """Clients that wait to be let in, and have sent something."""
+    found = []
+    for _ in range(count):
+        client = stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+        client.sendall(data)
+        found.append(client)
+    return found
+
+
+async def heard(client: socket.socket) -> bytes:
+    return await asyncio.to_thread(client.recv, 1 << 16)
+
+
+def accepted(listener: socket.socket, sent: list[bytes], wait_s: float, late_s: float) -> tuple[list[bytes], Guard]:
+    """What each client hears that waited for `wait_s`. The turn began `late_s` ago, and where that is long there was
+    always somebody left who waited."""
+
+    async def let_in() -> list[bytes]:
+        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard)
+        with ExitStack() as stack:
+            waiting = [one for data in sent for one in clients(stack, listener, 1, data)]
+            await asyncio.sleep(wait_s)
+            guard.turn_began = asyncio.get_running_loop().time() - late_s
+            acceptor._full_since = 0.0 if late_s > 0 else None
+            acceptor.start()
+            try:
+                return list(await asyncio.gather(*map(heard, waiting)))
+            finally:
+                acceptor.close()
+
+    guard = Guard(ServerSettings(shed_s=0.05))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(let_in()), guard
+
+
+def test_all_are_let_in(listener: socket.socket) -> None:
+    answers, guard = accepted(listener, [REQUEST] * 50, wait_s=0, late_s=0)
+    assert answers == [REQUEST] * 50
+    assert guard.refused["overload"] == 0
+
+
+def test_who_has_waited_is_let_in_where_there_is_not_much_to_do(listener: socket.socket) -> None:
+    answers, guard = accepted(listener, [REQUEST] * 5, wait_s=0.2, late_s=0)
+    assert answers == [REQUEST] * 5
+    assert guard.refused["overload"] == 0
+
+
+def test_who_has_waited_too_long_is_refused_where_turns_are_long(listener: socket.socket) -> None:
+    answers, guard = accepted(listener, [REQUEST] * 40, wait_s=0.2, late_s=1)
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in answer
+        assert b"\r\nretry-after: " in answer
+    assert guard.refused["overload"] == 40
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_queue_that_was_emptied_exactly_is_not_full(listener: socket.socket, count: int) -> None:
+    async def let_in() -> float | None:
+        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard)
+        with ExitStack() as stack:
+            waiting = clients(stack, listener, count, REQUEST)
+            guard.turn_began = asyncio.get_running_loop().time() + 60
+            acceptor.start()
+            await asyncio.gather(*map(heard, waiting))
+            acceptor.close()
+            return acceptor._full_since
+
+    guard = Guard(ServerSettings())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(let_in()) is None
+
+
+def test_who_has_not_waited_is_let_in_where_turns_are_long(listener: socket.socket) -> None:
+    answers, _ = accepted(listener, [REQUEST] * 5, wait_s=0, late_s=1)
+    assert answers == [REQUEST] * 5
+
+
+def test_without_descriptors_it_lets_clients_in_once_there_are_some(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([OSError(24, "Too many open files")] * 2)
+    accept = socket.socket.accept
+
+    def failing(self: socket.socket) -> Any:
+        for failure in failures:
+            raise failure
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", failing)
+    answers, _ = accepted(listener, [REQUEST] * 3, wait_s=0, late_s=-60)
+    assert answers == [REQUEST] * 3
