@@ -1,0 +1,125 @@
+"""What the workers have counted, in files that all of them can read.
+
+Each worker writes its counts to a file of its own once a second. Those of workers that are gone are gathered into one
+file, so that no count ever falls. What a killed worker counted in its last second is lost.
+
+Files are named by host and process id. A worker judges by the process id which of its own host are gone; those of
+other hosts, a container next door, are left to workers there, and count on.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import msgspec
+
+log = logging.getLogger("server")
+
+BUCKETS = 20
+"""Handling times are counted by powers of two: bucket i holds those below 2^i µs; the last one all the rest."""
+_SOURCES = 3
+_FRESH_S = 5.0
+"""A worker that serves has written its counts within this time."""
+_PATIENCE_S = 1.0
+
+
+class Tally(msgspec.Struct, kw_only=True):
+    """What a worker has counted, or several together."""
+
+    answered: list[int] = msgspec.field(default_factory=lambda: [0] * _SOURCES)
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (BUCKETS + 1))
+    seconds: float = 0.0
+    statuses: dict[str, int] = {}
+    refused: dict[str, int] = {}
+    swaps: dict[str, int] = {}
+    connections: int = 0
+    release: str | None = None
+
+    def add(self, other: "Tally") -> None:
+        """Add the counts of another; not what is true of one worker at one time only."""
+        self.answered = [one + two for one, two in zip(self.answered, other.answered, strict=True)]
+        self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
+        self.seconds += other.seconds
+        for mine, theirs in ((self.statuses, other.statuses), (self.refused, other.refused), (self.swaps, other.swaps)):
+            for label, count in theirs.items():
+                mine[label] = mine.get(label, 0) + count
+
+
+class Tallies:
+    """The files of all workers, in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._host = socket.gethostname() or "localhost"
+        self._mine = folder / f"server-{self._host}-{os.getpid()}.json"
+        self._gone = folder / f"server-{self._host}-gone.json"
+        self._lock = filelock.FileLock(folder / "server.lock", timeout=_PATIENCE_S)
+        self._begun, self._turn = False, threading.Lock()
+
+    def write(self, tally: Tally) -> None:
+        """Write what this worker has counted. Raises `OSError`, and `filelock.Timeout` where others hold the lock."""
+        with self._turn:
+            if not self._begun:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with self._lock:
+                    self._gather()
+                self._begun = True
+            _write(self._mine, tally)
+
+    def read(self) -> tuple[Tally, list[Tally]]:
+        """All counts together, and those of each worker that serves. Raises as `write`."""
+        total, fresh = Tally(), []
+        with self._lock:  # nobody may gather what is read here
+            for path, tally in self._files():
+                total.add(tally)
+                if path != self._gone and _age_s(path) < _FRESH_S:
+                    fresh.append(tally)
+        return total, fresh
+
+    def _gather(self) -> None:
+        """Move what workers that are gone have counted into one file; called while no other worker does."""
+        gone = [(path, tally) for path, tally in self._files() if path == self._mine or self._is_gone(path)]
+        total = Tally()
+        for _, tally in gone:
+            total.add(tally)
+        _write(self._gone, total)
+        for path, _ in gone:
+            if path != self._gone:
+                path.unlink()
+
+    def _files(self) -> Iterator[tuple[Path, Tally]]:
+        for path in sorted(self._folder.glob("server-*.json")):
+            try:
+                tally = msgspec.json.decode(path.read_bytes(), type=Tally)
+            except FileNotFoundError:
+                continue
+            except msgspec.MsgspecError as error:
+                log.warning("%s is passed over: %s", path, error)
+                continue
+            if (len(tally.answered), len(tally.buckets)) == (_SOURCES, BUCKETS + 1):
+                yield path, tally
+            else:
+                log.warning("%s is passed over: it is of another version", path)
+
+    def _is_gone(self, path: Path) -> bool:
+        """Whether the worker of this host that wrote a file is gone; so it is of what was gathered before."""
+        host, _, pid = path.stem.removeprefix("server-").rpartition("-")
+        return host == self._host and not (pid.isdigit() and Path(f"/proc/{pid}").exists())
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def _write(path: Path, tally: Tally) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.encode(tally))
+    temporary.replace(path)
