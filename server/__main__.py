@@ -10,13 +10,15 @@ import stat
 
 import click
 
-from server import worker
-from server.app import make_app
-from server.current import Current
 from server.errors import ServerError
+from server.logs import as_json
 from server.settings import ServerSettings
+from server.worker import Worker
 from stream.cli import run
 from stream.settings import StreamSettings, load
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted."""
 
 
 @click.command(help="Answer GET /recommend/<userid> from the current release.")
@@ -24,9 +26,9 @@ from stream.settings import StreamSettings, load
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: port).")
 def door(host: str | None, port: int | None) -> None:
     settings = load("server", ServerSettings)
-    streaming = load("stream", StreamSettings)
-    current = Current(streaming.var / "releases")
-    worker.run(make_app(current), current, listening(host or settings.host, port or settings.port), settings)
+    sock = listening(host or settings.host, port or settings.port)
+    as_json()
+    Worker(load("stream", StreamSettings).var, settings).run(sock)
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -40,7 +42,7 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise ServerError(f"server: cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
-    sock.listen(4096)
+    sock.listen(BACKLOG)
     return sock
 
 

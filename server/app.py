@@ -1,66 +1,191 @@
 """The HTTP face of a worker: routes, headers, refusals. One Sanic application a process.
 
-Every answer is plain text of one line. What goes wrong has a status of its own and never a 200: the caller would read
-an error text as a movie.
+Every answer to the service is plain text of one line; what people and machines look into is JSON. What goes wrong has
+a status of its own and never a 200: the caller would read an error text as a movie.
 """
 
+import asyncio
 import logging
 import re
+import time
+from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
+import orjson
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
 from sanic.exceptions import SanicException
-from sanic.response import text
+from sanic.response import raw, text
 
+from server.access import AccessLog
+from server.answers import SOURCES, TEXT
+from server.beside import beside
 from server.current import Current
+from server.errors import ServerError
+from server.metrics import Meter
+from server.openapi import DESCRIPTION
+from server.release import LENGTH
+from server.settings import ServerSettings
 
 log = logging.getLogger("server")
 
 _USER = re.compile(r"[0-9]{1,19}")
-_TYPE = "text/plain; charset=utf-8"
+_COUNT = re.compile(r"[0-9]{1,2}")
+_JSON = "application/json"
 RETRY_AFTER_S = 5
 
 Application = Sanic[Config, SimpleNamespace]
 
 
-def make_app(current: Current) -> Application:
-    """The application of one worker, answering from the release that `current` holds."""
-    app = Sanic("marquee", configure_logging=False)
-    app.config.FALLBACK_ERROR_FORMAT = "text"
-    app.config.ACCESS_LOG = app.config.MOTD = False
+def make_app(current: Current, settings: ServerSettings, meter: Meter, access: AccessLog | None) -> Application:
+    """The application of one worker, answering from what `current` holds."""
+    app = Sanic("marquee", configure_logging=False, dumps=orjson.dumps)
+    _configure(app, settings)
+    app.add_route(_recommend(current, meter), "/recommend/<user:str>", name="recommend")
+    app.add_route(_recommend(current, meter), "/recommend/", name="recommend_nobody")
+    app.add_route(_similar(current), "/similar/<movie:str>", name="similar")
+    _add_looks(app, current)
+    app.error_handler.add(Exception, _refusal)
+    app.register_middleware(_counted(meter), "response")
+    if access is not None:
+        app.register_middleware(_noted(access), "response")
+    return app
 
+
+def _configure(app: Application, settings: ServerSettings) -> None:
+    app.config.update(
+        {
+            "FALLBACK_ERROR_FORMAT": "text",
+            "ACCESS_LOG": False,
+            "MOTD": False,
+            "REQUEST_TIMEOUT": settings.request_s,
+            "RESPONSE_TIMEOUT": settings.request_s,
+            "KEEP_ALIVE_TIMEOUT": settings.idle_s,
+            "REQUEST_MAX_HEADER_SIZE": settings.max_header_bytes,
+            "REQUEST_MAX_SIZE": settings.max_body_bytes,
+        }
+    )
+
+
+def _recommend(current: Current, meter: Meter) -> Any:
     async def recommend(request: Request, user: str = "") -> HTTPResponse:
         if not _USER.fullmatch(user):
             return _line("user id: 1 to 19 digits are expected", 400)
-        release = current.release
-        if release is None:
+        count = _count(request, LENGTH)
+        if count is None:
+            return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
+        answers = current.ready
+        if answers is None:
+            return _unready(_why_not(current))
+        body, source = answers.find(int(user))
+        if count < LENGTH:
+            body = b",".join(body.split(b",")[:count])
+        meter.took(source, _age(request))
+        headers = {"x-marquee-release": answers.release.id, "x-marquee-source": SOURCES[source]}
+        return raw(body, headers=headers, content_type=TEXT)
+
+    return recommend
+
+
+def _similar(current: Current) -> Any:
+    turn = asyncio.Lock()
+
+    async def similar(request: Request, movie: str) -> HTTPResponse:
+        count = _count(request, 10)
+        if count is None:
+            return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
+        answers = current.answers
+        if answers is None:
             return _unready("no release yet")
-        answer, source = release.answer(int(user))
-        headers = {"x-marquee-release": release.id, "x-marquee-source": source}
-        return text(answer, headers=headers, content_type=_TYPE)
+        async with turn:  # it takes milliseconds, so one at a time, and beside the loop
+            found = await beside(partial(answers.similar, movie, count))
+        if found is None:
+            return _line("movie: the release does not know it", 404)
+        return _json({"movie": movie, "similar": found, "release": answers.release.id})
+
+    return similar
+
+
+def _add_looks(app: Application, current: Current) -> None:
+    """The routes that look into the worker."""
 
     async def healthz(request: Request) -> HTTPResponse:
         return _line("alive", 200)
 
     async def readyz(request: Request) -> HTTPResponse:
-        if current.release is None:
-            return _unready(current.refused or "no release yet")
-        if current.refused:
-            return _line(f"{current.release.id} answers; a newer one was refused: {current.refused}", 200)
-        return _line(f"{current.release.id} answers", 200)
+        answers, refused = current.ready, current.refused
+        if answers is None:
+            return _unready(refused or _why_not(current))
+        newer = f"; a newer one was refused: {refused}" if refused else ""
+        return _line(f"{answers.release.id} answers{newer}", 200)
 
-    app.add_route(recommend, "/recommend/<user:str>", name="recommend")
-    app.add_route(recommend, "/recommend/", name="recommend_nobody")
+    async def release(request: Request) -> HTTPResponse:
+        answers = current.answers
+        if answers is None:
+            return _unready(current.refused or "no release yet")
+        hidden = sorted(answers.hidden)
+        facts = {"release": answers.release.id, "refused": current.refused, "hidden": hidden}
+        return _json({**facts, "manifest": answers.release.manifest})
+
+    async def metrics(request: Request) -> HTTPResponse:
+        try:
+            told = await request.app.ctx.metrics.scraped()
+        except ServerError as error:
+            return _unready(str(error))
+        return raw(told, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def openapi(request: Request) -> HTTPResponse:
+        return _json(DESCRIPTION)
+
     app.add_route(healthz, "/healthz")
     app.add_route(readyz, "/readyz")
-    app.error_handler.add(Exception, _refusal)
+    app.add_route(release, "/release")
+    app.add_route(metrics, "/metrics")
+    app.add_route(openapi, "/docs/openapi.json")
 
-    return app
+
+def _count(request: Request, default: int) -> int | None:
+    """How many movies are asked for; None where that is no number from 1 to 20, or said twice."""
+    given = request.get_args(keep_blank_values=True).getlist("n", [])
+    if not given:
+        return default
+    count = int(given[0]) if len(given) == 1 and _COUNT.fullmatch(given[0]) else 0
+    return count if 1 <= count <= LENGTH else None
+
+
+def _counted(meter: Meter) -> Any:
+    async def counted(request: Request, response: HTTPResponse) -> None:
+        # answers with a list are counted by source
+        if "x-marquee-source" not in response.headers:
+            meter.refused(response.status)
+
+    return counted
+
+
+def _noted(access: AccessLog) -> Any:
+    async def noted(request: Request, response: HTTPResponse) -> None:
+        access.note(request.method, request.path, response.status, _age(request))
+
+    return noted
+
+
+def _age(request: Request) -> float:
+    """Seconds since the first byte of a request came."""
+    protocol: Any = request.protocol  # a GuardedProtocol, or None where the client is gone
+    return 0.0 if protocol is None else time.monotonic() - protocol.since
+
+
+def _why_not(current: Current) -> str:
+    return "no release yet" if current.answers is None else "every movie is hidden"
 
 
 def _line(message: str, status: int, headers: dict[str, str] | None = None) -> HTTPResponse:
-    return text(" ".join(message.split()), status, headers, _TYPE)
+    return text(" ".join(message.split()).encode(errors="backslashreplace").decode(), status, headers, TEXT)
+
+
+def _json(value: Any) -> HTTPResponse:
+    return raw(orjson.dumps(value), content_type=_JSON)
 
 
 def _unready(message: str) -> HTTPResponse:

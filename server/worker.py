@@ -1,71 +1,160 @@
 """The life of a worker: from the first signal that it may get to the last answer that it owes.
 
 Signal handlers are set before anything else: Sanic's own runner sets them late, and a SIGTERM that comes while it
-starts can be lost, so that the worker never ends. When told to end, a worker accepts no more, answers what it has
-accepted, closes idle connections, and is gone after `drain_s` at the latest.
+starts can be lost, so that the worker never ends. When told to end, a worker accepts no more, answers what comes on
+its connections with `connection: close`, closes what stays idle last, and is gone after `drain_s` at the latest.
+
+A loop that stands still, whatever holds it, is ended by a timer below Python that the loop has to wind up: the worker
+writes where it stood and dies, and its supervisor starts another.
 """
 
 import asyncio
+import faulthandler
+import gc
 import logging
+import resource
 import signal
 import socket
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
 from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
-from sanic.server.protocols.http_protocol import HttpProtocol
 
-from server.app import Application
+from server.acceptor import Acceptor
+from server.access import AccessLog
+from server.app import Application, make_app
+from server.beside import beside
 from server.current import Current
+from server.guard import Guard, GuardedProtocol
+from server.lane import Lane, LaneProtocol
+from server.metrics import Meter, Metrics
 from server.settings import ServerSettings
 
 log = logging.getLogger("server")
 
 _LOOK_S = 0.02
+_TURN_S = 0.0001
+"""How long a thread that opens a release may keep the loop from each of its turns (5 ms in Python otherwise)."""
+_LAST_S = 1.0
+_IDLE_SHARE = 0.5
+"""Of the time that draining may take: how long clients that are idle may still send a request."""
 
 
-def run(app: Application, current: Current, sock: socket.socket, settings: ServerSettings) -> None:
-    """Serve on a listening socket until SIGTERM or SIGINT, then drain."""
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(app, current, sock, settings))
+class Worker:
+    """One process that answers."""
+
+    def __init__(self, var: Path, settings: ServerSettings) -> None:
+        self._settings, self._current, self._meter = settings, Current(var), Meter()
+        self._guard = Guard(settings)
+        access = AccessLog(settings.access_log) if settings.access_log else None
+        self._lane = Lane(self._current, self._meter, settings, access)
+        self._app: Application = make_app(self._current, settings, self._meter, access)
+        self._metrics_folder = var / "metrics"
+
+    def run(self, sock: socket.socket) -> None:
+        """Serve on a listening socket until SIGTERM or SIGINT, then drain."""
+        self._guard.limit_connections(_raise_descriptors())
+        sys.setswitchinterval(_TURN_S)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(self._serve(sock))
+
+    async def _serve(self, sock: socket.socket) -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        if not await self._first_look(stop):
+            return
+        server = await self._start(sock)
+        acceptor = Acceptor(sock, self._connect(server), server.connections, self._guard)
+        self._app.ctx.metrics = Metrics(
+            self._metrics_folder, self._meter, self._current, self._guard, server.connections
+        )
+        always: list[Coroutine[Any, Any, None]] = [
+            self._current.follow(self._settings.swap_poll_s),
+            self._guard.watch(server.connections),
+            self._app.ctx.metrics.follow(),
+            self._wind_up(),
+        ]
+        tasks = [asyncio.create_task(task) for task in always]
+        told: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        gc.collect()
+        gc.freeze()  # what a worker consists of is looked through no more: that takes longer than many answers
+        self._guard.beat(asyncio.get_running_loop())
+        acceptor.start()
+        await server.after_start()
+        log.info("worker serves on %s:%d", *sock.getsockname()[:2])
+        done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        await self._drain(server, acceptor)
+        for task in tasks:
+            task.cancel()
+        faulthandler.cancel_dump_traceback_later()
+        with suppress(TimeoutError):  # the last counts are not worth waiting for longer
+            await asyncio.wait_for(beside(self._app.ctx.metrics.write), _LAST_S)
+        log.info("worker ends")
+        for task in done - {told}:  # none of these ever ends but by a fault
+            task.result()
+
+    async def _first_look(self, stop: asyncio.Event) -> bool:
+        """Open the release before anyone can ask; False where the worker is told to end meanwhile."""
+        look, told = asyncio.create_task(beside(self._current.look)), asyncio.create_task(stop.wait())
+        done, rest = await asyncio.wait([look, told], return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        return told not in done
+
+    async def _start(self, sock: socket.socket) -> Any:
+        # it never accepts anything by itself
+        server: Any = await self._app.create_server(sock=sock, asyncio_server_kwargs={"start_serving": False})
+        # what app.run() would note: with one version served, Sanic compiles HTTP/3's alt-svc header out of its answers
+        self._app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
+        await server.startup()
+        await server.before_start()
+        return server
+
+    def _connect(self, server: Any) -> Callable[[], GuardedProtocol]:
+        """What makes the protocol of a client."""
+        kind = partial(LaneProtocol, lane=self._lane) if self._settings.lane else GuardedProtocol
+        loop = asyncio.get_running_loop()
+        return partial(kind, guard=self._guard, loop=loop, app=self._app, connections=server.connections)
+
+    async def _wind_up(self) -> None:
+        """Put off the end of this worker as long as its loop turns."""
+        while True:
+            faulthandler.dump_traceback_later(self._settings.stall_s, exit=True)
+            await asyncio.sleep(min(1.0, self._settings.stall_s / 3))
+
+    async def _drain(self, server: Any, acceptor: Acceptor) -> None:
+        drain_s = self._settings.drain_s
+        acceptor.close()
+        await server.before_stop()
+        closed = server.close()
+        # from here on Sanic answers everything, and ends each connection with its answer
+        self._lane.close()
+        self._app.config.KEEP_ALIVE = False
+        patience = asyncio.get_running_loop().time() + _IDLE_SHARE * drain_s
+        try:
+            async with asyncio.timeout(drain_s):
+                while server.connections or acceptor.arriving:
+                    if asyncio.get_running_loop().time() > patience:
+                        for connection in list(server.connections):
+                            connection.close_if_idle()
+                    await asyncio.sleep(_LOOK_S)
+                await closed
+        except TimeoutError:
+            log.warning("%d connections cut off: not done after %g s", len(server.connections), drain_s)
+            for connection in list(server.connections):
+                connection.abort()
+        await server.after_stop()
 
 
-async def _serve(app: Application, current: Current, sock: socket.socket, settings: ServerSettings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    current.look()
-    following = asyncio.create_task(current.follow(settings.swap_poll_s))
-    # nothing is accepted before Sanic has its routes
-    server: Any = await app.create_server(
-        sock=sock, protocol=HttpProtocol, asyncio_server_kwargs={"start_serving": False}
-    )
-    # what app.run() would note: with one version served, Sanic compiles HTTP/3's alt-svc header out of its answers
-    app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
-    await server.startup()
-    await server.before_start()
-    await server.start_serving()
-    await server.after_start()
-    log.info("worker serves on %s:%d", *sock.getsockname()[:2])
-    await stop.wait()
-    await server.before_stop()
-    await _drain(server, settings.drain_s)
-    await server.after_stop()
-    following.cancel()
-    log.info("worker ends")
-
-
-async def _drain(server: Any, drain_s: float) -> None:
-    closed = server.close()
-    try:
-        async with asyncio.timeout(drain_s):
-            while server.connections:
-                for connection in list(server.connections):
-                    connection.close_if_idle()
-                await asyncio.sleep(_LOOK_S)
-            await closed
-    except TimeoutError:
-        log.warning("%d connections cut off: not done after %g s", len(server.connections), drain_s)
-        for connection in list(server.connections):
-            connection.abort()
+def _raise_descriptors() -> int:
+    """Let the process open as many files as it may, since a connection is one; how many that is."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most

@@ -43,10 +43,14 @@ DEFAULTS = {
     "batch": {
         "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,
         "test_hours": 24.0, "model": "best", "factors": 64, "iterations": 12, "regularization": 5.0,
-        "confidence": 10.0, "half_life_days": 14.0, "minimum_segment": 100, "trees": 50, "seed": 1,
-        "night_at": "03:00", "keep_releases": 14,
+        "confidence": 10.0, "half_life_days": 14.0, "minimum_segment": 100, "trees": 50, "answers": "compact",
+        "seed": 1, "night_at": "03:00", "keep_releases": 14,
     },
-    "server": {"host": "127.0.0.1", "port": 8082, "swap_poll_s": 0.5, "drain_s": 5.0},
+    "server": {
+        "host": "127.0.0.1", "port": 8082, "lane": True, "swap_poll_s": 0.5, "drain_s": 5.0, "stall_s": 10.0,
+        "max_connections": 10_000, "request_s": 10.0, "idle_s": 75.0, "write_s": 10.0, "shed_s": 0.2,
+        "max_header_bytes": 8192, "max_body_bytes": 65_536, "access_log": 0.0,
+    },
 }  # fmt: skip
 
 

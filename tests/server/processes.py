@@ -1,0 +1,273 @@
+"""Workers as processes of a test, and raw connections to them that neither retry nor reconnect."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+ROOT = Path(__file__).parents[2]
+HOST = "127.0.0.1"
+DEADLINE_S = 30.0
+"""How long anything may take before a test gives it up; far more than it ever takes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    """By lower-case name."""
+    body: str
+
+    @property
+    def closes(self) -> bool:
+        return self.headers.get("connection") == "close"
+
+
+class Ended(Exception):
+    """The connection ended before the answer did."""
+
+
+class Wire:
+    """A connection of bytes to a worker."""
+
+    def __init__(self, port: int, timeout_s: float = DEADLINE_S, receive_buffer: int | None = None) -> None:
+        self.sock = socket.socket()
+        if receive_buffer is not None:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.settimeout(timeout_s)
+        try:
+            self.sock.connect((HOST, port))
+        except OSError:
+            self.sock.close()
+            raise
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._rest = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def get(self, path: str, method: str = "GET", headers: str = "") -> Answer:
+        self.send(f"{method} {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n".encode())
+        return self.answer(no_body=method == "HEAD")
+
+    def answer(self, no_body: bool = False) -> Answer:
+        """The next answer. Raises `Ended` where the connection ends within it, and what is left over stays."""
+        while b"\r\n\r\n" not in self._rest:
+            self._receive()
+        head, _, self._rest = self._rest.partition(b"\r\n\r\n")
+        status, headers = parsed_head(head)
+        length = 0 if no_body or status == 100 else int(headers["content-length"])
+        while len(self._rest) < length:
+            self._receive()
+        body, self._rest = self._rest[:length], self._rest[length:]
+        return Answer(status, headers, body.decode())
+
+    def _receive(self) -> None:
+        try:
+            data = self.sock.recv(1 << 20)
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise Ended(repr(self._rest))
+        self._rest += data
+
+    def to_the_end(self) -> bytes:
+        """All that comes until the other side ends the connection."""
+        while True:
+            try:
+                self._receive()
+            except Ended:
+                got, self._rest = self._rest, b""
+                return got
+
+
+def parsed_head(head: bytes) -> tuple[int, dict[str, str]]:
+    """Status and headers; every line is as HTTP has it, and no header comes twice."""
+    first, *lines = head.decode("ascii").split("\r\n")
+    matched = re.fullmatch(r"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]+", first)
+    assert matched, head
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(": ")
+        assert colon, head
+        assert name.lower() not in headers, head
+        headers[name.lower()] = value
+    return int(matched[1]), headers
+
+
+def answers_in(data: bytes) -> list[Answer]:
+    """A whole stream of answers with bodies, taken apart; fails where anything is left over."""
+    found, at = [], 0
+    while at < len(data):
+        end = data.index(b"\r\n\r\n", at)
+        status, headers = parsed_head(data[at:end])
+        at = end + 4
+        body = data[at : at + (0 if status == 100 else int(headers["content-length"]))]
+        at += len(body)
+        assert status == 100 or len(body) == int(headers["content-length"])
+        found.append(Answer(status, headers, body.decode()))
+    return found
+
+
+@dataclass
+class Worker:
+    """A worker process, on a socket of its own or one that it shares."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    def wire(self, timeout_s: float = DEADLINE_S, receive_buffer: int | None = None) -> Wire:
+        return Wire(self.port, timeout_s, receive_buffer)
+
+    def get(self, path: str, method: str = "GET", headers: str = "") -> Answer:
+        """An answer over a connection of its own."""
+        with self.wire() as wire:
+            return wire.get(path, method, headers)
+
+    def until(self, path: str, holds: Callable[[Answer], bool]) -> Answer:
+        """Ask again and again until an answer is as it should be."""
+        with self.wire() as wire:
+            deadline = time.monotonic() + DEADLINE_S
+            while not holds(answer := wire.get(path)):
+                assert time.monotonic() < deadline, answer
+            return answer
+
+    def text(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.process.kill()
+        self.process.wait()
+
+    def ends(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+def started(listener: socket.socket, var: Path, log: Path, **settings: object) -> Worker:
+    """A worker on a listening socket that is handed to it; connections wait there until it takes them."""
+    named = {f"MARQUEE_SERVER_{name.upper()}": str(value) for name, value in settings.items()}
+    # on a machine that is busy with other things nothing must be shed but where a test wants it
+    usual = {"MARQUEE_SERVER_SWAP_POLL_S": "0.02", "MARQUEE_SERVER_SHED_S": "60", "MARQUEE_STREAM_VAR": str(var)}
+    environ = {**os.environ, **usual, **named}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "server"],
+            cwd=ROOT,
+            env=environ,
+            stdin=listener.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=output,
+        )
+    return Worker(process, listener.getsockname()[1], log)
+
+
+@contextmanager
+def serving(var: Path, **settings: object) -> Iterator[Worker]:
+    """A worker; on leaving, SIGTERM must end it with status 0, and nothing uncaught may stand in its log."""
+    var.mkdir(parents=True, exist_ok=True)
+    log = var.parent / f"{var.name}-{time.monotonic_ns()}.log"
+    with socket.create_server((HOST, 0), backlog=4096) as listener:
+        worker = started(listener, var, log, **settings)
+    try:
+        yield worker
+        worker.terminate()
+        assert worker.ends() == 0
+        assert "Traceback" not in worker.text(), worker.text()
+    finally:
+        worker.kill()
+
+
+class Load:
+    """Clients that ask again and again, each over one connection, and never retry.
+
+    An answer that says `connection: close` is the last one of its connection, and a new one is opened. Whatever else
+    ends a connection is a failure.
+    """
+
+    def __init__(self, port: int, clients: int, paths: Sequence[str] = ("/recommend/1",)) -> None:
+        self._port, self._paths, self._stop = port, paths, threading.Event()
+        self.failed: list[str] = []
+        """What went wrong, a line a request."""
+        self.seen: Counter[tuple[int, str, str]] = Counter()
+        """Answers by status, release and body."""
+        self.connections = 0
+        self._lock = threading.Lock()
+        self._clients = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> Self:
+        for client in self._clients:
+            client.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for client in self._clients:
+            client.join()
+
+    @property
+    def asked(self) -> int:
+        return self.seen.total() + len(self.failed)
+
+    def goes_on(self, requests: int = 50) -> None:
+        """Wait until so many more requests were made."""
+        due = self.asked + requests
+        poll(lambda: self.asked >= due)
+
+    def _ask(self, number: int) -> None:
+        wire: Wire | None = None
+        turn = number
+        while not self._stop.is_set():
+            turn += 1
+            try:
+                if wire is None:
+                    wire = Wire(self._port)
+                    self.connections += 1
+                answer = wire.get(self._paths[turn % len(self._paths)])
+            except (OSError, Ended) as fault:
+                with self._lock:
+                    self.failed.append(repr(fault))
+                if wire is not None:
+                    wire.close()
+                wire = None
+                continue
+            with self._lock:
+                self.seen[answer.status, answer.headers.get("x-marquee-release", ""), answer.body] += 1
+            if answer.closes:
+                wire.close()
+                wire = None
+        if wire is not None:
+            wire.close()
+
+
+def poll(holds: Callable[[], object]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come in time"
+        time.sleep(0.005)

@@ -1,0 +1,358 @@
+"""What a worker answers over HTTP: routes, counts, headers, refusals, with the fast lane and without it."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quality.rules import Validator
+from quality.schemas import REQUEST
+from server.app import RETRY_AFTER_S
+from stream import durable
+from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Ended, Wire, Worker, serving
+from tests.server.releases import names, write_release
+
+TEXT = "text/plain; charset=utf-8"
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker with a release that never changes, of which movie 29 is hidden."""
+    var = tmp_path_factory.mktemp("app") / "var"
+    write_release(var / "releases", "the-release", trees=20)
+    durable.point(var / "releases" / "current", "the-release")
+    (var / "hidden.txt").write_text("movie+29+2000\n")
+    with serving(var) as made:
+        yield made
+
+
+@pytest.fixture
+def wire(worker: Worker) -> Iterator[Wire]:
+    with worker.wire() as connected:
+        yield connected
+        # whatever was asked, the next request on the same connection is answered
+        assert connected.get("/recommend/11").body == names(*range(20))
+
+
+def is_line(answer: Answer, status: int) -> bool:
+    one = bool(answer.body) and len(answer.body.splitlines()) == 1
+    return one and answer.status == status and answer.headers["content-type"] == TEXT
+
+
+SHORT = names(7, 0, *range(1, 7), *range(8, 20))
+"""User 5's list, which named 7, 0 and the hidden movie 29, filled up."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "source"),
+    [
+        ("/recommend/1", names(*range(20)), "personal"),
+        ("/recommend/5", SHORT, "personal"),
+        ("/recommend/9", names(25, 24, 23, 22), "segment"),
+        ("/recommend/11", names(*range(20)), "popular"),
+        ("/recommend/0", names(*range(20)), "popular"),
+        ("/recommend/00000000000009", names(25, 24, 23, 22), "segment"),
+        ("/recommend/9999999999999999999", names(*range(20)), "popular"),
+        ("/recommend/9?x=%D9%A1", names(25, 24, 23, 22), "segment"),
+        ("/recommend/9?", names(25, 24, 23, 22), "segment"),
+        ("/recommend/9#n=1", names(25, 24, 23, 22), "segment"),
+    ],
+)
+def test_a_user_is_answered_with_one_line_of_movies(wire: Wire, path: str, body: str, source: str) -> None:
+    answer = wire.get(path)
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.headers == {
+        "x-marquee-release": "the-release",
+        "x-marquee-source": source,
+        "content-length": str(len(body)),
+        "connection": "keep-alive",
+        "content-type": TEXT,
+    }
+
+
+@pytest.mark.parametrize("count", range(1, 21))
+def test_as_many_movies_come_as_are_asked_for(wire: Wire, count: int) -> None:
+    assert wire.get(f"/recommend/1?n={count}").body == names(*range(count))
+    assert wire.get(f"/recommend/9?n={count}").body == names(*[25, 24, 23, 22][:count])
+    assert wire.get(f"/recommend/1?a=b&n={count:02d}&c").body == names(*range(count))
+
+
+BAD_COUNTS = [
+    "0", "00", "21", "99", "100", "020", "-1", "+1", "1.0", "1e0", "a", "", "%20", "1%20", "%201", "%D9%A1", "1,2",
+    "0x1", "1_0", "%00", "%0a1", "1%0a", "99999999999999999999", "%EF%BC%95",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/recommend/1", "/similar/movie+3+2000"])
+@pytest.mark.parametrize("count", BAD_COUNTS)
+def test_what_is_no_count_from_1_to_20_is_refused(wire: Wire, path: str, count: str) -> None:
+    assert is_line(wire.get(f"{path}?n={count}"), 400)
+
+
+@pytest.mark.parametrize("query", ["n=1&n=1", "n=1&n=2", "n=&n=1", "n=1&n", "n"])
+def test_a_count_that_is_said_twice_or_not_at_all_is_refused(wire: Wire, query: str) -> None:
+    assert is_line(wire.get(f"/recommend/1?{query}"), 400)
+
+
+@pytest.mark.parametrize("query", ["N=1", "nn=1", "n%20=1", "x=n=1"])
+def test_other_parameters_mean_nothing(wire: Wire, query: str) -> None:
+    assert wire.get(f"/recommend/1?{query}").body == names(*range(20))
+
+
+BAD_USERS = [
+    "", "abc", "5a", "-5", "+5", "5.0", "5e3", "0x10", "1" * 20, "1" * 3_000, "%D9%A1", "%31", "5%20", "%0A5", "5%00",
+    "5,6", "%2F", "null", "%F0%9F%98%80", "5%0D%0Ax-a:b", "5;n=1", "5&n=1", "%EF%BC%95", "5%", "%zz", "5=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("user", BAD_USERS)
+def test_what_is_no_user_id_is_refused_with_one_line(wire: Wire, user: str) -> None:
+    answer = wire.get(f"/recommend/{user}")
+    assert is_line(answer, 400)
+    assert "x-a" not in answer.headers
+    assert is_line(wire.get(f"/recommend/{user}?n=3"), 400)
+
+
+user_ids = st.one_of(
+    st.integers(0, 10**21).map(str),
+    st.from_regex(r"[0-9]{0,21}", fullmatch=True),
+    st.text("0123456789+-._~,;:=@!$'()*aZ", max_size=21),
+)
+
+
+@given(user=user_ids, count=st.one_of(st.none(), st.integers(-1, 120)))
+def test_the_schema_of_requests_says_what_is_answered_and_what_is_refused(
+    worker: Worker, user: str, count: int | None
+) -> None:
+    asked = {"user_id": user} if count is None else {"user_id": user, "n": count}
+    status = 200 if Validator(REQUEST).validate(asked) else 400
+    with worker.wire() as wire:
+        assert wire.get(f"/recommend/{user}" + ("" if count is None else f"?n={count}")).status == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/recommend",
+        "/recommends/5",
+        "/recommend/5/6",
+        "/favicon.ico",
+        "/metrics/x",
+        "/release/x",
+        "/docs",
+        "/similar",
+    ],
+)
+def test_other_paths_are_not_found(wire: Wire, path: str) -> None:
+    answer = wire.get(path)
+    assert is_line(answer, answer.status)
+    assert answer.status in ((404, 400) if path == "/recommend" else (404,))
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"])
+@pytest.mark.parametrize(
+    "path", ["/recommend/5", "/similar/movie+3+2000", "/release", "/metrics", "/docs/openapi.json"]
+)
+def test_other_methods_are_not_allowed(wire: Wire, method: str, path: str) -> None:
+    answer = wire.get(path, method)
+    assert answer.status == 405
+    assert "GET" in answer.headers["allow"]
+    assert method == "HEAD" or is_line(answer, 405)
+
+
+def test_health_and_readiness_say_what_answers(wire: Wire) -> None:
+    assert is_line(wire.get("/healthz"), 200)
+    ready = wire.get("/readyz")
+    assert (ready.status, ready.body) == (200, "the-release answers")
+
+
+def test_a_movie_is_answered_with_those_nearest_to_it(wire: Wire) -> None:
+    answer = wire.get("/similar/movie+3+2000?n=20")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    told = orjson.loads(answer.body)
+    assert (told["movie"], told["release"], len(told["similar"])) == ("movie+3+2000", "the-release", 20)
+    assert len(set(told["similar"])) == 20
+    assert {"movie+3+2000", "movie+29+2000"}.isdisjoint(told["similar"])
+    for count in range(1, 21):
+        assert orjson.loads(wire.get(f"/similar/movie+3+2000?n={count}").body)["similar"] == told["similar"][:count]
+    assert orjson.loads(wire.get("/similar/movie+3+2000").body)["similar"] == told["similar"][:10]
+
+
+def test_movies_like_one_that_is_hidden_are_told(wire: Wire) -> None:
+    told = orjson.loads(wire.get("/similar/movie+29+2000").body)
+    assert len(told["similar"]) == 10
+    assert "movie+29+2000" not in told["similar"]
+
+
+@pytest.mark.parametrize(
+    "movie", ["never+heard+of+1999", "movie+3", "Movie+3+2000", "%00", "..", "3", "%F0%9F%98%80", "%20"]
+)
+def test_a_movie_that_the_release_does_not_know_is_not_found(wire: Wire, movie: str) -> None:
+    assert is_line(wire.get(f"/similar/{movie}"), 404)
+
+
+def test_no_movie_at_all_is_not_found(wire: Wire) -> None:
+    assert is_line(wire.get("/similar/"), 404)
+
+
+def test_the_release_tells_what_it_was_made_of(wire: Wire) -> None:
+    answer = wire.get("/release")
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    told = orjson.loads(answer.body)
+    assert (told["release"], told["refused"], told["hidden"]) == ("the-release", None, ["movie+29+2000"])
+    assert told["manifest"]["id"] == "the-release"
+    assert set(told["manifest"]["files"]) >= {"lists.npy", "items.ann"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET /recommend/5\r\n\r\n",
+        b"GET /recommend/\xd9\xa1 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\n" + b"a: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"\r\n" * 20_000,
+        b"GET /recommend/5 HTTP/2.0\r\n\r\n",
+    ],
+    ids=["tls", "no path", "no version", "raw bytes", "long header", "negative length", "blank lines", "version"],
+)
+def test_what_is_no_good_http_is_refused_and_harms_nobody(worker: Worker, data: bytes) -> None:
+    with worker.wire() as wire:
+        wire.send(data)
+        answer = wire.answer()
+        assert 400 <= answer.status < 500
+        assert answer.closes
+        assert is_line(answer, answer.status)
+        with pytest.raises(Ended, match="b''"):
+            wire.answer()
+    assert worker.get("/recommend/1").status == 200
+
+
+@pytest.mark.parametrize("target", ["\x00", "/recommend/\x005", "/recommend/\t5", "/recommend/\x7f", "a:b:c"])
+def test_a_target_that_is_no_url_is_refused(worker: Worker, target: str) -> None:
+    with worker.wire() as wire:
+        wire.send(f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
+        answer = wire.answer()
+        assert is_line(answer, 400)
+    assert "Traceback" not in worker.text()
+
+
+def test_a_method_that_is_no_text_is_not_allowed(worker: Worker) -> None:
+    with worker.wire() as wire:
+        wire.send(b"G\xa4T /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
+        answer = wire.answer()
+        assert answer.status in (400, 405)
+        assert is_line(answer, answer.status)
+    assert "Traceback" not in worker.text()
+
+
+def test_requests_in_one_chunk_are_answered_in_order(worker: Worker) -> None:
+    one = b"GET /recommend/%d HTTP/1.1\r\nhost: a\r\n\r\n"
+    last = b"GET /recommend/11 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+    with worker.wire() as wire:
+        wire.send(one % 1 + one % 9 + last)
+        assert [wire.answer().body for _ in range(3)] == [names(*range(20)), names(25, 24, 23, 22), names(*range(20))]
+        assert wire.to_the_end() == b""
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_without_a_release_it_says_when_to_come_back_and_takes_the_first_one(tmp_path: Path, lane: bool) -> None:
+    releases = tmp_path / "var" / "releases"
+    with serving(tmp_path / "var", lane=str(lane).lower()) as worker:
+        for path in ("/recommend/5", "/recommend/5?n=1", "/similar/movie+3+2000", "/release", "/readyz"):
+            answer = worker.get(path)
+            assert is_line(answer, 503), path
+            assert answer.headers["retry-after"] == str(RETRY_AFTER_S)
+        assert worker.get("/recommend/abc").status == 400
+        assert worker.get("/recommend/5?n=0").status == 400
+        assert worker.get("/healthz").status == 200
+        assert worker.get("/metrics").status == 200
+        (write_release(releases, "broken") / "users.npy").write_bytes(b"x")
+        durable.point(releases / "current", "broken")
+        refused = worker.until("/readyz", lambda answer: "users.npy" in answer.body)
+        assert is_line(refused, 503)
+        assert worker.get("/recommend/5").status == 503
+        write_release(releases, "first")
+        durable.point(releases / "current", "first")
+        assert worker.until("/readyz", lambda answer: answer.status == 200).body == "first answers"
+        assert worker.get("/recommend/5").body == names(7, 0, 29)
+
+
+@pytest.mark.parametrize("lane", [True, False])
+def test_where_every_movie_is_hidden_nobody_is_answered_and_it_is_not_ready(tmp_path: Path, lane: bool) -> None:
+    var = tmp_path / "var"
+    write_release(var / "releases", "one")
+    durable.point(var / "releases" / "current", "one")
+    with serving(var, lane=str(lane).lower()) as worker, worker.wire() as wire:
+        assert wire.get("/recommend/5").status == 200
+        (var / "hidden.txt").write_text("".join(f"movie+{number}+2000\n" for number in range(30)))
+        worker.until("/recommend/5?n=20", lambda answer: answer.status == 503)
+        for user in (1, 5, 9, 11, 12):
+            answer = wire.get(f"/recommend/{user}")
+            assert is_line(answer, 503)
+            assert int(answer.headers["retry-after"]) >= 1
+        assert worker.get("/readyz").status == 503
+        assert worker.get("/healthz").status == 200
+
+
+def test_requests_are_logged_each_as_a_line_of_json_where_that_is_asked_for(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    write_release(var / "releases", "one")
+    durable.point(var / "releases" / "current", "one")
+    with serving(var, access_log=1) as worker:
+        for path in ("/recommend/5", "/recommend/abc", "/healthz", "/nothing", "/recommend/5?n=3"):
+            worker.get(path)
+    lines = [orjson.loads(line) for line in worker.text().splitlines()]  # and nothing that is none
+    assert all({"time", "level", "logger", "pid"} <= set(line) for line in lines)
+    told = [line for line in lines if line["logger"] == "server.access"]
+    assert [(one["method"], one["path"], one["status"]) for one in told] == [
+        ("GET", "/recommend/5", 200), ("GET", "/recommend/abc", 400), ("GET", "/healthz", 200),
+        ("GET", "/nothing", 404), ("GET", "/recommend/5", 200),
+    ]  # fmt: skip
+    assert all(one["us"] >= 0 for one in told)
+
+
+FAULTY = """
+import socket, sys
+from pathlib import Path
+from server.answers import Answers
+from server.settings import ServerSettings
+from server.worker import Worker
+def fault(self, *asked):
+    raise LookupError("a fault of the program")
+Answers.find = Answers.similar = fault
+Answers.self_test = lambda self: None
+Worker(Path(sys.argv[1]), ServerSettings(lane=False)).run(socket.socket(fileno=0))
+"""
+
+
+def test_a_fault_of_the_program_is_a_500_of_one_line_and_is_logged(tmp_path: Path) -> None:
+    write_release(tmp_path / "releases", "one")
+    durable.point(tmp_path / "releases" / "current", "one")
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-c", FAULTY, str(tmp_path)]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=subprocess.PIPE)
+    try:
+        with Wire(port) as wire:
+            for path in ("/recommend/5", "/similar/movie+3+2000"):
+                answer = wire.get(path)
+                assert (answer.status, answer.body) == (500, "internal error")
+                assert "x-marquee-source" not in answer.headers
+            assert wire.get("/healthz").status == 200
+        process.terminate()
+        told = process.communicate(timeout=DEADLINE_S)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert b"/recommend/5" in told
+    assert b"LookupError" in told
