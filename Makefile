@@ -43,12 +43,14 @@ lint: $(READY)  ## ruff and mypy
 
 # What the benchmarks are held against is installed for them alone: nothing else needs it.
 BENCH_READY := $(VENV)/.bench-ready
-BENCHES := quality
+BENCHES := quality serving
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
 bench: $(BENCH_READY)  ## measure what is claimed; the figures are kept in docs/bench
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; command -v wrk >/dev/null && command -v nginx >/dev/null || \
+		{ echo "error: serving is held against nginx, with wrk: install them (Debian: apt-get install wrk nginx-light)" >&2; exit 1; }
 	@status=0; for bench in $(BENCHES); do $(RUN) -m loadtest bench $$bench --keep docs/bench || status=1; done; exit $$status
 
 fuzz: $(READY)  ## millions of bad lines, other ones each time; COUNT=... of them, SEED=... makes the same again

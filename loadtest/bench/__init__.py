@@ -10,7 +10,16 @@
     contestants.py  pydantic, pandera and Cerberus at the same work
     mending.py      precision and recall of repair
     collecting.py   Kafka to the archive, as a process
+    serving.py      the benchmark `serving`; its parts are in the modules below
+    releases.py     releases of any size, written straight in their layout
+    rivals.py       who is compared, and how each is started; rival_apps.py: our look-up behind other servers
+    processes.py    processes that are started, measured by /proc and stopped
+    wrk.py          the closed loop: what an answer costs
+    openloop.py     the open loop: what a client sees at a given rate
+    steady.py       10,000 requests a second, without swaps and with them
+    nearby.py       recall of `/similar`
+    picture.py      the plot of `serving`
 
-Each benchmark is a module with a function that returns an `Outcome`. A further one (serving, night, telemetry,
-ranking) is such a module and a command of a few lines in `door.py`.
+Each benchmark is a module with a function that returns an `Outcome`. A further one (night, telemetry, ranking) is such
+a module and a command of a few lines in `door.py`.
 """

@@ -6,6 +6,7 @@ whether or not its targets are met: only `fuzz`, whose targets are no matter of 
 
 import secrets
 import sys
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import click
@@ -36,14 +37,29 @@ def quality(quick: bool, keep: Path | None, lines: Path | None, movies: Path | N
     from loadtest.bench import quality as quality_
     from loadtest.bench.lines import Played, Recorded
 
-    if unknown := set(parts) - set(quality_.PARTS):
-        raise click.BadParameter(f"no part {', '.join(sorted(unknown))}", param_hint="--part")
+    _check_parts(parts, quality_.PARTS, keep)
     if movies and not lines:
         raise click.UsageError("--movies is the catalogue of --lines")
-    if keep and parts:
-        raise click.UsageError("what is kept is the whole: leave out --part")
     source = Recorded(lines, movies, _SEED) if lines else Played(_USERS, _MOVIES, _SEED)
     tell(quality_.run(source, quality_.QUICK if quick else quality_.FULL, _SEED, parts), keep)
+
+
+@bench.command()
+@_quick
+@_keep
+@click.option("--part", "parts", multiple=True, help="Measure this part only: contestants, steady, meter or similar.")
+def serving(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
+    """Answers: CPU time against other servers, latency at 10,000/s, memory, first answer."""
+    from loadtest.bench import picture
+    from loadtest.bench import serving as serving_
+
+    _check_parts(parts, serving_.PARTS, keep)
+    if keep:
+        picture.require()
+    outcome = serving_.run(serving_.QUICK if quick else serving_.FULL, _SEED, parts)
+    tell(outcome, keep)
+    if keep:
+        picture.draw(outcome.as_object(), keep / "serving.svg")
 
 
 @bench.command()
@@ -62,6 +78,13 @@ def fuzz(count: int, seed: int | None) -> None:
     outcome = quality_.run(source, replace(quality_.FULL, bad=count), seed, ("bad_lines",))
     tell(replace(outcome, bench="fuzz"), None)
     sys.exit(0 if outcome.met else 1)
+
+
+def _check_parts(parts: Sequence[str], known: Container[str], keep: Path | None) -> None:
+    if unknown := [part for part in parts if part not in known]:
+        raise click.BadParameter(f"no part {', '.join(unknown)}", param_hint="--part")
+    if keep and parts:
+        raise click.UsageError("what is kept is the whole: leave out --part")
 
 
 def tell(outcome: Outcome, keep: Path | None) -> None:

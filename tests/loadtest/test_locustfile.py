@@ -1,0 +1,60 @@
+"""The locust file sees what is lost: held against a server that drops on purpose, and against an honest one."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from loadtest.stack import ROOT
+from tests.loadtest.unreliable import Harm, drops, spoils, unreliable
+from tests.server.processes import serving
+from tests.server.releases import write_release
+
+
+def swarm(port: int) -> tuple[int, list[dict[str, Any]]]:
+    """Two seconds of locust, and then until what was begun is done; its exit code, and its counts by name."""
+    how = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "2s", "--stop-timeout", "30", "--json"]
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "-H", f"http://127.0.0.1:{port}", *how]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MARQUEE_", "LOCUST_"))}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    try:
+        return done.returncode, orjson.loads(done.stdout[done.stdout.index("[") :])
+    except ValueError:
+        pytest.fail(done.stderr)
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Any:
+    write_release(tmp_path / "var" / "releases", "one")
+    (tmp_path / "var" / "releases" / "current").symlink_to("one")
+    with serving(tmp_path / "var") as worker:
+        yield worker
+
+
+def test_an_honest_worker_fails_nobody(worker: Any) -> None:
+    with unreliable(worker.port) as server:
+        code, found = swarm(server.port)
+    assert code == 0
+    assert sum(one["num_failures"] for one in found) == 0
+    asked = Counter({one["name"]: one["num_requests"] for one in found})
+    assert asked.total() == server.requests > 200
+    assert asked["known"] / asked.total() > 0.9
+    assert set(asked) <= {"known", "unknown", "invalid"}
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [drops(50), spoils(50, lambda answer: b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na,a")],
+    ids=["dropped", "a movie twice"],
+)
+def test_what_is_not_answered_is_counted_exactly(worker: Any, harm: Harm) -> None:
+    with unreliable(worker.port, harm) as server:
+        code, found = swarm(server.port)
+    assert code == 1
+    assert sum(one["num_failures"] for one in found) == server.harmed > 0
+    assert sum(one["num_requests"] for one in found) == server.requests
