@@ -15,6 +15,10 @@ class NotEnoughData(BatchError):
     """The archive does not hold what a release could be made of."""
 
 
+class Mixed(BatchError):
+    """A folder holds data of two sources that do not belong together."""
+
+
 class Busy(BatchError):
     """Another process does this already."""
 
@@ -29,3 +33,26 @@ class Refusal(BatchError):
     """The gate does not let a candidate become the release; what is current stays."""
 
     exit_code = 3
+
+    def __init__(self, message: str, broken: dict[str, str]) -> None:
+        super().__init__(message)
+        self.broken = broken
+        """By rule that was broken: what is wrong."""
+
+
+class ReleaseError(BatchError):
+    """A release is not there, not whole or not allowed to be current; nothing was moved."""
+
+
+class ProvenanceError(BatchError):
+    """Nothing is known that could have made the answer that is asked for."""
+
+
+class BadSource(BatchError):
+    """What was to be imported is not of a form that is known, or damaged; nothing was imported."""
+
+
+class BadGrid(BatchError):
+    """The file of an experiment says something that is not known."""
+
+    exit_code = 2

@@ -2,30 +2,78 @@
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.sessions import SESSION_TYPES, Words, movies_in, ratings_of, sessions_of, users_in
-from stream.event import Event
+from batch import sessions as sessions_module
+from batch.daily import Daily, Made
+from batch.errors import Mixed
+from batch.history import Gathered, gather
+from batch.sessions import compact, rows_to_read
+from quality.sessions import user_movie
+from stream.archive import Archive, Count, Entry, Span
+from stream.columns import table_of
+from stream.event import Event, Kind
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number
 
-WriteDays = Callable[..., dict[str, list[Path]]]
 MOVIES = ["aliens+1986", "boxing+helena+1993", "endeavour+"]
-WORDS = Words.of(MOVIES)
+KNOWN = dict.fromkeys(MOVIES)
+STRANGE = "unheard+of+1999"
 FIRST = day_number("2030-01-01") * DAY_MS
-GAP_HOURS = 6
+GAP_MS = 6 * HOUR_MS
 Session = tuple[int, int, int, int, int]
 """User, movie index, first minute, last minute, how many different minutes."""
 
 
 def minute(user: int, movie: str, time: int, number: int = 0) -> Event:
     return Event("watch", time, user, movie, minute=number)
+
+
+def rated(user: int, movie: str, hour: int, rating: int) -> Event:
+    return Event("rate", FIRST + hour * HOUR_MS, user, movie, rating=rating)
+
+
+def asked(user: int, time: int, status: int = 200) -> Event:
+    movies = (MOVIES[0],) if status == 200 else ()
+    return Event("recommend", time, user, host="h:1", status=status, movies=movies, latency_ms=1)
+
+
+def archive(var: Path, batches: list[list[Event]]) -> Archive:
+    """An archive of these batches, one after the other, behind what it has; days are UTC's."""
+    found = Archive(var)
+    for batch in batches:
+        at = found.positions("t").get(0, 0)
+        times = [event.time for event in batch]
+        groups: dict[tuple[Kind, str], list[Event]] = defaultdict(list)
+        for event in batch:
+            groups[event.kind, day_name(event.time // DAY_MS)].append(event)
+        counts = [Count("accepted", kind, day, None, len(own)) for (kind, day), own in groups.items()]
+        span = Span(min(times), max(times))
+        last = at + len(batch) - 1
+        entry = Entry(topic="t", partition=0, first=at, last=last, lines=len(batch), counts=counts, kafka_time=span)
+        files = [found.write_events(entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()]
+        found.commit(entry.with_files(files))
+    return found
+
+
+def compacted(var: Path, gap_ms: int = GAP_MS) -> Counter[str]:
+    store = Archive(var)
+    return compact(store, store.entries(), Daily(var), gap_ms, lambda rows: None)
+
+
+def gathered(var: Path, gap_ms: int = GAP_MS) -> Gathered:
+    return gather(Daily(var), list(Daily(var).days()), KNOWN, gap_ms)
+
+
+def rows(found: Gathered) -> list[Session]:
+    user, movie = user_movie(found.spans.key)
+    numbers = [MOVIES.index(found.movies[place]) for place in movie.tolist()]
+    columns = user.tolist(), numbers, found.spans.start.tolist(), found.spans.last.tolist(), found.minutes.tolist()
+    return list(zip(*columns, strict=True))
 
 
 def by_definition(minutes: list[Event], gap_ms: int) -> list[Session]:
@@ -46,144 +94,149 @@ def by_definition(minutes: list[Event], gap_ms: int) -> list[Session]:
     return sorted(found)
 
 
-def rows(frame: pd.DataFrame) -> list[Session]:
-    assert {name: str(kind) for name, kind in frame.dtypes.items()} == SESSION_TYPES
-    return [(r.user, r.movie, r.start, r.last, r.minutes) for r in frame.itertuples(index=False)]  # type: ignore[misc]
-
-
 # half an hour apart, so that gaps of exactly six hours and minutes right at midnight are drawn often
 times = st.one_of(st.integers(0, 143).map(lambda half: FIRST + half * HOUR_MS // 2), st.integers(FIRST, FIRST + DAY_MS))
 minutes = st.builds(minute, st.sampled_from([1, 2, 2**32 - 1]), st.sampled_from(MOVIES), times, st.integers(0, 2))
 
 
 @st.composite
-def files(draw: st.DrawFn) -> tuple[list[Event], dict[str, list[list[Event]]]]:
-    """Minutes with duplicates; by day, the files they lie in, in any order."""
+def batches(draw: st.DrawFn) -> list[list[Event]]:
+    """Minutes in any order, with duplicates, in batches."""
     events = draw(st.lists(minutes, min_size=1, max_size=40))
-    events += draw(st.lists(st.sampled_from(events), max_size=10))
-    days: dict[str, list[list[Event]]] = {}
-    for day in sorted({event.time // DAY_MS for event in events}):
-        own = draw(st.permutations([event for event in events if event.time // DAY_MS == day]))
-        cut = draw(st.integers(0, len(own)))
-        days[day_name(day)] = [part for part in (own[:cut], own[cut:]) if part]
-    return events, days
+    events = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=10))))
+    cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=3)))
+    found = [events[low:high] for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True)]
+    return [batch for batch in found if batch]
 
 
-@settings(deadline=None, max_examples=80)
-@given(files())
-def test_any_files_give_the_sessions_of_the_definition(
-    write_days: WriteDays, drawn: tuple[list[Event], dict[str, list[list[Event]]]]
-) -> None:
-    events, days = drawn
-    seen: list[None] = []
-    with tempfile.TemporaryDirectory() as folder:
-        paths = write_days(Path(folder), days)
-        found, counts = sessions_of(paths, WORDS, GAP_HOURS, lambda: seen.append(None))
-    assert rows(found) == by_definition(events, GAP_HOURS * HOUR_MS)
-    assert counts == {"minutes": len(events), "duplicates": len(events) - len(set(events)), "unknown_movie": 0}
-    assert len(seen) == len(days)
+@settings(deadline=None, max_examples=20)
+@given(batches(), st.sampled_from([2, 4_000_000]))
+def test_any_batches_give_the_sessions_of_the_definition(drawn: list[list[Event]], share: int) -> None:
+    """Whether all at once or night by night, and however few minutes are sorted together."""
+    events = [event for batch in drawn for event in batch]
+    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, pytest.MonkeyPatch.context() as to:
+        to.setattr(sessions_module, "_SHARE_ROWS", share)
+        archive(Path(one), drawn)
+        counts = compacted(Path(one))
+        for batch in drawn:
+            archive(Path(two), [batch])
+            compacted(Path(two))
+        assert rows(gathered(Path(one))) == rows(gathered(Path(two))) == by_definition(events, GAP_MS)
+        assert digests(Path(one)) == digests(Path(two))
+    assert (counts["minutes"], counts["duplicates"]) == (len(events), len(events) - len(set(events)))
 
 
-def test_a_session_over_midnight_is_one_and_a_gap_just_too_long_makes_two(
-    write_days: WriteDays, tmp_path: Path
-) -> None:
-    midnight, gap = FIRST + DAY_MS, GAP_HOURS * HOUR_MS
+def digests(var: Path) -> dict[str, bytes]:
+    """Whatever the days hold, but for how the files are called that it was made of."""
+    return {str(path.relative_to(var)): path.read_bytes() for path in (var / "sessions").rglob("*.parquet")}
+
+
+def states(var: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (var / "sessions").rglob("*.*")}
+
+
+def test_again_nothing_is_read_and_nothing_changes(tmp_path: Path) -> None:
+    store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
+    assert compacted(tmp_path)["days"] == 2
+    before = states(tmp_path)
+    assert rows_to_read(store, store.entries(), Daily(tmp_path), GAP_MS) == 0
+    assert compacted(tmp_path) == {"days": 0, "all_days": 2}
+    assert states(tmp_path) == before
+
+
+def test_a_late_line_mends_its_day_and_no_other(tmp_path: Path) -> None:
+    archive(tmp_path, [[minute(1, MOVIES[0], FIRST + n * DAY_MS + HOUR_MS) for n in range(3)]])
+    compacted(tmp_path)
+    before = states(tmp_path)
+    store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST + DAY_MS + HOUR_MS + 60_000)]])
+    assert rows_to_read(store, store.entries(), Daily(tmp_path), GAP_MS) == 2
+    assert compacted(tmp_path)["days"] == 1
+    changed = {path.parent.name for path, state in states(tmp_path).items() if before[path] != state}
+    assert changed == {"day=2030-01-02"}
+    assert [row[4] for row in rows(gathered(tmp_path))] == [1, 2, 1]
+
+
+def test_another_gap_makes_all_days_anew(tmp_path: Path) -> None:
+    archive(tmp_path, [[minute(1, MOVIES[0], FIRST), minute(1, MOVIES[0], FIRST + 2 * HOUR_MS)]])
+    compacted(tmp_path)
+    assert len(rows(gathered(tmp_path))) == 1
+    assert compacted(tmp_path, HOUR_MS)["days"] == 1
+    assert len(rows(gathered(tmp_path, HOUR_MS))) == 2
+
+
+def test_a_day_that_is_no_longer_archived_is_forgotten(tmp_path: Path) -> None:
+    store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
+    compacted(tmp_path)
+    compact(store, store.entries()[:1], Daily(tmp_path), GAP_MS, lambda rows: None)
+    assert list(Daily(tmp_path).days()) == ["2030-01-01"]
+    assert not (tmp_path / "sessions" / "day=2030-01-02").exists()
+
+
+def test_an_imported_day_stays_and_is_not_mixed_with_the_archive(tmp_path: Path) -> None:
+    Daily(tmp_path).write("2029-12-31", Made(imported="elsewhere"), {})
+    archive(tmp_path, [[minute(1, MOVIES[0], FIRST)]])
+    assert compacted(tmp_path)["all_days"] == 2
+    Daily(tmp_path).write("2030-01-01", Made(imported="elsewhere"), {})
+    with pytest.raises(Mixed, match="2030-01-01 was imported from elsewhere"):
+        compacted(tmp_path)
+
+
+def test_a_session_over_midnight_is_one_and_a_gap_just_too_long_makes_two(tmp_path: Path) -> None:
+    midnight = FIRST + DAY_MS
     before = [minute(1, MOVIES[0], midnight - 60_000 * k) for k in (1, 2, 3)]
     after = [minute(1, MOVIES[0], midnight + 60_000 * k) for k in (0, 1)]
-    late = minute(1, MOVIES[0], after[-1].time + gap + 1)
-    paths = write_days(tmp_path, {"2030-01-01": [before], "2030-01-02": [[*after, late]]})
-    found = rows(sessions_of(paths, WORDS, GAP_HOURS)[0])
+    late = minute(1, MOVIES[0], after[-1].time + GAP_MS + 1)
+    archive(tmp_path, [before, [*after, late]])
+    compacted(tmp_path)
+    found = rows(gathered(tmp_path))
     assert found == [(1, 0, midnight - 180_000, midnight + 60_000, 5), (1, 0, late.time, late.time, 1)]
 
 
-def test_sessions_go_over_several_midnights(write_days: WriteDays, tmp_path: Path) -> None:
-    events = [minute(1, MOVIES[0], FIRST + hour * HOUR_MS, hour) for hour in range(0, 96, 6)]
-    days = {
-        day_name(FIRST // DAY_MS + n): [[e for e in events if e.time // DAY_MS == FIRST // DAY_MS + n]]
-        for n in range(4)
-    }
-    found, _ = sessions_of(write_days(tmp_path, days), WORDS, GAP_HOURS)
-    assert rows(found) == [(1, 0, FIRST, FIRST + 90 * HOUR_MS, 16)]
+def test_movies_that_are_not_known_are_kept_by_day_left_out_of_the_history_and_counted(tmp_path: Path) -> None:
+    events = [minute(1, STRANGE, FIRST), minute(1, MOVIES[1], FIRST), rated(2, STRANGE, 1, 3)]
+    archive(tmp_path, [events])
+    compacted(tmp_path)
+    found = gathered(tmp_path)
+    assert (rows(found), found.unknown, found.movies) == ([(1, 1, FIRST, FIRST, 1)], 2, [MOVIES[1]])
+    found = gather(Daily(tmp_path), ["2030-01-01"], {STRANGE: None}, GAP_MS)
+    assert (len(found.spans), len(found.rated), found.unknown) == (1, 1, 1)
 
 
-def test_movies_that_are_not_known_are_left_out_and_counted(write_days: WriteDays, tmp_path: Path) -> None:
-    events = [minute(1, "unheard+of+1999", FIRST), minute(1, MOVIES[1], FIRST), minute(2, "unheard+of+1999", FIRST)]
-    found, counts = sessions_of(write_days(tmp_path, {"2030-01-01": [events]}), WORDS, GAP_HOURS)
-    assert rows(found) == [(1, 1, FIRST, FIRST, 1)]
-    assert counts["unknown_movie"] == 2
+def test_without_an_archive_there_is_nothing(tmp_path: Path) -> None:
+    assert compacted(tmp_path) == {"days": 0, "all_days": 0}
+    found = gathered(tmp_path)
+    assert (rows(found), found.movies, found.users.tolist(), len(found.rated)) == ([], [], [], 0)
 
 
-def test_a_day_on_which_no_movie_is_known_has_no_sessions(write_days: WriteDays, tmp_path: Path) -> None:
-    days = {
-        "2030-01-01": [[minute(1, "unheard+of+1999", FIRST)]],
-        "2030-01-02": [[minute(1, MOVIES[0], FIRST + DAY_MS)]],
-    }
-    found, counts = sessions_of(write_days(tmp_path, days), WORDS, GAP_HOURS)
-    assert rows(found) == [(1, 0, FIRST + DAY_MS, FIRST + DAY_MS, 1)]
-    assert counts["unknown_movie"] == 1
-
-
-def test_without_files_there_are_no_sessions_no_movies_and_no_users() -> None:
-    found, counts = sessions_of({}, WORDS, GAP_HOURS)
-    assert rows(found) == []
-    assert counts == {}
-    assert movies_in(iter([])) == set()
-    assert users_in(iter([])).tolist() == []
-
-
-def test_the_users_and_movies_of_files_are_all_and_once(write_days: WriteDays, tmp_path: Path) -> None:
-    one = [minute(2**32 - 1, MOVIES[0], FIRST), minute(7, MOVIES[2], FIRST)]
-    two = [minute(7, MOVIES[0], FIRST), minute(3, "unheard+of+1999", FIRST)]
-    paths = write_days(tmp_path, {"2030-01-01": [one, two]})["2030-01-01"]
-    assert movies_in(iter(paths)) == {MOVIES[0], MOVIES[2], "unheard+of+1999"}
-    users = users_in(iter(paths))
-    assert (users.tolist(), str(users.dtype)) == ([3, 7, 2**32 - 1], "uint32")
-
-
-@given(st.lists(st.sampled_from([*MOVIES, "unheard+of+1999"]), max_size=9), st.integers(0, 9))
-def test_words_become_indices_whatever_the_chunks(words: list[str], cut: int) -> None:
-    chunks = [pa.array(part, pa.string()).dictionary_encode() for part in (words[:cut], words[cut:])]
-    column = pa.chunked_array(chunks).unify_dictionaries()
-    got = WORDS.indices(column)
-    assert got.tolist() == [MOVIES.index(word) if word in MOVIES else -1 for word in words]
-    assert got.dtype == np.int32
-
-
-def test_a_column_without_chunks_has_no_indices() -> None:
-    assert WORDS.indices(pa.chunked_array([], pa.dictionary(pa.int32(), pa.string()))).tolist() == []
-
-
-def rated(user: int, movie: str, hour: int, rating: int) -> Event:
-    return Event("rate", FIRST + hour * HOUR_MS, user, movie, rating=rating)
+def test_everybody_who_did_anything_is_a_user(tmp_path: Path) -> None:
+    account = Event("account", FIRST, 2**32 - 1)
+    events = [minute(9, MOVIES[0], FIRST), rated(7, MOVIES[1], 1, 3), asked(8, FIRST), asked(6, FIRST, 0), account]
+    archive(tmp_path, [events])
+    compacted(tmp_path)
+    found = gathered(tmp_path)
+    assert (found.users.tolist(), str(found.users.dtype)) == ([7, 8, 9, 2**32 - 1], "uint32")
+    assert Daily(tmp_path).read("requests", ["2030-01-01"]).to_pydict() == {"user": [8], "time": [FIRST]}
 
 
 ratings = st.builds(
-    rated, st.integers(1, 2), st.sampled_from([*MOVIES, "unheard+of+1999"]), st.integers(0, 9), st.just(0)
+    rated, st.integers(1, 2), st.sampled_from([*MOVIES, STRANGE]), st.integers(0, 30), st.integers(1, 5)
 )
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.lists(ratings, min_size=1, max_size=14), st.integers(0, 14))
-def test_the_latest_rating_counts_and_duplicates_are_no_second_ones(
-    write_days: WriteDays, events: list[Event], cut: int
-) -> None:
-    # the rating follows from the time, so that two at the same time are the same line
-    events = [rated(e.user, str(e.movie), (e.time - FIRST) // HOUR_MS, 1 + e.time // HOUR_MS % 5) for e in events]
-    latest: dict[tuple[int, int], tuple[int, int]] = {}
-    for event in sorted(set(events), key=lambda event: event.time):
+@settings(deadline=None, max_examples=25)
+@given(st.lists(ratings, min_size=1, max_size=14), st.integers(1, 14))
+def test_the_latest_rating_counts_the_better_of_two_at_once(events: list[Event], cut: int) -> None:
+    latest: dict[tuple[int, str], tuple[int, int]] = {}
+    for event in sorted(events, key=lambda event: (event.time, event.rating)):
         if event.movie in MOVIES:
-            latest[event.user, MOVIES.index(event.movie)] = (event.time, event.rating or 0)
-    different = Counter((event.user, event.movie) for event in set(events) if event.movie in MOVIES)
+            latest[event.user, event.movie] = (event.time, event.rating or 0)
     with tempfile.TemporaryDirectory() as folder:
-        files = [part for part in (events[:cut], events[cut:]) if part]
-        found, counts = ratings_of(write_days(Path(folder), {"2030-01-01": files}), WORDS)
-    got = {(r.user, r.movie): (r.time, r.rating) for r in found.itertuples()}
-    assert got == latest
-    assert len(found) == len(latest)
-    assert counts == {"ratings": len(latest), "second_ratings": different.total() - len(different)}
-
-
-def test_without_files_there_are_no_ratings() -> None:
-    found, counts = ratings_of({}, WORDS)
-    assert len(found) == 0
-    assert counts == {"ratings": 0, "second_ratings": 0}
+        archive(Path(folder), [part for part in (events[:cut], events[cut:]) if part])
+        counts = compacted(Path(folder))
+        found = gathered(Path(folder))
+    user, movie = user_movie(found.rated.key)
+    pairs = [(one, found.movies[place]) for one, place in zip(user.tolist(), movie.tolist(), strict=True)]
+    values = zip(found.rated.start.tolist(), found.ratings.tolist(), strict=True)
+    assert dict(zip(pairs, values, strict=True)) == latest
+    assert counts["ratings"] == len(set(events))
+    assert np.all(np.diff(found.rated.key.astype(np.float64)) > 0)
