@@ -1,88 +1,169 @@
-"""Interactions: sessions and ratings as the sparse matrix that models learn from."""
+"""Interactions: the sessions and ratings of a stretch of time, in the form that models learn from.
 
-from collections.abc import Mapping
+`History` is all that a night knows, one row a session; `History.before` cuts it at a moment, and nothing that became
+known later is in what is left: no session that began later, no minute of a session that was still running, no rating
+that was given afterwards. `Interactions` is what models see: indices and times, nothing of names, days or files.
+"""
+
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import scipy.sparse as sp
 
 from stream.zone import DAY_MS
 
+MINUTE_MS = 60_000
+_LEAST_SHARE = 0.05
+"""Of a movie, for whoever began it: less is no more than a click, but it is one."""
+_UNSEEN_SHARE = 0.5
+"""Of a movie that was rated by somebody who was not seen to watch it."""
 _TYPICAL_RUNTIME = 100
-"""Minutes, for a movie of unknown length that nobody watched for longer."""
+"""Minutes, for a movie of unknown length; one that was watched for longer is so long."""
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """What users did before some moment; n users, m movies, by index."""
+    """What n users did with m movies before some moment; e events, by user, and in order of time within each.
 
-    weights: sp.csr_matrix
-    """float32 [n, m]: share of the movie that was watched, weighed by the rating where there is one; > 0 where seen."""
-    popularity: np.ndarray
-    """float64 [m]: starts, each halved for every half-life that it lies back."""
+    A user and a movie meet once: at the latest start, with what all their sessions together come to.
+    """
+
+    indptr: np.ndarray
+    """int64 [n + 1]: the events of user u are `indptr[u] : indptr[u + 1]`."""
+    movies: np.ndarray
+    """int32 [e]: movie indices."""
     starts: np.ndarray
-    """int64 [m]: starts, all alike."""
+    """int64 [e]: ms UTC, ascending within a user; starts at the same moment by movie index."""
+    weights: np.ndarray
+    """float32 [e]: share of the movie that was watched, weighed by the rating where there is one; > 0."""
+    popularity: np.ndarray
+    """float64 [m]: starts, every session counted, each halved for every half-life that it lies back."""
+    segments: np.ndarray
+    """uint8 [n]: index into `segments.NAMES`, 0 for none; small segments are 0 already."""
+    until: int
+    """The moment, ms UTC: all events began before it."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users, movies."""
+        return len(self.indptr) - 1, len(self.popularity)
+
+    def events_of(self, users: np.ndarray) -> np.ndarray:
+        """The events of some users (int64 [k]), one user after the other, in order of time within each: int64."""
+        ends = np.cumsum(self.indptr[users + 1] - self.indptr[users])
+        first = self.indptr[users + 1] - ends
+        return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first, np.diff(ends, prepend=0))
+
+    @cached_property
+    def matrix(self) -> sp.csr_matrix:
+        """float32 [n, m]: the weights, each pair once."""
+        # copies: scipy sorts a row's columns in place when it likes to, and these here are in order of time
+        return sp.csr_matrix((self.weights, self.movies, self.indptr), self.shape, copy=True)
 
 
 @dataclass(frozen=True)
 class History:
-    """All sessions and ratings, with the users and movies that they are about."""
+    """All sessions, one a row, ascending by user, start and movie. s sessions, n users, m movies."""
 
-    sessions: pd.DataFrame
-    ratings: pd.DataFrame
+    user: np.ndarray
+    """int32 [s]: index of the user."""
+    movie: np.ndarray
+    """int32 [s]: index of the movie."""
+    start: np.ndarray
+    """int64 [s]: ms UTC."""
+    minutes: np.ndarray
+    """int32 [s]: different minutes watched; 0 where a movie was rated that nobody saw the user watch."""
+    share: np.ndarray
+    """float32 [s]: of the movie that was watched, 0..1; NaN where the movie's runtime is not known."""
+    rating: np.ndarray
+    """float32 [s]: the user's latest rating of the movie as a share of the best, 0..1; NaN for none."""
+    rated: np.ndarray
+    """int64 [s]: when that was given, ms UTC; 0 for none."""
     users: np.ndarray
-    """User ids, ascending; row number = user index."""
-    runtimes: np.ndarray
-    """float64 [m]: minutes; NaN for unknown."""
-    best_rating: int
+    """uint32 [n]: user ids, ascending."""
+    movies: list[str]
+    """[m] movie ids, ascending."""
+    segments: np.ndarray
+    """uint8 [n]: segment of each user, 0 for none; small segments are 0."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users, movies."""
+        return len(self.users), len(self.movies)
+
+    @property
+    def until(self) -> int:
+        """The moment after the last start, ms UTC."""
+        return int(self.start.max()) + 1
 
     def before(self, until_ms: int, half_life_days: float) -> Interactions:
-        """The interactions that began before a moment."""
-        sessions = self.sessions[self.sessions["start"] < until_ms]
-        ratings = self.ratings[self.ratings["time"] < until_ms]
-        shape = len(self.users), len(self.runtimes)
-        movie = sessions["movie"].to_numpy()
-        age_days = (until_ms - sessions["start"].to_numpy()) / DAY_MS
-        return Interactions(
-            self._weights(sessions, ratings, shape),
-            np.bincount(movie, 0.5 ** (age_days / half_life_days), shape[1]),
-            np.bincount(movie, minlength=shape[1]),
-        )
+        """What had been done before a moment."""
+        return self.part(self.start < until_ms, until_ms, half_life_days)
+
+    def part(self, rows: np.ndarray, until_ms: int, half_life_days: float) -> Interactions:
+        """What had been done by a moment in some sessions (bool [s]) that began before it."""
+        at = np.flatnonzero(rows)
+        user, movie, start = self.user[at], self.movie[at], self.start[at]
+        popularity = np.bincount(movie, 0.5 ** ((until_ms - start) / DAY_MS / half_life_days), self.shape[1])
+        key = user.astype(np.int64) * self.shape[1] + movie
+        order = np.argsort(key, kind="stable")  # sessions of a pair side by side, the latest last
+        latest = np.append(np.diff(key[order]) != 0, True) if len(at) else np.zeros(0, bool)
+        watched = np.add.reduceat(self._shares(at, until_ms)[order], _firsts(latest)) if len(at) else np.zeros(0)
+        weights = np.zeros(len(at), np.float32)
+        last = order[latest]
+        weights[last] = np.clip(watched, 0, 1) * self._liking(at[last], until_ms)
+        kept = np.flatnonzero(weights)  # back in order of time
+        indptr = np.searchsorted(user[kept], np.arange(self.shape[0] + 1))
+        return Interactions(indptr, movie[kept], start[kept], weights[kept], popularity, self.segments, until_ms)
 
     def started(self, since_ms: int, until_ms: int) -> sp.csr_matrix:
         """bool [n, m]: who started what in a stretch of time."""
-        sessions = self.sessions
-        part = sessions[(sessions["start"] >= since_ms) & (sessions["start"] < until_ms)]
-        rows, columns = self._rows(part), part["movie"].to_numpy()
-        return sp.csr_matrix((np.ones(len(part), bool), (rows, columns)), (len(self.users), len(self.runtimes)))
+        return self.touched((self.start >= since_ms) & (self.start < until_ms))
 
-    def _weights(self, sessions: pd.DataFrame, ratings: pd.DataFrame, shape: tuple[int, int]) -> sp.csr_matrix:
-        share = sessions["minutes"].to_numpy() / self._lengths(sessions)[sessions["movie"].to_numpy()]
-        rows = self._rows(sessions)
-        watched = sp.csr_matrix((np.clip(share, 0.05, 1), (rows, sessions["movie"])), shape, np.float32)
-        watched.data = np.minimum(watched.data, 1)  # watching twice is liking, not twice the movie
-        rows, movies = self._rows(ratings), ratings["movie"]
-        factor = sp.csr_matrix((ratings["rating"] / self.best_rating - 0.5, (rows, movies)), shape, np.float32)
-        # 0.5 + rating / best where rated, 1 elsewhere; who rated without being seen to watch counts as half a movie
-        rated = watched + watched.multiply(factor)
-        unseen = sp.csr_matrix((np.full(len(ratings), 0.5), (rows, movies)), shape, np.float32)
-        only_rated = unseen - unseen.multiply(watched > 0)
-        only_rated.eliminate_zeros()
-        return sp.csr_matrix(rated + only_rated)
+    def touched(self, rows: np.ndarray) -> sp.csr_matrix:
+        """bool [n, m]: who started what in some sessions (bool [s])."""
+        at = np.flatnonzero(rows)
+        return sp.csr_matrix((np.ones(len(at), bool), (self.user[at], self.movie[at])), self.shape)
 
-    def _lengths(self, sessions: pd.DataFrame) -> np.ndarray:
-        """Minutes of each movie: the runtime, else the longest of these sessions, else what is typical: float64 [m]."""
-        longest = np.zeros(len(self.runtimes))
-        np.maximum.at(longest, sessions["movie"].to_numpy(), sessions["minutes"].to_numpy())
-        lengths = np.where(np.isnan(self.runtimes), longest, self.runtimes)
-        return np.where(lengths > 0, lengths, _TYPICAL_RUNTIME)
+    def _shares(self, at: np.ndarray, until_ms: int) -> np.ndarray:
+        """Share of each session, of one that was still running only what had been seen of it: float32."""
+        minutes, movie = self.minutes[at], self.movie[at]
+        had = np.minimum(minutes, (until_ms - self.start[at]) // MINUTE_MS + 1)
+        share = self.share[at] * had / np.maximum(minutes, 1)
+        if len(blank := np.flatnonzero(np.isnan(share))):
+            share[blank] = (had / _longest(movie, had, self.shape[1])[movie])[blank]
+        return np.where(minutes > 0, np.maximum(share, _LEAST_SHARE), _UNSEEN_SHARE).astype(np.float32)
 
-    def _rows(self, frame: pd.DataFrame) -> np.ndarray:
-        """Index of each row's user: int64."""
-        return np.searchsorted(self.users, frame["user"])
+    def _liking(self, at: np.ndarray, until_ms: int) -> np.ndarray:
+        """What a rating makes of a share: 0.5 + rating where it was rated by then, 1 elsewhere: float32."""
+        rated = ~np.isnan(self.rating[at]) & (self.rated[at] < until_ms)
+        return np.where(rated, 0.5 + self.rating[at], 1).astype(np.float32)
 
 
-def runtimes_of(names: list[str], records: Mapping[str, Mapping[str, object]]) -> np.ndarray:
-    """Runtime of each movie in minutes, NaN where the catalogue does not know it: float64 [m]."""
-    return np.array([records[name].get("runtime") or np.nan for name in names], np.float64)
+@dataclass(frozen=True)
+class Requests:
+    """When users were shown lists (answers with status 200), one a row."""
+
+    user: np.ndarray
+    """int32 [r]: index of the user."""
+    time: np.ndarray
+    """int64 [r]: ms UTC."""
+
+    def within(self, since_ms: int, until_ms: int, users: int) -> np.ndarray:
+        """Who was shown a list in a stretch of time: bool [users]."""
+        found = np.zeros(users, bool)
+        found[self.user[(self.time >= since_ms) & (self.time < until_ms)]] = True
+        return found
+
+
+def _longest(movie: np.ndarray, minutes: np.ndarray, movies: int) -> np.ndarray:
+    """Minutes of each movie as far as sessions show it: float64 [movies]."""
+    longest = np.full(movies, float(_TYPICAL_RUNTIME))
+    np.maximum.at(longest, movie, minutes)
+    return longest
+
+
+def _firsts(latest: np.ndarray) -> np.ndarray:
+    """Where each pair begins, of where each ends."""
+    return np.concatenate([[0], np.flatnonzero(latest)[:-1] + 1])

@@ -12,7 +12,7 @@ from quality.predicates import breaches, checked, event_breach
 from quality.rules import Rules, Schema
 from stream.event import Kind
 from stream.grammar import MAX_LIST, MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
-from stream.settings import StreamSettings
+from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = [
@@ -39,7 +39,7 @@ def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
     `columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read it.
     """
     common = {"time": _whole_number(*_times()), "user": _whole_number(1, MAX_USER)}
-    best = 5 if settings.generation == "2022" else 10
+    best = BEST_RATING[settings.generation]
     return {
         "watch": {**common, "movie": _MOVIE, "minute": _whole_number(0, LONGEST_MINUTE)},
         "rate": {**common, "movie": _MOVIE, "rating": _whole_number(1, best)},

@@ -19,6 +19,7 @@ ROOMS = ("stream", "quality", "batch", "server", "loadtest")
 
 Generation = Literal["2022", "2026"]
 """Generation of the movie service: 2022 rates 1..5 and looks up single ids; 2026 rates 1..10, has accounts and bulk."""
+BEST_RATING: dict[Generation, int] = {"2022": 5, "2026": 10}
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from batch.segments import NAMES, segments_of, without_small
 
 
 def segment(age: int, gender: str) -> str:
-    return NAMES[segments_of(np.array([7], np.uint32), {"7": {"age": age, "gender": gender}})[0]]
+    return NAMES[segments_of(np.array([7], np.uint32), [(7, age, gender)])[0]]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ def test_a_band_holds_its_first_and_its_last_age(ages: tuple[int, int], name: st
 
 
 def test_who_is_not_known_belongs_to_no_segment() -> None:
-    got = segments_of(np.array([1, 2, 4_294_967_295], np.uint32), {"2": {"age": 30, "gender": "F"}})
+    got = segments_of(np.array([1, 2, 4_294_967_295], np.uint32), [(2, 30, "F"), (3, 40, "M")])
     assert got.tolist() == [0, NAMES.index("25-34, F"), 0]
     assert got.dtype == np.uint8
-    assert segments_of(np.zeros(0, np.uint32), {}).shape == (0,)
+    assert segments_of(np.zeros(0, np.uint32), [(2, 30, "F")]).shape == (0,)
 
 
 @given(st.lists(st.integers(0, len(NAMES) - 1), max_size=40), st.integers(1, 6))

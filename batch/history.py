@@ -1,0 +1,185 @@
+"""The history that a night learns from: the sessions of all days put together, with ratings, catalogue and segments.
+
+Pieces of sessions that lie in two days are joined; movies that the catalogue does not know are left out, and counted;
+users and movies are numbered, ascending. It is kept in `night/`, so that every later step is made of the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch.daily import Daily
+from batch.interactions import History, Requests
+from quality.sessions import Spans, key_of, united, user_movie
+from stream import durable
+
+FILES = ("history.parquet", "requests.parquet", "users.npy", "movies.txt", "segments.npy")
+_SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The sessions and ratings of some days, of known movies; movies by their place among `movies`."""
+
+    spans: Spans
+    """Sessions, ascending by user, movie and start."""
+    minutes: np.ndarray
+    """int32: different minutes of each."""
+    rated: Spans
+    """The latest rating of each user and movie, ascending by both; `start` is its time."""
+    ratings: np.ndarray
+    """int8: what was given."""
+    movies: list[str]
+    """Known movies that were watched or rated, ascending."""
+    users: np.ndarray
+    """uint32, ascending: all who did anything."""
+    unknown: int
+    """Pieces of sessions and ratings of movies that are not known."""
+
+
+def gather(daily: Daily, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> Gathered:
+    """Read some days. `known` has the movies of the catalogue as its keys."""
+    sessions, ratings = daily.read("sessions", days), daily.read("ratings", days)
+    movies = sorted((_named(sessions) | _named(ratings)) & known.keys())
+    number = {name: place for place, name in enumerate(movies)}
+    watched, rated = _numbers(sessions, number), _numbers(ratings, number)
+    kept = watched >= 0
+    users = [table.column("user").to_numpy() for table in (sessions, ratings)]
+    users += [daily.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
+    unknown = int((~kept).sum() + (rated < 0).sum())
+    keys = key_of(_column(sessions, "user")[kept], watched[kept])
+    spans, rows = united(Spans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms)
+    minutes = np.bincount(rows, _column(sessions, "minutes")[kept], len(spans)).astype(np.int32)
+    latest, values = _latest(ratings, rated)
+    return Gathered(spans, minutes, latest, values, movies, _unique(np.concatenate(users)), unknown)
+
+
+def assemble(gathered: Gathered, runtimes: np.ndarray, best_rating: int, segments: np.ndarray) -> History:
+    """The history of what was gathered.
+
+    `runtimes` is float64 [movies], minutes, NaN for unknown; `segments` uint8 [users].
+    """
+    spans, rated = gathered.spans, gathered.rated
+    alone = ~_among(rated.key, spans.key)  # rated, but never seen to be watched
+    keys = np.concatenate([spans.key, rated.key[alone]])
+    order = np.argsort(keys, kind="stable")
+    keys, start = keys[order], np.concatenate([spans.start, rated.start[alone]])[order]
+    minutes = np.concatenate([gathered.minutes, np.zeros(int(alone.sum()), np.int32)])[order]
+    user, movie = user_movie(keys)
+    # one more rating, of nobody: where a pair would stand that was not rated
+    place = np.searchsorted(rated.key, keys)
+    has = np.append(rated.key, np.uint64(2**64 - 1))[place] == keys
+    rating = np.where(has, np.append(gathered.ratings / best_rating, np.nan)[place], np.nan)
+    when = np.where(has, np.append(rated.start, 0)[place], 0)
+    user = np.searchsorted(gathered.users, user)
+    order = _in_time(user, start)
+    share = np.minimum(minutes / runtimes[movie], 1)
+    return History(
+        user=user[order].astype(np.int32),
+        movie=movie[order].astype(np.int32),
+        start=start[order].astype(np.int64),
+        minutes=minutes[order],
+        share=share[order].astype(np.float32),
+        rating=rating[order].astype(np.float32),
+        rated=when[order].astype(np.int64),
+        users=gathered.users,
+        movies=gathered.movies,
+        segments=segments,
+    )
+
+
+def requests_of(daily: Daily, days: Sequence[str], users: np.ndarray) -> Requests:
+    """Who of the users (ids, ascending) was shown a list on some days, and when."""
+    table = daily.read("requests", days)
+    return Requests(
+        np.searchsorted(users, table.column("user").to_numpy()).astype(np.int32), table.column("time").to_numpy()
+    )
+
+
+def save(folder: Path, history: History, requests: Requests) -> None:
+    """Write the files of `FILES`, each whole."""
+    _write(folder / "history.parquet", {name: getattr(history, name) for name in _SESSIONS})
+    _write(folder / "requests.parquet", {"user": requests.user, "time": requests.time})
+    durable.write_array(folder / "users.npy", history.users)
+    durable.write_bytes(folder / "movies.txt", "".join(f"{name}\n" for name in history.movies).encode())
+    durable.write_array(folder / "segments.npy", history.segments)
+
+
+def load(folder: Path) -> tuple[History, Requests]:
+    """What `save` wrote. Raises `OSError` where a file is missing."""
+    table = pq.ParquetFile(folder / "history.parquet").read()
+    requests = pq.ParquetFile(folder / "requests.parquet").read()
+    history = History(
+        **{name: table.column(name).to_numpy() for name in _SESSIONS},
+        users=np.load(folder / "users.npy"),
+        movies=(folder / "movies.txt").read_text("utf-8").splitlines(),
+        segments=np.load(folder / "segments.npy"),
+    )
+    return history, Requests(*(requests.column(name).to_numpy() for name in ("user", "time")))
+
+
+def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    table = pa.table(dict(columns))
+    durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
+
+
+def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of the values are among others; both ascending: bool."""
+    if not len(others):
+        return np.zeros(len(values), bool)
+    found: np.ndarray = others[np.minimum(np.searchsorted(others, values), len(others) - 1)] == values
+    return found
+
+
+def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Rows that come by user and movie, by user and start: int64. Starts at one moment stay in order of their movies.
+
+    Millions are sorted by one number, where both fit into it.
+    """
+    since = start - start.min(initial=2**62)
+    bits = int(since.max(initial=0)).bit_length()
+    if int(user.max(initial=0)).bit_length() + bits > 63:
+        return np.lexsort((since, user))
+    return np.argsort(user << bits | since, kind="stable")
+
+
+def _unique(values: np.ndarray) -> np.ndarray:
+    """Each value once, ascending. np.unique hashes since NumPy 2.3, at many times the price."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
+
+
+def _named(table: pa.Table) -> set[str]:
+    """The movies that a table names."""
+    column = table.column("movie")
+    return set(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else set()
+
+
+def _numbers(table: pa.Table, number: Mapping[str, int]) -> np.ndarray:
+    """Place of each row's movie: int32, -1 for one that is not known."""
+    column = table.column("movie")
+    if not column.num_chunks:
+        return np.zeros(0, np.int32)
+    encoded = column.combine_chunks()
+    known = np.array([number.get(word, -1) for word in encoded.dictionary.to_pylist()] or [-1], np.int32)
+    places: np.ndarray = known[encoded.indices.to_numpy()]
+    return places
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    found: np.ndarray = table.column(name).to_numpy()
+    return found
+
+
+def _latest(ratings: pa.Table, movie: np.ndarray) -> tuple[Spans, np.ndarray]:
+    """The latest rating of each user and movie; of two at one moment the better."""
+    kept = movie >= 0
+    keys, times = key_of(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
+    values = _column(ratings, "rating")[kept]
+    order = np.lexsort((values, times, keys))
+    last = order[np.append(np.diff(keys[order]) != 0, True)] if len(order) else order
+    return Spans(keys[last], times[last], times[last]), values[last]
