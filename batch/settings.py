@@ -6,6 +6,7 @@ import msgspec
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend"]
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -19,10 +20,14 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Requests to the API at once."""
     api_retries: Annotated[int, msgspec.Meta(ge=0)] = 8
     """Tries after the first where the API fails or is busy; a Retry-After is obeyed."""
+    history_days: Count = 90
+    """Days that a night learns from; what was watched before them is as good as never seen."""
     test_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0
-    """The last hours of the archive, held out for evaluation."""
-    model: Literal["best", "als", "popular"] = "best"
-    """Model of the personal lists; `best`: whichever ranks better on the hours held out."""
+    """The last hours of the archive, held out for evaluation; as many before them choose the model."""
+    evaluation_users: Count = 20_000
+    """Users of a slice that are evaluated at most, drawn at random."""
+    model: ModelName = "best"
+    """Model of the personal lists; `best`: whichever ranks best on the hours held out."""
     factors: Count = 64
     """Dimensions of the embeddings."""
     iterations: Count = 12
@@ -31,6 +36,14 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Weight of the L2 penalty on the embeddings."""
     confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
     """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008)."""
+    fit_users: Count = 200_000
+    """Users that models are fitted to, drawn from those with two sessions or more; everyone is folded in."""
+    dense_movies: Count = 8_192
+    """Most watched movies that the linear models weigh against each other in full; others by their closest few."""
+    ease_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """L2 penalty of EASE, in users who watched a movie."""
+    order_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    """L2 penalty of the order-aware ridge regression, in users who watched a movie."""
     half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
     """A start counts half for the popular list of everyone when it is so old."""
     minimum_segment: Count = 100

@@ -1,4 +1,6 @@
-"""Lists against a naive ranking: exact, nothing seen, ties by number, -1 where there is nothing left."""
+"""Lists against a naive ranking: exact, nothing seen or hidden, ties by number, -1 where there is nothing left."""
+
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch import lists
+from batch.errors import BatchError
 from batch.interactions import Interactions
 from batch.lists import LENGTH, RESERVE, popular_lists, top_lists
 
@@ -19,67 +22,98 @@ class Fixed:
     def __init__(self, scores: np.ndarray) -> None:
         self._scores = scores.astype(np.float32)
 
-    def fit(self, data: Interactions) -> None:
-        """Nothing to learn."""
-
-    def score(self, users: np.ndarray) -> np.ndarray:
+    def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         return self._scores[users].copy()
 
 
-def naive(scores: np.ndarray, seen: np.ndarray, user: int) -> list[int]:
-    fresh = [movie for movie in range(scores.shape[1]) if not seen[user, movie]]
-    best = sorted(fresh, key=lambda movie: (-scores[user, movie], movie))[:LENGTH]
+def having(seen: np.ndarray) -> Interactions:
+    """Interactions of users who saw what `seen` (bool [n, m]) says, the highest number first."""
+    movies = [np.flatnonzero(row)[::-1] for row in seen]
+    indptr = np.concatenate([[0], np.cumsum([len(row) for row in movies])])
+    flat = np.concatenate(movies).astype(np.int32)
+    count = len(flat)
+    return Interactions(
+        indptr.astype(np.int64),
+        flat,
+        np.arange(count, dtype=np.int64),
+        np.ones(count, np.float32),
+        seen.sum(axis=0).astype(np.float64),
+        np.zeros(len(seen), np.uint8),
+        count,
+    )
+
+
+def naive(scores: np.ndarray, barred: np.ndarray) -> list[int]:
+    """The list of one user."""
+    fresh = np.flatnonzero(~barred & (scores > -np.inf)).tolist()
+    best = sorted(fresh, key=lambda movie: (-scores[movie], movie))[:LENGTH]
     return best + [-1] * (LENGTH - len(best))
 
 
-def drawn(seed: int, users: int, movies: int, seen_share: float, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(-levels, levels, (users, movies)) if levels else rng.permutation(users * movies)
-    return scores.reshape(users, movies), rng.random((users, movies)) < seen_share
+kinds = st.sampled_from(["all different", "falling", "many ties", "all alike", "some -inf"])
+sizes = st.sampled_from([1, 5, 19, 20, 21, 60, 640, 671, 672, 673, 700, 900])
+shares = st.sampled_from([0.0, 0.1, 0.5, 0.97, 1.0])
 
 
-sizes = (st.integers(0, 9999), st.integers(1, 6), st.sampled_from([1, 5, 19, 20, 21, 22, 60]), st.floats(0, 1))
+def drawn(rng: np.random.Generator, users: int, movies: int, kind: str) -> np.ndarray:
+    if kind == "many ties":
+        return rng.integers(-3, 3, (users, movies)).astype(np.float32)
+    if kind == "all alike":
+        return np.full((users, movies), -2.5, np.float32)
+    if kind == "falling":  # the best twenty are side by side, each in a group of its own
+        return np.repeat(-np.arange(movies, dtype=np.float32)[None, :], users, axis=0)
+    scores = rng.permutation(users * movies).reshape(users, movies).astype(np.float32)
+    if kind == "some -inf":
+        scores[rng.random((users, movies)) < 0.7] = -np.inf
+    return scores
 
 
 @settings(deadline=None, max_examples=120)
-@given(*sizes)
-def test_lists_are_exact_and_hold_nothing_seen(seed: int, users: int, movies: int, share: float) -> None:
-    scores, seen = drawn(seed, users, movies, share, 0)
-    asked = np.random.default_rng(seed).permutation(users)
-    got = top_lists(Fixed(scores), sp.csr_matrix(seen), asked)
-    assert got.tolist() == [naive(scores, seen, user) for user in asked.tolist()]
+@given(st.integers(0, 9999), st.integers(1, 6), sizes, shares, shares, kinds)
+def test_lists_are_those_of_a_whole_stable_sort(
+    seed: int, users: int, movies: int, seen_share: float, hidden_share: float, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores, seen = drawn(rng, users, movies, kind), rng.random((users, movies)) < seen_share
+    hidden = rng.random(movies) < hidden_share
+    asked = rng.permutation(users)
+    got = top_lists(Fixed(scores), having(seen), asked, hidden)
+    assert got.tolist() == [naive(scores[user], seen[user] | hidden) for user in asked.tolist()]
     assert got.dtype == np.int32
 
 
-@settings(deadline=None, max_examples=120)
-@given(*sizes)
-def test_movies_that_score_alike_are_ordered_by_number(seed: int, users: int, movies: int, share: float) -> None:
-    scores, seen = drawn(seed, users, movies, share, 3)
-    got = top_lists(Fixed(scores), sp.csr_matrix(seen), np.arange(users))
-    assert got.tolist() == [naive(scores, seen, user) for user in range(users)]
-
-
 def test_who_has_seen_everything_gets_an_empty_list() -> None:
-    scores, seen = np.ones((2, 30)), np.ones((2, 30), bool)
+    seen = np.ones((2, 30), bool)
     seen[1, 7] = False
-    got = top_lists(Fixed(scores), sp.csr_matrix(seen), np.arange(2))
-    assert got.tolist() == [[-1] * 20, [7] + [-1] * 19]
+    assert top_lists(Fixed(np.ones((2, 30))), having(seen), np.arange(2)).tolist() == [[-1] * 20, [7] + [-1] * 19]
 
 
-def test_lists_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    scores, seen = drawn(5, 50, 40, 0.3, 0)
-    whole = top_lists(Fixed(scores), sp.csr_matrix(seen), np.arange(50))
-    monkeypatch.setattr(lists, "_BLOCK_CELLS", 7 * 40 + 3)
+@pytest.mark.parametrize("cores", [1, 3])
+def test_lists_do_not_depend_on_blocks_and_threads(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    rng = np.random.default_rng(5)
+    scores, data = drawn(rng, 50, 700, "many ties"), having(rng.random((50, 700)) < 0.3)
+    whole = top_lists(Fixed(scores), data, np.arange(50))
+    monkeypatch.setattr(lists, "_BLOCK_CELLS", 7 * 700 + 3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     told: list[int] = []
-    assert top_lists(Fixed(scores), sp.csr_matrix(seen), np.arange(50), told.append).tolist() == whole.tolist()
+    assert top_lists(Fixed(scores), data, np.arange(50), advance=told.append).tolist() == whole.tolist()
     assert told == [7] * 7 + [1]
 
 
+@pytest.mark.parametrize("place", [0, 699])
+def test_scores_that_are_no_numbers_are_refused(place: int) -> None:
+    scores = np.ones((3, 700))
+    scores[1, place] = np.nan
+    with pytest.raises(BatchError, match="model fixed scores something that is not a number"):
+        top_lists(Fixed(scores), having(np.zeros((3, 700), bool)), np.arange(3))
+
+
 def test_nobody_gets_no_list() -> None:
-    assert top_lists(Fixed(np.ones((3, 30))), sp.csr_matrix(np.zeros((3, 30))), np.zeros(0, np.int64)).shape == (0, 20)
+    data = having(np.zeros((3, 30), bool))
+    assert top_lists(Fixed(np.ones((3, 30))), data, np.zeros(0, np.int64)).shape == (0, 20)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 9999),
     st.integers(1, 12),

@@ -1,0 +1,59 @@
+"""Matrix factorisation of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008).
+
+The library `implicit` fits movies' embeddings to a sample of the users; every user is then folded in by one least
+squares from what they watched. Confidence in an event is 1 + `confidence` × weight, times what decay has left of it: an
+event that is long forgotten says neither yes nor no, while a movie that was never watched says a weak no.
+"""
+
+import os
+
+import numpy as np
+import scipy.sparse as sp
+import threadpoolctl
+from implicit.cpu.als import AlternatingLeastSquares
+
+from batch.interactions import Interactions
+from batch.models.folded import Folded
+from batch.models.history import recent
+
+
+class ALS(Folded):
+    """Embeddings of movies, and users folded in with a decay."""
+
+    name = "als"
+
+    def variants(self) -> list[dict[str, float]]:
+        """The settings', and stronger and weaker ones: what is best depends on how much users watch."""
+        scales = ((1.0, 1.0), (1.0, 0.2), (1.0, 0.05), (6.0, 1.0), (6.0, 0.2))
+        regularization, confidence = self.settings.regularization, self.settings.confidence
+        return [{"regularization": regularization * one, "confidence": confidence * two} for one, two in scales]
+
+    def learn(self, sample: Interactions) -> None:
+        settings, everyone = self.settings, np.arange(sample.shape[0])
+        # implicit has its own threads; BLAS threads below them make it slower by far
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            model = AlternatingLeastSquares(
+                factors=min(settings.factors, *sample.shape),
+                regularization=self.parameters["regularization"],
+                iterations=settings.iterations,
+                random_state=settings.seed,
+                num_threads=len(os.sched_getaffinity(0)),
+            )
+            model.fit(recent(sample, everyone, {}, self.parameters["confidence"]), show_progress=False)
+        model.user_factors = None  # users are folded in
+        model.num_threads = 1  # whoever scores has several blocks in hand at once
+        self._model = model
+
+    def history(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
+        return recent(data, users, self.parameters, self.parameters["confidence"])
+
+    def weigh(self, history: sp.csr_matrix) -> np.ndarray:
+        return np.asarray(self.embedded(history) @ self._model.item_factors.T, np.float32)
+
+    def embedded(self, history: sp.csr_matrix) -> np.ndarray:
+        """What the users of a history are like: float32 [k, d]."""
+        return np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        return np.asarray(self._model.item_factors, np.float32)
