@@ -1,0 +1,186 @@
+"""`experiment`: settings side by side on one history; a table, a file and a plot of what each is worth.
+
+A grid file names settings of `[batch]` with lists of values; every combination is a run, and a run is an evaluation as
+the night makes it. Each run that is finished is a file, named by what it depends on: its settings and the history. So
+an experiment that was stopped goes on, a grid that grows runs only what is new, and nothing is run twice.
+"""
+
+import hashlib
+import itertools
+import logging
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import msgspec
+import numpy as np
+import orjson
+
+from batch import history as history_
+from batch.errors import BadGrid, BatchError, NotEnoughData
+from batch.evaluation import evaluate
+from batch.evaluation import outcome as outcome_
+from batch.evaluation.splits import Split, by_order, by_time
+from batch.interactions import History
+from batch.progress import step
+from batch.releases.publish import versions
+from batch.settings import BatchSettings
+from stream import durable
+from stream.errors import MarqueeError
+from stream.settings import StreamSettings, load
+
+log = logging.getLogger("batch.evaluation.experiment")
+
+_NO_DECAY_DAYS = 1e6
+"""With `split = "last"` every user's cut is at a moment of its own: no start is more recent than another."""
+_OPERATIONAL = ("api", "answers", "trees", "night_at", "keep_releases")
+"""Settings, by how they begin, that an evaluation does not depend on."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One combination."""
+
+    given: dict[str, Any]
+    """What the grid file says of it, by key."""
+    settings: BatchSettings
+    split: Split
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{key} {value}" for key, value in self.given.items()) or "the settings as they are"
+
+    def key(self, history: str) -> str:
+        """Of all that the outcome depends on; `history` is the digest of the history."""
+        told = msgspec.to_builtins(self.settings)
+        kept = {name: value for name, value in told.items() if not name.startswith(_OPERATIONAL)}
+        return hashlib.sha256(msgspec.json.encode([history, self.split, kept], order="sorted")).hexdigest()[:16]
+
+
+def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
+    """The runs of a grid file, in its order, each once. Raises `BadGrid` for anything in it that is not known."""
+    try:
+        told = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadGrid(f"experiment: cannot read {path}: {error}") from error
+    base = told.pop("base", {})
+    grids = told.pop("grid", {})
+    if told or not isinstance(base, dict) or not isinstance(grids, dict | list):
+        stray = next(iter(told), "base" if not isinstance(base, dict) else "grid")
+        raise BadGrid(f"experiment: {path}: '{stray}': there are [base], of single values, and [grid], of lists")
+    found: dict[bytes, Run] = {}
+    for grid in grids if isinstance(grids, list) else [grids]:
+        for given in _combinations(path, grid):
+            run = _run(path, base, given, settings)
+            found.setdefault(msgspec.json.encode([run.settings, run.split]), run)
+    return list(found.values())
+
+
+def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for key, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise BadGrid(f"experiment: {path}: {key} in [grid] must be a list of values, not {values!r}")
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: BatchSettings) -> Run:
+    changed = {**base, **given}
+    allowed = sorted([*BatchSettings.__struct_fields__, "split"])
+    for key in changed:
+        if key not in allowed:
+            raise BadGrid(f"experiment: {path}: unknown key '{key}'; the keys are {', '.join(allowed)}")
+    split = changed.pop("split", "time")
+    if split not in get_args(Split):
+        raise BadGrid(f"experiment: {path}: split is {' or '.join(get_args(Split))}, not {split!r}")
+    if split == "last":
+        changed["half_life_days"] = _NO_DECAY_DAYS
+    try:
+        merged = msgspec.convert({**msgspec.to_builtins(settings), **changed}, BatchSettings)
+    except msgspec.ValidationError as error:
+        raise BadGrid(f"experiment: {path}: {error}") from error
+    return Run(given, merged, split)
+
+
+def digest_of(history: History) -> str:
+    """Of everything that an evaluation reads of a history."""
+    digest = hashlib.sha256("\n".join(history.movies).encode())
+    for name in ("user", "movie", "start", "minutes", "share", "rating", "rated", "users", "segments"):
+        digest.update(np.ascontiguousarray(getattr(history, name)).data)
+    return digest.hexdigest()
+
+
+def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, Any]]:
+    """Do the runs that are not done yet; the outcomes of all, in order.
+
+    A run that cannot be done does not keep the others from it: raises `BatchError` after all of them, with the first.
+    """
+    digest, failed = digest_of(history), []
+    for number, run in enumerate(runs, 1):
+        path, name = folder / "runs" / f"{run.key(digest)}.json", f"run {number} of {len(runs)}: {run.label}"
+        if path.exists():
+            log.info("%s: done before", name)
+            continue
+        try:
+            with step(name, evaluate.steps(run.settings)) as advance:
+                began = time.monotonic()
+                splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
+                found = evaluate.judged(splits, run.settings, advance)
+            if not found["slices"]:
+                raise NotEnoughData(found["against_current"]["none"])
+            told = {"split": run.split, "settings": run.settings, "seconds": round(time.monotonic() - began, 2)}
+            durable.write_json(path, {**msgspec.to_builtins(told), "versions": versions(), "evaluation": found})
+        except MarqueeError as error:
+            log.error("%s: %s", name, error)
+            failed.append(f"{name}: {error}")
+    done = [(run, folder / "runs" / f"{run.key(digest)}.json") for run in runs]
+    outcomes = [{"given": run.given, **orjson.loads(path.read_bytes())} for run, path in done if path.exists()]
+    if outcomes:
+        outcome_.store(folder, outcomes)
+    if failed:
+        raise BatchError(f"experiment: {len(failed)} of {len(runs)} runs could not be done; the first: {failed[0]}")
+    return outcomes
+
+
+@click.command()
+@click.argument("grid", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; var/experiments/GRID if not given."
+)
+@click.option("--no-plot", is_flag=True, help="Without the plot, which needs matplotlib.")
+def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
+    """Compare settings on the history that the night has made: every combination of the file GRID is evaluated.
+
+    \b
+        [base]                      # settings that all runs share; the others are as in settings.toml
+        evaluation_users = 20000
+        [grid]                      # every combination of these is a run
+        model = ["als", "ease"]
+        factors = [64, 128]
+        seed = [1, 2]
+        split = ["time"]            # or "last": of each user's events the last tenth, as in published comparisons
+
+    There may be several grids, as [[grid]]. A run that is finished is not repeated, whatever is changed or added, so
+    Ctrl-C loses one run at most. The table is printed, and lies in the folder as experiment.md, .csv and .json, with
+    experiment.svg.
+    """
+    streaming = load("stream", StreamSettings)
+    runs = runs_of(grid, load("batch", BatchSettings))
+    if not no_plot:
+        outcome_.require_plotting()
+    folder = out or streaming.var / "experiments" / grid.stem
+    try:
+        history, _ = history_.load(streaming.var / "night")
+    except OSError as error:
+        raise NotEnoughData(
+            f"experiment: {error.filename} is missing; make the history first: python -m batch history"
+        ) from error
+    outcomes = finish(runs, history, folder)
+    outcome_.show(outcomes)
+    if not no_plot:
+        outcome_.plot(folder / "experiment.svg", outcomes)
+    click.echo(f"{len(outcomes)} runs in {folder}")

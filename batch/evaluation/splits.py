@@ -1,0 +1,111 @@
+"""Splits: what of a history is known to the models, and what is held out to measure them on.
+
+`by_time` is the evaluation of a release: two slices of `test_hours` each are cut off the end of all, and what is known
+of a slice is what came before it. `by_order` is for comparison with published results: of each user's events the last
+tenth is held out, whenever they were. It lets models see what others did later, so it is no measure of a release.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from batch.errors import NotEnoughData
+from batch.interactions import History, Interactions
+from batch.settings import BatchSettings
+from stream.zone import HOUR_MS
+
+Split = Literal["time", "last"]
+LAST_SHARE = 0.1
+"""Of each user's events, held out by `by_order`; users with fewer than ten have nothing held out."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What was known before a slice, and what happened in it. n users, m movies."""
+
+    known: Interactions
+    relevant: sp.csr_matrix
+    """bool [n, m]: what each user started in the slice and had not started before; at least one."""
+    from_ms: int
+    until_ms: int
+    """The slice is [from, until), ms UTC."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """int64: who started anything new, ascending."""
+        return np.flatnonzero(np.diff(self.relevant.indptr))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Two slices: models are tuned and chosen on the first, and measured on the second, which is made when asked for:
+    what two slices know of a large history is large."""
+
+    choice: Callable[[], Slice]
+    test: Callable[[], Slice]
+
+
+def by_time(history: History, settings: BatchSettings) -> Splits:
+    """The last two stretches of `test_hours`; of a short history, its last two quarters.
+
+    Making a slice raises `NotEnoughData` where nothing was watched before it, or nothing new in it.
+    """
+    until = history.until
+    step = min(round(settings.test_hours * HOUR_MS), (until - int(history.start.min())) // 4)
+
+    def cut(since_ms: int, until_ms: int) -> Slice:
+        rows = (history.start >= since_ms) & (history.start < until_ms)
+        return _slice(history, history.before(since_ms, settings.half_life_days), rows, since_ms, until_ms)
+
+    return Splits(lambda: cut(until - 2 * step, until - step), lambda: cut(until - step, until))
+
+
+def by_order(history: History) -> Splits:
+    """Of each user's events the last tenth for the test, and the last tenth of the others for the choice.
+
+    Every user's cut lies at a moment of its own, so no start counts as more recent than another's for the popular list.
+    """
+    before_test = _but_last(history.user, np.ones(len(history.user), bool))
+    before_choice = _but_last(history.user, before_test)
+
+    def cut(known: np.ndarray, rows: np.ndarray) -> Slice:
+        # what is known is among the rows, and is nothing new
+        first = int(history.start.min())
+        return _slice(history, history.part(known, history.until, math.inf), rows, first, history.until)
+
+    every = np.ones(len(history.user), bool)
+    return Splits(lambda: cut(before_choice, before_test), lambda: cut(before_test, every))
+
+
+def _but_last(user: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows (bool [s], by user and time), without the last tenth of each user's."""
+    at = np.flatnonzero(rows)
+    counts = np.bincount(user[at], minlength=1)
+    ends = np.cumsum(counts)
+    from_end = ends[user[at]] - 1 - np.arange(len(at))
+    kept = np.zeros(len(rows), bool)
+    kept[at[from_end >= np.floor(counts * LAST_SHARE)[user[at]]]] = True
+    return kept
+
+
+def _slice(history: History, known: Interactions, rows: np.ndarray, since_ms: int, until_ms: int) -> Slice:
+    relevant = _new(known, history.touched(rows))
+    if not len(known.movies) or not relevant.nnz:
+        raise NotEnoughData("no sessions before one of the slices, or nothing new within it")
+    return Slice(known, relevant, since_ms, until_ms)
+
+
+def _new(known: Interactions, started: sp.csr_matrix) -> sp.csr_matrix:
+    """What of what was started was not known: bool [n, m]."""
+    users = np.flatnonzero(np.diff(started.indptr))
+    seen = known.matrix[users]
+    width = started.shape[1]
+    before = np.sort(np.repeat(users, np.diff(seen.indptr)) * width + seen.indices)
+    now = np.repeat(users, np.diff(started.indptr)[users]) * width + started.indices
+    if len(before):  # np.isin hashes since NumPy 2.3, at fifty times the price
+        now = now[before[np.minimum(np.searchsorted(before, now), len(before) - 1)] != now]
+    return sp.csr_matrix((np.ones(len(now), bool), (now // width, now % width)), started.shape)
