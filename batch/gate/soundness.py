@@ -1,0 +1,77 @@
+"""Whether an evaluation can be believed: what a broken or leaking one gives itself away by."""
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any
+
+from stream.zone import DAY_MS
+
+_METRICS = ("hr@20", "recall@20", "ndcg@20", "mrr")
+_SHARES = ("coverage", "personal")
+_FEW_USERS, _FEW_MOVIES = 100, 100
+"""With fewer, the best figures may be chance, or come of a list that holds half of all movies."""
+_TOO_GOOD = 0.9
+"""NDCG@20 that nobody reaches without having seen the answers."""
+_LEAP, _LEAP_FROM = 3, 0.2
+"""A model that ranks so many times better on the test slice than on the one that it was tuned on, beyond both
+intervals, and at least so well, has seen the answers."""
+
+
+def doubts(evaluation: dict[str, Any], movies: int, newest: str) -> str:
+    """Why an evaluation on two slices, over so many movies, is not to be believed; "" for no reason.
+
+    `newest` is the last day (YYYY-MM-DD) of the data. Raises `KeyError` and the like where figures are missing.
+    """
+    choice, test = evaluation["slices"]["choice"], evaluation["slices"]["test"]
+    found = [_in_time(choice, test, newest)]
+    measured = choice["models"].keys() & test["models"].keys()
+    found += [f"{name} was not measured" for name in (evaluation["chosen"], "popular") if name not in measured]
+    for one, part in evaluation["slices"].items():
+        for name, figures in part["models"].items():
+            found += [f"{what} of {name} on the {one} slice" for what in _garbled(figures)]
+            if figures["users"] >= _FEW_USERS and movies >= _FEW_MOVIES and _is_too_good(figures):
+                found.append(f"{name} is too good to be true on the {one} slice")
+    if movies >= _FEW_MOVIES:
+        leaping = (name for name in sorted(measured) if _leaps(choice["models"][name], test["models"][name]))
+        found += [f"{name} leaps from slice to slice" for name in leaping]
+    return "; ".join(filter(None, found))
+
+
+def day_ms(day: str) -> int:
+    """When a day (YYYY-MM-DD) begins in UTC, ms since 1970."""
+    return int(dt.datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1000
+
+
+def _in_time(choice: dict[str, Any], test: dict[str, Any], newest: str) -> str:
+    """The slices follow each other, and the last one ends with the data, give or take the zone."""
+    if not choice["from_ms"] < choice["until_ms"] <= test["from_ms"] < test["until_ms"]:
+        return "the slices are not one after the other"
+    if not 0 <= test["until_ms"] - day_ms(newest) + DAY_MS <= 3 * DAY_MS:
+        return f"the test slice does not end with the data, on {newest}"
+    return ""
+
+
+def _garbled(figures: dict[str, Any]) -> Iterator[str]:
+    """What cannot be: the names of such figures."""
+    if not figures["users"] > 0:
+        yield "users"
+    for name in _METRICS:
+        if not all(_is_share(figures[name][end]) for end in ("low", "mean", "high")):
+            yield name
+    for name in _SHARES:
+        if not _is_share(figures[name]):
+            yield name
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_too_good(figures: dict[str, Any]) -> bool:
+    return bool(figures["ndcg@20"]["mean"] > _TOO_GOOD or figures["hr@20"]["mean"] >= 1)
+
+
+def _leaps(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    if min(before["users"], after["users"]) < _FEW_USERS or after["ndcg@20"]["mean"] < _LEAP_FROM:
+        return False
+    return bool(after["ndcg@20"]["low"] > _LEAP * before["ndcg@20"]["high"])

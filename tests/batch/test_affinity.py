@@ -1,0 +1,109 @@
+"""How well lists go with histories, against the same by loops, and from where on it is said of them that they do."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch.gate import affinity
+from tests.batch.candidates import made
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Histories bool [k, m], lists int [k, 3], and how movies go together [m, m]."""
+    rows, movies = draw(st.integers(0, 9)), draw(st.integers(1, 7))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    seen = rng.random((rows, movies)) < 0.3
+    lists = rng.integers(-1, movies, (rows, 3))
+    return seen, lists, np.round(rng.random((movies, movies)) * (rng.random((movies, movies)) < 0.5), 3)
+
+
+@given(worlds(), st.sampled_from([2, 4, 200]))
+def test_own_lists_are_held_against_each_others(world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int) -> None:
+    seen, lists, goes = world
+
+    def suits(user: int, shown: int, without: np.ndarray) -> float:
+        movies = [movie for movie in lists[shown].tolist() if movie >= 0 and not without[movie]]
+        history = np.flatnonzero(seen[user])
+        return float(np.mean([goes[history, movie].sum() / max(len(history), 1) for movie in movies] or [0]))
+
+    due = []
+    for one in range(0, len(lists) - 1, 2):
+        two, without = one + 1, seen[one] | seen[one + 1]
+        own = suits(one, one, without) + suits(two, two, without)
+        due.append(own - suits(one, two, without) - suits(two, one, without))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(affinity, "_BLOCK", block)
+        found = affinity._preference(sp.csr_matrix(seen.astype(np.float32)), lists, sp.csr_matrix(goes))
+    assert found == pytest.approx(due)
+
+
+@given(worlds(), st.sampled_from([1, 3, 200]))
+def test_naive_lists_are_of_what_goes_best_with_a_history(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int
+) -> None:
+    seen, _, goes = world
+    scores = np.where(seen, 0, seen.astype(float) @ goes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(affinity, "_BLOCK", block)
+        lists = affinity._naive(sp.csr_matrix(seen.astype(np.float32)), sp.csr_matrix(goes), 3)
+    for row, own in zip(lists.tolist(), scores, strict=True):
+        listed = [movie for movie in row if movie >= 0]
+        assert len(set(listed)) == len(listed) == min(3, int((own > 0).sum()))
+        assert sorted(own[listed]) == pytest.approx(sorted(own)[len(own) - len(listed) :])
+
+
+@given(worlds())
+def test_movies_go_together_by_cosine(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    seen = world[0].astype(float)
+    lengths = np.maximum(np.linalg.norm(seen, axis=0), 1)
+    due = (seen / lengths).T @ (seen / lengths)
+    np.fill_diagonal(due, 0)
+    weights = sp.csr_matrix(3 * seen.astype(np.float32))  # by what was seen, not by how much of it
+    assert affinity._cosine(weights).toarray() == pytest.approx(due, abs=1e-6)
+
+
+def test_no_more_pairs_are_counted_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[sp.csr_matrix] = []
+    monkeypatch.setattr(affinity, "_PAIRS", 80)
+    monkeypatch.setattr(affinity, "_cosine", counted.append)
+    seen = np.zeros((60, 9), bool)
+    seen[:50, :4], seen[50:, 0] = True, True  # who has seen a single movie tells nothing
+    affinity.together(sp.csr_matrix(seen), np.random.default_rng(1))
+    assert [half.shape[0] for half in counted] == [5, 5]
+    assert [half.nnz for half in counted] == [20, 20]
+
+
+def test_errors_are_those_of_the_mean_of_what_tells() -> None:
+    values = np.array([0, 3.0, 1.0, 0, 2.0, 4.0])
+    assert affinity._errors_above(values) == pytest.approx(2.5 / (np.std([3, 1, 2, 4], ddof=1) / 2))
+    assert affinity._errors_above(-values) == -affinity._errors_above(values)
+    assert [affinity._errors_above(np.array(few)) for few in ([], [0.0], [5.0], [5.0, 5.0])] == [0, 0, 0, 0]
+    assert affinity._errors_above(np.array([1.0, 2.0])) == pytest.approx(3)
+
+
+BORDERS = [(11.9, 50, None), (12, 5, False), (12, 5.1, True), (60, 10, False), (60, 10.1, True)]
+
+
+@pytest.mark.parametrize(("naive", "own", "told"), BORDERS)
+def test_from_where_on_lists_suit(monkeypatch: pytest.MonkeyPatch, naive: float, own: float, told: bool | None) -> None:
+    values: Iterator[float] = iter([naive, own])
+    monkeypatch.setattr(affinity, "_errors_above", lambda _: next(values))
+    seen = sp.csr_matrix(np.eye(4, dtype=np.float32))
+    counted = affinity.Together(seen, seen)
+    assert affinity.suits(seen, np.zeros((4, 2), int), counted) is told
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_lists_suit_their_users_and_no_others(seed: int) -> None:
+    rng, one = np.random.default_rng(seed), made(seed=seed)
+    seen, lists = sp.csr_matrix(one.seen.astype(np.float32)), one.made_lists()
+    counted = affinity.together(seen, rng)
+    assert affinity.suits(seen, lists, counted) is True
+    assert affinity.suits(seen, rng.permutation(lists), counted) is False
+    some = seen[:60]
+    assert affinity.suits(some, lists[:60], affinity.together(some, rng)) is None
