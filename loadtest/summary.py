@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from batch import publish
+from batch.releases import publish
 from loadtest.service import Tally
 from quality.errors import ReportError
 from quality.report import validate

@@ -1,9 +1,9 @@
 """Which release was in force when, and what its popular list was: read from `var/releases`, never written here.
 
 `history.jsonl` has one line a change of `current`, in order: `release`, `stream_time` (ms UTC, the stream's time of
-the change), `wall_time`. A line takes over from all lines before it, also where the stream's time went back. The
-popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none) by
-`<id>/movies.txt`.
+the change), `wall_time`, and `by`, what made the change. A line takes over from all lines before it, also where the
+stream's time went back. The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices,
+the largest value for none) by `<id>/movies.txt`.
 """
 
 from pathlib import Path
@@ -21,6 +21,8 @@ class Change(msgspec.Struct, frozen=True):
     release: str
     stream_time: int
     wall_time: str = ""
+    by: str = "night"
+    """What moved it: a night, a `rollback` or a `pin`; lines of the time before that was noted say nothing."""
 
 
 class History:
@@ -42,6 +44,12 @@ class History:
         """Number of the release in force at each time (int64, ms UTC); -1 before the first."""
         numbers: np.ndarray = self._numbers[np.searchsorted(self._since, times, side="right")]
         return numbers
+
+    def around(self, time_ms: int) -> tuple[Change | None, Change | None, Change | None]:
+        """The change that put in force what was so at a time (ms UTC), the one before it, and the one after it."""
+        place = int(np.searchsorted(self._since, time_ms, side="right"))
+        padded = [None, None, *self._changes, None]
+        return padded[place + 1], padded[place], padded[place + 2]
 
 
 def read_history(releases: Path) -> History:

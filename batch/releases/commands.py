@@ -1,0 +1,287 @@
+"""Releases as a person sees and moves them: `python -m batch releases | rollback | pin | unpin | prune`.
+
+| command | what happens | not |
+|---|---|---|
+| `releases` | nothing; a table of all that are there | – |
+| `rollback` | `current` moves to the one before, or to any (`--to`) | one damaged, unknown, refused; if one is pinned |
+| `pin` | a release becomes current and stays so, whatever nights make | one damaged, unknown, refused |
+| `unpin` | the next night's release becomes current again | – |
+| `prune` | old releases are removed; never the current or the pinned one | – |
+
+A release is opened and verified, as a worker would, before `current` moves to it. What moves or removes something
+holds the lock that nights hold. A release that the gate refused becomes current only by `rollback --even-refused`; the
+gate's verdict stays with it. Workers follow `current` by themselves, within seconds.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+import numpy as np
+import orjson
+
+from batch.errors import ReleaseError
+from batch.lock import holding
+from batch.releases import publish
+from batch.settings import BatchSettings
+from server.errors import BadRelease
+from server.release import Release
+from stream.archive import Archive, stream_time
+from stream.settings import StreamSettings, load
+from stream.zone import Zone, zone
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One release as it is listed. What its files do not say is None."""
+
+    release: str
+    current_since_ms: int | None
+    """When it became current the last time, by the stream's clock; None for one that never was."""
+    moved_by: str | None
+    data_until_ms: int | None
+    """How far its night had read the stream."""
+    model: str | None
+    ndcg_at_20: dict[str, float] | None
+    """`mean`, `low`, `high` of its model on the hours that were held out."""
+    users: int | None
+    movies: int | None
+    bytes: int
+    state: str
+    """`current`, `pinned`, `refused: <rules>`, `damaged: <file>`, several of them, or `kept`."""
+    refused: dict[str, str]
+    """By rule: why the gate refused it."""
+
+
+def rows(var: Path) -> list[Row]:
+    """All releases that are there, oldest first."""
+    since = {move["release"]: move for move in publish.history(var)}
+    refused = publish.refused(var)
+    return [_row(var, release, since.get(release, {}), refused.get(release, {})) for release in publish.sealed(var)]
+
+
+def roll_back(var: Path, now_ms: int, to: str | None = None, even_refused: bool = False) -> tuple[str | None, Release]:
+    """Make the release before the current one, or `to`, current; returns where `current` pointed, and the release.
+
+    Raises `ReleaseError` where that cannot be, and then nothing has moved.
+    """
+    if held := publish.pinned(var):
+        raise ReleaseError(f"rollback: {held} is pinned and stays current; first: python -m batch unpin")
+    here = publish.current(var)
+    release = _opened(var, to or _before(var), even_refused)
+    if publish.is_current(var, release.id):
+        raise ReleaseError(f"rollback: {release.id} is current already")
+    publish.make_current(var, release.id, now_ms, "rollback")
+    return here.name if here else None, release
+
+
+def pin(var: Path, now_ms: int, which: str) -> tuple[str | None, Release]:
+    """Make a release current for good, `current` for the one that is; returns as `roll_back` does, and raises so."""
+    here = publish.current(var)
+    if which == "current" and here is None:
+        raise ReleaseError(f"pin: there is no current release in {var / 'releases'}; name one: python -m batch pin ID")
+    name = here.name if here and which == "current" else which
+    release = _opened(var, name, even_refused=here is not None and here.name == name)
+    publish.make_current(var, release.id, now_ms, "pin")
+    publish.pin(var, release.id, now_ms)
+    return here.name if here else None, release
+
+
+def _before(var: Path) -> str:
+    there, refused = publish.sealed(var), publish.refused(var)
+    left = [name for name in publish.line(var)[:-1] if name in there and name not in refused]
+    if not left:
+        raise ReleaseError(
+            f"rollback: no release in {var / 'releases'} was current before and is still there; python -m batch"
+            " releases lists all, --to ID moves to any of them"
+        )
+    return left[-1]
+
+
+def _opened(var: Path, name: str, even_refused: bool) -> Release:
+    if name not in publish.sealed(var):
+        raise ReleaseError(f"releases: there is no release '{name}' in {var / 'releases'}; python -m batch releases")
+    if not even_refused and (broken := publish.refused(var).get(name)):
+        raise ReleaseError(
+            f"releases: the gate refused {name} ({'; '.join(f'{rule}: {why}' for rule, why in broken.items())});"
+            f" to take it all the same: python -m batch rollback --to {name} --even-refused"
+        )
+    try:
+        release = Release.open(var / "releases" / name)
+    except BadRelease as error:
+        raise ReleaseError(f"releases: {name} is damaged, current stays where it is: {error}") from error
+    if release.id != name:
+        raise ReleaseError(f"releases: the manifest of {name} names {release.id}, current stays where it is")
+    return release
+
+
+def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) -> Row:
+    folder = var / "releases" / release
+    manifest, evaluation = _json(folder / "manifest.json"), _json(folder / "evaluation.json")
+    model = _within(manifest, "model", "lists")
+    here, states = publish.current(var), []
+    states += ["current"] if here and here.name == release else []
+    states += ["pinned"] if publish.pinned(var) == release else []
+    states += [f"refused: {', '.join(broken)}"] if broken else []
+    states += [f"damaged: {found}"] if (found := _damage(folder, manifest)) else []
+    return Row(
+        release,
+        move.get("stream_time"),
+        move.get("by", "night") if move else None,
+        _within(manifest, "stream_time"),
+        model,
+        _within(evaluation, "slices", "test", "models", model, "ndcg@20"),
+        _rows(folder / "users.npy"),
+        _rows(folder / "items.npy"),
+        sum(path.stat().st_size for path in folder.iterdir()),
+        ", ".join(states) or "kept",
+        broken,
+    )
+
+
+def _damage(folder: Path, manifest: Any) -> str | None:
+    """The first file that is not as long as it was; to read all of them takes `rollback`, `pin` or `provenance`."""
+    files = _within(manifest, "files")
+    if not isinstance(files, dict):
+        return "manifest.json"
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    return next((name for name, file in files.items() if sizes.get(name) != _within(file, "size")), None)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+
+
+def _within(value: Any, *keys: str | None) -> Any:
+    """What lies within nested objects under these keys; None where something is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _rows(path: Path) -> int | None:
+    try:
+        return len(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+
+
+def table(found: list[Row], clock: Zone) -> "Table":
+    """The releases as a table; times are the service's."""
+    from rich.table import Table
+
+    shown = Table(caption=f"times of the stream, {clock.name}", caption_justify="left")
+    for name in ("release", "current since", "data until", "model", "NDCG@20 (95 %)"):
+        shown.add_column(name, no_wrap=True)
+    for name in ("users", "movies", "MB"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    shown.add_column("state")
+    for row in found:
+        counts = [_or_dash(row.users, "{:,}"), _or_dash(row.movies, "{:,}"), f"{row.bytes / 1e6:,.1f}"]
+        times = [_clock_time(row.current_since_ms, clock), _clock_time(row.data_until_ms, clock)]
+        shown.add_row(row.release, *times, row.model or "–", _interval(row.ndcg_at_20), *counts, row.state)
+    return shown
+
+
+def _or_dash(value: int | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def _clock_time(time_ms: int | None, clock: Zone) -> str:
+    return "–" if time_ms is None else str(np.datetime64(clock.to_local(int(time_ms)), "ms"))[:16].replace("T", " ")
+
+
+def _interval(found: dict[str, float] | None) -> str:
+    bounds = [_within(found, name) for name in ("mean", "low", "high")]
+    return "–" if None in bounds else "{:.4f} [{:.4f}, {:.4f}]".format(*bounds)
+
+
+@click.command("releases")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def list_releases(as_json: bool) -> None:
+    """List all releases: when current, of which data and model, how good, how large, in which state."""
+    from rich.console import Console
+
+    streaming = load("stream", StreamSettings)
+    found = rows(streaming.var)
+    if as_json:
+        click.echo(orjson.dumps(msgspec.to_builtins(found), option=orjson.OPT_INDENT_2))
+    elif found:
+        console = Console()
+        console.width = console.width if console.is_terminal else 200
+        console.print(table(found, zone(streaming.timezone)))
+    else:
+        click.echo(f"no releases in {streaming.var / 'releases'} yet; python -m batch nightly makes one")
+
+
+@click.command()
+@click.option("--to", metavar="ID", help="To this release, instead of the one that was current before.")
+@click.option("--even-refused", is_flag=True, help="Even to a release that the gate refused.")
+def rollback(to: str | None, even_refused: bool) -> None:
+    """Make an earlier release current again, once it is found whole. The next night may ship a newer one."""
+    if even_refused and to is None:
+        raise click.UsageError("--even-refused needs --to ID")
+    streaming = load("stream", StreamSettings)
+    with holding(streaming.var):
+        before, release = roll_back(streaming.var, _now(streaming.var), to, even_refused)
+    _tell(before, release, streaming)
+    click.echo("the next night may make a newer release current; to keep this one: python -m batch pin current")
+
+
+@click.command("pin")
+@click.argument("release", metavar="ID|current")
+def pin_release(release: str) -> None:
+    """Make a release current and keep it so: nights go on making releases, but none becomes current until `unpin`."""
+    streaming = load("stream", StreamSettings)
+    with holding(streaming.var):
+        before, pinned = pin(streaming.var, _now(streaming.var), release)
+    _tell(before, pinned, streaming)
+    click.echo(f"pinned: {pinned.id}; until `python -m batch unpin` no night makes another one current")
+
+
+@click.command("unpin")
+def unpin_release() -> None:
+    """Let nights make their releases current again."""
+    streaming = load("stream", StreamSettings)
+    with holding(streaming.var):
+        held = publish.pinned(streaming.var)
+        publish.unpin(streaming.var)
+    if held is None:
+        click.echo("no release is pinned")
+        return
+    click.echo(f"unpinned: {held}; it stays current until the next night ships, or `python -m batch rollback --to ID`")
+
+
+@click.command("prune")
+@click.option("--keep", type=click.IntRange(1), help="Instead of the setting: keep_releases.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def prune_releases(keep: int | None, dry_run: bool) -> None:
+    """Remove old releases: all but the newest good ones, the newest refused ones, the current and the pinned one."""
+    var = load("stream", StreamSettings).var
+    keep = keep or load("batch", BatchSettings).keep_releases
+    if dry_run:
+        names = publish.prunable(var, keep)
+    else:
+        with holding(var):
+            names = publish.prune(var, keep)
+    for name in names:
+        click.echo(name)
+    click.echo(f"{len(names)} releases {'would be ' if dry_run else ''}removed", err=True)
+
+
+def _tell(before: str | None, release: Release, streaming: StreamSettings) -> None:
+    until = _clock_time(_within(release.manifest, "stream_time"), zone(streaming.timezone))
+    what = f"{release.id} (model {_within(release.manifest, 'model', 'lists') or 'unknown'}, data until {until})"
+    click.echo(f"current stays {what}" if before == release.id else f"current: {before or 'none'} -> {what}")
+
+
+def _now(var: Path) -> int:
+    """The stream's time; where the archive is empty, that of the last move."""
+    moves = publish.history(var)
+    return stream_time(Archive(var).entries()) or (moves[-1]["stream_time"] if moves else 0)
