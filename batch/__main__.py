@@ -1,29 +1,27 @@
 """`python -m batch`: gathering and the night."""
 
 import asyncio
-import logging
-import resource
-import signal
-import threading
-import time
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 import orjson
 
-from batch import schedule as schedule_
+from batch import nightly as nightly_
+from batch import schedule
 from batch.collect import collect as collect_
-from batch.night import STEPS, Night
-from batch.settings import BatchSettings
+from batch.evaluation import compare, experiment
+from batch.lock import holding
+from batch.movielens import importing as movielens
+from batch.releases import commands as releases
+from batch.releases import provenance
+from batch.settings import BatchSettings, ModelName
 from quality.catalog import Catalog
 from quality.notify import posting
 from quality.settings import QualitySettings
 from stream.cli import run
 from stream.errors import SettingsError
 from stream.settings import StreamSettings, load
-
-log = logging.getLogger("batch")
 
 
 @click.group(help="Gathering and the night: Kafka and the APIs to a release.")
@@ -40,32 +38,16 @@ def collect(until_idle: float | None) -> None:
 
 
 @door.command()
-@click.option("--model", type=click.Choice(["best", "als", "popular"]), help="Instead of the setting: model.")
+@click.option("--model", type=click.Choice(get_args(ModelName)), help="Instead of the setting: model.")
 @click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
 @click.option("--seed", type=int, help="Instead of the setting: seed.")
 @click.option("--despite-alerts", is_flag=True, help="Go on even where alerts hold the night back.")
 def nightly(despite_alerts: bool, **changed: Any) -> None:
-    """All steps of the night, one after the other; prints a JSON summary."""
-    night = _night(changed)
-    summary: dict[str, Any] = {}
-    with night.lock(), posting(load("stream", StreamSettings).var, load("quality", QualitySettings)):
-        night.hold(despite_alerts)
-        for name, one in STEPS:
-            began = time.monotonic()
-            found = one(night)
-            summary[name] = {"seconds": round(time.monotonic() - began, 2), **found}
-    summary["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """All steps of the night, or those that an interrupted one has left; prints a JSON summary."""
+    streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
+    with holding(streaming.var), posting(streaming.var, quality):
+        summary = nightly_.nightly(streaming, quality, _settings(changed), despite_alerts)
     click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
-
-
-@door.command()
-@click.option("--at", help="Instead of the setting: night_at (HH:MM on the service's clock).")
-def schedule(at: str | None) -> None:
-    """Run a night whenever the stream's clock passes the hour, until SIGTERM."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    schedule_.run(load("stream", StreamSettings), _settings({"night_at": at}), stop)
 
 
 @door.command("forget-unknown")
@@ -83,20 +65,23 @@ def _settings(changed: dict[str, Any]) -> BatchSettings:
         raise SettingsError(f"settings: an option is out of range: {error}") from error
 
 
-def _night(changed: dict[str, Any]) -> Night:
-    return Night(load("stream", StreamSettings), load("quality", QualitySettings), _settings(changed))
-
-
-def _add_step(name: str, one: Any) -> None:
-    @door.command(name, help=f"The step of the night alone: {one.__doc__.splitlines()[0]}")
+def _add_step(name: str, told: str) -> None:
+    @door.command(name, help=f"The step of the night alone: {told}")
     def alone() -> None:
-        night = _night({})
-        with night.lock():
-            click.echo(orjson.dumps(one(night), option=orjson.OPT_INDENT_2))
+        streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
+        with holding(streaming.var), posting(streaming.var, quality):
+            found = nightly_.alone(name, streaming, quality, _settings({}))
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
-for _name, _one in STEPS:
-    _add_step(_name, _one)
+for _name, _one in nightly_.STEPS.items():
+    _add_step(_name, (_one.__doc__ or "").splitlines()[0])
+
+for _command in (
+    schedule.command, releases.list_releases, releases.rollback, releases.pin_release, releases.unpin_release,
+    releases.prune_releases, provenance.command, compare.compare, experiment.experiment, movielens.import_movielens,
+):  # fmt: skip
+    door.add_command(_command)
 
 if __name__ == "__main__":
     run(door, "batch")

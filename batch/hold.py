@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from batch import publish
 from batch.errors import Held
+from batch.releases import publish
 from quality.alerts import holding
 from quality.outbox import Alert, raise_alert
 from quality.settings import QualitySettings
@@ -29,21 +29,27 @@ def require_sound(
     What came since the last release read the archive counts, and the hour of that: it was not over. Without a release
     nothing is held: poor answers are better than none.
     """
-    entries, history = list(entries), publish.history(streaming.var)
-    if not history or publish.current(streaming.var) is None:
-        return
-    changed, reached = history[-1]["stream_time"], publish.reached(streaming.var)
-    since = changed if reached is None else min(changed, reached)
-    found = holding(streaming.var, entries, quality, since)
+    entries = list(entries)
+    found = alerts_since(entries, streaming, quality)
     if not found:
         return
     if despite_alerts:
         log.warning("the night goes on in spite of %s", _told(found))
         return
-    raise_alert(streaming.var, _alert(found, zone(streaming.timezone).day(stream_time(entries) or since)))
+    raise_alert(streaming.var, _alert(found, zone(streaming.timezone).day(stream_time(entries) or 0)))
     raise Held(
         f"night: held back by {_told(found)}; see the quarantine, then: python -m batch nightly --despite-alerts"
     )
+
+
+def alerts_since(entries: list[Entry], streaming: StreamSettings, quality: QualitySettings) -> list[Alert]:
+    """The alerts that hold the night back, of what came since the last release read the archive; the worst first."""
+    history = publish.history(streaming.var)
+    if not history or publish.current(streaming.var) is None:
+        return []
+    changed, reached = history[-1]["stream_time"], publish.reached(streaming.var)
+    since = changed if reached is None else min(changed, reached)
+    return holding(streaming.var, entries, quality, since)
 
 
 def _alert(found: list[Alert], day: str) -> Alert:

@@ -6,7 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 log = logging.getLogger("progress")
 
@@ -25,11 +35,25 @@ def step(name: str, total: int | None = None) -> Iterator[Advance]:
     else:
         log.info("%s …", name)
         yield lambda done: None
-    log.info("%s: %.1f s", name, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    rate = f", {_rate(total / max(seconds, 1e-3))}" if total else ""
+    log.info("%s: %.1f s%s", name, seconds, rate)
+
+
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(_rate(speed) if speed else "")
+
+
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s"
 
 
 def _bars() -> Progress:
     from rich.console import Console
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TaskProgressColumn(), _Rate())
     return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))

@@ -1,30 +1,26 @@
 """What answers just now: follows `releases/current` and `hidden.txt`, and replaces one reference.
 
 What `current` points at is opened beside the release in use, verified and tried out; one that is not whole is refused,
-with the reason kept for readiness and the log, and the old one goes on answering. `hidden.txt` names a movie a line
-(`#` begins a remark); a movie that is hidden is in no answer of this release or the next.
+with the reason kept for readiness and the log, and the old one goes on answering. A movie that is hidden is in no
+answer of this release or the next.
 """
 
 import asyncio
-import errno
 import logging
-import stat
 import time
 from pathlib import Path
 
 from server.answers import Answers
 from server.beside import beside
 from server.errors import BadRelease
+from server.hidden import HIDDEN, read
 from server.release import Release
 
 log = logging.getLogger("server")
 
-HIDDEN = "hidden.txt"
 _AGAIN_S = 5.0
 """Until a release that was refused is tried again, the first time; what is wrong may have been the disk's fault."""
 _SELDOM_S = 320.0
-_LONGEST = 16 << 20
-"""Bytes of `hidden.txt`; a catalogue of a hundred thousand movies has four million."""
 
 
 class Current:
@@ -111,17 +107,14 @@ class Current:
 
     def _hidden_movies(self) -> frozenset[str]:
         try:
-            text = _read(self._hidden)
-        except FileNotFoundError:
-            return frozenset()
+            hidden = read(self._hidden)
         except OSError as error:
             if (fault := error.strerror) != self._fault:
                 log.error("%s cannot be read, what was hidden stays so: %s", self._hidden, fault)
             self._fault, self._state = fault, None  # it is tried again
             return self.answers.hidden if self.answers else frozenset()
         self._fault = None
-        lines = (line.partition("#")[0].strip() for line in text.splitlines())
-        return frozenset(line for line in lines if line)
+        return hidden
 
     def _state_of_hidden(self) -> tuple[int, ...]:
         try:
@@ -129,13 +122,3 @@ class Current:
         except OSError:
             return ()
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _read(path: Path) -> str:
-    """The text of a file. Raises `OSError` for what is none: reading a pipe might never end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "it is no file")
-    if status.st_size > _LONGEST:
-        raise OSError(errno.EFBIG, f"it is longer than {_LONGEST} bytes")
-    return path.read_text("utf-8-sig", errors="replace")

@@ -1,6 +1,7 @@
 """When a night is due: once a day at its hour of the service's clock, on days of 23 and 25 hours too."""
 
 import datetime as dt
+import itertools
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from batch.schedule import is_due
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone
 
-ZONES = ["America/New_York", "Europe/Berlin", "America/Sao_Paulo", "UTC"]
+ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "UTC"]
 DAYS = ("2022-03-12", "2022-11-05", "2018-11-03", "2018-02-16", "2022-07-01")
 BEGINNINGS = [day_number(day) * DAY_MS for day in DAYS]
 
@@ -69,3 +70,36 @@ def test_a_night_at_the_very_moment_is_not_due_again() -> None:
     assert not is_due(moment, moment, "03:00", clock)
     assert not is_due(moment - 1, moment - DAY_MS, "03:00", clock)
     assert not is_due(moment + DAY_MS - 1, moment, "03:00", clock)
+
+
+def changes(name: str) -> list[int]:
+    """The hours, ms UTC, within which the clock of a zone was or will be set forward or back."""
+    hours = range(day_number("2020-01-01") * 24, day_number("2037-12-31") * 24)
+    offsets = [dt.datetime.fromtimestamp(hour * 3600, ZoneInfo(name)).utcoffset() for hour in hours]
+    return [hour * HOUR_MS for hour, one, two in zip(hours, offsets, offsets[1:], strict=False) if one != two]
+
+
+CHANGES = {name: changes(name) for name in ("America/New_York", "Europe/Berlin", "Australia/Lord_Howe")}
+"""Australia/Lord_Howe is set by half an hour."""
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.sampled_from([*CHANGES]),
+    hours | st.sampled_from(["01:30", "01:45", "02:00", "02:15", "02:30", "03:00"]),
+    st.lists(st.integers(1, 22 * HOUR_MS), min_size=10, max_size=60),
+)
+def test_at_every_change_of_the_clock_each_day_has_one_night_whenever_one_looks(
+    name: str, at: str, gaps: list[int]
+) -> None:
+    assert len(CHANGES[name]) == 36
+    clock = zone(name)
+    for change in CHANGES[name]:
+        start = change - 4 * DAY_MS
+        looks = [start + after for after in itertools.accumulate(gaps) if after < 8 * DAY_MS]
+        nights: list[int] = []
+        for now in looks:
+            if is_due(now, nights[-1] if nights else start, at, clock):
+                nights.append(now)
+        due = [moment for moment in moments(at, name, change) if start < moment <= looks[-1]]
+        assert nights == [next(look for look in looks if look >= moment) for moment in due]

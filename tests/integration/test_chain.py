@@ -80,11 +80,12 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
 
     night = python(chain, "batch", "nightly")
     assert night.returncode == 0, night.stderr
-    assert orjson.loads(night.stdout)["catalog"]["movies"]["known"] > 100
-    steps = [python(chain, "batch", step).returncode for step in ("sessions", "evaluate", "train", "publish")]
-    assert steps == [0, 0, 0, 0]  # each step alone, again
+    assert orjson.loads(night.stdout)["steps"]["catalog"]["movies"]["known"] > 100
+    again = ("sessions", "catalog", "history", "evaluate", "train", "publish")
+    assert [python(chain, "batch", step).returncode for step in again] == [0] * 6  # each step alone, again
     releases = Path(chain["MARQUEE_STREAM_VAR"]) / "releases"
-    assert len(list(releases.glob("2*"))) == 2
+    one, two = (orjson.loads(path.read_bytes())["files"] for path in releases.glob("2*/manifest.json"))
+    assert {name for name in one if one[name] != two[name]} == {"evaluation.json"}  # held against the first
 
     start(chain, "server")
     address = chain["MARQUEE_LOADTEST_SERVER"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batch import publish
+from batch.releases import publish
 from quality.notify import Outbox, posting
 from quality.outbox import Alert, raise_alert
 from quality.settings import QualitySettings
@@ -60,7 +60,7 @@ def test_a_held_night_ends_with_its_own_code_and_tells_the_webhook(var: Path, st
 def test_despite_alerts_the_night_goes_on(var: Path, start: Start) -> None:
     night = start(settings(var), "batch", "nightly", "--despite-alerts")
     assert night.ends() == 1  # there is nothing in this archive to learn from, and it got as far as to see that
-    assert "error: sessions: the archive has 0 days" in night.text()
+    assert "error: history: 0 days of sessions" in night.text()
     assert "in spite of quarantined:2026-02-10T18Z:hold" in night.text()
 
 

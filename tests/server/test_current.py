@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from server.answers import SOURCES
-from server.current import HIDDEN, Current
+from server.current import Current
+from server.hidden import HIDDEN
 from stream import durable
 from tests.server.processes import DEADLINE_S, serving
 from tests.server.releases import MOVIES, names, seal, write_release

@@ -1,0 +1,194 @@
+"""`import-movielens`: ratings of a MovieLens archive as sessions by day, so that models can be compared with published
+results, by the same steps that make a release.
+
+A rating becomes a session of its moment in which nobody was seen to watch a minute, and a rating. Movies get ids of
+the service's form (`toy+story+1995`). Everything is made in a folder beside and moved to its place in one step, after
+the catalogue has got its records: an import that was killed has left no session, and is simply run again. Nothing is
+imported into a `var` that holds sessions of another source.
+"""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from batch.daily import Daily, Made, Part, as_table
+from batch.errors import BadSource, Mixed
+from batch.lock import holding
+from batch.movielens.files import Archive, Movie, Person, Ratings
+from batch.progress import step
+from quality.catalog import Catalog, Found
+from stream import durable
+from stream.archive import Archive as Log
+from stream.settings import BEST_RATING, StreamSettings, load
+from stream.zone import DAY_MS, Zone, day_name, zone
+
+BEST_STARS = 5
+STAGED = ".import.tmp"
+_YEAR = re.compile(r"\s*\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)\s*$")
+_ASIDE = re.compile(r"(?<=\S)\s*\([^()]*\)\s*$")
+"""Another title of the movie, in brackets."""
+_ARTICLE = re.compile(r"(.*), (The|A|An|Le|La|Les|L'|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Det|Den|De|O|Os|As)", re.DOTALL)
+_AGES = (8, 90)
+"""What the catalogue takes for an age."""
+
+
+def movie_id(title: str) -> str:
+    """The id of a title such as `Usual Suspects, The (1995)`: `the+usual+suspects+1995`, ending in `+` without a year.
+
+    Titles in other languages that follow in brackets are left out, as the service's ids have none.
+    """
+    year = _YEAR.search(title)
+    name = title[: year.start()] if year else title
+    while aside := _ASIDE.search(name):
+        name = name[: aside.start()]
+    if article := _ARTICLE.fullmatch(name.strip()):
+        name = f"{article[2]}{'' if article[2].endswith(chr(39)) else ' '}{article[1]}"
+    words = name.strip().lower().replace(",", "_").split(" ")
+    kept = [re.sub(r"[^a-z0-9\-._*]", "", word) for word in words]
+    return f"{'+'.join(kept)}+{year[1] if year else ''}"
+
+
+def ids_of(movies: list[Movie]) -> list[str]:
+    """An id of its own for each movie; of movies of the same title all but the first are told apart by their number."""
+    found: dict[str, None] = {}
+    for movie in movies:
+        name = movie_id(movie.title)
+        while name in found:
+            title, _, year = name.rpartition("+")
+            name = f"{title}+ml{movie.number}+{year}"
+        found[name] = None
+    return list(found)
+
+
+def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
+    """Import everything into an empty `var`; returns what was counted.
+
+    Raises `BadSource` for an archive that is not as it should be, `Mixed` where something else lies in `var`.
+    """
+    movies, people = archive.movies(), archive.people()
+    names = ids_of(movies)
+    catalog, staged = Catalog(streaming.var), streaming.var / STAGED
+    _require_room(streaming.var, catalog, set(names), {str(person.number) for person in people})
+    with step(f"reading {archive.name}", archive.size) as advance:
+        ratings = archive.ratings(np.array([movie.number for movie in movies], np.int64), advance)
+    scaled = _scaled(ratings.stars, BEST_RATING[streaming.generation])
+    shutil.rmtree(staged, ignore_errors=True)
+    source = f"MovieLens {archive.name}, {ratings.digest}"
+    days = _write(Daily(staged), ratings, scaled, names, zone(streaming.timezone), source)
+    catalog.keep("movie", [_movie(name, movie) for name, movie in zip(names, movies, strict=True)])
+    catalog.keep("user", [_person(person) for person in people])
+    (staged / "sessions").rename(streaming.var / "sessions")
+    durable.sync(streaming.var)
+    shutil.rmtree(staged)
+    return {
+        "source": source,
+        "ratings": len(ratings.user),
+        "users": len(np.unique(ratings.user)),
+        "movies": len(movies),
+        "rated_movies": len(np.unique(ratings.movie)),
+        "described_users": len(people),
+        "days": days,
+        "best_rating": BEST_RATING[streaming.generation],
+    }
+
+
+def _require_room(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
+    if entries := Log(var).entries():
+        raise Mixed(f"import: {var} holds an archive of {len(entries)} batches; import into another [stream] var")
+    if days := Daily(var).days():
+        of = next(iter(days.values())).imported or "an archive"
+        raise Mixed(f"import: {var} holds {len(days)} days of {of}; remove {var / 'sessions'}, or use another var")
+    if not (catalog.statuses("movie").keys() <= movies and catalog.statuses("user").keys() <= people):
+        raise Mixed(f"import: {catalog.path} holds records of another source; import into another [stream] var")
+
+
+def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
+    """Ratings on the service's scale, of half stars: int8."""
+    if best == 2 * BEST_STARS:
+        return stars
+    if (stars % 2).any():
+        raise BadSource(
+            'import: half stars do not fit a scale of 1 to 5; set generation = "2026" in [stream], which has 1 to 10'
+        )
+    return stars // 2
+
+
+def _write(daily: Daily, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str) -> int:
+    """Write the days, and return how many they are."""
+    alphabetic = np.argsort(np.array(names, object))
+    rank = np.empty(len(names), np.int32)
+    rank[alphabetic] = np.arange(len(names), dtype=np.int32)
+    number = np.asarray(clock.to_local(ratings.time) // DAY_MS)
+    first = int(number.min())
+    by_day = np.argsort((number - first).astype(np.uint16), kind="stable")  # so small a type is sorted in linear time
+    ends = np.cumsum(np.bincount(number - first))
+    words = pa.array([names[place] for place in alphabetic])
+    count = 0
+    with step("days", len(by_day)) as advance:
+        for day, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+            if begin == end:
+                continue
+            rows = by_day[begin:end]
+            rows = rows[np.lexsort((ratings.time[rows], rank[ratings.movie[rows]], ratings.user[rows]))]
+            tables = _tables(ratings, rows, scaled, rank, words)
+            daily.write(day_name(first + day), Made(imported=source, counts={"ratings": len(rows)}), tables)
+            count += 1
+            advance(len(rows))
+    return count
+
+
+def _tables(
+    ratings: Ratings, rows: np.ndarray, scaled: np.ndarray, rank: np.ndarray, words: pa.Array
+) -> dict[Part, pa.Table]:
+    """One day's ratings (rows in order), and a session of each."""
+    used, place = np.unique(rank[ratings.movie[rows]], return_inverse=True)
+    movie = pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), words.take(pa.array(used)))
+    user, time = ratings.user[rows], ratings.time[rows]
+    unseen = np.zeros(len(rows), np.int32)
+    return {
+        "sessions": as_table(
+            "sessions", {"user": user, "movie": movie, "start": time, "last": time, "minutes": unseen}
+        ),
+        "ratings": as_table("ratings", {"user": user, "movie": movie, "time": time, "rating": scaled[rows]}),
+    }
+
+
+def _movie(name: str, movie: Movie) -> Found:
+    return name, "known", {"id": name, "title": movie.title, "runtime": None, "genres": movie.genres}, ""
+
+
+def _person(person: Person) -> Found:
+    age = min(max(person.age, _AGES[0]), _AGES[1])
+    known = {"user_id": person.number, "age": age, "occupation": person.occupation, "gender": person.gender}
+    return str(person.number), "known", known, ""
+
+
+@click.command("import-movielens")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+def import_movielens(path: Path) -> None:
+    """Import a MovieLens archive: the folder or .zip PATH of 100k, 1M, 10M, 20M, 25M, 32M or latest.
+
+    It goes into an empty `var` ([stream] var, or MARQUEE_STREAM_VAR), as sessions by day and a catalogue. Afterwards:
+
+    \b
+        python -m batch sessions
+        python -m batch catalog
+        python -m batch history
+        python -m batch experiment grid.toml    to compare models
+        python -m batch nightly                 to make a release
+
+    A rating is a session in which nobody was seen to watch. Ratings are kept on the scale of [stream] generation:
+    1 to 10 with "2026", which half stars need, and 1 to 5 with "2022". A night learns from the last [batch]
+    history_days days; these archives span years, so set it high, and test_hours and half_life_days with it.
+    """
+    streaming = load("stream", StreamSettings)
+    archive = Archive(path)
+    with holding(streaming.var):
+        counts = import_(archive, streaming)
+    click.echo(orjson.dumps(counts, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,127 @@
+"""Running the night: all steps under one lock, or one alone; a night that was killed goes on where it stopped.
+
+What a night begins with is noted in its journal. It is gone on with where the settings and versions are the same and
+the stream has not moved on by more than a few hours; else it begins anew. A night that ended, by a release or by the
+gate's refusal, is over: the next one begins anew.
+"""
+
+import datetime as dt
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from batch import hold
+from batch.errors import NotEnoughData, Refusal
+from batch.journal import Done, Journal, forget_peak
+from batch.journal import Night as Begun
+from batch.night import Night
+from batch.releases import publish
+from batch.settings import BatchSettings
+from quality.settings import QualitySettings
+from stream import durable
+from stream.archive import Archive, stream_time
+from stream.settings import StreamSettings
+from stream.zone import HOUR_MS
+
+log = logging.getLogger("batch.nightly")
+
+STEPS: dict[str, Callable[[Night], dict[str, Any]]] = {
+    "sessions": Night.sessions,
+    "catalog": Night.catalog,
+    "history": Night.history,
+    "evaluate": Night.evaluate,
+    "train": Night.train,
+    "publish": Night.publish,
+}
+_NAMES = list(STEPS)
+_RESUME_MS = 6 * HOUR_MS
+"""A night that was interrupted so long ago, by the stream's clock, begins anew: its release would be stale."""
+
+
+def nightly(
+    streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, despite_alerts: bool
+) -> dict[str, Any]:
+    """All steps, or those that an interrupted night has left. The caller holds the lock.
+
+    Returns the summary: `steps` by name with seconds, peak memory and what they tell of themselves. Raises `Held`,
+    `Refusal`, and whatever a step raises.
+    """
+    began = time.monotonic()
+    folder, entries = streaming.var / "night", Archive(streaming.var).entries()
+    hold.require_sound(entries, streaming, quality, despite_alerts)
+    journal = Journal(folder)
+    now = Begun(
+        began=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}",
+        stream_time=stream_time(entries) or 0,
+        settings=_digest(streaming, quality, settings),
+    )
+    earlier = journal.done(_NAMES) if _goes_on(journal.night, now) else []
+    if not earlier:
+        journal.begin(now)
+    for done in earlier:
+        log.info("%s: done by the night that was interrupted", done.step)
+    night, steps = Night(streaming, quality, settings, despite_alerts), list(earlier)
+    try:
+        for name in _NAMES[len(earlier) :]:
+            steps.append(_run(night, name, journal, steps))
+    except Refusal:
+        journal.end()
+        raise
+    journal.end()
+    summary = _summary(steps, len(earlier), time.monotonic() - began)
+    durable.write_json(folder / "summary.json", summary)
+    return summary
+
+
+def alone(name: str, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> dict[str, Any]:
+    """One step, after those before it. The caller holds the lock. Raises `NotEnoughData` where these are not done."""
+    journal = Journal(streaming.var / "night")
+    needed = _NAMES[: _NAMES.index(name)]
+    before = journal.done(needed)
+    if len(before) < len(needed):
+        missing = needed[len(before)]
+        raise NotEnoughData(
+            f"{name}: {missing} is to be done before it, on the data of today: python -m batch {missing}"
+        )
+    return _run(Night(streaming, quality, settings), name, journal, before).told
+
+
+def _run(night: Night, name: str, journal: Journal, before: list[Done]) -> Done:
+    journal.undo(name)
+    began = time.monotonic()
+    forget_peak()
+    told = STEPS[name](night)
+    return journal.note(name, before, round(time.monotonic() - began, 2), told)
+
+
+def _goes_on(earlier: Begun | None, now: Begun) -> bool:
+    """Whether a night that was interrupted is still worth going on with."""
+    if earlier is None or earlier.settings != now.settings:
+        return False
+    return 0 <= now.stream_time - earlier.stream_time <= _RESUME_MS
+
+
+def _digest(streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> str:
+    told = [msgspec.to_builtins(settings), streaming.generation, quality.session_gap_hours, publish.versions()]
+    return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+
+
+def _summary(steps: list[Done], earlier: int, seconds: float) -> dict[str, Any]:
+    return {
+        "release": steps[-1].told["release"],
+        "seconds": round(seconds, 2),
+        "peak_memory_mb": max(done.peak_memory_mb for done in steps),
+        "steps": {
+            done.step: {
+                "seconds": done.seconds,
+                "peak_memory_mb": done.peak_memory_mb,
+                **({"by": "the night that was interrupted"} if place < earlier else {}),
+                **done.told,
+            }
+            for place, done in enumerate(steps)
+        },
+    }
