@@ -43,7 +43,7 @@ lint: $(READY)  ## ruff and mypy
 
 # What the benchmarks are held against is installed for them alone: nothing else needs it.
 BENCH_READY := $(VENV)/.bench-ready
-BENCHES := quality serving
+BENCHES := quality serving night ranking
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

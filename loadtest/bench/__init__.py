@@ -19,7 +19,14 @@
     steady.py       10,000 requests a second, without swaps and with them
     nearby.py       recall of `/similar`
     picture.py      the plot of `serving`
+    night.py        the benchmark `night`; its parts are in the modules below
+    crowd.py        how people behave; busy_day.py: a day of it as lines of the archive; past.py: all that a night finds
+    watched.py      a command that is watched: time, memory, phases
+    ranking.py      the benchmark `ranking`; its parts are in the modules below
+    sequences.py    histories to rank by, with order in them and without
+    textbook.py     EASE and ALS as they are known
+    plotting.py     the sheet that night_picture.py and ranking_picture.py draw on
 
-Each benchmark is a module with a function that returns an `Outcome`. A further one (night, telemetry, ranking) is such
-a module and a command of a few lines in `door.py`.
+Each benchmark is a module with a function that returns an `Outcome`. A further one (telemetry) is such a module and a
+command of a few lines in `door.py`.
 """

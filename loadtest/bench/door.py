@@ -63,6 +63,45 @@ def serving(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
 
 
 @bench.command()
+@_quick
+@_keep
+@click.option("--part", "parts", multiple=True, help="Measure this part only: compaction, night or growth.")
+def night(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
+    """A night on a million users: time and memory of every step, and how they grow."""
+    from loadtest.bench import night as night_
+    from loadtest.bench import night_picture, picture
+
+    _check_parts(parts, night_.PARTS, keep)
+    if keep:
+        picture.require()
+    outcome = night_.run(night_.QUICK if quick else night_.FULL, _SEED, parts)
+    tell(outcome, keep)
+    if keep:
+        night_picture.draw(outcome.as_object(), keep / "night.svg")
+
+
+@bench.command()
+@_quick
+@_keep
+@click.option("--data", type=click.Path(exists=True, path_type=Path), help="An archive of MovieLens, as a further set.")
+@click.option("--part", "parts", multiple=True, help="Measure this set only: world, sequences, shuffled, movielens.")
+def ranking(quick: bool, keep: Path | None, data: Path | None, parts: tuple[str, ...]) -> None:
+    """Lists: every model of the night on one split, beside EASE and ALS as they are known."""
+    from loadtest.bench import picture, ranking_picture
+    from loadtest.bench import ranking as ranking_
+
+    _check_parts(parts, ranking_.SETS, keep)
+    if "movielens" in parts and data is None:
+        raise click.UsageError("the set movielens is read from --data")
+    if keep:
+        picture.require()
+    outcome = ranking_.run(ranking_.QUICK if quick else ranking_.FULL, _SEED, parts, data)
+    tell(outcome, keep)
+    if keep:
+        ranking_picture.draw(outcome.as_object(), keep / "ranking.svg")
+
+
+@bench.command()
 @click.option("--count", default=3_000_000, show_default=True, type=click.IntRange(1), help="How many lines.")
 @click.option("--seed", type=click.IntRange(0), help="Makes the same lines again; a random one otherwise.")
 def fuzz(count: int, seed: int | None) -> None:

@@ -1,0 +1,53 @@
+"""Sheets: pictures of a benchmark that look alike, whatever is drawn on them, with what was measured and on what above.
+
+Colours are Okabe and Ito's, which people see apart whatever their sight. The same figures give the same file.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stream import durable
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
+OURS, OTHERS, THIRD, INK = "#0072B2", "#999999", "#D55E00", "#333333"
+_STYLE = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "svg.hashsalt": "marquee",
+}
+
+
+@contextmanager
+def sheet(found: Mapping[str, Any], title: str, inches: tuple[float, float], path: Path) -> Iterator[Any]:
+    """A figure of matplotlib to draw on; written when the block ends, in the format of the path's suffix.
+
+    `found` is the object that the benchmark printed.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context(_STYLE):
+        figure = plt.figure(figsize=inches, layout="constrained")
+        yield figure
+        machine = f"{found['machine']['cores']} cores, {found['machine']['cpu']}, Python {found['machine']['python']}"
+        figure.suptitle(f"{title}\n{machine}, commit {found['commit']}", fontsize=10, color=INK, x=0.01, ha="left")
+        durable.write(path, lambda temporary: _save(figure, temporary, path.suffix[1:]))
+        plt.close(figure)
+
+
+def grid(axes: Any, axis: str) -> None:
+    """Faint lines behind what is drawn."""
+    axes.grid(axis=axis, color="#E5E5E5", lw=0.8)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Any, path: Path, form: str) -> None:
+    figure.savefig(path, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)

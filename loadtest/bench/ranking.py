@@ -1,0 +1,191 @@
+"""The benchmark `ranking`: every model of the night on one split, beside EASE and ALS that are nobody's of ours.
+
+| set | what | split |
+|---|---|---|
+| `world` | sessions of the simulated world | the last day; the day before chooses |
+| `sequences` | long sequences with order in them | each user's last tenth; that of what is left chooses |
+| `shuffled` | the same without order | the same |
+| `movielens` | with `--data`: an archive of MovieLens | the same |
+
+See `sequences.py`. The night's own code fits and tunes all models on the slice that chooses, chooses one there, fits
+all anew and measures them on the test slice (`batch.evaluation`), on which nothing is chosen. The two others, see
+`textbook.py`, know what ours know, and the penalty of EASE is chosen on the same slice as ours. All are measured by
+full ranking over the whole catalogue less what the user had seen, for every user who did something new.
+
+| figure | what it is |
+|---|---|
+| `<set>` | its size, what was chosen, with what parameters, and `models` |
+| `models` of it | by model: NDCG@20, recall@20, HR@20, each as mean, low and high: 95 % by bootstrap over users |
+| `<set>_chosen_less` | NDCG@20 of the chosen model less that of each of the two, paired user by user, with intervals |
+| `<set>_chosen_less_best_rival_high` | the lowest high end of these: below 0, the chosen one ranks below a rival |
+| `<set>_chosen_less_popular_low` | its low end against the popular list; `<set>_above_popular`: that is above 0 |
+| `shuffled_chosen_less_ease_high` | where there is no order: below 0, looking for it has done harm |
+| `movielens_ease_ratio` | NDCG@20 of the chosen one by that of EASE, `movielens_1m_ease_ratio` if it is that archive |
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from batch import models
+from batch.evaluation.evaluate import judged
+from batch.evaluation.figures import measured
+from batch.evaluation.splits import Slice, Splits, by_order, by_time
+from batch.interactions import History
+from batch.lists import top_lists
+from batch.settings import BatchSettings
+from loadtest.bench import sequences, textbook
+from loadtest.bench.outcome import Outcome, Target
+from loadtest.bench.processes import ends_on_sigterm
+from loadtest.errors import LoadtestError
+from loadtest.stack import ROOT
+from quality.bootstrap import mean_interval
+from quality.ranking import Scores
+
+log = logging.getLogger("bench")
+
+SETS = ("world", "sequences", "shuffled", "movielens")
+TARGETS: dict[str, Target] = {
+    **{f"{name}_chosen_less_best_rival_high": (">=", 0.0) for name in SETS},
+    **{f"{name}_above_popular": ("==", True) for name in SETS},
+    "shuffled_chosen_less_ease_high": (">=", 0.0),
+    "movielens_1m_ease_ratio": (">=", 1.7),
+}
+EASE, ALS = "textbook EASE", "implicit ALS"
+_METRICS = {"ndcg@20": "ndcg", "recall@20": "recall", "hr@20": "hit"}
+_ONE_MILLION = (950_000, 1_050_000)
+"""Ratings of MovieLens-1M, and of no other archive of theirs."""
+_WORK = ROOT / "var" / "bench"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the sets are that are made."""
+
+    world: tuple[int, int, int]
+    """Users, movies, days."""
+    sequences: tuple[int, int, int]
+    """Users, movies, median of movies a user."""
+
+
+FULL = Size(world=(10_000, 2_000, 28), sequences=(4_000, 1_500, 100))
+QUICK = Size(world=(2_000, 500, 14), sequences=(2_000, 500, 60))
+
+
+def run(size: Size, seed: int, parts: tuple[str, ...] = (), data: Path | None = None) -> Outcome:
+    """Measure the sets, all that there are where none is named. `data` is an archive of MovieLens.
+
+    Raises `LoadtestError` where that has too many movies, and `BadSource` where it cannot be read.
+    """
+    figures: dict[str, Any] = {}
+    _WORK.mkdir(parents=True, exist_ok=True)
+    with ends_on_sigterm(), tempfile.TemporaryDirectory(dir=_WORK) as folder:
+        for name, make in _makers(size, seed, data, Path(folder)).items():
+            if not parts or name in parts:
+                began = time.monotonic()
+                history = make()
+                log.info("%s: %d users, %d movies, %d sessions", name, *history.shape, len(history.user))
+                figures |= measure(name, history, seed)
+                log.info("%s: %.1f s", name, time.monotonic() - began)
+    return Outcome("ranking", figures, TARGETS)
+
+
+def _makers(size: Size, seed: int, data: Path | None, folder: Path) -> dict[str, Callable[[], History]]:
+    found: dict[str, Callable[[], History]] = {
+        "world": lambda: sequences.world(*size.world, seed),
+        "sequences": lambda: sequences.sequences(*size.sequences, seed),
+        "shuffled": lambda: sequences.shuffled(sequences.sequences(*size.sequences, seed), seed),
+    }
+    if data is not None:
+        found["movielens"] = lambda: sequences.movielens(data, folder / "movielens")
+    return found
+
+
+def measure(name: str, history: History, seed: int) -> dict[str, Any]:
+    """All figures of a set."""
+    if history.shape[1] > textbook.MOST_MOVIES:
+        most = f"{textbook.MOST_MOVIES:,} movies at most, for EASE's sake"
+        raise LoadtestError(f"bench: {name} has {history.shape[1]:,} movies; ranking is measured on {most}")
+    settings = BatchSettings(seed=seed, evaluation_users=len(history.users))
+    splits = by_time(history, settings) if name == "world" else by_order(history)
+    found = judged(splits, settings, lambda done: None)
+    if not found["slices"]:
+        raise LoadtestError(f"bench: {name} is too small to hold anything out: {found['chosen_by']}")
+    part = splits.test()
+    ours = _scores(part, _lists_of(found["chosen"], found["parameters"], part, settings))
+    rivals, penalty = textbook_scores(splits, part, seed)
+    less = {rival: _interval(ours.ndcg - scores.ndcg, seed) for rival, scores in rivals.items()}
+    against = found["against_popular"]
+    table = {model: {key: row[key] for key in _METRICS} for model, row in found["slices"]["test"]["models"].items()}
+    table |= {rival: _row(scores, seed) for rival, scores in rivals.items()}
+    return {
+        name: {
+            "users": history.shape[0],
+            "movies": history.shape[1],
+            "sessions": len(history.user),
+            "measured_users": len(part.users),
+            "chosen": found["chosen"],
+            "chosen_by": found["chosen_by"],
+            "parameters": found["parameters"].get(found["chosen"], {}),
+            "textbook_ease_penalty": penalty,
+            "models": table,
+        },
+        f"{name}_chosen_less": less,
+        f"{name}_chosen_less_best_rival_high": min(one["high"] for one in less.values()),
+        f"{name}_chosen_less_popular_low": against["low"],
+        f"{name}_above_popular": against["low"] > 0,
+        **_of_this_set(name, len(history.user), table[found["chosen"]], table[EASE], less[EASE]),
+    }
+
+
+def _of_this_set(
+    name: str, sessions: int, ours: dict[str, Any], ease: dict[str, Any], less: dict[str, float]
+) -> dict[str, float]:
+    """What is claimed of one set only."""
+    if name == "shuffled":
+        return {"shuffled_chosen_less_ease_high": less["high"]}
+    ratio = round(ours["ndcg@20"]["mean"] / ease["ndcg@20"]["mean"], 3)
+    if name != "movielens":
+        return {f"{name}_ease_ratio": ratio}
+    of_1m = {"movielens_1m_ease_ratio": ratio} if _ONE_MILLION[0] < sessions < _ONE_MILLION[1] else {}
+    return {"movielens_ease_ratio": ratio} | of_1m
+
+
+def textbook_scores(splits: Splits, part: Slice, seed: int) -> tuple[dict[str, Scores], float]:
+    """Scores of the two others on the test slice, and EASE's penalty, which the other slice chose."""
+    choice = splits.choice()
+    worth = {
+        penalty: _scores(choice, textbook.top_lists(textbook.ease(choice.known, penalty), choice.known, choice.users))
+        for penalty in textbook.PENALTIES
+    }
+    penalty = max(worth, key=lambda one: float(worth[one].ndcg.mean()))
+    others = {EASE: textbook.ease(part.known, penalty), ALS: textbook.als(part.known, seed)}
+    return {
+        name: _scores(part, textbook.top_lists(scores, part.known, part.users)) for name, scores in others.items()
+    }, penalty
+
+
+def _lists_of(chosen: str, parameters: dict[str, dict[str, float]], part: Slice, settings: BatchSettings) -> np.ndarray:
+    """The chosen model's lists once more, for the scores of each user: int32 [users, 20]."""
+    model = models.make(chosen, settings, parameters.get(chosen, {}))
+    model.fit(part.known)
+    return top_lists(model, part.known, part.users)
+
+
+def _scores(part: Slice, lists: np.ndarray) -> Scores:
+    return measured(part, part.users, lists).scores
+
+
+def _row(scores: Scores, seed: int) -> dict[str, Any]:
+    return {metric: _interval(getattr(scores, field), seed) for metric, field in _METRICS.items()}
+
+
+def _interval(values: np.ndarray, seed: int) -> dict[str, Any]:
+    return dict(msgspec.to_builtins(mean_interval(values, seed=seed)))

@@ -1,0 +1,139 @@
+"""The benchmark `night`: what it measures with must see what happens, and what it prints is what was measured. No
+times are asserted."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from loadtest.bench import door, night, night_picture, past, watched
+from loadtest.bench.past import Past, Size
+from loadtest.bench.watched import Watched
+from loadtest.errors import LoadtestError
+from tests.server.processes import poll
+
+SIZE = Size(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
+
+
+# Watching
+
+
+def test_memory_and_time_of_a_command_and_of_what_it_starts(tmp_path: Path) -> None:
+    code = """
+import subprocess, sys, time
+print(" progress: lists: 1.5 s, 41,816/s", "x progress: fit: ease: 0.2 s", "peak: 3 s", sep="\\n", file=sys.stderr)
+held = b"x" * 60_000_000
+child = "held = b'x' * 60_000_000; print(1, flush=True); input()"
+with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    time.sleep(0.3)
+print('{"a": 1}')
+"""
+    found = watched.command("name", [sys.executable, "-c", code], tmp_path, {})
+    assert found.told == {"a": 1}
+    assert 120 < found.peak_memory_mb < 180
+    assert 0.3 < found.seconds < 30
+    assert found.phases == {"lists": (1.5, 41_816.0), "fit: ease": (0.2, None)}
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("raise SystemExit('error: no such thing')", "name ended with code 1: error: no such thing"),
+        ("print('done')", "name printed no JSON object"),
+        ("import time; time.sleep(60)", r"name was ended after 0 s: no output"),
+    ],
+)
+def test_a_command_that_fails_is_told(tmp_path: Path, code: str, text: str) -> None:
+    seconds = 0.3 if "sleep" in code else 30.0
+    with pytest.raises(LoadtestError, match=text):
+        watched.command("name", [sys.executable, "-c", code], tmp_path, {}, seconds)
+
+
+# The benchmark
+
+
+def test_the_object_and_the_picture_of_real_nights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(night, "_WORK", tmp_path / "work")
+    monkeypatch.setattr(night, "QUICK", night.Size(SIZE, (1.0,)))
+    result = CliRunner().invoke(door.bench, ["night", "--quick", "--keep", str(tmp_path / "kept")])
+    assert result.exit_code == 0, result.exception
+    found = orjson.loads(result.stdout.splitlines()[-1])
+    figures = found["figures"]
+    assert found["bench"] == "night"
+    assert found["targets"] == {name: list(target) for name, target in night.TARGETS.items()}
+    assert figures["compaction_again_changes_nothing"] is True
+    assert list(figures["growth"]) == ["400"]
+    steps = ["sessions", "catalog", "history", "evaluate", "train", "publish"]
+    assert list(figures["night_steps"]) == steps
+    assert figures["night_steps"]["sessions"]["days"] == 1  # what compaction had made of it was forgotten
+    assert figures["night_steps"]["sessions"]["minutes"] == figures["compaction_lines"]
+    assert set(figures["growth"]["400"]) == {"seconds", "peak_memory_mb", *(f"{name}_s" for name in steps)}
+    assert figures["growth"]["400"]["seconds"] == figures["night_seconds"]
+    assert figures["night_lists_users_per_s"] > 0
+    assert list((tmp_path / "work").iterdir()) == []
+    assert (tmp_path / "kept" / "night.svg").read_text("utf-8").count("</svg>") == 1
+    assert orjson.loads((tmp_path / "kept" / "night.json").read_bytes()) == found
+    night_picture.draw(found, tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "kept" / "night.svg").read_bytes()
+
+
+def test_a_step_that_changes_what_it_made_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    var = tmp_path / "var"
+    (var / "sessions").mkdir(parents=True)
+
+    def restless(var: Path, name: str) -> Watched:
+        with (var / "sessions" / "file").open("ab") as file:
+            file.write(b"x")
+        return Watched(1.0, 2.0, {}, {})
+
+    monkeypatch.setattr(watched, "batch", restless)
+    bench = night.Bench(tmp_path, night.Size(SIZE, (1.0,)), 1)
+    bench.__dict__["past"] = Past(var, ["2022-02-15"], 1, 10, 12)
+    figures = night.compaction(bench)
+    assert figures["compaction_again_changes_nothing"] is False
+    assert figures["compaction_lines_per_s"] == 12
+
+
+def test_growth_is_told_by_its_exponent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = {"train": {"seconds": 1.5, "peak_memory_mb": 7, "rows": 3}}
+    seconds = iter([10.0, 40.0])
+    monkeypatch.setattr(night, "spent", lambda found: Watched(next(seconds), 7.0, {"steps": steps}, {}))
+
+    def made(var: Path, size: Size, seed: int) -> Past:
+        var.mkdir()
+        return Past(var, [], 1, 1, 1)
+
+    monkeypatch.setattr(past, "write", made)
+    figures = night.growth(night.Bench(tmp_path, night.Size(SIZE, (0.25, 1.0)), 1))
+    assert figures["growth_exponent"] == 1.0
+    assert figures["growth"]["100"] == {"seconds": 10.0, "peak_memory_mb": 7, "train_s": 1.5}
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--part", "nights"], ["--part", "night", "--keep", "somewhere"], ["--data", "x"]]
+)
+def test_a_wrong_call_is_refused(arguments: list[str]) -> None:
+    assert CliRunner().invoke(door.bench, ["night", *arguments]).exit_code == 2
+
+
+def test_nothing_is_left_when_it_is_interrupted(tmp_path: Path) -> None:
+    code = f"""
+import pathlib
+from loadtest.bench import night, past
+night._WORK = pathlib.Path({str(tmp_path)!r})
+night.run(night.Size(past.Size(users=50_000, movies=500, sessions=4_000_000), (1.0,)), 1)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        poll(lambda: any(tmp_path.glob("*/whole/catalog/*")))
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert list(tmp_path.iterdir()) == []
