@@ -34,7 +34,7 @@ class Night(msgspec.Struct, frozen=True, kw_only=True):
     """What a night began with. One that was interrupted is gone on with where these still hold."""
 
     began: str
-    """By the clock of this machine, UTC, as it stands in the names of releases."""
+    """By the clock of this machine, UTC: for whoever reads the journal."""
     stream_time: int
     """How far the stream had come, ms UTC."""
     settings: str

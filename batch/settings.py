@@ -33,15 +33,16 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     iterations: Count = 12
     """Rounds of alternating least squares."""
     regularization: Annotated[float, msgspec.Meta(ge=0)] = 5.0
-    """Weight of the L2 penalty on the embeddings."""
+    """Weight of the L2 penalty on the embeddings; tuning starts from it."""
     confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
-    """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008)."""
+    """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008);
+    tuning starts from it."""
     fit_users: Count = 200_000
     """Users that models are fitted to, drawn from those with two sessions or more; everyone is folded in."""
     dense_movies: Count = 8_192
     """Most watched movies that the linear models weigh against each other in full; others by their closest few."""
     ease_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
-    """L2 penalty of EASE, in users who watched a movie."""
+    """L2 penalty of EASE, in users who watched a movie; tuning starts from it."""
     order_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """L2 penalty of the order-aware ridge regression, in users who watched a movie."""
     half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
