@@ -8,7 +8,7 @@ import numpy as np
 
 from batch import lists, models, rendered
 from batch.interactions import History, Interactions
-from batch.progress import step
+from batch.progress import Advance, step
 from batch.segments import NAMES
 from batch.settings import BatchSettings
 from server.release import METRIC, RENDERED
@@ -41,7 +41,7 @@ def make_files(
     return {"model": chosen, "dimensions": items.shape[1], "users": len(personal), "movies": data.shape[1]}
 
 
-def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Any) -> np.ndarray:
+def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Advance) -> np.ndarray:
     """A list for each user with a history; the others are answered from their segment's list."""
     found = np.full((data.shape[0], lists.LENGTH), -1, np.int32)
     users = np.flatnonzero(np.diff(data.indptr))

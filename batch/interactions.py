@@ -117,10 +117,6 @@ class History:
         indptr = np.searchsorted(user[kept], np.arange(self.shape[0] + 1))
         return Interactions(indptr, movie[kept], start[kept], weights[kept], popularity, self.segments, until_ms)
 
-    def started(self, since_ms: int, until_ms: int) -> sp.csr_matrix:
-        """bool [n, m]: who started what in a stretch of time."""
-        return self.touched((self.start >= since_ms) & (self.start < until_ms))
-
     def touched(self, rows: np.ndarray) -> sp.csr_matrix:
         """bool [n, m]: who started what in some sessions (bool [s])."""
         at = np.flatnonzero(rows)
