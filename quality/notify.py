@@ -9,7 +9,7 @@ The body is the alert's line, the header `idempotency-key` its id, by which a re
 | it says when to come again (`retry-after`) | not before that, an hour at most |
 | killed between answer and mark | posted once more at the next start |
 | several processes have posters | one posts at a time, under `alerts.posting.lock` |
-| the process ends | one last attempt, which is waited for twice as long as the time-out |
+| the process ends | one last attempt, behind the one that may be under way; a time-out is waited for each |
 
 A poster is a thread beside the process's work: nothing that it meets reaches that, and it logs a trouble once, when it
 begins, and once when it is over. The log never shows the URL: many carry their password in it.
@@ -164,7 +164,7 @@ class Poster:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after one last attempt, which is waited for twice as long as the time-out."""
+        """End after one last attempt; it and the one that is under way are waited for, a time-out each."""
         self._stopped_at = time.monotonic()
         self._stop.set()
         self._wake.set()
@@ -175,7 +175,7 @@ class Poster:
         while True:
             last = self._stop.is_set()
             fine = self._tried()
-            if last or (self._stop.is_set() and not fine):
+            if last:
                 return
             if fine:
                 self._wake.wait(IDLE_S)

@@ -27,7 +27,9 @@ WORKERS = 2
 _SWAP_S = 1.0
 
 
-def measure(stage: Stage, folder: Path, seconds: float, rounds: int = 1, rate: float = RATE) -> dict[str, Any]:
+def measure(
+    stage: Stage, folder: Path, seconds: float, rounds: int = 1, rate: float = RATE, swap_s: float = _SWAP_S
+) -> dict[str, Any]:
     """Latencies and errors, without swaps and with them: in turn, so many rounds of so many seconds each."""
     for release in stage.releases:
         Release.open(release)
@@ -39,7 +41,7 @@ def measure(stage: Stage, folder: Path, seconds: float, rounds: int = 1, rate: f
         for seed in range(rounds):
             plan = Plan(port=port, rate=rate, seconds=seconds, users=stage.users, seed=seed + 1)
             steady.append(_measured(plan, workers))
-            with swapping(stage) as moved:
+            with swapping(stage, swap_s) as moved:
                 moving.append(_measured(plan, workers))
             swaps += len(moved)
             durable.point(stage.both / "releases" / "current", stage.releases[0].name)
@@ -48,7 +50,7 @@ def measure(stage: Stage, folder: Path, seconds: float, rounds: int = 1, rate: f
 
 
 @contextmanager
-def swapping(stage: Stage, every_s: float = _SWAP_S) -> Iterator[list[str]]:
+def swapping(stage: Stage, every_s: float) -> Iterator[list[str]]:
     """Move `current` on again and again while the block runs; what it pointed at is in the list."""
     stop, swaps = threading.Event(), list[str]()
 

@@ -250,10 +250,10 @@ def commands() -> Iterator[str]:
 
 def test_releases_are_swapped_under_load(tmp_path: Path) -> None:
     stage = releases.make(tmp_path / "stage", USERS, MOVIES, 1)
-    figures = steady.measure(stage, tmp_path, 1.3, rounds=2, rate=200)
+    figures = steady.measure(stage, tmp_path, 3, rounds=2, rate=100, swap_s=1.2)
     assert figures["steady_errors"] == figures["swapping_errors"] == 0
-    assert figures["steady_requests"] == figures["swapping_requests"] == 520
-    assert figures["swapping_swaps"] == 2
+    assert figures["steady_requests"] == figures["swapping_requests"] == 600
+    assert figures["swapping_swaps"] >= 2
     assert set(figures["steady_releases"]) == {stage.releases[0].name}
     assert set(figures["swapping_releases"]) == {folder.name for folder in stage.releases}
     assert {name for name in serving.TARGETS if name.startswith(("steady", "swapping"))} <= set(figures)

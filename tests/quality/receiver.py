@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-HANG, CUT, WAIT, ENDLESS = "hang", "cut", "wait", "endless"
+HANG, CUT, WAIT, REFUSE, ENDLESS = "hang", "cut", "wait", "refuse", "endless"
 Answer = int | str | tuple[int, dict[str, str]]
 """A status, with headers or without; `HANG`: none before the receiver ends; `CUT`: half a status line; `WAIT`: 204,
-when `gate` is open; `ENDLESS`: 200, and a body that does not end."""
+when `gate` is open; `REFUSE`: 500, when it is open; `ENDLESS`: 200, and a body that does not end."""
 
 
 class Receiver:
@@ -67,9 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
         if answer == HANG:
             receiver.ended.wait(60)
             self.close_connection = True
-        elif answer == WAIT:
+        elif answer in (WAIT, REFUSE):
             receiver.gate.wait(60)
-            self._answer(204, {})
+            self._answer(204 if answer == WAIT else 500, {})
         elif answer == ENDLESS:
             self._answer(200, {"content-length": "1000"})
             receiver.ended.wait(60)
