@@ -14,6 +14,7 @@ Files are never changed; those of a revision have its number in their names.
 
 import datetime as dt
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -139,14 +140,14 @@ class Archive:
 
         Raises `ArchiveError` where one cannot be read, two overlap, or one is missing between two.
         """
-        paths = {_state(path): path for path in self.ledger.glob("*.json") if not durable.is_leftover(path)}
-        self._read = {state: self._read.get(state) or self._entry(path) for state, path in paths.items()}
+        self._read = {state: self._read.get(state) or self._entry(state[0]) for state in self._states()}
         found = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
         for one, two in itertools.pairwise(found):
-            if (one.topic, one.partition) == (two.topic, two.partition) and two.first <= one.last:
+            if two.first == one.last + 1 or (one.topic, one.partition) != (two.topic, two.partition):
+                continue
+            if two.first <= one.last:
                 raise ArchiveError(f"ledger: {one.name} and {two.name} overlap in {self.ledger}; remove the wrong one")
-            if (one.topic, one.partition) == (two.topic, two.partition) and two.first != one.last + 1:
-                raise ArchiveError(f"ledger: no entry between {one.name} and {two.name} in {self.ledger}; {_MEND}")
+            raise ArchiveError(f"ledger: no entry between {one.name} and {two.name} in {self.ledger}; {_MEND}")
         return [entry for entry in found if topic in (None, entry.topic)]
 
     def positions(self, topic: str) -> dict[int, int]:
@@ -208,16 +209,20 @@ class Archive:
         durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
         return File(path.relative_to(self.var).as_posix(), table.num_rows)
 
-    def _entry(self, path: Path) -> Entry:
+    def _states(self) -> list[tuple[str, int, int]]:
+        """The ledger's files as they are; without a `Path` for each: in months they are hundreds of thousands."""
+        if not self.ledger.is_dir():
+            return []
+        with os.scandir(self.ledger) as found:
+            files = [(file.name, file.stat()) for file in found if file.name.endswith(".json")]
+        return [(name, stat.st_ino, stat.st_mtime_ns) for name, stat in files]
+
+    def _entry(self, name: str) -> Entry:
+        path = self.ledger / name
         try:
             return msgspec.json.decode(path.read_bytes(), type=Entry)
         except (OSError, msgspec.DecodeError) as error:
             raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
-
-
-def _state(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return path.name, status.st_ino, status.st_mtime_ns
 
 
 def tally(entries: Iterable[Entry]) -> Counter[Fate]:
