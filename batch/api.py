@@ -5,9 +5,9 @@ Whatever the API says, of each id that was asked comes one verdict: `known` with
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -59,10 +59,21 @@ class Api:
             return
         with ThreadPoolExecutor(self._connections) as threads:
             try:
-                self._listen(threads.map(lambda chunk: self._chunk(subject, chunk), chunks), tell)
+                self._listen(self._answers(threads, subject, chunks), tell)
             except CatalogError:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
+
+    def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[Found]]:
+        """In their order. Only a few are asked for before those ahead of them are judged, however long that takes: an
+        API that is out of order shall not be asked for everything, nor all answers be held in memory."""
+        asked: deque[Future[list[Found]]] = deque()
+        for chunk in chunks:
+            asked.append(threads.submit(self._chunk, subject, chunk))
+            if len(asked) > 2 * self._connections:
+                yield asked.popleft().result()
+        while asked:
+            yield asked.popleft().result()
 
     def _listen(self, answers: Iterable[list[Found]], tell: Callable[[list[Found]], None]) -> None:
         failed = 0
