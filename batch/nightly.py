@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,6 +54,7 @@ def nightly(
     began = time.monotonic()
     folder, entries = streaming.var / "night", Archive(streaming.var).entries()
     hold.require_sound(entries, streaming, quality, despite_alerts)
+    _sweep(folder)
     journal = Journal(folder)
     now = Begun(
         began=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}",
@@ -96,6 +98,13 @@ def _run(night: Night, name: str, journal: Journal, before: list[Done]) -> Done:
     forget_peak()
     told = STEPS[name](night)
     return journal.note(name, before, round(time.monotonic() - began, 2), told)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what nights that were killed had half written; the outcomes are the schedule's, which needs no lock."""
+    for path in folder.rglob(".*.tmp"):
+        if durable.is_leftover(path) and not path.name.startswith(".outcomes."):
+            path.unlink(missing_ok=True)
 
 
 def _goes_on(earlier: Begun | None, now: Begun) -> bool:

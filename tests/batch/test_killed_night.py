@@ -3,10 +3,9 @@
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,21 @@ def var(past: Path, tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-def begun(var: Path, **environ: str) -> subprocess.Popen[str]:
+DEADLINE_S = 300.0
+DYING = """
+import sys
+from pathlib import Path
+from batch.journal import Journal
+from batch.nightly import STEPS
+from tests import dying
+night, count = Path(sys.argv[1], "night"), int(sys.argv[2])
+dying.run(lambda: len(Journal(night).done(list(STEPS))) >= count, "batch", "nightly")
+"""
+
+
+def begun(var: Path, *how: str, **environ: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "batch", "nightly"],
+        [sys.executable, *(how or ("-m", "batch", "nightly"))],
         cwd=ROOT,
         env={**os.environ, **SMALL, "MARQUEE_STREAM_VAR": str(var), **environ},
         stdin=subprocess.DEVNULL,
@@ -48,25 +59,16 @@ def begun(var: Path, **environ: str) -> subprocess.Popen[str]:
 
 
 def finished(var: Path, **environ: str) -> dict[str, Any]:
-    out, err = begun(var, **environ).communicate(timeout=120)
+    out, err = begun(var, **environ).communicate(timeout=DEADLINE_S)
     assert out, err
     return dict(orjson.loads(out))
 
 
-def killed(var: Path, when: Callable[[], bool]) -> None:
-    """A night that is killed as soon as something holds."""
-    process = begun(var)
-    deadline = time.monotonic() + 60
-    while not when():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate()
-
-
-def done(var: Path) -> list[str]:
-    return [entry.step for entry in Journal(var / "night").done(list(STEPS))]
+def killed(var: Path, steps: int) -> None:
+    """A night that is killed as soon as so many steps are done."""
+    process = begun(var, "-c", DYING, str(var), str(steps))
+    told = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == -signal.SIGKILL, told
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -82,11 +84,12 @@ def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(v
     whole = finished(tmp_path / "whole")
     assert by_earlier(whole) == []
     for count in (2, 5):
-        killed(var, lambda count=count: len(done(var)) >= count)  # type: ignore[misc]
+        killed(var, count)
         assert publish.current(var) is None
         if (var / "releases").exists():
             for folder in (var / "releases").glob("2*"):
                 assert Release.open(folder).id == folder.name  # whole, if it is there
+    (var / "night" / ".history.parquet.1.tmp").write_bytes(b"half")
     ids = {entry.step: entry.id for entry in Journal(var / "night").done(list(STEPS))}
     summary = finished(var)
     assert by_earlier(summary) == list(ids)
@@ -98,11 +101,11 @@ def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(v
     assert digests(current) == digests(tmp_path / "whole" / "releases" / "current")
     assert len(publish.history(var)) == 1
     assert len(list((var / "releases").glob("2*"))) == 1
-    assert not [path for path in (var / "night").iterdir() if path.name.endswith(".tmp")]
+    assert not list((var / "night").rglob(".*.tmp"))
 
 
 def test_a_night_that_was_interrupted_begins_anew_where_the_settings_are_others(var: Path) -> None:
-    killed(var, lambda: len(done(var)) >= 3)
+    killed(var, 3)
     assert by_earlier(finished(var, MARQUEE_BATCH_SEED="2")) == []
 
 
