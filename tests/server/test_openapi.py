@@ -59,7 +59,10 @@ def test_every_route_is_described(worker: Worker) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @settings(
-    deadline=None, max_examples=15, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=15,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_the_worker_does_what_the_description_says(
