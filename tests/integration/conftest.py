@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.stack import free_port
 from stream import broker
-from tests.integration.processes import Command, Start, Until
+from tests.integration.processes import DEADLINE_S, Command, Start, Until
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +56,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def until() -> Until:
-    """Poll until something holds; fails after so many seconds."""
+    """Poll until something holds; fails where it does not come."""
 
-    def wait(holds: Callable[[], object], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+    def wait(holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
         while not holds():
             assert time.monotonic() < deadline, "it did not come in time"
             time.sleep(0.02)

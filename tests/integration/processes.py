@@ -9,8 +9,10 @@ from typing import Protocol
 
 from loadtest.stack import ROOT
 
-Until = Callable[[Callable[[], object], float], None]
-"""Poll until something holds; fails after so many seconds."""
+Until = Callable[[Callable[[], object]], None]
+"""Poll until something holds; fails where it does not come."""
+DEADLINE_S = 600.0
+"""How long anything may take before a test gives it up; far more than it ever takes."""
 
 
 class Command:
@@ -31,8 +33,8 @@ class Command:
     def text(self) -> str:
         return self.log.read_text("utf-8", "replace")
 
-    def ends(self, seconds: float = 60) -> int:
-        return self.process.wait(seconds)
+    def ends(self) -> int:
+        return self.process.wait(DEADLINE_S)
 
 
 class Start(Protocol):

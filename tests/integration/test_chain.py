@@ -22,7 +22,7 @@ from stream import kafka
 from stream.archive import Archive, tally
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, zone
-from tests.integration.processes import Start, Until
+from tests.integration.processes import DEADLINE_S, Start, Until
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 SMALL = {"MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "200"}
@@ -31,7 +31,7 @@ SMALL = {"MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "200"}
 def python(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", *arguments]
     env = {**os.environ, **environ}
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
 
 
 async def play(environ: dict[str, str], hours: int) -> Service:
@@ -67,7 +67,7 @@ def chain(environ: dict[str, str]) -> dict[str, str]:
 def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Start, until: Until) -> None:
     chain |= SMALL
     start(chain, "loadtest", "api")
-    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"), 30)
+    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"))
     played = asyncio.run(play(chain, hours=30))
     assert set(played.tally.statuses) == {0}  # nobody answered: the service logs it so
     assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
@@ -89,7 +89,7 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
 
     start(chain, "server")
     address = chain["MARQUEE_LOADTEST_SERVER"]
-    until(lambda: answers(f"{address}/readyz"), 30)
+    until(lambda: answers(f"{address}/readyz"))
     users = np.load(releases / "current" / "users.npy")
     told = urllib3.request("GET", f"{address}/recommend/{users[0]}", retries=False)
     assert told.headers["x-marquee-release"] == (releases / "current").readlink().name
@@ -105,7 +105,7 @@ def test_real_lines_become_answers(chain: dict[str, str], start: Start, until: U
         "MARQUEE_LOADTEST_API_RATE_LIMIT_PER_S": "1e6",
     }
     start(chain, "loadtest", "api")
-    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"), 30)
+    until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"))
     replayed = python(chain, "loadtest", "replay", str(REAL / "lines-2022-10.txt"))
     assert "37342 lines written" in replayed.stdout
     assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
@@ -118,7 +118,7 @@ def test_real_lines_become_answers(chain: dict[str, str], start: Start, until: U
     assert night.returncode == 0, night.stderr
     start(chain, "server")
     address = chain["MARQUEE_LOADTEST_SERVER"]
-    until(lambda: answers(f"{address}/readyz"), 30)
+    until(lambda: answers(f"{address}/readyz"))
     told = urllib3.request("GET", f"{address}/recommend/83916", retries=False)
     assert told.status == 200
     known = set((REAL / "movies.csv").read_text("utf-8").splitlines()[1:])

@@ -12,9 +12,13 @@ import orjson
 import pytest
 
 from loadtest.stack import ROOT, free_port
-from tests.integration.processes import Start, Until
+from tests.integration.processes import DEADLINE_S, Start, Until
 
-SMALL = {"MARQUEE_LOADTEST_USERS": "400", "MARQUEE_LOADTEST_MOVIES": "250"}
+SMALL = {
+    "MARQUEE_LOADTEST_USERS": "400",
+    "MARQUEE_LOADTEST_MOVIES": "250",
+    "MARQUEE_LOADTEST_DEADLINE_MS": "60000",  # a machine that is busy with other things loses no request
+}
 
 
 def processes_below(folder: Path) -> list[str]:
@@ -34,7 +38,7 @@ def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, t
     folder, port = tmp_path / "demo", free_port()
     demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(port), "--days", "4", "--keep")
     try:
-        assert demo.ends(240) == 0, demo.text()
+        assert demo.ends() == 0, demo.text()
         holds(orjson.loads((folder / "summary.json").read_bytes()))
         assert "make stop" in demo.text()
         with socket.create_connection(("127.0.0.1", port), timeout=5):
@@ -44,7 +48,7 @@ def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, t
         assert "make stop" in again.text()
     finally:
         command = [sys.executable, "-m", "loadtest", "stop", "--folder", str(folder)]
-        stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+        stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE_S)
     assert "supervisor" in stopped.stdout
     assert processes_below(folder) == []
 
@@ -63,9 +67,9 @@ def holds(summary: dict[str, Any]) -> None:
 def test_ctrl_c_stops_everything_without_a_traceback(start: Start, until: Until, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()), "--days", "4")
-    until(lambda: "progress: live" in demo.text() or demo.process.poll() is not None, 120)
+    until(lambda: "progress: live" in demo.text() or demo.process.poll() is not None)
     demo.process.send_signal(signal.SIGINT)
-    assert demo.ends(90) == 130, demo.text()
+    assert demo.ends() == 130, demo.text()
     assert "Traceback" not in demo.text()
     assert processes_below(folder) == []
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,7 @@ from stream.event import KINDS, Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
 from stream.zone import zone
-from tests.integration.processes import Start, Until
+from tests.integration.processes import DEADLINE_S, Start, Until
 
 NEW_YORK = zone("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
@@ -55,7 +56,9 @@ def archive_of(environ: dict[str, str]) -> Archive:
 
 def said(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "quality", *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=DEADLINE_S, check=False
+    )
 
 
 @pytest.fixture
@@ -134,7 +137,7 @@ def test_a_replay_while_the_collector_runs_is_refused_in_one_line(
     write(environ, [line(second, 9) for second in range(20)])
     collector = start(environ, "batch", "collect")
     archive = archive_of(environ)
-    until(lambda: archive.entries(), 30)
+    until(lambda: archive.entries())
     refused = said(environ | NEWER, "quarantine", "replay")
     assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
     assert "another process writes" in refused.stderr
@@ -155,9 +158,17 @@ def test_a_collector_beside_a_replay_is_refused_in_one_line(environ: dict[str, s
     assert refused.text().splitlines()[-1].startswith("error: archive: another process writes")
 
 
-def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(
-    environ: dict[str, str], start: Start, until: Until
-) -> None:
+DYING = """
+import sys
+from pathlib import Path
+from stream.archive import Archive
+from tests import dying
+archive, wanted = Archive(Path(sys.argv[1])), int(sys.argv[2])
+dying.run(lambda: sum(one.revision > 0 for one in archive.entries()) >= wanted, "quality", "quarantine", "replay")
+"""
+
+
+def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str], start: Start) -> None:
     environ |= {"MARQUEE_STREAM_BATCH_LINES": "40", "MARQUEE_STREAM_BATCH_SECONDS": "0.01"}
     count, dice = 1_400, random.Random(7)
     write(environ, [line(second, 9 if second % 4 else None) for second in range(count)])
@@ -167,10 +178,9 @@ def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(
     assert entries >= 30
     for _ in range(3):
         wanted = revised(archive) + dice.randint(1, 6)
-        replay = start(environ | NEWER, "quality", "quarantine", "replay")
-        until(lambda wanted=wanted: revised(archive) >= wanted, 30)  # type: ignore[misc]
-        replay.process.kill()
-        replay.process.wait()
+        command = [sys.executable, "-c", DYING, str(archive.var), str(wanted)]
+        killed = subprocess.run(command, cwd=ROOT, env=environ | NEWER, timeout=DEADLINE_S, check=False)
+        assert killed.returncode == -signal.SIGKILL
         assert summary(archive.entries())["balanced"]
         assert offsets(archive) == Counter(range(count))
     assert revised(archive) < entries

@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 
 HANG, CUT, WAIT, REFUSE, ENDLESS = "hang", "cut", "wait", "refuse", "endless"
+HANG_S = 120.0
+"""The longest that it hangs."""
 Answer = int | str | tuple[int, dict[str, str]]
 """A status, with headers or without; `HANG`: none before the receiver ends; `CUT`: half a status line; `WAIT`: 204,
 when `gate` is open; `REFUSE`: 500, when it is open; `ENDLESS`: 200, and a body that does not end."""
@@ -65,14 +67,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = receiver.answers.pop(0) if receiver.answers else 204
         receiver.posts.append((name, orjson.loads(body)))
         if answer == HANG:
-            receiver.ended.wait(60)
+            receiver.ended.wait(HANG_S)
             self.close_connection = True
         elif answer in (WAIT, REFUSE):
-            receiver.gate.wait(60)
+            receiver.gate.wait(HANG_S)
             self._answer(204 if answer == WAIT else 500, {})
         elif answer == ENDLESS:
             self._answer(200, {"content-length": "1000"})
-            receiver.ended.wait(60)
+            receiver.ended.wait(HANG_S)
             self.close_connection = True
         elif answer == CUT:
             self.wfile.write(b"HTTP/1.")

@@ -4,12 +4,11 @@ import asyncio
 import os
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,11 +27,13 @@ from stream.grammar import render
 from stream.settings import StreamSettings
 from stream.zone import zone
 
+ROOT = Path(__file__).parents[2]
 HOUR = 3_600_000
 DAY = "2022-03-18"
 FIRST, END = zone("America/New_York").bounds(DAY)
 TOPIC = "movielog1"
 USERS, MOVIES = 200, 40
+DEADLINE_S = 300.0
 PARTITIONS = 2
 
 
@@ -74,41 +75,49 @@ async def write(bootstrap: str) -> None:
             await writer.write(lines, times, partition)
 
 
+DYING = """
+import sqlite3, sys
+from contextlib import closing
+from pathlib import Path
+from tests import dying
+path, lines = Path(sys.argv[1], "telemetry.db"), int(sys.argv[2])
+def holds():
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path, timeout=60)) as db:
+        try:
+            return db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0] >= lines
+        except sqlite3.OperationalError:  # not laid out yet
+            return False
+dying.run(holds, "quality", "telemetry")
+"""
+
+
 @contextmanager
-def telemetry(bootstrap: str, var: Path) -> Iterator["subprocess.Popen[bytes]"]:
+def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """The process; one that is killed at so many lines where that is asked."""
+    how = ["-m", "quality", "telemetry"] if kill_at is None else ["-c", DYING, str(var), str(kill_at)]
     settings = {
         "MARQUEE_STREAM_BOOTSTRAP": bootstrap, "MARQUEE_STREAM_TOPIC": TOPIC, "MARQUEE_STREAM_VAR": str(var),
         "MARQUEE_STREAM_FETCH_TIMEOUT_MS": "200", "MARQUEE_STREAM_BATCH_LINES": "300",
         "MARQUEE_QUALITY_BOOTSTRAP_SAMPLES": "100", "MARQUEE_QUALITY_REPORT_EVERY_MINUTES": "360",
     }  # fmt: skip
     with (var / "log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "quality", "telemetry"], env=os.environ | settings, stdout=log, stderr=log
-        )
+        process = subprocess.Popen([sys.executable, *how], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
     try:
         yield process
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(DEADLINE_S)
 
 
 def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while not done():
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.002)
-
-
-def offsets_read(var: Path) -> int:
-    if not (var / "telemetry.db").exists():
-        return 0
-    with closing(sqlite3.connect(var / "telemetry.db", timeout=5)) as db:
-        try:
-            return int(db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0])
-        except sqlite3.OperationalError:  # not laid out yet
-            return 0
 
 
 def final_report(var: Path) -> bytes | None:
@@ -120,14 +129,13 @@ def run_to_the_end(bootstrap: str, var: Path, kill_at: tuple[int, ...] = ()) -> 
     """Run until the day's report is final, and end in peace; before, kill at so many lines."""
     var.mkdir()
     for lines in kill_at:
-        with telemetry(bootstrap, var) as process:
-            wait_until(lambda lines=lines: offsets_read(var) >= lines, process, var / "log")  # type: ignore[misc]
-            process.send_signal(signal.SIGKILL)
+        with telemetry(bootstrap, var, lines) as process:
+            assert process.wait(DEADLINE_S) == -signal.SIGKILL, (var / "log").read_text()
         assert final_report(var) is None, "killed too late to mean anything"
     with telemetry(bootstrap, var) as process:
         wait_until(lambda: final_report(var) is not None, process, var / "log")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, (var / "log").read_text()
+        assert process.wait(DEADLINE_S) == 0, (var / "log").read_text()
     report = final_report(var)
     assert report is not None
     return report
@@ -203,7 +211,7 @@ def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
 
 def test_without_a_broker_one_line_says_so(tmp_path: Path) -> None:
     with telemetry("127.0.0.1:1", tmp_path) as process:
-        assert process.wait(20) == 1
+        assert process.wait(DEADLINE_S) == 1
     log = (tmp_path / "log").read_text()
     assert "error: kafka: 127.0.0.1:1" in log
     assert "Traceback" not in log
