@@ -49,14 +49,14 @@ def api(settings: WorldSettings) -> Iterator[httpx.Client]:
             wait_until_healthy(client, process)
             yield client
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
 
 
 def wait_until_healthy(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 15
+    deadline_s = time.monotonic() + 120
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             if client.get("/healthz").status_code == 200:
@@ -149,10 +149,12 @@ def test_other_addresses_and_methods_are_refused_in_json(client: httpx.Client) -
 
 def test_beyond_the_rate_limit_requests_are_told_when_to_come_again() -> None:
     with api(WorldSettings(users=5, movies=5, api_rate_limit_per_s=4)) as client:
-        responses = [client.get("/user/1") for _ in range(12)]
-        refused = [response for response in responses if response.status_code == 429]
+        began, responses, refused = time.monotonic(), list[httpx.Response](), list[httpx.Response]()
+        while len(refused) < 6:
+            responses.append(client.get("/user/1"))
+            refused += [response for response in responses[-1:] if response.status_code == 429]
         assert [response.status_code for response in responses[:4]] == [200] * 4
-        assert 6 <= len(refused) <= 8
+        assert len(responses) - len(refused) <= 5 + 4 * (time.monotonic() - began)
         assert all(int(response.headers["retry-after"]) == 1 for response in refused)
         assert client.get("/healthz").status_code == 200
         time.sleep(int(refused[-1].headers["retry-after"]))

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,25 @@ def test_time_of_the_processor_is_that_of_a_process_and_its_children(tmp_path: P
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
     with Crew(tmp_path) as crew:
         running = crew.start("parent) x (", [sys.executable, "-c", code], 1)
-        poll(lambda: running.cpu_s() > 0.3)
-        assert processes.cpu_s(running.process.pid) < 0.3
+        poll(lambda: running.cpu_s() > processes.cpu_s(running.process.pid) + 0.3)
         children = processes._with_children(running.process.pid)
         assert len(children) == 2
-    poll(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    poll(lambda: all(map(is_gone, children)))
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; whose parent is gone as well, nobody may ever wait for."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def test_time_of_the_processor_is_what_the_system_says() -> None:
     began, wanted = processes.cpu_s(os.getpid()), time.process_time() + 0.2
     while time.process_time() < wanted:
         pass
-    assert processes.cpu_s(os.getpid()) - began == pytest.approx(0.2, abs=0.05)
+    assert processes.cpu_s(os.getpid()) - began == pytest.approx(0.2, abs=0.1)
     assert processes.cpu_s(2**22 + 1) == 0
 
 
@@ -121,7 +128,7 @@ def test_what_does_not_heed_is_killed_with_its_children(tmp_path: Path, monkeypa
         poll(lambda: len(processes._with_children(running.process.pid)) == 2)
         pids = processes._with_children(running.process.pid)
     assert running.process.returncode == -signal.SIGKILL
-    poll(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    poll(lambda: all(map(is_gone, pids)))
 
 
 def test_a_process_that_ends_instead_of_answering_is_told(tmp_path: Path) -> None:
@@ -177,13 +184,13 @@ def test_figures_that_are_not_there_are_told(output: str) -> None:
 
 def test_wrk_counts_what_is_no_answer(tools: wrk.Tools, worker: Worker, tmp_path: Path) -> None:
     def some(number: int, answer: bytes) -> bytes | None:
-        return REFUSAL if number % 5 == 0 else None if number % 101 == 0 else answer
+        return REFUSAL if number % 3 == 0 else None if number % 10 == 0 else answer
 
     with unreliable(worker.port, some) as server:
         found = wrk.run(tools.wrk, tmp_path, server.port, 1, USERS, 1)
-    assert found.not_2xx > 10
+    assert found.not_2xx > 0
     assert found.socket_errors > 0
-    assert found.requests > 100
+    assert found.requests > 0
     assert 0 < found.p50_us <= found.p99_us <= found.p99_9_us
 
 
@@ -319,7 +326,7 @@ run(door, "loadtest")
     poll(lambda: any("openloop" in command for command in children(process.pid)))
     assert len(of_folder(tmp_path)) == 2
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=120)
     assert process.returncode == 130
     assert told.endswith("interrupted\n")
     assert "Traceback" not in told
@@ -333,11 +340,11 @@ def of_folder(folder: Path) -> list[str]:
 
 
 def children(pid: int) -> list[str]:
-    return [
-        Path(f"/proc/{one}/cmdline").read_bytes().decode()
-        for one in processes._with_children(pid)
-        if Path(f"/proc/{one}").exists()
-    ]
+    found = []
+    for one in processes._with_children(pid):
+        with suppress(OSError):  # it has ended meanwhile
+            found.append(Path(f"/proc/{one}/cmdline").read_bytes().decode())
+    return found
 
 
 FOUND: dict[str, Any] = {

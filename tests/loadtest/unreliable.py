@@ -31,8 +31,9 @@ class Unreliable:
         await stop.wait()
         server.close()
         async with asyncio.timeout(DEADLINE_S):
-            while self._relays:  # the clients are gone, so each comes to its end
-                await asyncio.wait(self._relays)
+            # the clients are gone, so each relay comes to its end, also of those who were only just let in
+            while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(others)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -185,6 +185,6 @@ def test_a_disk_that_is_full_leaves_nothing_behind_and_the_next_try_raises_it(tm
     AlertFile(tmp_path).append([alert("a")])
     size = (tmp_path / "alerts.jsonl").stat().st_size
     command = [sys.executable, "-c", FULL, str(tmp_path), str(room)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == [f"full {size} ['a']"] * 2 + ["['b', 'c']"]
     assert ids(tmp_path) == ["a", "b", "c"]

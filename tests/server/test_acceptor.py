@@ -1,6 +1,7 @@
 """Letting clients in: a few at a time, more where a turn was long, and nobody whose request is too old by then."""
 
 import asyncio
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -47,7 +48,13 @@ async def heard(client: socket.socket) -> bytes:
     return await asyncio.to_thread(client.recv, 1 << 16)
 
 
-def accepted(listener: socket.socket, sent: list[bytes], wait_s: float, late_s: float) -> tuple[list[bytes], Guard]:
+LONG_S = 600.0
+"""Longer than any machine lets a client wait that shall not wait."""
+
+
+def accepted(
+    listener: socket.socket, sent: list[bytes], wait_s: float, late_s: float, shed_s: float = 0.05
+) -> tuple[list[bytes], Guard]:
     """What each client hears that waited for `wait_s`. The turn began `late_s` ago, and where that is long there was
     always somebody left who waited."""
 
@@ -57,20 +64,20 @@ def accepted(listener: socket.socket, sent: list[bytes], wait_s: float, late_s: 
             waiting = [one for data in sent for one in clients(stack, listener, 1, data)]
             await asyncio.sleep(wait_s)
             guard.turn_began = asyncio.get_running_loop().time() - late_s
-            acceptor._full_since = 0.0 if late_s > 0 else None
+            acceptor._full_since = -math.inf if late_s > 0 else None
             acceptor.start()
             try:
                 return list(await asyncio.gather(*map(heard, waiting)))
             finally:
                 acceptor.close()
 
-    guard = Guard(ServerSettings(shed_s=0.05))
+    guard = Guard(ServerSettings(shed_s=shed_s))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(let_in()), guard
 
 
 def test_all_are_let_in(listener: socket.socket) -> None:
-    answers, guard = accepted(listener, [REQUEST] * 50, wait_s=0, late_s=0)
+    answers, guard = accepted(listener, [REQUEST] * 50, wait_s=0, late_s=0, shed_s=LONG_S)
     assert answers == [REQUEST] * 50
     assert guard.refused["overload"] == 0
 
@@ -102,13 +109,13 @@ def test_a_queue_that_was_emptied_exactly_is_not_full(listener: socket.socket, c
             acceptor.close()
             return acceptor._full_since
 
-    guard = Guard(ServerSettings())
+    guard = Guard(ServerSettings(shed_s=LONG_S))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(let_in()) is None
 
 
 def test_who_has_not_waited_is_let_in_where_turns_are_long(listener: socket.socket) -> None:
-    answers, _ = accepted(listener, [REQUEST] * 5, wait_s=0, late_s=1)
+    answers, _ = accepted(listener, [REQUEST] * 5, wait_s=0, late_s=1, shed_s=LONG_S)
     assert answers == [REQUEST] * 5
 
 
@@ -124,5 +131,5 @@ def test_without_descriptors_it_lets_clients_in_once_there_are_some(
         return accept(self)
 
     monkeypatch.setattr(socket.socket, "accept", failing)
-    answers, _ = accepted(listener, [REQUEST] * 3, wait_s=0, late_s=-60)
+    answers, _ = accepted(listener, [REQUEST] * 3, wait_s=0, late_s=-60, shed_s=LONG_S)
     assert answers == [REQUEST] * 3
