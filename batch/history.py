@@ -30,9 +30,9 @@ class Gathered:
     minutes: np.ndarray
     """int32: different minutes of each."""
     rated: Spans
-    """The latest rating of each user and movie, ascending by both; `start` is its time."""
+    """From the first rating of each user and movie to the latest, ascending by both."""
     ratings: np.ndarray
-    """int8: what was given."""
+    """int8: what was given at the latest."""
     movies: list[str]
     """Known movies that were watched or rated, ascending."""
     users: np.ndarray
@@ -54,8 +54,8 @@ def gather(daily: Daily, days: Sequence[str], known: Mapping[str, object], gap_m
     keys = key_of(_column(sessions, "user")[kept], watched[kept])
     spans, rows = united(Spans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms)
     minutes = np.bincount(rows, _column(sessions, "minutes")[kept], len(spans)).astype(np.int32)
-    latest, values = _latest(ratings, rated)
-    return Gathered(spans, minutes, latest, values, movies, _unique(np.concatenate(users)), unknown)
+    given, values = _given(ratings, rated)
+    return Gathered(spans, minutes, given, values, movies, _unique(np.concatenate(users)), unknown)
 
 
 def assemble(gathered: Gathered, runtimes: np.ndarray, best_rating: int, segments: np.ndarray) -> History:
@@ -64,17 +64,17 @@ def assemble(gathered: Gathered, runtimes: np.ndarray, best_rating: int, segment
     `runtimes` is float64 [movies], minutes, NaN for unknown; `segments` uint8 [users].
     """
     spans, rated = gathered.spans, gathered.rated
-    alone = ~_among(rated.key, spans.key)  # rated, but never seen to be watched
-    keys = np.concatenate([spans.key, rated.key[alone]])
+    unseen = _before_any(rated, spans)  # rated by somebody who had not been seen to watch, whatever came later
+    keys = np.concatenate([spans.key, rated.key[unseen]])
     order = np.argsort(keys, kind="stable")
-    keys, start = keys[order], np.concatenate([spans.start, rated.start[alone]])[order]
-    minutes = np.concatenate([gathered.minutes, np.zeros(int(alone.sum()), np.int32)])[order]
+    keys, start = keys[order], np.concatenate([spans.start, rated.start[unseen]])[order]
+    minutes = np.concatenate([gathered.minutes, np.zeros(int(unseen.sum()), np.int32)])[order]
     user, movie = user_movie(keys)
     # one more rating, of nobody: where a pair would stand that was not rated
     place = np.searchsorted(rated.key, keys)
     has = np.append(rated.key, np.uint64(2**64 - 1))[place] == keys
     rating = np.where(has, np.append(gathered.ratings / best_rating, np.nan)[place], np.nan)
-    when = np.where(has, np.append(rated.start, 0)[place], 0)
+    when = np.where(has, np.append(rated.last, 0)[place], 0)
     user = np.searchsorted(gathered.users, user)
     order = _in_time(user, start)
     share = np.minimum(minutes / runtimes[movie], 1)
@@ -127,12 +127,13 @@ def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
 
 
-def _among(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which of the values are among others; both ascending: bool."""
-    if not len(others):
-        return np.zeros(len(values), bool)
-    found: np.ndarray = others[np.minimum(np.searchsorted(others, values), len(others) - 1)] == values
-    return found
+def _before_any(rated: Spans, spans: Spans) -> np.ndarray:
+    """Which users and movies were rated before the first of their sessions, or have none: bool."""
+    if not len(spans):
+        return np.ones(len(rated), bool)
+    first = np.minimum(np.searchsorted(spans.key, rated.key), len(spans) - 1)
+    before: np.ndarray = (spans.key[first] != rated.key) | (rated.start < spans.start[first])
+    return before
 
 
 def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -175,11 +176,12 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return found
 
 
-def _latest(ratings: pa.Table, movie: np.ndarray) -> tuple[Spans, np.ndarray]:
-    """The latest rating of each user and movie; of two at one moment the better."""
+def _given(ratings: pa.Table, movie: np.ndarray) -> tuple[Spans, np.ndarray]:
+    """When each user rated each movie, and the latest rating; of two at one moment the better."""
     kept = movie >= 0
     keys, times = key_of(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
     values = _column(ratings, "rating")[kept]
     order = np.lexsort((values, times, keys))
-    last = order[np.append(np.diff(keys[order]) != 0, True)] if len(order) else order
-    return Spans(keys[last], times[last], times[last]), values[last]
+    new = np.append(True, np.diff(keys[order]) != 0) if len(order) else np.zeros(0, bool)
+    first, last = order[new], order[np.roll(new, -1)]
+    return Spans(keys[last], times[first], times[last]), values[last]

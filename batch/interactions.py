@@ -73,7 +73,7 @@ class History:
     start: np.ndarray
     """int64 [s]: ms UTC."""
     minutes: np.ndarray
-    """int32 [s]: different minutes watched; 0 where a movie was rated that nobody saw the user watch."""
+    """int32 [s]: different minutes watched; 0 where a movie was rated that nobody had seen the user watch."""
     share: np.ndarray
     """float32 [s]: of the movie that was watched, 0..1; NaN where the movie's runtime is not known."""
     rating: np.ndarray

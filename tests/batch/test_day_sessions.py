@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from batch import sessions as sessions_module
 from batch.daily import Daily, Made
 from batch.errors import Mixed
-from batch.history import Gathered, gather
+from batch.history import Gathered, assemble, gather
+from batch.interactions import Interactions
 from batch.sessions import compact, rows_to_read
 from quality.sessions import user_movie
 from stream.archive import Archive, Count, Entry, Span
@@ -236,7 +237,33 @@ def test_the_latest_rating_counts_the_better_of_two_at_once(events: list[Event],
         found = gathered(Path(folder))
     user, movie = user_movie(found.rated.key)
     pairs = [(one, found.movies[place]) for one, place in zip(user.tolist(), movie.tolist(), strict=True)]
-    values = zip(found.rated.start.tolist(), found.ratings.tolist(), strict=True)
+    values = zip(found.rated.last.tolist(), found.ratings.tolist(), strict=True)
     assert dict(zip(pairs, values, strict=True)) == latest
     assert counts["ratings"] == len(set(events))
     assert np.all(np.diff(found.rated.key.astype(np.float64)) > 0)
+
+
+def known(events: list[Event], until_ms: int) -> tuple[set[tuple[int, str, int]], dict[str, float]]:
+    """What a history of some lines knows at a moment: user, movie and latest start; and how popular the movies are."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive(Path(folder), [events])
+        compacted(Path(folder))
+        found = gathered(Path(folder))
+    history = assemble(found, np.full(len(found.movies), 100.0), 5, np.zeros(len(found.users), np.uint8))
+    data: Interactions = history.before(until_ms, 14)
+    user = history.users[np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))].tolist()
+    movie = [history.movies[place] for place in data.movies.tolist()]
+    popularity = zip(history.movies, data.popularity.tolist(), strict=True)
+    return set(zip(user, movie, data.starts.tolist(), strict=True)), {name: one for name, one in popularity if one}
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(minutes, min_size=6, max_size=12), st.lists(ratings, min_size=6, max_size=12), st.integers(6, 24))
+def test_what_is_known_at_a_moment_is_what_the_lines_before_it_say(
+    watched: list[Event], given_: list[Event], hour: int
+) -> None:
+    """Whatever came later: a movie that was rated is known of, though it was watched, or rated anew, afterwards."""
+    events, until = [*watched, *given_], FIRST + hour * HOUR_MS
+    pairs, popularity = known(events, until)
+    earlier = [event for event in events if event.time < until]
+    assert (pairs, popularity) == (known(earlier, until) if earlier else (set(), {}))

@@ -49,7 +49,7 @@ def test_every_session_and_every_rating_is_there_and_they_find_each_other(
         when, rating = ratings.get((user, movie), (0, np.nan))
         expected.append((user, movie, start, minutes, min(minutes / RUNTIMES[movie], 1.0), rating / 5, when))
     for (user, movie), (when, rating) in ratings.items():
-        if (user, movie) not in {row[:2] for row in sessions}:
+        if not any(row[:2] == (user, movie) and row[2] <= when for row in sessions):  # not seen to be watched by then
             expected.append((user, movie, when, 0, 0.0 if movie < 2 else np.nan, rating / 5, when))
     expected.sort(key=lambda row: (row[0], row[2], row[1]))
     found = assemble(gathered(sessions, ratings), RUNTIMES, 5, np.zeros(3, np.uint8))
