@@ -7,7 +7,8 @@ it: the models, with what was tuned, are fit anew to what was known before it, a
 out of the very function that makes a release's lists.
 
 The choice is the best mean of those that beat the popular list beyond noise. Only the popular list, which cannot fail,
-has this privilege: between two other models, the better mean is the better guess, however close they are.
+has this privilege: between two other models, the better mean is the better guess, however close they are. Where few
+users are measured, an interval says little of noise, and the popular list is chosen.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import numpy as np
 from batch import models
 from batch.errors import NotEnoughData
 from batch.evaluation.figures import CHOICE_METRIC, Measured, difference, figures_of, measured
-from batch.evaluation.rival import Rival, against
+from batch.evaluation.rival import LEAST_USERS, Rival, against
 from batch.evaluation.splits import Slice, Splits, by_time
 from batch.interactions import History, Requests
 from batch.lists import top_lists
@@ -144,6 +145,11 @@ def _chosen(choice: Contest, test: Contest, settings: BatchSettings) -> tuple[st
     """The model, and why."""
     if settings.model != "best":
         return settings.model, "settings"
+    if len(choice.users) < LEAST_USERS:
+        return (
+            POPULAR,
+            f"models were compared on {len(choice.users)} users of the choice slice, {LEAST_USERS} are needed",
+        )
     means = {name: float(one.scores.ndcg.mean()) for name, one in choice.results.items() if name != POPULAR}
     winners = [name for name in means if _low(choice.gain(name), settings.seed) > 0]
     if not winners:

@@ -175,6 +175,20 @@ def test_without_taste_the_difference_to_popularity_is_not_told_as_one(made: lis
     assert popular["largest_gap"] is None
 
 
+@pytest.mark.parametrize(("users", "measured", "chosen"), [(58, 29, "popular"), (60, 30, "taste")])
+def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: str, made: list[Taste]) -> None:
+    known = [row for row in planted() if row[2] < 190]
+    seen = {row[:2] for row in known}
+    new = [(user, movie) for user in range(USERS) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
+    new = [pair for pair in new if pair not in seen]
+    first = [(user, movie, 200) for user, movie in new if user < users]
+    last = [(user, movie, 239) for user, movie in new if user == USERS - 1]
+    found = told([*known, *first, *last])
+    assert found["slices"]["choice"]["models"]["taste"]["users"] == measured
+    assert found["chosen"] == chosen
+    assert ("30 are needed" in found["chosen_by"]) is (chosen == "popular")
+
+
 @pytest.mark.parametrize("model", ["popular", "taste"])
 def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: str, made: list[Taste]) -> None:
     found = told(planted(), BatchSettings(model=cast(Any, model)))
