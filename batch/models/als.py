@@ -6,12 +6,16 @@ event that is long forgotten says neither yes nor no, while a movie that was nev
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import scipy.sparse as sp
 import threadpoolctl
 from implicit.cpu.als import AlternatingLeastSquares
+from implicit.recommender_base import ModelFitError
 
+from batch.errors import BatchError
 from batch.interactions import Interactions
 from batch.models.folded import Folded
 from batch.models.history import recent
@@ -30,8 +34,9 @@ class ALS(Folded):
 
     def learn(self, sample: Interactions) -> None:
         settings, everyone = self.settings, np.arange(sample.shape[0])
+        watched = recent(sample, everyone, {}, self.parameters["confidence"])
         # implicit has its own threads; BLAS threads below them make it slower by far
-        with threadpoolctl.threadpool_limits(1, "blas"):
+        with threadpoolctl.threadpool_limits(1, "blas"), _told():
             model = AlternatingLeastSquares(
                 factors=min(settings.factors, *sample.shape),
                 regularization=self.parameters["regularization"],
@@ -39,7 +44,7 @@ class ALS(Folded):
                 random_state=settings.seed,
                 num_threads=len(os.sched_getaffinity(0)),
             )
-            model.fit(recent(sample, everyone, {}, self.parameters["confidence"]), show_progress=False)
+            model.fit(watched, show_progress=False)
         model.user_factors = None  # users are folded in
         model.num_threads = 1  # whoever scores has several blocks in hand at once
         self._model = model
@@ -52,8 +57,18 @@ class ALS(Folded):
 
     def embedded(self, history: sp.csr_matrix) -> np.ndarray:
         """What the users of a history are like: float32 [k, d]."""
-        return np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
+        with _told():
+            return np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
 
     @property
     def item_embeddings(self) -> np.ndarray:
         return np.asarray(self._model.item_factors, np.float32)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say which setting makes what `implicit` cannot solve."""
+    try:
+        yield
+    except (ValueError, ModelFitError) as error:
+        raise BatchError(f"models: als: {error}; raise [batch] regularization, or lower confidence") from error

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import threadpoolctl
 from scipy.linalg import lapack
 
+from batch.errors import BatchError
 from batch.interactions import Interactions
 from batch.models.folded import Folded
 from batch.models.pairs import regressed, watched_by_the_same, watched_in_turn
@@ -38,12 +39,19 @@ class Linear(Folded):
         by_count = np.argsort(-watched, kind="stable")
         self._dense = np.sort(by_count[: self.settings.dense_movies])
         self._others = np.sort(by_count[self.settings.dense_movies :])
-        self._weights, few = self.solve(sample)
+        try:
+            self._weights, few = self.solve(sample)
+        except np.linalg.LinAlgError as error:
+            why = "movies are watched too much alike for so small a penalty"
+            raise BatchError(f"models: {self.name}: {why}: raise [batch] {self.name}_penalty") from error
         size = len(self._dense), sample.shape[1]
         self._few = sp.csr_matrix((few.data, self._others[few.indices], few.indptr), size)
 
     def solve(self, sample: Interactions) -> tuple[np.ndarray, sp.csr_matrix]:
-        """Weights from the dense movies to each other (float32 [d, d]), and to the others ([d, m - d])."""
+        """Weights from the dense movies to each other (float32 [d, d]), and to the others ([d, m - d]).
+
+        Raises `LinAlgError` where single precision cannot tell them.
+        """
         raise NotImplementedError
 
     def history(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
@@ -88,7 +96,7 @@ class EASE(Linear):
         gram[np.diag_indices_from(gram)] += self.parameters["penalty"]
         few = regressed(gram, others)
         with alone():
-            factor, _ = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+            factor = _factor(gram)
             inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # its upper triangle is not set
         weights = np.tril(inverse) + np.tril(inverse, -1).T
         weights /= -np.diag(weights).copy()
@@ -112,9 +120,18 @@ class Order(Linear):
         gram[np.diag_indices_from(gram)] += self.settings.order_penalty
         few = regressed(gram, others)
         with alone():
-            factor, _ = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+            factor = _factor(gram)
         solved, _ = lapack.spotrs(factor, np.asfortranarray(future), lower=1, overwrite_b=1)
         return np.ascontiguousarray(solved), few
+
+
+def _factor(gram: np.ndarray) -> np.ndarray:
+    """Cholesky's factor of a symmetric matrix, in the lower triangle; `gram` is written over."""
+    factor: np.ndarray
+    factor, broken_off = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
+    if broken_off:
+        raise np.linalg.LinAlgError(f"not positive definite from row {broken_off} on")
+    return factor
 
 
 def alone() -> AbstractContextManager[object]:

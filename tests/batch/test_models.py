@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from batch.errors import BatchError
 from batch.interactions import Interactions
 from batch.lists import top_lists
 from batch.models import Model, candidates, make
@@ -265,6 +266,25 @@ class TestOrderPartlyDense(TestOrder):
     """Some movies are outside the dense part."""
 
     settings, floor = HALF_DENSE, 0.9
+
+
+TOO_MUCH: list[tuple[str, dict[str, float], str]] = [
+    ("ease", {"ease_penalty": 1e-4}, "ease_penalty"),
+    ("ease", {"ease_penalty": 1e-4, "dense_movies": 20}, "ease_penalty"),
+    ("blend", {"ease_penalty": 1e-4}, "ease_penalty"),
+    ("als", {"regularization": 0}, "regularization"),
+    ("als", {"regularization": 0, "confidence": 1e12}, "regularization"),
+]
+
+
+@pytest.mark.parametrize(("name", "changed", "said"), TOO_MUCH)
+def test_what_cannot_be_solved_says_which_setting_makes_it_so(name: str, changed: dict[str, float], said: str) -> None:
+    """Instead of a traceback, or of weights that are noise: every user watched the same."""
+    data = interactions([list(range(50))] * 300, MOVIES)
+    model = make(name, BatchSettings(**changed), {})  # type: ignore[arg-type]
+    with pytest.raises(BatchError, match=rf"raise \[batch\] {said}"):  # noqa: PT012 - where it shows differs
+        model.fit(data)
+        model.score(data, np.arange(3))
 
 
 def test_all_models_compete_and_the_popular_list_comes_first() -> None:
