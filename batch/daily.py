@@ -20,6 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch.errors import BatchError
 from stream import durable
 
 Part = Literal["sessions", "ratings", "requests", "accounts"]
@@ -74,15 +75,25 @@ class Daily:
         shutil.rmtree(self.folder / f"day={day}", ignore_errors=True)
 
     def read(self, part: Part, days: Iterable[str]) -> pa.Table:
-        """The rows of some days, one day after the other, with one dictionary for all."""
-        paths = [self.folder / f"day={day}" / f"{part}.parquet" for day in days]
-        # cast: an empty file gives its dictionary column back as plain text
-        tables = [pq.ParquetFile(path).read().cast(COLUMNS[part]) for path in paths]
+        """The rows of some days, one day after the other, with one dictionary for all.
+
+        Raises `BatchError` where a file is gone or damaged.
+        """
+        tables = [_read(self.folder / f"day={day}" / f"{part}.parquet", COLUMNS[part]) for day in days]
         return pa.concat_tables([COLUMNS[part].empty_table(), *tables]).unify_dictionaries().combine_chunks()
 
 
 def _write(path: Path, table: pa.Table) -> None:
     durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    try:
+        # cast: an empty file gives its dictionary column back as plain text
+        return pq.ParquetFile(path).read().cast(schema)
+    except (OSError, pa.ArrowException) as error:
+        mend = f"remove {path.parent} and run `python -m batch sessions` (an import: import it again)"
+        raise BatchError(f"sessions: cannot read {path}: {error}; {mend}") from error
 
 
 def _made(folder: Path) -> Made | None:

@@ -22,6 +22,7 @@ from batch.daily import COLUMNS, LAYOUT, Daily, Made, as_table
 from batch.errors import Mixed
 from quality.sessions import Spans, key_of, united, user_movie
 from stream.archive import Archive, Entry
+from stream.errors import ArchiveError
 from stream.event import KINDS, Kind
 from stream.zone import DAY_MS, day_number
 
@@ -63,7 +64,8 @@ def compact(
     """Bring the days up to what the archive holds; `advance` gets the rows that were read.
 
     Only days are read whose files are others than before: new lines, or late ones. Returns what was counted in them,
-    and `days` (read) of `all_days`. Raises `Mixed` where a day was imported, and archived as well.
+    and `days` (read) of `all_days`. Raises `Mixed` where a day was imported, and archived as well, and
+    `ArchiveError` where a file that the ledger names cannot be read.
     """
     kept, found, counts = daily.days(), _by_day(archive, entries), Counter[str](days=0)
     for day, files in found.items():
@@ -145,7 +147,7 @@ def sessions_of(
 
 
 def _minutes(path: Path, words: _Words, base: int, advance: Callable[[int], object]) -> tuple[np.ndarray, np.ndarray]:
-    table = pq.ParquetFile(path).read(columns=["time", "user", "movie", "minute"])
+    table = _rows(path, ["time", "user", "movie", "minute"])
     keys = key_of(table.column("user").to_numpy(), words.indices(table.column("movie")))
     since = (table.column("time").cast(pa.int64()).to_numpy() - base).astype(np.uint64)
     advance(table.num_rows)
@@ -209,9 +211,16 @@ def _read(
 ) -> pa.Table:
     tables = []
     for path in files:
-        whole = pq.ParquetFile(path).read()
+        whole = _rows(path)
         advance(whole.num_rows)
         tables.append((whole if chosen is None else whole.filter(chosen)).select(columns))
     if not tables:
         return COLUMNS["ratings"].empty_table().select(columns)
     return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _rows(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(f"sessions: cannot read {path}: {error}; restore it: the ledger counts it") from error

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pytest
 
 from batch.daily import COLUMNS, Daily, Made, Part, as_table
+from batch.errors import BatchError
 
 DAY = "2030-01-01"
 SESSIONS = as_table(
@@ -62,3 +63,15 @@ def test_an_empty_part_has_the_type_of_its_columns(tmp_path: Path) -> None:
     daily = Daily(tmp_path)
     daily.write(DAY, Made(), {})
     assert daily.read("sessions", [DAY]).schema.equals(COLUMNS["sessions"])
+
+
+@pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
+def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path, content: bytes | None) -> None:
+    daily = Daily(tmp_path)
+    daily.write(DAY, Made(), {"sessions": SESSIONS})
+    path = tmp_path / "sessions" / f"day={DAY}" / "sessions.parquet"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(BatchError, match=f"cannot read {path}: .*; remove {path.parent} and run"):
+        daily.read("sessions", [DAY])

@@ -18,6 +18,7 @@ from batch.sessions import compact, rows_to_read
 from quality.sessions import user_movie
 from stream.archive import Archive, Count, Entry, Span
 from stream.columns import table_of
+from stream.errors import ArchiveError
 from stream.event import Event, Kind
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number
 
@@ -171,6 +172,19 @@ def test_a_day_that_is_no_longer_archived_is_forgotten(tmp_path: Path) -> None:
     compact(store, store.entries()[:1], Daily(tmp_path), GAP_MS, lambda rows: None)
     assert list(Daily(tmp_path).days()) == ["2030-01-01"]
     assert not (tmp_path / "sessions" / "day=2030-01-02").exists()
+
+
+@pytest.mark.parametrize("kind", ["watch", "rate"])
+@pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
+def test_a_file_that_the_ledger_names_is_gone_or_damaged(tmp_path: Path, kind: str, content: bytes | None) -> None:
+    archive(tmp_path, [[minute(1, MOVIES[0], FIRST), rated(1, MOVIES[0], 1, 3)]])
+    path = next((tmp_path / "archive" / kind).glob("*/*.parquet"))
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ArchiveError, match=f"cannot read {path}"):
+        compacted(tmp_path)
+    assert Daily(tmp_path).days() == {}
 
 
 def test_an_imported_day_stays_and_is_not_mixed_with_the_archive(tmp_path: Path) -> None:
