@@ -37,8 +37,8 @@ log = logging.getLogger("batch.evaluation.experiment")
 
 _NO_DECAY_DAYS = 1e6
 """With `split = "last"` every user's cut is at a moment of its own: no start is more recent than another."""
-_OPERATIONAL = ("api", "answers", "trees", "night_at", "keep_releases")
-"""Settings, by how they begin, that an evaluation does not depend on."""
+_IDLE = ("api", "answers", "trees", "night_at", "keep_releases", "history_days", "minimum_segment")
+"""Settings, by how they begin, that make no difference to what the night's history is worth: it is made already."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Run:
     def key(self, history: str) -> str:
         """Of all that the outcome depends on; `history` is the digest of the history."""
         told = msgspec.to_builtins(self.settings)
-        kept = {name: value for name, value in told.items() if not name.startswith(_OPERATIONAL)}
+        kept = {name: value for name, value in told.items() if not name.startswith(_IDLE)}
         return hashlib.sha256(msgspec.json.encode([history, self.split, kept], order="sorted")).hexdigest()[:16]
 
 
@@ -90,10 +90,13 @@ def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any
 
 def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: BatchSettings) -> Run:
     changed = {**base, **given}
-    allowed = sorted([*BatchSettings.__struct_fields__, "split"])
+    known = sorted([*BatchSettings.__struct_fields__, "split"])
+    allowed = [key for key in known if not key.startswith(_IDLE)]
     for key in changed:
-        if key not in allowed:
+        if key not in known:
             raise BadGrid(f"experiment: {path}: unknown key '{key}'; the keys are {', '.join(allowed)}")
+        if key not in allowed:
+            raise BadGrid(f"experiment: {path}: {key} makes no difference here: all runs are on the night's history")
     split = changed.pop("split", "time")
     if split not in get_args(Split):
         raise BadGrid(f"experiment: {path}: split is {' or '.join(get_args(Split))}, not {split!r}")

@@ -95,6 +95,8 @@ def test_several_grids_are_joined_and_a_run_that_is_in_both_is_one(grid: Grid) -
 BAD = {
     "[grid]\nfactor = [8]\n": r"unknown key 'factor'; the keys are .*\bfactors\b.*\bsplit\b",
     "[base]\nmodle = 'als'\n": "unknown key 'modle'; the keys are",
+    "[grid]\nhistory_days = [30, 90]\n": "history_days makes no difference here",
+    "[base]\ntrees = 7\n": "trees makes no difference here",
     "[grid]\nfactors = 8\n": "factors in .grid. must be a list",
     "[grid]\nfactors = []\n": "factors in .grid. must be a list",
     "[grid]\nfactors = [0]\n": r"factors",
