@@ -11,6 +11,7 @@ from batch.lists import top_lists
 from batch.models import EASE, Blend, Model, Order, candidates, make
 from batch.models.history import recent
 from batch.models.model import sampled
+from batch.models.pairs import regressed, watched_in_turn
 from batch.models.tuning import simplest
 from batch.settings import BatchSettings
 from quality import ranking
@@ -169,6 +170,35 @@ def test_als_folds_a_user_in_by_the_least_squares_of_its_definition() -> None:
         system = (items * confidence[:, None]).T @ items + 3 * np.eye(items.shape[1])
         embedding = np.linalg.solve(system, items.T @ (confidence * wanted))
         assert scores == pytest.approx(items @ embedding, abs=2e-3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 9999), st.integers(1, 12), st.sampled_from([5.0, 10.0]))
+def test_the_sums_over_pairs_are_those_over_places_in_histories_of_any_length(
+    seed: int, size: int, reach: float
+) -> None:
+    """Whichever movies are dense, and exact where all sources are regressed on."""
+    rng, movies, fade = np.random.default_rng(seed), 12, np.exp(-1 / reach)
+    sequences = [rng.permutation(movies)[: rng.integers(movies + 1)] for _ in range(20)]
+    past, future = np.zeros((2, 20, movies, movies))
+    for user, sequence in enumerate(sequences):
+        for at in range(len(sequence) - 1):
+            past[user, at, sequence[: at + 1]] = fade ** np.arange(at, -1, -1)
+            future[user, at, sequence[at + 1 :]] = fade ** np.arange(len(sequence) - at - 1)
+    past, future = past.reshape(-1, movies), future.reshape(-1, movies)
+    lengths = [len(sequence) for sequence in sequences]
+    sample = Interactions(
+        np.cumsum([0, *lengths]), np.concatenate(sequences).astype(np.int32), np.arange(sum(lengths)),
+        np.ones(sum(lengths), np.float32), np.ones(movies), np.zeros(20, np.uint8), 10**6,
+    )  # fmt: skip
+    dense = np.sort(rng.permutation(movies)[:size])
+    others = np.setdiff1d(np.arange(movies), dense)
+    gram, near, far = watched_in_turn(sample, dense, others, reach)
+    assert gram == pytest.approx(past[:, dense].T @ past[:, dense], abs=1e-4)
+    assert near == pytest.approx(past[:, dense].T @ future[:, dense], abs=1e-4)
+    assert far.toarray() == pytest.approx(past[:, dense].T @ future[:, others], abs=1e-4)
+    gram[np.diag_indices_from(gram)] += 3
+    assert regressed(gram, far).toarray() == pytest.approx(np.linalg.solve(gram, far.toarray()), abs=1e-4)
 
 
 def test_a_blend_is_the_weighted_sum_of_its_parts_each_by_its_spread() -> None:
