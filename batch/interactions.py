@@ -1,8 +1,9 @@
 """Interactions: the sessions and ratings of a stretch of time, in the form that models learn from.
 
 `History` is all that a night knows, one row a session; `History.before` cuts it at a moment, and nothing that became
-known later is in what is left: no session that began later, no minute of a session that was still running, no rating
-that was given afterwards. `Interactions` is what models see: indices and times, nothing of names, days or files.
+known later is in what is left: no session that began later, no rating that was given afterwards, and of a session that
+was still running no more minutes than had passed since it began (when it paused is not kept). `Interactions` is what
+models see: indices and times, nothing of names, days or files.
 """
 
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class History:
         return sp.csr_matrix((np.ones(len(at), bool), (self.user[at], self.movie[at])), self.shape)
 
     def _shares(self, at: np.ndarray, until_ms: int) -> np.ndarray:
-        """Share of each session, of one that was still running only what had been seen of it: float32."""
+        """Share of each session, of one that was still running as if it had not paused before: float32."""
         minutes, movie = self.minutes[at], self.movie[at]
         had = np.minimum(minutes, (until_ms - self.start[at]) // MINUTE_MS + 1)
         share = self.share[at] * had / np.maximum(minutes, 1)
