@@ -17,6 +17,9 @@ from stream.zone import HOUR_MS
 
 LEAST_USERS = 30
 """With fewer, an interval says little."""
+_OVERLAP_MS = HOUR_MS
+"""So much of what is held out it may have read: nights do not begin to the minute. It is the rival's loss: what its
+users began in that time it takes as seen, and does not list."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def against(
     """
     if rival is None:
         return {"none": "there is no current release"}
-    if rival.until > part.from_ms + HOUR_MS:
+    if rival.until > part.from_ms + _OVERLAP_MS:
         return {"release": rival.release, "none": "the current release had read what is held out"}
     unmoved = np.ones(len(users), bool)
     if requests is not None:
