@@ -13,6 +13,7 @@ holds the lock that nights hold. A release that the gate refused becomes current
 gate's verdict stays with it. Workers follow `current` by themselves, within seconds.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +29,17 @@ from batch.settings import BatchSettings
 from server.errors import BadRelease
 from server.release import Release
 from stream.archive import Archive, stream_time
+from stream.errors import ArchiveError
 from stream.settings import StreamSettings, load
 from stream.zone import Zone, zone
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+log = logging.getLogger("batch.releases.commands")
+
+_BOUNDS = ("mean", "low", "high")
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -122,6 +129,8 @@ def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) 
     folder = var / "releases" / release
     manifest, evaluation = _json(folder / "manifest.json"), _json(folder / "evaluation.json")
     model = _within(manifest, "model", "lists")
+    model = model if isinstance(model, str) else None
+    figures = _within(evaluation, "slices", "test", "models", model, "ndcg@20")
     here, states = publish.current(var), []
     states += ["current"] if here and here.name == release else []
     states += ["pinned"] if publish.pinned(var) == release else []
@@ -131,15 +140,20 @@ def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) 
         release,
         move.get("stream_time"),
         move.get("by", "night") if move else None,
-        _within(manifest, "stream_time"),
+        _data_until(manifest),
         model,
-        _within(evaluation, "slices", "test", "models", model, "ndcg@20"),
+        figures if all(isinstance(_within(figures, name), float) for name in _BOUNDS) else None,
         _rows(folder / "users.npy"),
         _rows(folder / "items.npy"),
         sum(path.stat().st_size for path in folder.iterdir()),
         ", ".join(states) or "kept",
         broken,
     )
+
+
+def _data_until(manifest: Any) -> int | None:
+    told = _within(manifest, "stream_time")
+    return told if isinstance(told, int) else None
 
 
 def _damage(folder: Path, manifest: Any) -> str | None:
@@ -198,8 +212,7 @@ def _clock_time(time_ms: int | None, clock: Zone) -> str:
 
 
 def _interval(found: dict[str, float] | None) -> str:
-    bounds = [_within(found, name) for name in ("mean", "low", "high")]
-    return "–" if None in bounds else "{:.4f} [{:.4f}, {:.4f}]".format(*bounds)
+    return "{:.4f} [{:.4f}, {:.4f}]".format(*(found[name] for name in _BOUNDS)) if found else "–"
 
 
 @click.command("releases")
@@ -250,7 +263,10 @@ def unpin_release() -> None:
     """Let nights make their releases current again."""
     streaming = load("stream", StreamSettings)
     with holding(streaming.var):
-        held = publish.pinned(streaming.var)
+        try:
+            held = publish.pinned(streaming.var)
+        except ReleaseError as error:  # this is how one gets rid of it
+            held = f"what cannot be read ({error})"
         publish.unpin(streaming.var)
     if held is None:
         click.echo("no release is pinned")
@@ -276,12 +292,17 @@ def prune_releases(keep: int | None, dry_run: bool) -> None:
 
 
 def _tell(before: str | None, release: Release, streaming: StreamSettings) -> None:
-    until = _clock_time(_within(release.manifest, "stream_time"), zone(streaming.timezone))
+    until = _clock_time(_data_until(release.manifest), zone(streaming.timezone))
     what = f"{release.id} (model {_within(release.manifest, 'model', 'lists') or 'unknown'}, data until {until})"
     click.echo(f"current stays {what}" if before == release.id else f"current: {before or 'none'} -> {what}")
 
 
 def _now(var: Path) -> int:
-    """The stream's time; where the archive is empty, that of the last move."""
+    """The stream's time; where the archive is empty, or damaged, that of the last move."""
     moves = publish.history(var)
-    return stream_time(Archive(var).entries()) or (moves[-1]["stream_time"] if moves else 0)
+    last = moves[-1]["stream_time"] if moves else 0
+    try:
+        return stream_time(Archive(var).entries()) or last
+    except ArchiveError as error:  # no reason to be left with a release that is wrong
+        log.warning("%s; the time of the last move is noted as the time of this one", error)
+        return last

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import numpy as np
 import orjson
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from batch.errors import ProvenanceError
@@ -100,7 +101,10 @@ def _made_of(var: Path, release: str) -> dict[str, Any]:
         raise ProvenanceError(f"provenance: {release} was in force then, but its files and its manifest are gone")
     try:
         manifest: dict[str, Any] = orjson.loads(path.read_bytes())
-        manifest["files"].items()
+        for file in manifest["files"].values():
+            file["sha256"], file["size"]
+        if not isinstance(manifest.get("stream_time", 0), int):
+            raise TypeError("stream_time")
     except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise ProvenanceError(f"provenance: {path} cannot be read: {error!r}") from error
     return manifest
@@ -142,7 +146,7 @@ def _logged(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any] | N
     wanted = (ds.field("user") == user) & (time >= since) & (time <= until)
     try:
         table = ds.dataset([str(path) for path in paths], format="parquet").to_table(_COLUMNS, filter=wanted)
-    except OSError as error:
+    except (OSError, pa.ArrowException) as error:
         raise ProvenanceError(f"provenance: the archive cannot be read: {error}") from error
     times = table.column("time").cast("int64").to_numpy()
     if not len(times):

@@ -95,7 +95,7 @@ def refuse(var: Path, release: str, broken: dict[str, str]) -> None:
 
 def refused(var: Path) -> dict[str, dict[str, str]]:
     """By release: the rules that refused it, and why."""
-    notes = [_objects(path)[0] for path in (var / "releases" / ".refused").glob("*.json")]
+    notes = [_objects(path, broken=dict)[0] for path in (var / "releases" / ".refused").glob("*.json")]
     return {note["release"]: note["broken"] for note in notes}
 
 
@@ -111,10 +111,19 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
             return False
     if is_current(var, release):
         return True
-    durable.point(var / "releases" / "current", release)
+    link = var / "releases" / "current"
+    before = link.readlink() if link.is_symlink() else None
+    durable.point(link, release)
     entry = {"release": release, "stream_time": stream_time, "wall_time": _wall_time(), "by": by}
     lines = [orjson.dumps(move) + b"\n" for move in [*history(var), entry]]
-    durable.write_bytes(var / "releases" / "history.jsonl", b"".join(lines))
+    try:
+        durable.write_bytes(var / "releases" / "history.jsonl", b"".join(lines))
+    except OSError:  # as of a full disk: who tries again shall find `current` where it was
+        if before is None:
+            link.unlink()
+        else:
+            durable.point(link, str(before))
+        raise
     return True
 
 
@@ -127,7 +136,7 @@ def is_current(var: Path, release: str) -> bool:
 def history(var: Path) -> list[dict[str, Any]]:
     """What became current when, oldest first. What moved it is `by`; older moves, which do not say, were nights."""
     path = var / "releases" / "history.jsonl"
-    return _objects(path) if path.exists() and path.stat().st_size else []
+    return _objects(path, stream_time=int) if path.exists() and path.stat().st_size else []
 
 
 def line(var: Path) -> list[str]:
@@ -219,15 +228,27 @@ def versions() -> dict[str, Any]:
     return {"commit": _commit(), "python": platform.python_version(), **libraries, "blas": blas, "cpu": _cpu()}
 
 
-def _objects(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file, one a line. Raises `ReleaseError` where they are not what was written here."""
-    try:
-        found = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-        if found and all(isinstance(one, dict) and "release" in one for one in found):
-            return found
-        raise ReleaseError(f"releases: {path} does not name a release in each of its lines; restore it")
-    except orjson.JSONDecodeError as error:
-        raise ReleaseError(f"releases: {path} cannot be read: {error}; restore it") from error
+def _objects(path: Path, **told: type) -> list[dict[str, Any]]:
+    """The objects of a file, one a line, each with a release and what is `told` by key and type. Raises `ReleaseError`
+    where they are not what was written here."""
+    told |= {"release": str}
+    lines = path.read_bytes().splitlines()
+    found = []
+    for number, line in enumerate(lines or [b""], 1):
+        try:
+            one = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise ReleaseError(f"releases: {path}, line {number}, cannot be read: {error}; {_mending(path)}") from error
+        if not isinstance(one, dict) or not all(isinstance(one.get(key), kind) for key, kind in told.items()):
+            raise ReleaseError(f"releases: {path}, line {number}, does not tell {', '.join(told)}; {_mending(path)}")
+        found.append(one)
+    return found
+
+
+def _mending(path: Path) -> str:
+    if path.name == "pinned.json":
+        return "restore it, or remove it: python -m batch unpin"
+    return "restore it, or take the line out" if path.name == "history.jsonl" else "restore it, or remove it"
 
 
 def _refused(var: Path, release: str) -> Path:

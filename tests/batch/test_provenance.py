@@ -226,12 +226,27 @@ def test_a_damaged_file_is_named_however_quietly_it_was_changed(var: Path) -> No
 
 
 def test_a_manifest_that_was_spoiled_is_one_clear_error(var: Path) -> None:
-    for content in (b"{", b"[]", b"{}", b'{"files": 3}'):
+    for content in (
+        b"{",
+        b"[]",
+        b"{}",
+        b'{"files": 3}',
+        b'{"files": {"users.npy": 5}}',
+        b'{"files": {}, "stream_time": "z"}',
+    ):
         path = var / "releases" / "a" / "manifest.json"
         path.unlink()
         path.write_bytes(content)
         with pytest.raises(ProvenanceError, match=r"manifest.json cannot be read"):
             provenance(var, 3, NOON, CLOCK)
+
+
+def test_a_file_of_the_archive_that_was_spoiled_is_one_clear_error(var: Path) -> None:
+    log(var, request(3, NOON + 10_000, answered(var, "a", 3)[0]))
+    for path in (var / "archive" / "recommend").rglob("*.parquet"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ProvenanceError, match="the archive cannot be read"):
+        provenance(var, 3, NOON + 11_000, CLOCK)
 
 
 ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolkata", "UTC"]

@@ -1,5 +1,6 @@
 """Publishing: a release is whole and immutable, `current` moves in one step, and what is current is never removed."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -255,13 +256,36 @@ def test_a_refusal_stands_until_a_gate_passes_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["history.jsonl", "pinned.json", ".refused/one.json"])
-@pytest.mark.parametrize("spoiled", [b"{", b"[]\n", b"{}\n", b"\xff\n"])
+@pytest.mark.parametrize(
+    "spoiled", [b"{", b"[]\n", b"{}\n", b"\xff\n", b'{"release":5}\n', b'{"release":"one"}\nnull\n']
+)
 def test_notes_that_were_spoiled_are_told_of(tmp_path: Path, name: str, spoiled: bytes) -> None:
     folders(tmp_path, "one")
     durable.write_bytes(tmp_path / "releases" / name, spoiled)
     with pytest.raises(ReleaseError, match=name):
         publish.make_current(tmp_path, "two", publish.prunable(tmp_path, 1) != [])
     assert publish.sealed(tmp_path) == ["one"]
+
+
+@pytest.mark.parametrize("before", ["one", None])
+def test_a_move_that_cannot_be_noted_is_none(
+    tmp_path: Path, before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk is full: else whoever tries `rollback` again would go back twice as far."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folders(tmp_path, "one", "two")
+    if before is not None:
+        publish.make_current(tmp_path, before, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left"):
+            publish.make_current(tmp_path, "two", 2, "rollback")
+    current = publish.current(tmp_path)
+    assert (current and current.name) == before
+    assert [move["release"] for move in publish.history(tmp_path)] == [before] * bool(before)
 
 
 def test_a_current_that_points_nowhere_is_none(tmp_path: Path) -> None:

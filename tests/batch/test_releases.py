@@ -197,10 +197,16 @@ def test_the_list_says_what_each_release_is(var: Path) -> None:
     assert [row.state for row in releases.rows(var)][2] == "kept"
 
 
+ODD = (
+    b'{"stream_time": "z", "model": {"lists": 5},'
+    b' "slices": {"test": {"models": {"ease": {"ndcg@20": {"mean": "x", "low": [], "high": null}}}}}}'
+)
+
+
 @pytest.mark.parametrize("name", ["manifest.json", "evaluation.json", "users.npy", "items.npy"])
 def test_whatever_the_files_hold_the_list_is_shown(var: Path, name: str) -> None:
     path = var / "releases" / "b" / name
-    for spoiled in (b"", b"[]", b"{", b'{"files": 3, "slices": [], "model": 1}', b"\x93NUMPY\x01\x00"):
+    for spoiled in (b"", b"[]", b"{", b'{"files": 3, "slices": [], "model": 1}', ODD, b"\x93NUMPY\x01\x00"):
         path.unlink()
         path.write_bytes(spoiled)
         rows = releases.rows(var)
@@ -302,6 +308,25 @@ def test_nonsense_is_one_clear_error(
     assert told.err.splitlines()[-1].lower().startswith("error: ")
     assert "Traceback" not in told.err
     assert state(var) == before
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"{", b"5\n"])
+def test_a_pin_that_was_spoiled_is_told_of_and_unpin_removes_it(var: Path, run: Run, spoiled: bytes) -> None:
+    (var / "releases" / "pinned.json").write_bytes(spoiled)
+    refused = run(releases.rollback)
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert refused.err.startswith("error: ")
+    assert "python -m batch unpin" in refused.err
+    assert run(releases.unpin_release).code == 0
+    assert run(releases.rollback).out.startswith("current: c -> b ")
+
+
+def test_a_damaged_ledger_is_no_reason_to_be_left_with_a_release_that_is_wrong(var: Path, run: Run) -> None:
+    for entry in (var / "archive" / "ledger").glob("*.json"):
+        entry.write_bytes(b"")
+    last = publish.history(var)[-1]["stream_time"]
+    assert run(releases.rollback).out.startswith("current: c -> b ")
+    assert publish.history(var)[-1]["stream_time"] == last
 
 
 def test_nothing_is_moved_while_a_night_runs_but_all_can_be_seen(var: Path, run: Run) -> None:
