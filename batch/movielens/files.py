@@ -272,7 +272,7 @@ class Archive:
         wrong = {
             "no user": user < 1,
             "a movie that the list of movies does not have": numbers[place] != movie,
-            "not 0.5 to 5 stars": ~((half >= 1) & (half <= 10) & (half % 1 == 0)),
+            "not 0.5 to 5 stars": ~((half >= 1) & (half <= 10) & (half == np.rint(half))),
             "no time in seconds since 1970": (time < _EARLIEST_S) | (time >= _END_S),
         }
         for name in set(self._kind.columns) - set(_TYPES):
@@ -319,13 +319,12 @@ class Archive:
             raise self._bad(f"{name}, line 1", f"not {header}")
 
     def _files(self) -> list[PurePosixPath]:
-        """Those at its top and in the folders there, as the archives are packed."""
+        """All of a .zip, but for what macOS adds; of a folder those at its top and in the folders there."""
         if self._zip:
             names = [PurePosixPath(name) for name in self._zip.namelist()]
-        else:
-            found = [*self._path.glob("*"), *self._path.glob("*/*")]
-            names = [PurePosixPath(path.relative_to(self._path)) for path in found]
-        return [name for name in names if len(name.parts) <= 2]
+            return [name for name in names if name.parts[:1] != ("__MACOSX",)]
+        found = [*self._path.glob("*"), *self._path.glob("*/*")]
+        return [PurePosixPath(path.relative_to(self._path)) for path in found]
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
@@ -344,4 +343,5 @@ class Archive:
             raise self._bad(name, f"the .zip is damaged, or none: {error}") from error
 
     def _bad(self, where: str, what: str) -> BadSource:
-        return BadSource(": ".join(["movielens", str(self._path), *filter(None, [where]), what]))
+        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in what)
+        return BadSource(": ".join(["movielens", str(self._path), *filter(None, [where]), shown]))

@@ -80,12 +80,14 @@ def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
     scaled = _scaled(ratings.stars, BEST_RATING[streaming.generation])
     shutil.rmtree(staged, ignore_errors=True)
     source = f"MovieLens {archive.name}, {ratings.digest}"
-    days = _write(Daily(staged), ratings, scaled, names, zone(streaming.timezone), source)
-    catalog.keep("movie", [_movie(name, movie) for name, movie in zip(names, movies, strict=True)])
-    catalog.keep("user", [_person(person) for person in people])
-    (staged / "sessions").rename(streaming.var / "sessions")
-    durable.sync(streaming.var)
-    shutil.rmtree(staged)
+    try:
+        days = _write(Daily(staged), ratings, scaled, names, zone(streaming.timezone), source)
+        catalog.keep("movie", [_movie(name, movie) for name, movie in zip(names, movies, strict=True)])
+        catalog.keep("user", [_person(person) for person in people])
+        (staged / "sessions").rename(streaming.var / "sessions")
+        durable.sync(streaming.var)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
     return {
         "source": source,
         "ratings": len(ratings.user),

@@ -4,6 +4,7 @@ import csv
 import io
 import random
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -244,6 +245,7 @@ BAD_RATINGS = {
     "an unknown movie": (CSV + b"1,3,3.0,964982703\n", "line 4.*list of movies"),
     "no rating": (CSV + b"1,2,,964982703\n", "line 4"),
     "not a number": (CSV + b"1,2,nan,964982703\n", "line 4.*stars"),
+    "endless stars": (CSV + b"1,2,inf,964982703\n", "line 4.*stars"),
     "no stars": (CSV + b"1,2,0,964982703\n", "line 4.*stars"),
     "six stars": (CSV + b"1,2,5.5,964982703\n", "line 4.*stars"),
     "a quarter star": (CSV + b"1,2,3.25,964982703\n", "line 4.*stars"),
@@ -254,6 +256,7 @@ BAD_RATINGS = {
     "a header alone": (b"userId,movieId,rating,timestamp\n", "no rating"),
     "nothing": (b"", "line 1"),
     "bytes that are no text": (CSV + b"\xff\xfe,2,3.0,964982703\n", "line 4"),
+    "bytes that move the cursor": (CSV + b"\x1b[2J\r\n", "line 4[^\x1b\r]*$"),
 }
 
 
@@ -394,12 +397,38 @@ def test_nothing_of_an_import_that_was_killed_gets_into_the_next(
     var, said = settings(tmp_path / "var"), small(half=True)
     with monkeypatch.context() as patch:
         patch.delattr(Catalog, "keep")
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(AttributeError):
             import_(Archive(packed(tmp_path / "one", as_csv(said), zipped=False)), var)
     later = [(user, movie, stars, time + 10**7) for user, movie, stars, time in said.ratings]
     counts = import_(Archive(packed(tmp_path / "two", as_csv(Small(later)), zipped=False)), var)
     assert {made.imported for made in Daily(var.var).days().values()} == {counts["source"]}
     assert Daily(var.var).read("ratings", Daily(var.var).days()).num_rows == len(later)
+
+
+def test_an_import_that_fails_leaves_nothing_on_the_disk_that_may_be_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    var = settings(tmp_path / "var")
+    monkeypatch.delattr(Catalog, "keep")
+    with pytest.raises(AttributeError):
+        import_(Archive(packed(tmp_path / "ml", as_csv(small(half=True)), zipped=False)), var)
+    assert not [*var.var.rglob("*.parquet")]
+
+
+def test_a_zip_may_hold_the_archive_deeper_down_and_what_macos_adds(tmp_path: Path) -> None:
+    files = as_csv(small(half=True))
+    plain = Archive(packed(tmp_path / "ml", files, zipped=False))
+    with zipfile.ZipFile(tmp_path / "deep.zip", "w") as file:
+        for name, data in files.items():
+            file.writestr(f"downloads/{plain.name}/{name}", data)
+            file.writestr(f"__MACOSX/downloads/{plain.name}/._{name}", b"\0")
+            file.writestr(f"__MACOSX/{name}", b"\0")
+    one, other = (
+        import_(archive, settings(tmp_path / name))
+        for name, archive in (("a", plain), ("b", Archive(tmp_path / "deep.zip")))
+    )
+    assert one == other
 
 
 def test_an_id_that_was_made_to_tell_movies_apart_is_told_apart_from_a_title_too() -> None:
