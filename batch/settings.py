@@ -54,7 +54,7 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     answers: Literal["compact", "rendered"] = "compact"
     """How a release holds its lists: as indices only (40 bytes a user), or as text as well (some 450 bytes a user),
     which saves a worker a quarter of its work."""
-    seed: int = 1
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Of everything that is drawn at random in the night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
     """When the scheduled night begins, on the service's clock as the stream shows it."""

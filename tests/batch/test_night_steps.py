@@ -382,6 +382,7 @@ DOORS = [
     (["publish"], 1),
     (["history"], 1),
     (["schedule", "--at", "25:99"], 2),
+    (["nightly", "--seed", "-5"], 2),
 ]
 
 
