@@ -247,6 +247,7 @@ def command(user: int, at: str, as_json: bool) -> None:
     try:
         at_ms = time_of(at, clock)
     except ValueError as error:
-        raise click.BadParameter(f"'{at}' is no time: {error}", param_hint="--at") from error
+        forms = "2026-02-12T03:00, with Z or +01:00 behind it for another zone than the service's, or ms since 1970"
+        raise click.BadParameter(f"'{at}' is no time: {error}; say {forms}", param_hint="--at") from error
     found = provenance(streaming.var, user, at_ms, clock)
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2) if as_json else text(found))

@@ -205,17 +205,29 @@ def prune(var: Path, keep: int) -> list[str]:
     """Remove what `prunable` says, but for the manifests, and what a crash left; returns the names of the releases."""
     releases, old = var / "releases", prunable(var, keep)
     for name in old:
-        durable.write_bytes(releases / "manifests" / f"{name}.json", (releases / name / "manifest.json").read_bytes())
         # renamed first: half a release is never seen under its name, and the next call removes it
         (releases / name).rename(releases / f".{name}.{os.getpid()}.tmp")
         forget(releases / name)
         _refused(var, name).unlink(missing_ok=True)
     for leftover in releases.glob(".*.tmp"):
         if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover)
+            _remove(leftover, leftover.name[1:].rsplit(".", 2)[0])
         else:
             leftover.unlink()
     return old
+
+
+def _remove(folder: Path, release: str) -> None:
+    """Remove a release, and keep its manifest: that goes last, for on a full disk there must be room for it first."""
+    manifest = folder / "manifest.json"
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != manifest:
+            path.unlink()
+    if manifest.exists():
+        durable.write_bytes(folder.parent / "manifests" / f"{release}.json", manifest.read_bytes())
+    shutil.rmtree(folder)
 
 
 def versions() -> dict[str, Any]:

@@ -295,7 +295,9 @@ def test_the_command_tells_people_and_programs(var: Path, monkeypatch: pytest.Mo
         ["--user", "x", "--at", "9"],
     ):
         assert CliRunner().invoke(command, wrong).exit_code == 2
-    assert "'noon' is no time" in CliRunner().invoke(command, ["--user", "3", "--at", "noon"]).output
+    said = CliRunner().invoke(command, ["--user", "3", "--at", "1770742800"]).output
+    assert "'1770742800' is no time" in said
+    assert "or ms since 1970" in said
 
 
 def test_the_changes_around_a_time() -> None:

@@ -328,6 +328,26 @@ def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_p
     assert publish.prune(var, keep) == []
 
 
+def test_old_releases_are_removed_from_a_full_disk_and_their_manifests_stay(
+    tmp_path: Path, candidate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = publish.publish(tmp_path, candidate, {}, 1)
+    manifest = (tmp_path / "releases" / old / "manifest.json").read_bytes()
+    (candidate / "evaluation.json").write_bytes(b'{"seed": 2}')
+    new = renamed(tmp_path, publish.publish(tmp_path, candidate, {}, 2), "29990101T000000Z-00000000")
+    whole = durable.write_bytes
+
+    def full_before_anything_is_removed(path: Path, data: bytes) -> None:
+        if len([*(tmp_path / "releases").rglob("lists.npy")]) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(path, data)
+
+    monkeypatch.setattr(durable, "write_bytes", full_before_anything_is_removed)
+    assert publish.prune(tmp_path, 1) == [old]
+    assert release_names(tmp_path) == [new]
+    assert (tmp_path / "releases" / "manifests" / f"{old}.json").read_bytes() == manifest
+
+
 def test_the_commit_of_the_program_can_be_told_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_COMMIT", "abc123")
     assert publish.versions()["commit"] == "abc123"
