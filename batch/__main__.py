@@ -1,7 +1,13 @@
 """`python -m batch`: gathering and the night."""
 
 import asyncio
-from typing import Any, get_args
+import io
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, get_args
 
 import click
 import msgspec
@@ -45,7 +51,7 @@ def collect(until_idle: float | None) -> None:
 def nightly(despite_alerts: bool, **changed: Any) -> None:
     """All steps of the night, or those that an interrupted one has left; prints a JSON summary."""
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
-    with holding(streaming.var), posting(streaming.var, quality):
+    with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
         summary = nightly_.nightly(streaming, quality, _settings(changed), despite_alerts)
     click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
@@ -54,6 +60,24 @@ def nightly(despite_alerts: bool, **changed: Any) -> None:
 def forget_unknown() -> None:
     """Forget which movies and users the API did not know, so that it is asked for them again."""
     click.echo(f"{Catalog(load('stream', StreamSettings).var).forget_unknown()} ids forgotten")
+
+
+@contextmanager
+def _unwinding() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that the worker that the
+    gate has started and half-written files go with it. Who was started deaf to one of them, as by nohup, stays so."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _settings(changed: dict[str, Any]) -> BatchSettings:
@@ -69,7 +93,7 @@ def _add_step(name: str, told: str) -> None:
     @door.command(name, help=f"The step of the night alone: {told}")
     def alone() -> None:
         streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
-        with holding(streaming.var), posting(streaming.var, quality):
+        with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
             found = nightly_.alone(name, streaming, quality, _settings({}))
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
@@ -84,4 +108,6 @@ for _command in (
     door.add_command(_command)
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
+        sys.stdout.reconfigure(errors="replace")
     run(door, "batch")

@@ -20,7 +20,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.errors import BatchError
+from batch.errors import Spoiled
 from stream import durable
 
 Part = Literal["sessions", "ratings", "requests", "accounts"]
@@ -77,7 +77,7 @@ class Daily:
     def read(self, part: Part, days: Iterable[str]) -> pa.Table:
         """The rows of some days, one day after the other, with one dictionary for all.
 
-        Raises `BatchError` where a file is gone or damaged.
+        Raises `Spoiled` where a file is gone or damaged.
         """
         tables = [_read(self.folder / f"day={day}" / f"{part}.parquet", COLUMNS[part]) for day in days]
         return pa.concat_tables([COLUMNS[part].empty_table(), *tables]).unify_dictionaries().combine_chunks()
@@ -92,8 +92,10 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         # cast: an empty file gives its dictionary column back as plain text
         return pq.ParquetFile(path).read().cast(schema)
     except (OSError, pa.ArrowException) as error:
-        mend = f"remove {path.parent} and run `python -m batch sessions` (an import: import it again)"
-        raise BatchError(f"sessions: cannot read {path}: {error}; {mend}") from error
+        raise Spoiled(
+            f"night: {path} is gone or damaged: {error}; remove the folder {path.parent}, it is made anew from the"
+            " archive (what was imported: import it again): python -m batch nightly"
+        ) from error
 
 
 def _made(folder: Path) -> Made | None:

@@ -15,6 +15,10 @@ class NotEnoughData(BatchError):
     """The archive does not hold what a release could be made of."""
 
 
+class Spoiled(BatchError):
+    """What one step of the night left for another is gone or damaged; the night is over, the next one begins anew."""
+
+
 class Mixed(BatchError):
     """A folder holds data of two sources that do not belong together."""
 

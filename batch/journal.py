@@ -82,6 +82,11 @@ class Journal:
         self._file.night = None
         self._write()
 
+    def forget(self) -> None:
+        """What steps have left is not there any more: no step is done."""
+        self._file = _File()
+        self._write()
+
     def undo(self, step: str) -> None:
         """A step is about to be run: until it is done again, neither it nor what follows counts."""
         self._file.done = [entry for entry in self._file.done if entry.step != step]

@@ -15,6 +15,8 @@ far it read, and everything after it is made of that. `nightly.py` runs the step
 
 import hashlib
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ import pyarrow.compute as pc
 
 from batch import candidate, history, hold
 from batch.api import Api, refresh
-from batch.daily import Daily
-from batch.errors import CatalogError, NotEnoughData, Refusal
+from batch.daily import COLUMNS, Daily
+from batch.errors import CatalogError, NotEnoughData, Refusal, Spoiled
 from batch.evaluation.evaluate import evaluate, steps
 from batch.evaluation.rival import Rival, rival_of
 from batch.gate import rules as gate
@@ -48,6 +50,8 @@ from stream.zone import zone
 
 log = logging.getLogger("batch.night")
 
+_ANEW = "the next night makes all of it anew: python -m batch nightly"
+
 
 class Night:
     """The steps over one `var` folder. Every public method is a step; it may be run again at any time."""
@@ -61,9 +65,14 @@ class Night:
         self._catalog = Catalog(streaming.var)
         self._folder = streaming.var / "night"
 
+    @property
+    def var(self) -> Path:
+        return self._streaming.var
+
     def sessions(self) -> dict[str, Any]:
         """Make sessions of what is new in the archive, and note how far that goes."""
         entries = self._archive.entries()
+        self._require_archive(entries)
         arguments = (self._archive, entries, self._daily, self._quality.gap_ms)
         with step("sessions", rows_to_read(*arguments)) as advance:
             counts = compact(*arguments, advance)
@@ -78,9 +87,9 @@ class Night:
         """
         # an import has brought its own records, and its users are nobody the APIs know
         days = [day for day, made in self._daily.days().items() if made.imported is None]
-        tables = [self._daily.read("sessions", days), self._daily.read("ratings", days)]
-        movies = {name for table in tables for chunk in table["movie"].chunks for name in chunk.dictionary.to_pylist()}
-        tables += [self._daily.read("requests", days), self._daily.read("accounts", days)]
+        tables = [self._daily.read(part, days) for part in COLUMNS]
+        chunks = [chunk for table in tables[:2] for chunk in table["movie"].chunks]
+        movies = {name for chunk in chunks for name in chunk.dictionary.to_pylist()}
         users = np.unique(np.concatenate([pc.unique(table["user"]).to_numpy() for table in tables]))
         api = Api(self._settings, self._streaming.generation)
         told: dict[str, Any] = {}
@@ -96,7 +105,7 @@ class Night:
 
     def history(self) -> dict[str, Any]:
         """Put the sessions of all days together, with ratings, runtimes and segments."""
-        read, days = self._read_json("read.json"), self._days()
+        read, days = self._read_json("read.json", "stream_time"), self._days()
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
         with step("history"):
             gathered = history.gather(self._daily, days, runtimes, self._quality.gap_ms)
@@ -130,16 +139,17 @@ class Night:
     def train(self) -> dict[str, Any]:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
         known, _ = self._history()
-        hidden = frozenset(self._read_json("input.json")["hidden"])
-        return candidate.make_files(self._folder, known, self._read_json("evaluation.json"), self._settings, hidden)
+        hidden = frozenset(self._read_json("input.json", "hidden")["hidden"])
+        evaluation = self._read_json("evaluation.json", "chosen", "parameters")
+        return candidate.make_files(self._folder, known, evaluation, self._settings, hidden)
 
     def publish(self) -> dict[str, Any]:
         """Seal the candidate as a release and let it become current where the gate says so.
 
         Raises `Refusal`; the candidate then stays under `releases/` for study, and `current` where it was.
         """
-        var, facts = self._streaming.var, self._read_json("input.json")
-        evaluation = self._read_json("evaluation.json")
+        var, facts = self._streaming.var, self._read_json("input.json", "stream_time", "hidden")
+        evaluation = self._read_json("evaluation.json", "chosen", "chosen_by", "parameters")
         for name in FILES:
             self._need(name)
         with step("seal"):
@@ -159,6 +169,8 @@ class Night:
 
     def _manifest(self, facts: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
         chosen = evaluation["chosen"]
+        with self._reading("items.npy"):
+            dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
         return {
             "input": facts,
             "settings": msgspec.to_builtins(self._settings),
@@ -168,7 +180,7 @@ class Night:
                 "chosen_by": evaluation["chosen_by"],
                 "index": "als",
                 "metric": METRIC,
-                "dimensions": np.load(self._need("items.npy"), mmap_mode="r").shape[1],
+                "dimensions": dimensions,
                 "trees": self._settings.trees,
             },
             "segments": list(NAMES),
@@ -188,6 +200,15 @@ class Night:
             current=self._current(),
         )
 
+    def _require_archive(self, entries: list[Entry]) -> None:
+        """Raise `NotEnoughData` where all of the archive is gone that sessions were made of: they would go with it."""
+        made = [day for day, made in self._daily.days().items() if made.imported is None]
+        if made and not entries:
+            raise NotEnoughData(
+                f"sessions: {self._archive.ledger} is empty, and {len(made)} days of sessions were made of it; is all"
+                f" that should be mounted there? If it is to begin anew, remove {self._daily.folder}"
+            )
+
     def _rival(self, known: History) -> Rival | None:
         current = self._current()
         return None if current is None else rival_of(current, known)
@@ -204,7 +225,12 @@ class Night:
     def _history(self) -> tuple[History, Requests]:
         for name in history.FILES:
             self._need(name)
-        return history.load(self._folder)
+        with self._reading("the history"):
+            known, requests = history.load(self._folder)
+            ends = known.user.max(initial=-1) < len(known.users), known.movie.max(initial=-1) < len(known.movies)
+            if not all(ends) or len(known.segments) != len(known.users):
+                raise ValueError("they are not of one history")
+        return known, requests
 
     def _days(self) -> list[str]:
         return list(self._daily.days())[-self._settings.history_days :]
@@ -219,13 +245,23 @@ class Night:
     def _need(self, name: str) -> Path:
         path = self._folder / name
         if not path.exists():
-            raise NotEnoughData(
-                f"night: {path} is missing; run the steps before this one (python -m batch nightly: all)"
-            )
+            raise Spoiled(f"night: {path} is missing; {_ANEW}")
         return path
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        return orjson.loads(self._need(name).read_bytes())
+    def _read_json(self, name: str, *keys: str) -> dict[str, Any]:
+        with self._reading(name):
+            found = orjson.loads(self._need(name).read_bytes())
+            if not isinstance(found, dict) or not found.keys() >= {*keys}:
+                raise ValueError(f"it lacks {' or '.join(keys)}")
+        return found
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """Raise `Spoiled` where what an earlier step wrote cannot be read."""
+        try:
+            yield
+        except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
+            raise Spoiled(f"night: {what} in {self._folder} is damaged: {error}; {_ANEW}") from error
 
 
 def _offsets(entries: list[Entry]) -> dict[str, list[int]]:

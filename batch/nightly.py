@@ -8,15 +8,17 @@ gate's refusal, is over: the next one begins anew.
 import datetime as dt
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
 from batch import hold
-from batch.errors import NotEnoughData, Refusal
+from batch.errors import BatchError, NotEnoughData, Refusal, Spoiled
 from batch.journal import Done, Journal, forget_peak
 from batch.journal import Night as Begun
 from batch.night import Night
@@ -52,9 +54,9 @@ def nightly(
     `Refusal`, and whatever a step raises.
     """
     began = time.monotonic()
+    _sweep(streaming.var)
     folder, entries = streaming.var / "night", Archive(streaming.var).entries()
     hold.require_sound(entries, streaming, quality, despite_alerts)
-    _sweep(folder)
     journal = Journal(folder)
     now = Begun(
         began=f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}",
@@ -79,6 +81,15 @@ def nightly(
     return summary
 
 
+def _sweep(var: Path) -> None:
+    """Remove what nights that were killed had half written. The caller holds the lock."""
+    for path in [*(var / "night").glob(".*"), *(var / "sessions").glob("day=*/.*")]:
+        # the outcomes are the schedule's, which writes them without the lock
+        if durable.is_leftover(path) and not path.name.startswith(".outcomes."):
+            log.info("removed %s: left behind by a night that was killed", path)
+            path.unlink(missing_ok=True)
+
+
 def alone(name: str, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> dict[str, Any]:
     """One step, after those before it. The caller holds the lock. Raises `NotEnoughData` where these are not done."""
     journal = Journal(streaming.var / "night")
@@ -93,18 +104,21 @@ def alone(name: str, streaming: StreamSettings, quality: QualitySettings, settin
 
 
 def _run(night: Night, name: str, journal: Journal, before: list[Done]) -> Done:
-    journal.undo(name)
     began = time.monotonic()
     forget_peak()
-    told = STEPS[name](night)
-    return journal.note(name, before, round(time.monotonic() - began, 2), told)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what nights that were killed had half written; the outcomes are the schedule's, which needs no lock."""
-    for path in folder.rglob(".*.tmp"):
-        if durable.is_leftover(path) and not path.name.startswith(".outcomes."):
-            path.unlink(missing_ok=True)
+    try:
+        journal.undo(name)
+        told = STEPS[name](night)
+        return journal.note(name, before, round(time.monotonic() - began, 2), told)
+    except Spoiled:
+        journal.forget()
+        raise
+    except (OSError, pa.ArrowException) as error:  # a full disk, most likely, and not all of them name the file
+        free = shutil.disk_usage(night.var).free >> 20
+        raise BatchError(
+            f"{name}: {error}; {free:,} MB are free in {night.var}; once there is room, it goes on where it stopped:"
+            " python -m batch nightly"
+        ) from error
 
 
 def _goes_on(earlier: Begun | None, now: Begun) -> bool:

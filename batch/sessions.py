@@ -223,4 +223,5 @@ def _rows(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         return pq.ParquetFile(path).read(columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise ArchiveError(f"sessions: cannot read {path}: {error}; restore it: the ledger counts it") from error
+        mend = "restore it, or remove its ledger entry and all later ones of its partition: they are then read again"
+        raise ArchiveError(f"archive: {path} is gone or damaged: {error}; {mend}") from error

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from batch.daily import COLUMNS, Daily, Made, Part, as_table
-from batch.errors import BatchError
+from batch.errors import Spoiled
 
 DAY = "2030-01-01"
 SESSIONS = as_table(
@@ -73,5 +73,7 @@ def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path,
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(BatchError, match=f"cannot read {path}: .*; remove {path.parent} and run"):
+    with pytest.raises(
+        Spoiled, match=f"{path} is gone or damaged: .*; remove the folder {path.parent}, it is made anew"
+    ):
         daily.read("sessions", [DAY])

@@ -182,7 +182,7 @@ def test_a_file_that_the_ledger_names_is_gone_or_damaged(tmp_path: Path, kind: s
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ArchiveError, match=f"cannot read {path}"):
+    with pytest.raises(ArchiveError, match=f"{path} is gone or damaged"):
         compacted(tmp_path)
     assert Daily(tmp_path).days() == {}
 
