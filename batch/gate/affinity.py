@@ -19,6 +19,7 @@ import scipy.sparse as sp
 ROWS = 4000
 """Rows that are looked at, two by two."""
 _BLOCK = 200
+_NEIGHBOURS = 10
 _PAIRS = 10_000_000
 """Pairs of movies within histories that are counted, of each half of the users: 160 MB at most."""
 _TELLS = 12.0
@@ -43,16 +44,47 @@ def together(seen: sp.csr_matrix, rng: np.random.Generator) -> Together:
     return Together(_cosine(seen[users[::2]]), _cosine(seen[users[1::2]]))
 
 
-def suits(histories: sp.csr_matrix, lists: np.ndarray, counted: Together) -> bool | None:
-    """Whether lists go with the histories of their rows, which are in no order; None where the data cannot tell.
+def suits(histories: sp.csr_matrix, lists: np.ndarray, counted: Together, parts: int = 1) -> bool | None:
+    """Whether lists go with the histories of their rows, all in all and in each part; None where data cannot tell.
 
-    `histories` is [k, m], nonzero where seen; `lists` int [k, l], -1 for none.
+    `histories` is [k, m], nonzero where seen; `lists` int [k, l], -1 for none. The rows are in no order within each of
+    so many parts, as long as each other.
     """
     histories = _ones(histories)
-    naive = _errors_above(_preference(histories, _naive(histories, counted.one, lists.shape[1]), counted.other))
-    if naive < _TELLS:
+    naive = _preference(histories, _naive(histories, counted.one, lists.shape[1]), counted.other)
+    own = _preference(histories, lists, counted.other)
+    if (told := _beyond_doubt(naive, own)) is None:
         return None
-    return _errors_above(_preference(histories, lists, counted.other)) > max(_LEAST, _SHARE * naive)
+    pieces = zip(np.array_split(naive, parts), np.array_split(own, parts), strict=True)
+    return told and all(_beyond_doubt(*piece) is not False for piece in pieces)
+
+
+def best_first(histories: sp.csr_matrix, lists: np.ndarray, counted: Together) -> bool:
+    """Whether the first halves of lists go with the histories no worse, beyond doubt, than the last halves."""
+    half, histories = lists.shape[1] // 2, _ones(histories)
+    first, last = (_preference(histories, part, counted.other) for part in (lists[:, :half], lists[:, half:]))
+    return _errors_above(last - first) <= _LEAST
+
+
+def neighbours(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The movies nearest by angle to some: int64 [len(rows), 10], each without itself, -1 where there are fewer."""
+    lengths = np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = items / lengths
+    count = min(_NEIGHBOURS, len(items) - 1)
+    found = np.full((len(rows), _NEIGHBOURS), -1, np.int64)
+    for at in range(0, len(rows), _BLOCK):
+        block = rows[at : at + _BLOCK]
+        near = unit[block] @ unit.T
+        near[np.arange(len(block)), block] = -np.inf
+        found[at : at + _BLOCK, :count] = np.argpartition(-near, count - 1, axis=1)[:, :count]
+    return found
+
+
+def _beyond_doubt(naive: np.ndarray, own: np.ndarray) -> bool | None:
+    """Whether rows prefer their own lists, beyond doubt; None where not even the naive lists are preferred so."""
+    if (errors := _errors_above(naive)) < _TELLS:
+        return None
+    return _errors_above(own) > max(_LEAST, _SHARE * errors)
 
 
 def _cosine(seen: sp.csr_matrix) -> sp.csr_matrix:

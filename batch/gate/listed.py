@@ -7,6 +7,8 @@ movie; `gone` is bool [m], the movies that are hidden.
 import numpy as np
 import scipy.sparse as sp
 
+from server.release import LENGTH
+
 _CELLS = 1 << 26
 """Users times movies that are marked at once: 64 MB."""
 
@@ -51,6 +53,28 @@ def personal_share(lists: np.ndarray, seen: sp.csr_matrix) -> float:
     even = len(lists) // 2 * 2
     one, two = (_has_more(lists[a:even:2], lists[b:even:2], seen[b:even:2]) for a, b in ((0, 1), (1, 0)))
     return float((one & two).mean())
+
+
+def unlike_ranking(lists: np.ndarray, seen: sp.csr_matrix, ranking: np.ndarray) -> int:
+    """How many lists are not the beginning of a ranking (movies, best first) without what their user has seen."""
+    ranking = ranking[ranking < seen.shape[1]].astype(np.int64)
+    known = seen[:, ranking].toarray() != 0
+    fresh = np.argsort(known, axis=1, kind="stable")[:, : lists.shape[1]]
+    due = np.where(np.take_along_axis(known, fresh, axis=1), -1, ranking[fresh])
+    return int(((lists[:, : due.shape[1]] != due) & (due >= 0)).any(axis=1).sum())
+
+
+def unlike_segments(seen: sp.csr_matrix, segments: np.ndarray, popular: np.ndarray, gone: np.ndarray) -> list[int]:
+    """The segments of whose popular lists (`popular`, row 0 is everyone's) the first 20 are not those seen by most."""
+    movies, found = seen.shape[1], []
+    for segment in range(1, len(popular)):
+        counts = np.bincount(seen[np.flatnonzero(segments == segment)].indices, minlength=movies)
+        shown = popular[segment, :LENGTH].astype(np.int64)
+        shown = shown[shown < movies]
+        due = np.sort(counts[~gone])[::-1][: len(shown)]
+        if not np.array_equal(counts[shown], due):
+            found.append(segment)
+    return found
 
 
 def _has_more(lists: np.ndarray, others: np.ndarray, seen: sp.csr_matrix) -> np.ndarray:

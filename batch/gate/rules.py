@@ -18,7 +18,7 @@ import orjson
 import scipy.sparse as sp
 
 from batch.errors import Refusal
-from batch.gate import affinity, listed, soundness, trial
+from batch.gate import affinity, ledger, listed, soundness, trial
 from quality.outbox import Alert, raise_alert
 from server.errors import BadRelease
 from server.release import LENGTH, Release
@@ -30,15 +30,15 @@ _SHRINK = 0.5
 _LEAST_USERS, _LEAST_MOVIES = 20, 5
 """With a history, and at all: with fewer there is nothing to learn; a service has them within minutes."""
 _BEHIND_MS = 2 * DAY_MS
-"""How far the input may lie behind the stream."""
+"""How far the input may lie behind the stream, and its newest day, of whatever zone, before it."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
 """With fewer, lists that are alike may be chance, or all that there is to offer."""
 _PERSONAL = 0.05
 """Share of pairs of users that get different rankings from any model that is personal at all."""
 _WELL_SEEN, _MOSTLY = 0.75, 0.5
 """Of the popular list, how large a share is among the movies that are seen most: more than this share of all movies."""
-_NEIGHBOURS = 10
-_BLOCK = 200
+_PARTS = 8
+"""Of the users, one after the other: lists are made block by block, and one block may have gone wrong."""
 _SEED = 1
 
 
@@ -115,9 +115,10 @@ class Candidate:
         return self.evaluation["chosen"] not in ("popular", "segment")
 
     def sampled(self) -> np.ndarray:
-        """int64: rows of some users who have a history and a list, in no order."""
+        """int64: rows of some users who have a history and a list; part by part, and in no order within each."""
         rows = self.history[self.lists[self.history, 0] >= 0]
-        return np.random.default_rng(_SEED).permutation(rows)[: affinity.ROWS]
+        rows = np.random.default_rng(_SEED).permutation(rows)[: affinity.ROWS]
+        return rows[np.argsort(rows * _PARTS // len(self.lists), kind="stable")]
 
 
 Rule = Callable[[Candidate], str | None]
@@ -126,23 +127,22 @@ Rule = Callable[[Candidate], str | None]
 def files_verify(candidate: Candidate) -> str | None:
     """Every file is what the manifest promises, of the right form, and they fit together."""
     try:
-        candidate.release.test_index()
+        release = candidate.release
+        release.test_index()
     except BadRelease as error:
         return Wrong(error)
+    if release.id != candidate.folder.name:
+        return Wrong(f"{candidate.folder.name} says that it is {release.id}")
+    for item, vector in enumerate(release.items):
+        if not np.array_equal(release.index.get_item_vector(item), vector):
+            return Wrong(f"items.ann and items.npy do not hold the same of movie {item}")
     return None
 
 
 def ledger_balances(candidate: Candidate) -> str | None:
     """Every line that was read has one fate, and the ledger holds all that the input was made of."""
-    if wrong := [entry.name for entry in candidate.entries if not entry.balances()]:
-        return Wrong(f"the lines of {', '.join(wrong[:5])} do not add up")
-    held: dict[str, list[int]] = {}
-    for entry in candidate.entries:
-        held.setdefault(f"{entry.topic}-{entry.partition}", []).extend((entry.first, entry.last))
-    for name, (first, last) in candidate.facts["offsets"].items():
-        if name not in held or first < min(held[name]) or last > max(held[name]):
-            return Wrong(f"the input was made of {name} {first} to {last}, which the ledger does not hold")
-    return None
+    wrong = ledger.gap(candidate.entries, candidate.facts["offsets"])
+    return Wrong(wrong) if wrong else None
 
 
 def alerts_allow(candidate: Candidate) -> str | None:
@@ -162,9 +162,9 @@ def input_is_recent(candidate: Candidate) -> str | None:
         "the input": candidate.facts["stream_time"],
         "its newest day": soundness.day_ms(max(candidate.facts["days"])) + DAY_MS,
     }
-    behind = [f"{what} ends {(now - end) / HOUR_MS:.0f} h behind the stream" for what, end in ends.items()
-              if now - end > _BEHIND_MS]  # fmt: skip
-    return Wrong("; ".join(behind)) if behind else None
+    wrong = [f"{what} ends {abs(now - end) / HOUR_MS:.0f} h {'behind' if end < now else 'ahead of'} the stream"
+             for what, end in ends.items() if abs(now - end) > _BEHIND_MS]  # fmt: skip
+    return Wrong("; ".join(wrong)) if wrong else None
 
 
 def input_goes_on(candidate: Candidate) -> str | None:
@@ -213,6 +213,7 @@ def release_is_of_its_input(candidate: Candidate) -> str | None:
     agree = {
         "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts["users"],
         "movies": release.movies == candidate.movies and len(release.names) == counts["movies"],
+        "sessions": counts["sessions"] >= candidate.seen.nnz,
     }
     wrong = [what for what, is_so in agree.items() if not is_so]
     return Wrong(f"the {' and the '.join(wrong)} are not those of the input") if wrong else None
@@ -229,23 +230,25 @@ def lists_are_full(candidate: Candidate) -> str | None:
     lacking = listed.misfits(candidate.lists, candidate.seen, candidate.gone)
     fallbacks = candidate.release.fallbacks
     shown = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
-    lacking += int((shown < min(LENGTH, len(candidate.release.names))).sum())
+    lacking += int((shown < min(LENGTH, int((~candidate.gone).sum()))).sum())
     return Wrong(f"{lacking} lists are not as long as they could be") if lacking else None
 
 
 def lists_are_fresh(candidate: Candidate) -> str | None:
     """No list holds what its user has seen, or what is hidden."""
     stale, hidden = listed.repeated_offers(candidate.lists, candidate.seen, candidate.gone)
+    fallbacks = candidate.release.fallbacks
+    hidden += int(candidate.gone[fallbacks[fallbacks < len(candidate.gone)]].sum())
     if stale or hidden:
         return Wrong(f"{stale} entries of lists were seen by their user before, {hidden} are hidden")
     return None
 
 
 def lists_differ(candidate: Candidate) -> str | None:
-    """The lists of a personal model are more than one ranking without what each user has seen."""
-    if not candidate.is_personal:
-        return "no personal model"
+    """The lists of a personal model are more than one ranking without what each user has seen; those of others not."""
     rows = candidate.sampled()
+    if not candidate.is_personal:
+        return _alike(candidate, rows)
     if len(rows) < _FEW_USERS or int((~candidate.gone).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
     share = listed.personal_share(candidate.lists[rows], candidate.seen[rows])
@@ -257,10 +260,13 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     if not candidate.is_personal:
         return "no personal model"
     rows = candidate.sampled()
-    told = affinity.suits(candidate.seen[rows], candidate.lists[rows], candidate.together)
+    seen, lists, together = candidate.seen[rows], candidate.lists[rows], candidate.together
+    told = affinity.suits(seen, lists, together, _PARTS)
     if told is None:
         return "too little data to tell"
-    return None if told else Wrong("the lists go with their users' histories no better than with those of others")
+    if not told:
+        return Wrong("the lists go with their users' histories no better than with those of others")
+    return None if affinity.best_first(seen, lists, together) else Wrong("the lists begin with what suits least")
 
 
 def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
@@ -271,14 +277,17 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
     watched = np.flatnonzero(np.bincount(candidate.seen.indices, minlength=len(items)))
     rows = np.random.default_rng(_SEED).permutation(watched)[: affinity.ROWS]
     alone = sp.csr_matrix((np.ones(len(rows), np.float32), (np.arange(len(rows)), rows)), (len(rows), len(items)))
-    told = affinity.suits(alone, _neighbours(items, rows), candidate.together)
+    told = affinity.suits(alone, affinity.neighbours(items, rows), candidate.together)
     if told is None:
         return "too little data to tell"
     return None if told else Wrong("movies that are near each other are watched together no more than others")
 
 
 def popular_lists_are_popular(candidate: Candidate) -> str | None:
-    """At least half of the popular list belongs to the quarter of the movies that are seen most."""
+    """At least half of the popular list belongs to the quarter that is seen most; those of segments are as they saw."""
+    release = candidate.release
+    if wrong := listed.unlike_segments(candidate.seen, release.segments, release.fallbacks, candidate.gone):
+        return Wrong(f"the popular lists of {len(wrong)} segments are not of what these have seen most")
     counts = np.bincount(candidate.seen.indices, minlength=len(candidate.release.names))
     shown = candidate.release.fallbacks[0, :LENGTH].astype(np.int64)
     shown = shown[shown < len(counts)]
@@ -315,11 +324,14 @@ def not_below_current(candidate: Candidate) -> str | None:
     """It does not rank below what the current release shows, on the same users and hours, beyond noise."""
     if candidate.current is None:
         return "there is no current release"
+    if candidate.current.id == candidate.release.id:
+        return "it is the current release"
     against = candidate.evaluation["against_current"]
+    held = against.get("release")
+    if held != candidate.current.id and candidate.evaluation["slices"]:
+        return Wrong(f"it was held against {held or 'none'}, the current release is {candidate.current.id}")
     if "none" in against:
         return f"not compared: {against['none']}"
-    if against["release"] != candidate.current.id:
-        return Wrong(f"it was held against {against['release']}, the current release is {candidate.current.id}")
     return _below(against, "the current release")
 
 
@@ -376,15 +388,12 @@ def _below(against: dict[str, Any], what: str) -> str | None:
     return None
 
 
-def _neighbours(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The movies nearest by angle to some: int64 [len(rows), 10], each without itself, -1 where there are fewer."""
-    lengths = np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    unit = items / lengths
-    count = min(_NEIGHBOURS, len(items) - 1)
-    found = np.full((len(rows), _NEIGHBOURS), -1, np.int64)
-    for at in range(0, len(rows), _BLOCK):
-        block = rows[at : at + _BLOCK]
-        near = unit[block] @ unit.T
-        near[np.arange(len(block)), block] = -np.inf
-        found[at : at + _BLOCK, :count] = np.argpartition(-near, count - 1, axis=1)[:, :count]
-    return found
+def _alike(candidate: Candidate, rows: np.ndarray) -> str:
+    """What a model shows that is not personal is one ranking: of all the popular list, or one for each segment."""
+    lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
+    if candidate.evaluation["chosen"] == "popular":
+        wrong = listed.unlike_ranking(lists, seen, candidate.release.fallbacks[0])
+    else:
+        of = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
+        wrong = sum(len(own) > 1 and listed.personal_share(lists[own], seen[own]) > 0 for own in of)
+    return Wrong("lists that are not personal are not of one ranking") if wrong else "no personal model"

@@ -12,6 +12,7 @@ _FEW_USERS, _FEW_MOVIES = 100, 100
 """With fewer, the best figures may be chance, or come of a list that holds half of all movies."""
 _TOO_GOOD = 0.9
 """NDCG@20 that nobody reaches without having seen the answers."""
+_ROUNDING = 1e-9
 _LEAP, _LEAP_FROM = 3, 0.2
 """A model that ranks so many times better on the test slice than on the one that it was tuned on, beyond both
 intervals, and at least so well, has seen the answers."""
@@ -34,6 +35,7 @@ def doubts(evaluation: dict[str, Any], movies: int, newest: str) -> str:
     if movies >= _FEW_MOVIES:
         leaping = (name for name in sorted(measured) if _leaps(choice["models"][name], test["models"][name]))
         found += [f"{name} leaps from slice to slice" for name in leaping]
+    found.append(_does_not_add_up(evaluation, test["models"]))
     return "; ".join(filter(None, found))
 
 
@@ -51,12 +53,24 @@ def _in_time(choice: dict[str, Any], test: dict[str, Any], newest: str) -> str:
     return ""
 
 
+def _does_not_add_up(evaluation: dict[str, Any], models: dict[str, Any]) -> str:
+    """The difference from the popular list is that of the figures."""
+    if not {evaluation["chosen"], "popular"} <= models.keys():
+        return ""
+    against = evaluation["against_popular"]
+    one, other = (models[name][against["metric"]]["mean"] for name in (evaluation["chosen"], "popular"))
+    if against["metric"] != "ndcg@20" or not abs(one - other - against["mean"]) <= _ROUNDING:
+        return "the difference from the popular list is not that of the figures"
+    return ""
+
+
 def _garbled(figures: dict[str, Any]) -> Iterator[str]:
     """What cannot be: the names of such figures."""
     if not figures["users"] > 0:
         yield "users"
     for name in _METRICS:
-        if not all(_is_share(figures[name][end]) for end in ("low", "mean", "high")):
+        ends = [figures[name][end] for end in ("low", "mean", "high")]
+        if not all(map(_is_share, ends)) or ends[0] > ends[2]:
             yield name
     for name in _SHARES:
         if not _is_share(figures[name]):

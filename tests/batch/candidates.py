@@ -35,7 +35,6 @@ class Made:
     """bool [n, m]."""
     scores: np.ndarray
     """float [n, m]: what the lists are made of."""
-    fallbacks: np.ndarray
     items: np.ndarray
     evaluation: dict[str, Any]
     facts: dict[str, Any]
@@ -44,6 +43,10 @@ class Made:
     known: set[str]
     lists: np.ndarray | None = None
     """int [n, 20], -1 for none, where they are not what follows from the scores."""
+    fallbacks: np.ndarray | None = None
+    """int [s + 1, 100], -1 for none, where they are not what follows from what was seen."""
+    segments: np.ndarray | None = None
+    """uint8 [n], where they are not 0, 1 and 2 in turn."""
     sealed_users: np.ndarray | None = None
     sealed_movies: list[str] | None = None
     """What the release says where that is not what the history says."""
@@ -66,6 +69,15 @@ class Made:
         lists[~self.seen.any(axis=1)] = -1
         return lists
 
+    def made_fallbacks(self) -> np.ndarray:
+        """The movies seen by most users of all, and of each segment, without what is hidden: int64 [3, 100]."""
+        if self.fallbacks is not None:
+            return self.fallbacks
+        gone = np.array([movie in self.hidden for movie in self.movies])
+        counts = np.stack([self.seen.sum(axis=0), *(self.seen[part::3].sum(axis=0) for part in (1, 2))])
+        best = np.argsort(np.where(gone, 1, -counts), axis=1, kind="stable")[:, : min(100, int((~gone).sum()))]
+        return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
+
 
 Spoil = Callable[[Made], object]
 """What is done to a candidate before it is sealed."""
@@ -79,9 +91,6 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
     popularity = rng.permutation(1 / (1 + np.arange(movies)) ** 0.5)
     seen = rng.random((users, movies)) < np.minimum(popularity * np.where(liked, 1.6, 0.12), 0.6)
     seen[np.arange(users), rng.integers(0, movies, users)] = True
-    counts = seen.sum(axis=0)
-    everyone = np.full(100, -1)
-    everyone[: min(100, movies)] = np.argsort(-counts, kind="stable")[:100]
     items = np.eye(TASTES)[genre] + rng.normal(scale=0.1, size=(movies, TASTES))
     names = [f"movie+{number:05}+2000" for number in range(movies)]
     span = Span(NOW - 7 * DAY_MS, NOW)
@@ -91,7 +100,6 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
         movies=names,
         seen=seen,
         scores=liked + popularity + rng.normal(scale=0.1, size=(users, movies)),
-        fallbacks=np.tile(everyone, (3, 1)),
         items=items.astype(np.float32),
         evaluation=evaluation(),
         facts={
@@ -139,14 +147,14 @@ def sealed(var: Path, one: Made) -> Candidate:
     """The candidate with a release of its own below `var`."""
     folder, none = var / "night", np.iinfo(one.kind).max
     folder.mkdir(parents=True, exist_ok=True)
-    lists = one.made_lists()
+    lists, fallbacks = one.made_lists(), one.made_fallbacks()
     names = one.sealed_movies or one.movies
     users = one.users if one.sealed_users is None else one.sealed_users
     arrays = {
         "users": users,
         "lists": np.where(lists < 0, none, lists).astype(one.kind),
-        "fallbacks": np.where(one.fallbacks < 0, none, one.fallbacks).astype(one.kind),
-        "segments": (np.arange(len(users)) % 3).astype(np.uint8),
+        "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(one.kind),
+        "segments": (np.arange(len(users)) % 3).astype(np.uint8) if one.segments is None else one.segments,
         "items": one.items,
     }
     for name, array in arrays.items():
@@ -155,12 +163,7 @@ def sealed(var: Path, one: Made) -> Candidate:
     (folder / "evaluation.json").write_bytes(orjson.dumps(one.evaluation))
     if one.text:
         rendered.write(folder, arrays["lists"], names, int(none))
-    index = annoy.AnnoyIndex(one.items.shape[1], "angular")
-    index.set_seed(1)
-    for number, vector in enumerate(one.items):
-        index.add_item(number, vector)
-    index.build(2, n_jobs=1)
-    index.save(str(folder / "items.ann"))
+    save_index(one.items, folder / "items.ann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_COMMIT", "none")  # git would take longer than all the rest
         release = publish.publish(var, folder, {"input": one.facts, **one.manifest}, NOW)
@@ -175,6 +178,15 @@ def sealed(var: Path, one: Made) -> Candidate:
         hidden=one.hidden,
         current=one.current,
     )
+
+
+def save_index(items: np.ndarray, path: Path) -> None:
+    index = annoy.AnnoyIndex(items.shape[1], "angular")
+    index.set_seed(1)
+    for number, vector in enumerate(items):
+        index.add_item(number, vector)
+    index.build(2, n_jobs=1)
+    index.save(str(path))
 
 
 def previous(var: Path) -> Release:
@@ -222,12 +234,27 @@ def one_ranking(one: Made) -> None:
     one.scores = np.tile(one.seen.sum(axis=0), (len(one.seen), 1))
 
 
+def not_personal(one: Made, model: str) -> None:
+    """As if another model than ALS had been chosen, which is as good as the popular list."""
+    for part in ("choice", "test"):
+        models(one, part)[model] = models(one, part)["popular"]
+    difference = {"metric": "ndcg@20", "mean": 0, "low": 0, "high": 0}
+    one.evaluation.update(chosen=model, against_popular=difference)
+    one.manifest["model"] = {"lists": model}
+
+
 def models(one: Made, part: str) -> dict[str, Any]:
     return one.evaluation["slices"][part]["models"]
 
 
 def measured(choice: dict[str, Any], test: dict[str, Any]) -> Spoil:
-    return lambda one: (models(one, "choice").update(als=choice), models(one, "test").update(als=test))
+    def measure(one: Made) -> None:
+        models(one, "choice").update(als=choice)
+        models(one, "test").update(als=test)
+        ahead = test["ndcg@20"]["mean"] - models(one, "test")["popular"]["ndcg@20"]["mean"]
+        one.evaluation["against_popular"]["mean"] = ahead
+
+    return measure
 
 
 def days_end_before(one: Made, before_ms: int) -> None:
@@ -254,5 +281,6 @@ def hardly_popular(one: Made, share: int = 9) -> None:
     counts = one.seen.sum(axis=0)
     order = np.argsort(counts, kind="stable")
     often = counts[order] >= np.quantile(counts, 0.75)
+    one.fallbacks = one.made_fallbacks()
     one.fallbacks[0, :20] = [*order[often][:share], *order[~often][share - 20 :]]
     one.fallbacks[0, 20:] = -1

@@ -1,7 +1,5 @@
 """How well lists go with histories, against the same by loops, and from where on it is said of them that they do."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -91,11 +89,46 @@ BORDERS = [(11.9, 50, None), (12, 5, False), (12, 5.1, True), (60, 10, False), (
 
 @pytest.mark.parametrize(("naive", "own", "told"), BORDERS)
 def test_from_where_on_lists_suit(monkeypatch: pytest.MonkeyPatch, naive: float, own: float, told: bool | None) -> None:
-    values: Iterator[float] = iter([naive, own])
-    monkeypatch.setattr(affinity, "_errors_above", lambda _: next(values))
-    seen = sp.csr_matrix(np.eye(4, dtype=np.float32))
-    counted = affinity.Together(seen, seen)
-    assert affinity.suits(seen, np.zeros((4, 2), int), counted) is told
+    monkeypatch.setattr(affinity, "_errors_above", lambda values: float(values[0]))
+    assert affinity._beyond_doubt(np.array([naive]), np.array([own])) is told
+
+
+PARTS = [
+    ([True, True, True], True),
+    ([True, None, True], True),
+    ([True, True, False], False),
+    ([True, False, None], False),
+]
+PARTS += [([None, True, False], None), ([False, True, True], False)]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("whole_and_parts", "told"), PARTS)
+def test_each_part_of_the_lists_is_to_suit(
+    monkeypatch: pytest.MonkeyPatch, whole_and_parts: list[bool | None], told: bool | None
+) -> None:
+    asked: list[int] = []
+
+    def next_one(naive: np.ndarray, own: np.ndarray) -> bool | None:
+        assert len(naive) == len(own)
+        asked.append(len(naive))
+        return whole_and_parts[len(asked) - 1]
+
+    monkeypatch.setattr(affinity, "_beyond_doubt", next_one)
+    seen = sp.csr_matrix(np.eye(8, dtype=np.float32))
+    assert affinity.suits(seen, np.zeros((8, 2), int), affinity.Together(seen, seen), 2) is told
+    assert asked == [4, 2, 2][: len(asked)]
+
+
+@pytest.mark.parametrize(("errors", "told"), [(-5, True), (0, True), (5, True), (5.1, False)])
+def test_lists_that_begin_with_what_suits_less_beyond_doubt(
+    monkeypatch: pytest.MonkeyPatch, errors: float, told: bool
+) -> None:
+    monkeypatch.setattr(affinity, "_errors_above", lambda values: errors * float(np.sign(values.sum())))
+    seen = np.array([[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]], np.float32)
+    goes = np.zeros((6, 6), np.float32)
+    goes[0, [2, 4]] = goes[1, [3, 5]] = [0.1, 0.9]  # the worse one first
+    counted = affinity.Together(sp.csr_matrix(0 * goes), sp.csr_matrix(goes))
+    assert affinity.best_first(sp.csr_matrix(5 * seen), np.array([[2, 4], [3, 5]]), counted) is told
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -105,5 +138,7 @@ def test_lists_suit_their_users_and_no_others(seed: int) -> None:
     counted = affinity.together(seen, rng)
     assert affinity.suits(seen, lists, counted) is True
     assert affinity.suits(seen, rng.permutation(lists), counted) is False
+    assert affinity.best_first(seen, lists, counted)
+    assert not affinity.best_first(seen, lists[:, ::-1], counted)
     some = seen[:60]
     assert affinity.suits(some, lists[:60], affinity.together(some, rng)) is None

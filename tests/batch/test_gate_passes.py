@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batch.errors import Refusal
-from batch.gate import listed, trial
+from batch.gate import affinity, listed, trial
 from batch.gate import rules as gate
 from batch.gate.rules import RULES, judge, refusal_alert, tell
 from quality.alerts import holding
@@ -33,6 +33,7 @@ from tests.batch.candidates import (
     made,
     measured,
     models,
+    not_personal,
     numbered,
     one_ranking,
     previous,
@@ -56,17 +57,15 @@ def current(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 
 def popular(one: Made) -> None:
-    one.evaluation.update(chosen="popular", against_popular={"metric": "ndcg@20", "mean": 0, "low": 0, "high": 0})
-    one.manifest["model"] = {"lists": "popular"}
+    not_personal(one, "popular")
     one_ranking(one)
 
 
 def segment(one: Made) -> None:
-    popular(one)
-    for part in ("choice", "test"):
-        models(one, part)["segment"] = figures(0.09)
-    one.evaluation["chosen"] = "segment"
-    one.manifest["model"] = {"lists": "segment"}
+    """One ranking for everyone, and one for each segment."""
+    not_personal(one, "segment")
+    counts = [one.seen.sum(axis=0), *(one.seen[part::3].sum(axis=0) for part in (1, 2))]
+    one.scores = np.stack(counts)[np.arange(len(one.users)) % 3]
 
 
 def unmeasured(one: Made) -> None:
@@ -89,7 +88,7 @@ def newcomers(one: Made) -> None:
 def newcomers_with_lists(one: Made) -> None:
     one.seen[390:] = False
     one.lists = one.made_lists()
-    one.lists[390:] = one.fallbacks[0, :20]
+    one.lists[390:] = one.made_fallbacks()[0, :20]
 
 
 def hide(one: Made) -> None:
@@ -103,6 +102,10 @@ def seen_nearly_all(one: Made) -> None:
     one.hidden = {one.movies[2], one.movies[50]}
 
 
+def few_left(one: Made) -> None:
+    one.hidden = set(one.movies[:8])
+
+
 def imported(one: Made) -> None:
     one.entries, one.facts["offsets"] = [], {}
 
@@ -113,7 +116,7 @@ def gap(one: Made) -> None:
 
 def perfect(one: Made) -> None:
     best = {"mean": 1.0, "low": 1.0, "high": 1.0}
-    models(one, "test")["als"].update({"hr@20": best, "ndcg@20": best})
+    measured(figures(0.12), {**figures(0.13), "hr@20": best, "ndcg@20": best})(one)
 
 
 def few_movies(one: Made) -> None:
@@ -133,6 +136,12 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "the first minutes": ({"users": 29, "movies": 25}, unmeasured),
     "20 users and all alike": ({"users": 20, "movies": 30}, one_ranking),
     "99 users and all alike": ({"users": 99}, one_ranking),
+    "30 users": ({"users": 30}, lambda one: None),
+    "25 movies, eight of them hidden": ({"users": 60, "movies": 25}, few_left),
+    "250 of 300 movies hidden": ({"movies": 300}, lambda one: one.hidden.update(one.movies[:250])),
+    "a movie that all have seen": ({}, lambda one: one.seen.__setitem__((slice(None), 3), True)),
+    "a movie without an embedding": ({}, lambda one: one.items.__setitem__(5, 0)),
+    "nobody of a segment": ({}, lambda one: setattr(one, "segments", np.zeros(400, np.uint8))),
     "a catalogue of five": ({"movies": 5}, popular),
     "a personal model of five movies": ({"movies": 5}, lambda one: None),
     "99 movies and all alike, hits for all": ({"users": 110, "movies": 99}, few_movies),
@@ -190,10 +199,28 @@ def test_one_pair_of_users_in_twenty_with_rankings_of_their_own_is_enough(
     assert refused(candidate) == {"lists_differ": "only 5.0% of the users get a ranking of their own"}
 
 
+def not_compared(one: Made, current: Release, why: str) -> None:
+    one.evaluation["against_current"] = {"release": current.id, "none": why}
+
+
+def nothing_held_out(one: Made, _: Release) -> None:
+    unmeasured(one)
+    one.evaluation["against_current"] = {"none": "nothing could be held out"}
+
+
+def after_an_outage(one: Made, current: Release) -> None:
+    days = [f"2029-12-{day}" for day in range(24, 31)]
+    one.current = lost(current, stream_time=NOW - 8 * DAY_MS, days=days, offsets={"movielog1-0": [0, 1]})
+
+
 GOOD_NEXT: dict[str, Callable[[Made, Release], object]] = {
     "as it is": lambda one, now: None,
     "no better and no worse": lambda one, now: one.evaluation.update(against_current=against(now, -0.01, 0.01)),
-    "not compared": lambda one, now: one.evaluation.update(against_current={"none": "it had read into the test slice"}),
+    "not compared": lambda one, now: not_compared(one, now, "it had read into the test slice"),
+    "nothing held out": nothing_held_out,
+    "after a week without a stream": after_an_outage,
+    "twelve times the movies, forty times the users": lambda one, now: setattr(one, "current", numbered(now, 10, 10)),
+    "all users are new": lambda one, now: setattr(one, "current", replace(now, users=now.users + np.uint32(1_000_000))),
     "half as many": lambda one, now: setattr(
         one, "current", sessions(numbered(now, 800, 240), 2 * one.facts["counts"]["sessions"])
     ),
@@ -213,6 +240,12 @@ def test_a_good_next_release_passes(tmp_path: Path, current: Release, name: str)
     assert list(judge(sealed(tmp_path, one))) == NAMES
 
 
+def test_a_release_that_is_current_already_passes_again(tmp_path: Path, current: Release) -> None:
+    candidate = sealed(tmp_path, after(made(), current))
+    verdict = judge(replace(candidate, current=candidate.release))
+    assert verdict["not_below_current"] == "passed: it is the current release"
+
+
 def test_the_verdict_says_what_was_passed_for_want_of_something(tmp_path: Path, current: Release) -> None:
     popular(one := made())
     verdict = judge(sealed(tmp_path / "1", one))
@@ -220,8 +253,8 @@ def test_the_verdict_says_what_was_passed_for_want_of_something(tmp_path: Path, 
     assert verdict["not_below_current"] == "passed: there is no current release"
     assert verdict["lists_are_fresh"] == "passed"
     assert set(judge(sealed(tmp_path / "2", after(made(), current))).values()) == {"passed"}
-    after(one := made(), current).evaluation["against_current"] = {"none": "too few users"}
-    assert judge(sealed(tmp_path / "3", one))["not_below_current"] == "passed: not compared: too few users"
+    after(one := made(), current).evaluation["against_current"] = {"release": current.id, "none": "few"}
+    assert judge(sealed(tmp_path / "3", one))["not_below_current"] == "passed: not compared: few"
     verdict = judge(sealed(tmp_path / "4", made(users=29)))
     assert verdict["lists_differ"] == "passed: too few users or movies to tell"
     assert verdict["lists_suit_their_users"] == "passed: too little data to tell"
@@ -238,12 +271,12 @@ def test_users_with_a_history_and_a_list_are_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 9, 60])
 def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "_BLOCK", 7)
+    monkeypatch.setattr(affinity, "_BLOCK", 7)
     items = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
     items[0] = 0  # a movie without a direction
     rows = np.random.default_rng(1).permutation(count)[:20]
     unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
-    for row, found in zip(rows.tolist(), gate._neighbours(items, rows).tolist(), strict=True):
+    for row, found in zip(rows.tolist(), affinity.neighbours(items, rows).tolist(), strict=True):
         others = [movie for movie in range(count) if movie != row]
         near = sorted((float(unit[row] @ unit[movie]) for movie in others), reverse=True)[:10]
         listed = [movie for movie in found if movie >= 0]
@@ -259,9 +292,8 @@ def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.Mon
 
 def test_a_candidate_that_no_worker_answers_from_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    one = made()
-    one.hidden = set(one.movies)
-    candidate = sealed(tmp_path, one)
+    monkeypatch.setenv("MARQUEE_SERVER_PORT", "none")
+    candidate = sealed(tmp_path, made())
     assert list(refused(candidate)) == ["a_worker_answers"]
     monkeypatch.setattr(gate, "RULES", RULES[:-1])
     judge(candidate)

@@ -74,3 +74,45 @@ def test_pairs_with_rankings_of_their_own_are_counted(service: Service) -> None:
         known, known_there = (set(np.flatnonzero(row).tolist()) for row in seen[one : one + 2])
         told.append(bool(mine - theirs - known_there) and bool(theirs - mine - known))
     assert listed.personal_share(lists, of_time(seen)) == sum(told) / len(told)
+
+
+@given(services(one_ranking=True), st.integers(0, 2**32), st.booleans())
+def test_lists_that_are_not_of_a_ranking_are_found(service: Service, seed: int, same: bool) -> None:
+    _, seen, gone = service
+    rng, (users, movies) = np.random.default_rng(seed), seen.shape
+    ranking = np.append(rng.permutation(np.flatnonzero(~gone)), 65_535).astype(np.uint16)
+    of = ranking[:-1] if same else rng.permutation(ranking[:-1])
+    lists = np.full((users, 4), -1, np.int32)
+    wrong = 0
+    for user in range(users):
+        due, kept = ([movie for movie in order.tolist() if not seen[user, movie]][:4] for order in (ranking[:-1], of))
+        lists[user, : len(kept)] = kept
+        wrong += due != kept
+    assert listed.unlike_ranking(lists, of_time(seen), ranking) == wrong
+    assert not (same and wrong)
+    assert movies >= len(of)
+
+
+def test_lists_may_go_on_where_the_ranking_ends() -> None:
+    seen = of_time(np.array([[1, 0, 0, 0], [0, 0, 0, 0]], bool))
+    ranking = np.array([0, 2, 65_535], np.uint16)
+    assert listed.unlike_ranking(np.array([[2, 3, 1], [0, 2, 1]]), seen, ranking) == 0
+    assert listed.unlike_ranking(np.array([[3, 2, 1], [0, 1, 2]]), seen, ranking) == 2
+    assert listed.unlike_ranking(np.array([[-1, -1, -1], [0, -1, -1]]), seen, ranking) == 2
+
+
+@given(services(), st.integers(0, 2**32))
+def test_popular_lists_of_segments_are_those_of_their_users(service: Service, seed: int) -> None:
+    _, seen, gone = service
+    rng = np.random.default_rng(seed)
+    segments = rng.integers(0, 4, len(seen)).astype(np.uint8)
+    popular = np.full((4, 25), 65_535, np.uint16)
+    left, wrong = np.flatnonzero(~gone).tolist(), []
+    for segment in range(4):
+        counts = seen[segments == segment].sum(axis=0)
+        best = sorted(left, key=lambda movie: -counts[movie])
+        shown = rng.permutation(best).tolist() if rng.random() < 0.5 else best
+        popular[segment, : len(best)] = shown
+        if segment and [counts[movie] for movie in shown] != [counts[movie] for movie in best]:
+            wrong.append(segment)
+    assert listed.unlike_segments(of_time(seen), segments, popular, gone) == wrong

@@ -35,22 +35,26 @@ def short(one: Made) -> None:
 
 def no_segment_list(one: Made) -> None:
     short(one)
+    one.fallbacks = one.made_fallbacks()
     one.fallbacks[1] = -1
 
 
 def popular_hidden(one: Made) -> None:
     no_segment_list(one)
+    assert one.fallbacks is not None
     one.hidden = {one.movies[item] for item in one.fallbacks[0].tolist()}
 
 
 def list_hidden(one: Made) -> None:
     short(one)
+    one.fallbacks = one.made_fallbacks()
     assert one.lists is not None
     one.hidden = {one.movies[item] for row in (0, 4) for item in one.lists[row, :7].tolist()} | {"never+heard+of+1999"}
 
 
 def most_hidden(one: Made) -> None:
     short(one)
+    one.fallbacks = one.made_fallbacks()
     one.hidden = set(one.movies[:90])
 
 
@@ -136,6 +140,7 @@ def test_an_answer_that_is_not_as_it_should_be_is_a_fault(served: tuple[int, Rel
 
 def test_a_worker_that_has_nothing_to_answer_with_is_a_fault(tmp_path: Path) -> None:
     one = made()
+    one.fallbacks = one.made_fallbacks()
     one.hidden = set(one.movies)
     found = fault(tmp_path, one)
     assert found is not None
