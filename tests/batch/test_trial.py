@@ -3,7 +3,6 @@
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,15 +73,15 @@ GOOD: dict[str, tuple[dict[str, int], Callable[[Made], object]]] = {
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_a_worker_answers_rightly(tmp_path: Path, name: str) -> None:
+def test_a_worker_answers_rightly(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     sizes, change = GOOD[name]
     change(one := made(**sizes))
-    before = children(), set(Path(tempfile.gettempdir()).glob("marquee-trial-*"))
-    began = time.monotonic()
+    before = children()
     assert fault(tmp_path, one) is None
-    assert time.monotonic() - began < 10
-    assert {path.name for path in tmp_path.iterdir()} == {"night", "releases"}
-    assert (children(), set(Path(tempfile.gettempdir()).glob("marquee-trial-*"))) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"night", "releases", "temporary"}
+    assert (children(), list(temporary.iterdir())) == (before, [])
 
 
 def swapped(release: Release) -> Release:
@@ -149,12 +148,11 @@ def test_a_worker_that_has_nothing_to_answer_with_is_a_fault(tmp_path: Path) -> 
 
 def test_of_a_worker_that_dies_the_last_words_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_SERVER_PORT", "none")
-    began = time.monotonic()
     found = fault(tmp_path, made())
     assert found is not None
     assert "did not answer" in found
     assert "port" in found
-    assert time.monotonic() - began < 10
+    assert "TimeoutError" not in found  # nobody waits for the dead
 
 
 def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
