@@ -56,7 +56,7 @@ def suits(histories: sp.csr_matrix, lists: np.ndarray, counted: Together, parts:
     if (told := _beyond_doubt(naive, own)) is None:
         return None
     pieces = zip(np.array_split(naive, parts), np.array_split(own, parts), strict=True)
-    return told and all(_beyond_doubt(*piece) is not False for piece in pieces)
+    return told and all(_beyond_doubt(*piece, parts) is not False for piece in pieces)
 
 
 def best_first(histories: sp.csr_matrix, lists: np.ndarray, counted: Together) -> bool:
@@ -80,11 +80,14 @@ def neighbours(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return found
 
 
-def _beyond_doubt(naive: np.ndarray, own: np.ndarray) -> bool | None:
-    """Whether rows prefer their own lists, beyond doubt; None where not even the naive lists are preferred so."""
+def _beyond_doubt(naive: np.ndarray, own: np.ndarray, parts: int = 1) -> bool | None:
+    """Whether rows prefer their own lists, beyond doubt; None where not even the naive lists are preferred so.
+
+    Of one of many parts less is asked: what is the same preference by fewer rows is fewer standard errors.
+    """
     if (errors := _errors_above(naive)) < _TELLS:
         return None
-    return _errors_above(own) > max(_LEAST, _SHARE * errors)
+    return bool(_errors_above(own) > max(_LEAST / parts**0.5, _SHARE * errors))
 
 
 def _cosine(seen: sp.csr_matrix) -> sp.csr_matrix:

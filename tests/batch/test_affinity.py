@@ -93,13 +93,22 @@ def test_from_where_on_lists_suit(monkeypatch: pytest.MonkeyPatch, naive: float,
     assert affinity._beyond_doubt(np.array([naive]), np.array([own])) is told
 
 
-PARTS = [
+@pytest.mark.parametrize(("naive", "own", "told"), [(11.9, 9, None), (12, 2.5, False), (12, 2.6, True), (24, 4, False)])
+def test_of_one_of_four_parts_half_is_asked(
+    monkeypatch: pytest.MonkeyPatch, naive: float, own: float, told: bool | None
+) -> None:
+    monkeypatch.setattr(affinity, "_errors_above", lambda values: float(values[0]))
+    assert affinity._beyond_doubt(np.array([naive]), np.array([own]), 4) is told
+
+
+PARTS: list[tuple[list[bool | None], bool | None]] = [
     ([True, True, True], True),
     ([True, None, True], True),
     ([True, True, False], False),
     ([True, False, None], False),
+    ([False, True, True], False),
+    ([None, True, False], None),
 ]
-PARTS += [([None, True, False], None), ([False, True, True], False)]  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(("whole_and_parts", "told"), PARTS)
@@ -108,8 +117,8 @@ def test_each_part_of_the_lists_is_to_suit(
 ) -> None:
     asked: list[int] = []
 
-    def next_one(naive: np.ndarray, own: np.ndarray) -> bool | None:
-        assert len(naive) == len(own)
+    def next_one(naive: np.ndarray, own: np.ndarray, parts: int = 1) -> bool | None:
+        assert (len(naive), parts) == (len(own), 2 if asked else 1)
         asked.append(len(naive))
         return whole_and_parts[len(asked) - 1]
 
@@ -123,12 +132,33 @@ def test_each_part_of_the_lists_is_to_suit(
 def test_lists_that_begin_with_what_suits_less_beyond_doubt(
     monkeypatch: pytest.MonkeyPatch, errors: float, told: bool
 ) -> None:
-    monkeypatch.setattr(affinity, "_errors_above", lambda values: errors * float(np.sign(values.sum())))
-    seen = np.array([[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0]], np.float32)
-    goes = np.zeros((6, 6), np.float32)
-    goes[0, [2, 4]] = goes[1, [3, 5]] = [0.1, 0.9]  # the worse one first
-    counted = affinity.Together(sp.csr_matrix(0 * goes), sp.csr_matrix(goes))
-    assert affinity.best_first(sp.csr_matrix(5 * seen), np.array([[2, 4], [3, 5]]), counted) is told
+    def preference(histories: sp.csr_matrix, lists: np.ndarray, _: sp.csr_matrix) -> np.ndarray:
+        assert histories.data.tolist() == [1, 1]  # by what was seen, not by how much of it
+        return np.asarray(lists.sum(axis=1))
+
+    monkeypatch.setattr(affinity, "_preference", preference)
+    monkeypatch.setattr(affinity, "_errors_above", lambda values: errors if values.tolist() == [4, 8] else 9)
+    seen = sp.csr_matrix(np.array([[5, 0], [0, 3]], np.float32))
+    lists = np.array([[1, 2, 3, 4], [1, 1, 6, 4]])
+    assert affinity.best_first(seen, lists, affinity.Together(seen, seen)) is told
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 60])
+def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(affinity, "_BLOCK", 7)
+    items = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
+    items[0] = 0  # a movie without a direction
+    rows = np.random.default_rng(1).permutation(count)[:20]
+    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
+    for row, found in zip(rows.tolist(), affinity.neighbours(items, rows).tolist(), strict=True):
+        others = [movie for movie in range(count) if movie != row]
+        near = sorted((float(unit[row] @ unit[movie]) for movie in others), reverse=True)[:10]
+        listed = [movie for movie in found if movie >= 0]
+        assert found == [*listed, *[-1] * (10 - len(near))]
+        assert row not in listed
+        assert sorted((float(unit[row] @ unit[movie]) for movie in listed), reverse=True) == pytest.approx(
+            near, abs=1e-5
+        )
 
 
 @pytest.mark.parametrize("seed", range(5))

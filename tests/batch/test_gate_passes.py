@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batch.errors import Refusal
-from batch.gate import affinity, listed, trial
+from batch.gate import listed, trial
 from batch.gate import rules as gate
 from batch.gate.rules import RULES, judge, refusal_alert, tell
 from quality.alerts import holding
@@ -267,24 +267,6 @@ def test_users_with_a_history_and_a_list_are_looked_at(tmp_path: Path) -> None:
     one.lists[:9] = -1
     one.lists[9, :2] = [0, one.lists[9, 0]]
     assert sorted(sealed(tmp_path, one).sampled().tolist()) == list(range(9, 200))
-
-
-@pytest.mark.parametrize("count", [1, 2, 9, 60])
-def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(affinity, "_BLOCK", 7)
-    items = np.random.default_rng(count).normal(size=(count, 5)).astype(np.float32)
-    items[0] = 0  # a movie without a direction
-    rows = np.random.default_rng(1).permutation(count)[:20]
-    unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
-    for row, found in zip(rows.tolist(), affinity.neighbours(items, rows).tolist(), strict=True):
-        others = [movie for movie in range(count) if movie != row]
-        near = sorted((float(unit[row] @ unit[movie]) for movie in others), reverse=True)[:10]
-        listed = [movie for movie in found if movie >= 0]
-        assert found == [*listed, *[-1] * (10 - len(near))]
-        assert row not in listed
-        assert sorted((float(unit[row] @ unit[movie]) for movie in listed), reverse=True) == pytest.approx(
-            near, abs=1e-5
-        )
 
 
 # The trial, and who is told
