@@ -30,7 +30,7 @@ _SHRINK = 0.5
 _LEAST_USERS, _LEAST_MOVIES = 20, 5
 """With a history, and at all: with fewer there is nothing to learn; a service has them within minutes."""
 _BEHIND_MS = 2 * DAY_MS
-"""How far the input may lie behind the stream, and its newest day, of whatever zone, before it."""
+"""How far the input may lie behind the stream."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
 """With fewer, lists that are alike may be chance, or all that there is to offer."""
 _PERSONAL = 0.05
@@ -127,8 +127,7 @@ Rule = Callable[[Candidate], str | None]
 def files_verify(candidate: Candidate) -> str | None:
     """Every file is what the manifest promises, of the right form, and they fit together."""
     try:
-        release = candidate.release
-        release.test_index()
+        (release := candidate.release).test_index()
     except BadRelease as error:
         return Wrong(error)
     if release.id != candidate.folder.name:
@@ -162,9 +161,11 @@ def input_is_recent(candidate: Candidate) -> str | None:
         "the input": candidate.facts["stream_time"],
         "its newest day": soundness.day_ms(max(candidate.facts["days"])) + DAY_MS,
     }
-    wrong = [f"{what} ends {abs(now - end) / HOUR_MS:.0f} h {'behind' if end < now else 'ahead of'} the stream"
-             for what, end in ends.items() if abs(now - end) > _BEHIND_MS]  # fmt: skip
-    return Wrong("; ".join(wrong)) if wrong else None
+    if ends["the input"] > now:
+        return Wrong(f"the input ends {(ends['the input'] - now) / HOUR_MS:.0f} h ahead of the stream")
+    behind = [f"{what} ends {(now - end) / HOUR_MS:.0f} h behind the stream" for what, end in ends.items()
+              if now - end > _BEHIND_MS]  # fmt: skip
+    return Wrong("; ".join(behind)) if behind else None
 
 
 def input_goes_on(candidate: Candidate) -> str | None:
@@ -327,8 +328,7 @@ def not_below_current(candidate: Candidate) -> str | None:
     if candidate.current.id == candidate.release.id:
         return "it is the current release"
     against = candidate.evaluation["against_current"]
-    held = against.get("release")
-    if held != candidate.current.id and candidate.evaluation["slices"]:
+    if candidate.evaluation["slices"] and (held := against.get("release")) != candidate.current.id:
         return Wrong(f"it was held against {held or 'none'}, the current release is {candidate.current.id}")
     if "none" in against:
         return f"not compared: {against['none']}"

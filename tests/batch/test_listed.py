@@ -116,3 +116,13 @@ def test_popular_lists_of_segments_are_those_of_their_users(service: Service, se
         if segment and [counts[movie] for movie in shown] != [counts[movie] for movie in best]:
             wrong.append(segment)
     assert listed.unlike_segments(of_time(seen), segments, popular, gone) == wrong
+
+
+def test_of_a_popular_list_only_what_is_shown_is_judged() -> None:
+    seen = of_time(np.tri(30, 30).astype(bool))  # the first movie is seen by all
+    popular = np.tile(np.arange(30, dtype=np.uint16), (2, 1))
+    popular[1, 20:] = popular[1, :19:-1]
+    segments, gone = np.ones(30, np.uint8), np.zeros(30, bool)
+    assert listed.unlike_segments(seen, segments, popular, gone) == []
+    popular[1, [19, 20]] = popular[1, [20, 19]]
+    assert listed.unlike_segments(seen, segments, popular, gone) == [1]
