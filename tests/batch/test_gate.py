@@ -14,6 +14,7 @@ from batch.gate import rules as gate
 from batch.gate import trial
 from batch.gate.rules import RULES, Candidate, judge
 from server.release import Release, sha256
+from stream.zone import DAY_MS
 from tests.batch.candidates import NOW, after, made, models, numbered, previous, refused, save_index, sealed
 from tests.batch.planted import ALERT, PLANTED, SOUND, on_test, planted
 
@@ -194,3 +195,17 @@ def test_all_broken_rules_are_told_at_once(tmp_path: Path, current: Release) -> 
     broken = refused(sealed(tmp_path, one))
     assert list(broken) == ["counts_hold", "movies_are_known", "not_below_popular"]
     assert broken["counts_hold"] == "400 users, the current release has 900"
+
+
+def test_what_is_wrong_with_lists_and_popular_lists_is_counted_together(tmp_path: Path) -> None:
+    one = made()
+    one.lists, one.fallbacks = one.made_lists(), one.made_fallbacks()
+    one.lists[5], one.fallbacks[1] = -1, -1
+    one.hidden = {one.movies[one.fallbacks[0, 99]]}
+    offered = int((one.lists == one.fallbacks[0, 99]).sum())
+    one.facts["stream_time"] = NOW - 3 * DAY_MS
+    broken = refused(sealed(tmp_path, one))
+    assert broken["lists_are_full"] == "2 lists are not as long as they could be"
+    reserve = int((one.fallbacks == one.fallbacks[0, 99]).sum())
+    assert broken["lists_are_fresh"].endswith(f"{offered + reserve} are hidden")
+    assert broken["input_is_recent"] == "the input ends 72 h behind the stream"
