@@ -51,7 +51,8 @@ def score(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> Scores:
         users,
         (hits > 0).astype(np.float64),
         hits / relevant,
-        found @ discounts / ideal[np.minimum(relevant, len(discounts))],
+        # added up in the order of `ideal`: a perfect list comes to 1, whoever's row it is
+        np.cumsum(np.where(found, discounts, 0.0), axis=1)[:, -1] / ideal[np.minimum(relevant, len(discounts))],
         1.0 / first,
     )
 

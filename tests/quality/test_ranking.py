@@ -55,6 +55,12 @@ def test_by_hand() -> None:
     assert scores.reciprocal_rank.tolist() == [0.5]
 
 
+@pytest.mark.parametrize("relevant", range(1, 26))
+def test_perfect_lists_score_exactly_one_in_every_row(relevant: int) -> None:
+    lists = np.tile(np.arange(20), (7, 1))
+    assert score(lists, *csr([[*range(relevant)]] * 7)).ndcg.tolist() == [1.0] * 7
+
+
 def test_a_perfect_list_scores_one_even_if_more_is_relevant_than_fits() -> None:
     scores = score(np.array([[0, 1]]), *csr([[3, 2, 1, 0]]))
     assert scores.ndcg.tolist() == [1.0]
