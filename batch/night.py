@@ -32,6 +32,7 @@ from batch.errors import CatalogError, NotEnoughData, Refusal, Spoiled
 from batch.evaluation.evaluate import evaluate, steps
 from batch.evaluation.rival import Rival, rival_of
 from batch.gate import rules as gate
+from batch.gate.candidate import Candidate
 from batch.interactions import History, Requests
 from batch.progress import step
 from batch.releases import publish
@@ -186,15 +187,17 @@ class Night:
             "segments": list(NAMES),
         }
 
-    def _candidate(self, release: str, entries: list[Entry], hidden: frozenset[str]) -> gate.Candidate:
+    def _candidate(self, release: str, entries: list[Entry], hidden: frozenset[str]) -> Candidate:
         known, _ = self._history()
-        return gate.Candidate(
+        return Candidate(
             folder=self._streaming.var / "releases" / release,
             entries=entries,
             alerts=[] if self._despite_alerts else hold.alerts_since(entries, self._streaming, self._quality),
             users=known.users,
             movies=known.movies,
             seen=known.before(known.until, self._settings.half_life_days).matrix,
+            segments=known.segments,
+            until=known.until,
             known=self._catalog.known(self._streaming.max_user).runtimes.keys(),
             hidden=hidden,
             current=self._current(),

@@ -7,22 +7,20 @@ What is judged is the sealed release, as a worker would open it, with the evalua
 against it are the history that it was made of, the ledger, and the current release.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import scipy.sparse as sp
 
 from batch.errors import Refusal
 from batch.gate import affinity, ledger, listed, soundness, trial
+from batch.gate.candidate import PARTS, SEED, Candidate
 from quality.outbox import Alert, raise_alert
 from server.errors import BadRelease
-from server.release import LENGTH, Release
-from stream.archive import Entry, stream_time
+from server.release import LENGTH
+from stream.archive import stream_time
 from stream.zone import DAY_MS, HOUR_MS
 
 _SHRINK = 0.5
@@ -37,88 +35,10 @@ _PERSONAL = 0.05
 """Share of pairs of users that get different rankings from any model that is personal at all."""
 _WELL_SEEN, _MOSTLY = 0.75, 0.5
 """Of the popular list, how large a share is among the movies that are seen most: more than this share of all movies."""
-_PARTS = 8
-"""Of the users, one after the other: lists are made block by block, and one block may have gone wrong."""
-_SEED = 1
 
 
 class Wrong(str):
     """What a rule says where it is broken."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is judged, and what it is held against. n users, m movies."""
-
-    folder: Path
-    """The sealed release, below `releases/`."""
-    entries: list[Entry]
-    """The ledger."""
-    alerts: list[Alert]
-    """Those that hold the night back, without those that are to be passed over."""
-    users: np.ndarray
-    """uint32 [n]: ids of the history's users."""
-    movies: list[str]
-    """[m]: the history's movies."""
-    seen: sp.csr_matrix
-    """[n, m], nonzero where the user has seen the movie, each pair once."""
-    known: Collection[str]
-    """The movies that the catalogue knows, as a set."""
-    hidden: Collection[str]
-    """Those that were hidden when the lists were made, as a set."""
-    current: Release | None
-
-    @cached_property
-    def release(self) -> Release:
-        """The release, opened. Raises `BadRelease`."""
-        return Release.open(self.folder)
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What it was made of: `input.json`, from the manifest."""
-        return self.release.manifest["input"]
-
-    @cached_property
-    def evaluation(self) -> dict[str, Any]:
-        """`evaluation.json` of the release."""
-        return orjson.loads((self.folder / "evaluation.json").read_bytes())
-
-    @property
-    def before(self) -> dict[str, Any]:
-        """What the current release was made of; {} where it does not say."""
-        return (self.current.manifest.get("input") if self.current else None) or {}
-
-    @cached_property
-    def lists(self) -> np.ndarray:
-        """int32 [n, 20], -1 for none."""
-        lists = self.release.lists
-        return np.where(lists == np.iinfo(lists.dtype).max, -1, lists.astype(np.int32))
-
-    @cached_property
-    def gone(self) -> np.ndarray:
-        """bool [m]: what is hidden."""
-        return np.array([movie in self.hidden for movie in self.release.movies], bool)
-
-    @cached_property
-    def history(self) -> np.ndarray:
-        """int64: rows of the users who have seen something."""
-        return np.flatnonzero(np.diff(self.seen.indptr))
-
-    @cached_property
-    def together(self) -> affinity.Together:
-        """Which movies are seen by the same users."""
-        return affinity.together(self.seen, np.random.default_rng(_SEED))
-
-    @property
-    def is_personal(self) -> bool:
-        """Whether the chosen model is more than a list of what is popular."""
-        return self.evaluation["chosen"] not in ("popular", "segment")
-
-    def sampled(self) -> np.ndarray:
-        """int64: rows of some users who have a history and a list; part by part, and in no order within each."""
-        rows = self.history[self.lists[self.history, 0] >= 0]
-        rows = np.random.default_rng(_SEED).permutation(rows)[: affinity.ROWS]
-        return rows[np.argsort(rows * _PARTS // len(self.lists), kind="stable")]
 
 
 Rule = Callable[[Candidate], str | None]
@@ -209,11 +129,12 @@ def there_is_enough(candidate: Candidate) -> str | None:
 
 
 def release_is_of_its_input(candidate: Candidate) -> str | None:
-    """Users and movies are those of the history, in its order, and as many as were counted."""
+    """Users, their segments and movies are those of the history, in its order, and as many as were counted."""
     release, counts = candidate.release, candidate.facts["counts"]
     agree = {
         "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts["users"],
         "movies": release.movies == candidate.movies and len(release.names) == counts["movies"],
+        "segments": np.array_equal(release.segments, candidate.segments),
         "sessions": counts["sessions"] >= candidate.seen.nnz,
     }
     wrong = [what for what, is_so in agree.items() if not is_so]
@@ -262,7 +183,7 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
         return "no personal model"
     rows = candidate.sampled()
     seen, lists, together = candidate.seen[rows], candidate.lists[rows], candidate.together
-    told = affinity.suits(seen, lists, together, _PARTS)
+    told = affinity.suits(seen, lists, together, PARTS)
     if told is None:
         return "too little data to tell"
     if not told:
@@ -276,7 +197,7 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
     if not np.ptp(items, axis=0).any():
         return Wrong("all movies have the same embedding")
     watched = np.flatnonzero(np.bincount(candidate.seen.indices, minlength=len(items)))
-    rows = np.random.default_rng(_SEED).permutation(watched)[: affinity.ROWS]
+    rows = np.random.default_rng(SEED).permutation(watched)[: affinity.ROWS]
     alone = sp.csr_matrix((np.ones(len(rows), np.float32), (np.arange(len(rows)), rows)), (len(rows), len(items)))
     told = affinity.suits(alone, affinity.neighbours(items, rows), candidate.together)
     if told is None:
@@ -299,7 +220,7 @@ def popular_lists_are_popular(candidate: Candidate) -> str | None:
 
 
 def evaluation_is_sound(candidate: Candidate) -> str | None:
-    """It is of the model that made the lists and of these data, and its figures can be true."""
+    """It is of the model that made the lists and of this history, and its figures can be true."""
     told, manifest = candidate.evaluation, candidate.release.manifest
     chosen = told["chosen"]
     if chosen != manifest["model"]["lists"]:
@@ -308,7 +229,7 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
         if chosen not in ("popular", manifest["settings"]["model"]):
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
-    doubts = soundness.doubts(told, len(candidate.release.names), max(candidate.facts["days"]))
+    doubts = soundness.doubts(told, len(candidate.release.names), candidate.until)
     return Wrong(doubts) if doubts else None
 
 

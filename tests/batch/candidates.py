@@ -13,7 +13,8 @@ import scipy.sparse as sp
 
 from batch import rendered
 from batch.errors import Refusal
-from batch.gate.rules import Candidate, judge
+from batch.gate.candidate import Candidate
+from batch.gate.rules import judge
 from batch.releases import publish
 from quality.outbox import Alert
 from server.release import Release
@@ -47,6 +48,7 @@ class Made:
     """int [s + 1, 100], -1 for none, where they are not what follows from what was seen."""
     segments: np.ndarray | None = None
     """uint8 [n], where they are not 0, 1 and 2 in turn."""
+    sealed_segments: np.ndarray | None = None
     sealed_users: np.ndarray | None = None
     sealed_movies: list[str] | None = None
     """What the release says where that is not what the history says."""
@@ -150,11 +152,12 @@ def sealed(var: Path, one: Made) -> Candidate:
     lists, fallbacks = one.made_lists(), one.made_fallbacks()
     names = one.sealed_movies or one.movies
     users = one.users if one.sealed_users is None else one.sealed_users
+    segments = (np.arange(len(users)) % 3).astype(np.uint8) if one.segments is None else one.segments
     arrays = {
         "users": users,
         "lists": np.where(lists < 0, none, lists).astype(one.kind),
         "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(one.kind),
-        "segments": (np.arange(len(users)) % 3).astype(np.uint8) if one.segments is None else one.segments,
+        "segments": segments if one.sealed_segments is None else one.sealed_segments,
         "items": one.items,
     }
     for name, array in arrays.items():
@@ -174,6 +177,8 @@ def sealed(var: Path, one: Made) -> Candidate:
         users=one.users,
         movies=one.movies,
         seen=sp.csr_matrix(one.seen.astype(np.float32)),
+        segments=segments,
+        until=NOW,
         known=one.known,
         hidden=one.hidden,
         current=one.current,

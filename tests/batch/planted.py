@@ -110,10 +110,14 @@ def upside_down(one: Made) -> None:
     one.scores = np.tile(-one.seen.sum(axis=0), (len(one.seen), 1))
 
 
-def night_before(one: Made, current: Release) -> None:
-    """What was left of it in the folder."""
+def night_before(one: Made) -> None:
+    """The evaluation that was left of it in the folder."""
     for part in one.evaluation["slices"].values():
         part.update(from_ms=part["from_ms"] - DAY_MS, until_ms=part["until_ms"] - DAY_MS)
+
+
+def against_another(one: Made, current: Release) -> None:
+    """As the current release was, but nothing was measured."""
     one.evaluation["against_current"] = {"release": "20300105T030000Z-00000000", "none": "only 9 users"}
 
 
@@ -150,6 +154,7 @@ FIRST: list[tuple[str, str, Spoil]] = [
     ("there_is_enough", "19 users", lambda one: one.seen.__setitem__(slice(19, None), False)),
     ("release_is_of_its_input", "movies in another order", lambda one: setattr(one, "sealed_movies", one.movies[::-1])),
     ("release_is_of_its_input", "other users", lambda one: setattr(one, "sealed_users", one.users + np.uint32(1))),
+    ("release_is_of_its_input", "segments lost", lambda one: setattr(one, "sealed_segments", np.zeros(400, np.uint8))),
     ("release_is_of_its_input", "users lost", lambda one: one.facts["counts"].update(users=401)),
     ("release_is_of_its_input", "movies lost", lambda one: one.facts["counts"].update(movies=121)),
     ("release_is_of_its_input", "sessions lost",
@@ -207,8 +212,9 @@ FIRST: list[tuple[str, str, Spoil]] = [
     (SOUND, "slices that overlap", lambda one: one.evaluation["slices"]["choice"].update(until_ms=NOW - DAY_MS + 1)),
     (SOUND, "an empty choice", lambda one: one.evaluation["slices"]["choice"].update(from_ms=NOW - DAY_MS)),
     (SOUND, "an empty test", lambda one: one.evaluation["slices"]["test"].update(from_ms=NOW)),
-    (SOUND, "evaluation of another night", lambda one: one.facts.update(days=[*DAYS, "2030-01-08", "2030-01-09"])),
-    (SOUND, "evaluation of what is to come", lambda one: one.facts.update(days=DAYS[:5])),
+    (SOUND, "evaluation of the night before", night_before),
+    (SOUND, "evaluation of a moment before", lambda one: one.evaluation["slices"]["test"].update(until_ms=NOW - 1)),
+    (SOUND, "evaluation of what is to come", lambda one: one.evaluation["slices"]["test"].update(until_ms=NOW + 1)),
     ("not_below_popular", "worse than popular", lambda one: one.evaluation["against_popular"].update(high=-0.001)),
     ("not_below_popular", "NaN", lambda one: one.evaluation["against_popular"].update(high=float("nan"))),
 ]  # fmt: skip
@@ -233,7 +239,7 @@ NEXT: list[tuple[str, str, Callable[[Made, Release], object]]] = [
      lambda one, now: one.evaluation.update(against_current=against(now, -0.01, 0.009))),
     ("not_below_current", "held against another one",
      lambda one, now: one.evaluation["against_current"].update(release="yesterday")),
-    ("not_below_current", "the evaluation of the night before", night_before),
+    ("not_below_current", "not compared with another one", against_another),
     ("not_below_current", "the evaluation of the first night",
      lambda one, now: one.evaluation.update(against_current={"none": "there is no current release"})),
 ]  # fmt: skip

@@ -12,7 +12,8 @@ import pytest
 from batch import rendered
 from batch.gate import rules as gate
 from batch.gate import trial
-from batch.gate.rules import RULES, Candidate, judge
+from batch.gate.candidate import Candidate
+from batch.gate.rules import RULES, judge
 from server.release import Release, sha256
 from stream.zone import DAY_MS
 from tests.batch.candidates import NOW, after, made, models, numbered, previous, refused, save_index, sealed
@@ -157,13 +158,11 @@ def test_nothing_that_is_wrong_with_data_escapes_as_another_error(
     assert refused(sealed(tmp_path, one))
 
 
-def test_a_release_without_facts_or_evaluation_is_refused_by_the_rules_that_need_them(
-    good: Candidate, tmp_path: Path
-) -> None:
+def test_a_release_without_facts_is_refused_by_the_rules_that_need_them(good: Candidate, tmp_path: Path) -> None:
     one = made()
     one.facts.clear()
     broken = refused(sealed(tmp_path, one))
-    assert set(broken) == {"ledger_balances", "input_is_recent", "release_is_of_its_input", SOUND}
+    assert set(broken) == {"ledger_balances", "input_is_recent", "release_is_of_its_input"}
     assert broken["input_is_recent"] == "cannot be judged: KeyError('stream_time')"
 
 

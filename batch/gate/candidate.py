@@ -1,0 +1,99 @@
+"""What the gate judges: a sealed release, and what it is held against."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import scipy.sparse as sp
+
+from batch.gate import affinity
+from quality.outbox import Alert
+from server.release import Release
+from stream.archive import Entry
+
+PARTS = 8
+"""Of the users, one after the other: lists are made block by block, and one block may have gone wrong."""
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is judged, and what it is held against. n users, m movies."""
+
+    folder: Path
+    """The sealed release, below `releases/`."""
+    entries: list[Entry]
+    """The ledger."""
+    alerts: list[Alert]
+    """Those that hold the night back, without those that are to be passed over."""
+    users: np.ndarray
+    """uint32 [n]: ids of the history's users."""
+    movies: list[str]
+    """[m]: the history's movies."""
+    seen: sp.csr_matrix
+    """[n, m], nonzero where the user has seen the movie, each pair once."""
+    segments: np.ndarray
+    """uint8 [n]: of the history's users."""
+    until: int
+    """The moment after the history's last start, ms UTC."""
+    known: Collection[str]
+    """The movies that the catalogue knows, as a set."""
+    hidden: Collection[str]
+    """Those that were hidden when the lists were made, as a set."""
+    current: Release | None
+
+    @cached_property
+    def release(self) -> Release:
+        """The release, opened. Raises `BadRelease`."""
+        return Release.open(self.folder)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What it was made of: `input.json`, from the manifest."""
+        return self.release.manifest["input"]
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any]:
+        """`evaluation.json` of the release."""
+        return orjson.loads((self.folder / "evaluation.json").read_bytes())
+
+    @property
+    def before(self) -> dict[str, Any]:
+        """What the current release was made of; {} where it does not say."""
+        return (self.current.manifest.get("input") if self.current else None) or {}
+
+    @cached_property
+    def lists(self) -> np.ndarray:
+        """int32 [n, 20], -1 for none."""
+        lists = self.release.lists
+        return np.where(lists == np.iinfo(lists.dtype).max, -1, lists.astype(np.int32))
+
+    @cached_property
+    def gone(self) -> np.ndarray:
+        """bool [m]: what is hidden."""
+        return np.array([movie in self.hidden for movie in self.release.movies], bool)
+
+    @cached_property
+    def history(self) -> np.ndarray:
+        """int64: rows of the users who have seen something."""
+        return np.flatnonzero(np.diff(self.seen.indptr))
+
+    @cached_property
+    def together(self) -> affinity.Together:
+        """Which movies are seen by the same users."""
+        return affinity.together(self.seen, np.random.default_rng(SEED))
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether the chosen model is more than a list of what is popular."""
+        return self.evaluation["chosen"] not in ("popular", "segment")
+
+    def sampled(self) -> np.ndarray:
+        """int64: rows of some users who have a history and a list; part by part, and in no order within each."""
+        rows = self.history[self.lists[self.history, 0] >= 0]
+        rows = np.random.default_rng(SEED).permutation(rows)[: affinity.ROWS]
+        return rows[np.argsort(rows * PARTS // len(self.lists), kind="stable")]
