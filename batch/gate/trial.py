@@ -25,6 +25,14 @@ USERS = 1000
 _HOST = "127.0.0.1"
 _DEADLINE_S = 30.0
 _BACKLOG = 16
+_WORKER = """
+import ctypes, os, runpy, signal, sys
+if hasattr(libc := ctypes.CDLL(None), "prctl"):  # on Linux
+    libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv.pop()):
+    runpy.run_module("server", run_name="__main__", alter_sys=True)
+"""
+"""`python -m server` that ends with the process that has started it (its argument), even if that is killed."""
 _STRANGER = 10**19 - 1
 """The largest id that may be asked for: nobody has it."""
 
@@ -54,8 +62,9 @@ def _serving(var: Path, log: int) -> Iterator[int]:
     with socket.create_server((_HOST, 0), backlog=_BACKLOG) as listener:
         port = listener.getsockname()[1]
         worker = subprocess.Popen(
-            [sys.executable, "-m", "server"], env=environ, stdin=listener.fileno(), stdout=log, stderr=log
-        )
+            [sys.executable, "-c", _WORKER, str(os.getpid())],
+            env=environ, stdin=listener.fileno(), stdout=log, stderr=log,
+        )  # fmt: skip
     # from here on the worker alone holds the socket: if it dies, whoever waits for an answer is told at once
     try:
         yield port

@@ -21,6 +21,7 @@ from stream import durable
 from stream.archive import Archive, Entry, Span
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone
+from tests.gone import is_gone
 
 CLOCK = zone("America/New_York")
 THREE = 1_770_710_400_000  # 2026-02-10T03:00 in New York
@@ -185,14 +186,6 @@ def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> Non
         until(lambda: freshness.outcomes(tmp_path))
     [outcome] = freshness.outcomes(tmp_path)
     assert (outcome.exit_code, outcome.stream_time) == (0, THREE)
-
-
-def is_gone(process: int) -> bool:
-    """Whether a process has ended; what nobody has waited for yet has as well."""
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_night_that_will_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

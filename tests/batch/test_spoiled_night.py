@@ -24,6 +24,7 @@ from stream import durable
 from stream.archive import Archive
 from stream.errors import ArchiveError
 from stream.settings import StreamSettings
+from tests.gone import is_gone
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 
@@ -176,26 +177,28 @@ def gate_worker(pid: int) -> int | None:
     """The worker that a night has started for its gate."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return next((int(one) for one in children if b"-m\0server" in Path(f"/proc/{one}/cmdline").read_bytes()), None)
+        return next((int(one) for one in children if b"server" in Path(f"/proc/{one}/cmdline").read_bytes()), None)
     except OSError:
         return None
 
 
-def test_a_night_whose_terminal_is_closed_takes_the_worker_of_its_gate_with_it(var: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_night_that_is_ended_takes_the_worker_of_its_gate_with_it(var: Path, number: int, code: int) -> None:
     environ = {**os.environ, "MARQUEE_STREAM_VAR": str(var), "MARQUEE_STREAM_GENERATION": "2026"}
     environ |= {f"MARQUEE_BATCH_{key.upper()}": str(getattr(SETTINGS, key)) for key in SETTINGS.__struct_fields__}
     environ["TMPDIR"] = str(var)
     command = [sys.executable, "-m", "batch", "nightly"]
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as night:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while (worker := gate_worker(night.pid)) is None:
             assert night.poll() is None, night.communicate()
             assert time.monotonic() < deadline
-        night.send_signal(signal.SIGHUP)
-        _, said = night.communicate(timeout=30)
-    assert night.returncode == 128 + signal.SIGHUP
+        night.send_signal(number)
+        _, said = night.communicate(timeout=600)
+    assert night.returncode == code
     assert b"Traceback" not in said
-    assert not Path(f"/proc/{worker}").exists()
-    assert not [*var.glob("marquee-trial-*")]
+    while not is_gone(worker):
+        assert time.monotonic() < deadline
+    assert number == signal.SIGKILL or not [*var.glob("marquee-trial-*")]
     assert publish.current(var) is None
     assert done(var) == BEFORE_PUBLISH

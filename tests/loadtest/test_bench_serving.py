@@ -24,6 +24,7 @@ from loadtest.errors import LoadtestError
 from loadtest.stack import ROOT
 from server.answers import Answers
 from server.release import Release
+from tests.gone import is_gone
 from tests.loadtest.unreliable import unreliable
 from tests.server.processes import Worker, poll
 from tests.server.processes import serving as worker_of
@@ -82,14 +83,6 @@ def test_time_of_the_processor_is_that_of_a_process_and_its_children(tmp_path: P
         children = processes._with_children(running.process.pid)
         assert len(children) == 2
     poll(lambda: all(map(is_gone, children)))
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended; whose parent is gone as well, nobody may ever wait for."""
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_time_of_the_processor_is_what_the_system_says() -> None:
