@@ -1,9 +1,7 @@
 """`python -m batch`: gathering and the night."""
 
 import asyncio
-import io
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -108,6 +106,4 @@ for _command in (
     door.add_command(_command)
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
-        sys.stdout.reconfigure(errors="replace")
     run(door, "batch")

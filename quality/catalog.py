@@ -129,5 +129,6 @@ class Catalog:
                 )
                 yield store
         except sqlite3.Error as error:
-            text = f"catalogue: {self.path}: {error}; if it is damaged, remove it: the APIs are asked again"
-            raise RecordsError(text) from error
+            damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+            mend = "; remove it: the APIs are asked again" if damaged else ""
+            raise RecordsError(f"catalogue: {self.path}: {error}{mend}") from error

@@ -1,5 +1,6 @@
 """What all front doors share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
 
+import io
 import logging
 import signal
 import sys
@@ -14,6 +15,8 @@ INTERRUPTED = 130
 
 def run(door: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
+        sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # what aiokafka logs as an error it either tries again or raises, and then it is told once, as an error of ours
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -29,8 +29,10 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         fill(temporary)
         sync(temporary)
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
+            error.filename = str(path)
         raise
     sync(path.parent)
 

@@ -69,11 +69,12 @@ def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
         raise BadGrid(f"experiment: cannot read {path}: {error}") from error
     base = told.pop("base", {})
     grids = told.pop("grid", {})
-    if told or not isinstance(base, dict) or not isinstance(grids, dict | list):
+    grids = grids if isinstance(grids, list) else [grids]
+    if told or not isinstance(base, dict) or not all(isinstance(grid, dict) for grid in grids):
         stray = next(iter(told), "base" if not isinstance(base, dict) else "grid")
         raise BadGrid(f"experiment: {path}: '{stray}': there are [base], of single values, and [grid], of lists")
     found: dict[bytes, Run] = {}
-    for grid in grids if isinstance(grids, list) else [grids]:
+    for grid in grids:
         for given in _combinations(path, grid):
             run = _run(path, base, given, settings)
             found.setdefault(msgspec.json.encode([run.settings, run.split]), run)
@@ -125,7 +126,7 @@ def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, An
     digest, failed = digest_of(history), []
     for number, run in enumerate(runs, 1):
         path, name = folder / "runs" / f"{run.key(digest)}.json", f"run {number} of {len(runs)}: {run.label}"
-        if path.exists():
+        if _outcome(path):
             log.info("%s: done before", name)
             continue
         try:
@@ -140,13 +141,22 @@ def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, An
         except MarqueeError as error:
             log.error("%s: %s", name, error)
             failed.append(f"{name}: {error}")
-    done = [(run, folder / "runs" / f"{run.key(digest)}.json") for run in runs]
-    outcomes = [{"given": run.given, **orjson.loads(path.read_bytes())} for run, path in done if path.exists()]
+    read = [(run, _outcome(folder / "runs" / f"{run.key(digest)}.json")) for run in runs]
+    outcomes = [{"given": run.given, **done} for run, done in read if done]
     if outcomes:
         outcome_.store(folder, outcomes)
     if failed:
         raise BatchError(f"experiment: {len(failed)} of {len(runs)} runs could not be done; the first: {failed[0]}")
     return outcomes
+
+
+def _outcome(path: Path) -> dict[str, Any] | None:
+    """What a run has left; None where there is nothing, or nothing that is whole."""
+    try:
+        told = orjson.loads(path.read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):
+        return None
+    return told if isinstance(told, dict) and told.get("evaluation") else None
 
 
 @click.command()
@@ -178,9 +188,9 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     folder = out or streaming.var / "experiments" / grid.stem
     try:
         history, _ = history_.load(streaming.var / "night")
-    except OSError as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
         raise NotEnoughData(
-            f"experiment: {error.filename} is missing; make the history first: python -m batch history"
+            f"experiment: cannot read a history in {streaming.var / 'night'}: {error}; make it: python -m batch history"
         ) from error
     outcomes = finish(runs, history, folder)
     outcome_.show(outcomes)

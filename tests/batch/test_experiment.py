@@ -107,6 +107,7 @@ BAD = {
     "factors = [8]\n": "'factors'",
     "base = 3\n": "'base'",
     "grid = 3\n": "'grid'",
+    "grid = [3]\n": "'grid'",
     "[grid\n": "cannot read",
 }
 
@@ -142,6 +143,19 @@ def test_what_is_finished_is_not_run_again_and_what_is_new_is(
     idle = msgspec.structs.replace(BASE, api="http://elsewhere:1", trees=3, night_at="04:00", keep_releases=2)
     finish(runs_of(grid("[grid]\nseed = [2]\n"), idle), past, out)
     assert len(counted) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b'{"split": "time"', b"[]", b'{"evaluation": null}'])
+def test_a_run_whose_outcome_was_spoiled_is_done_again(
+    grid: Grid, tmp_path: Path, counted: list[BatchSettings], content: bytes
+) -> None:
+    runs, past = runs_of(grid("[grid]\nseed = [1]\n"), BASE), small()
+    [first] = finish(runs, past, tmp_path)
+    [path] = (tmp_path / "runs").iterdir()
+    path.write_bytes(content)
+    [again] = finish(runs, past, tmp_path)
+    assert len(counted) == 2
+    assert again["evaluation"] == first["evaluation"]
 
 
 def test_any_other_setting_or_history_is_another_run(grid: Grid, tmp_path: Path, counted: list[BatchSettings]) -> None:
@@ -278,6 +292,10 @@ def test_without_matplotlib_nothing_is_run_and_it_is_said_what_to_install(
 
 def test_without_a_history_it_is_said_what_to_run(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path / "nothing"))
+    assert "python -m batch history" in str(invoke(str(grid("")), "--no-plot")[2])
+    (tmp_path / "nothing" / "night").mkdir(parents=True)
+    for name in history_.FILES:
+        (tmp_path / "nothing" / "night" / name).write_bytes(b"PAR1")
     assert "python -m batch history" in str(invoke(str(grid("")), "--no-plot")[2])
 
 

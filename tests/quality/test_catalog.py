@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality.catalog import Catalog, Found, Known, Status, Subject
+from quality.errors import RecordsError
 
 SUBJECTS: tuple[Subject, ...] = ("movie", "user")
 LARGEST = 2**32 - 1
@@ -195,3 +196,15 @@ def test_many_threads_keep_and_read_at_once(catalog: Catalog) -> None:
         threading.excepthook = hook
     assert failed == []
     assert len(catalog.known(0).users) == 30
+
+
+def test_a_damaged_file_may_be_removed_and_one_that_cannot_be_opened_is_not_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "catalog").mkdir()
+    path = Catalog(tmp_path).path
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(RecordsError, match=r"file is not a database; remove it: the APIs are asked again$"):
+        Catalog(tmp_path).statuses("movie")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RecordsError, match=r"unable to open database file$"):
+        Catalog(tmp_path).statuses("movie")

@@ -1,5 +1,6 @@
 """Durable writes: whole or not there, whatever happens while they are made."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -45,6 +46,15 @@ def test_a_fill_that_writes_nothing_fails_and_leaves_the_old_file(tmp_path: Path
     with pytest.raises(FileNotFoundError):
         durable.write(path, lambda temporary: None)
     assert path.read_bytes() == b"old"
+
+
+def test_an_error_that_does_not_name_the_file_does(tmp_path: Path) -> None:
+    def fill(_: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        durable.write(tmp_path / "x.json", fill)
+    assert caught.value.filename == str(tmp_path / "x.json")
 
 
 def test_the_temporary_lies_beside_the_file_and_is_known_for_a_leftover(tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.Compl
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
+DASH = "import click; from stream.cli import run; run(click.Command('x', callback=lambda: print('a – b')), 'x')"
+
+
+def test_what_a_terminal_cannot_show_is_a_question_mark() -> None:
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    told = subprocess.run([sys.executable, "-c", DASH], cwd=ROOT, env=environ, capture_output=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (0, b"a ? b\n", b"")
+
+
 @pytest.mark.parametrize(
     ("lines", "counts"),
     [
