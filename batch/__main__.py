@@ -68,14 +68,14 @@ def _unwinding() -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    for number in heard:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in (heard := [number for number in before if before[number] is not signal.SIG_IGN]):
         signal.signal(number, leave)
     try:
         yield
     finally:
         for number in heard:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, before[number])
 
 
 def _settings(changed: dict[str, Any]) -> BatchSettings:
