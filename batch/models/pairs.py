@@ -4,6 +4,7 @@
 that they are watched beside the dense ones is counted, so that they can be recommended.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -84,15 +85,30 @@ def regressed(gram: np.ndarray, targets: sp.csc_matrix) -> sp.csr_matrix:
     `gram` is S'S + λ, float32 [d, d]. Of each column the sources with the largest share of S'Y in their own weight are
     kept, and the ridge regression on these alone is solved exactly.
     """
+    source, wanted = _largest(targets, np.sqrt(np.diag(gram)))
+    weights = np.zeros_like(wanted)
+    for at in range(0, len(source), _BLOCK):
+        block = slice(at, at + _BLOCK)
+        own = gram[source[block, :, None], source[block, None, :]]
+        weights[block] = np.linalg.solve(own, wanted[block, :, None])[:, :, 0]
+    column = np.repeat(np.arange(len(source)), source.shape[1])
+    return sp.csr_matrix((weights.ravel(), (source.ravel(), column)), targets.shape)
+
+
+def _largest(targets: sp.csc_matrix, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each column the few rows that are largest beside their scale, and what is there: int64, float32 [t, few].
+
+    Nearly all of a column is nothing, and only what is something is sorted; a column with less is filled up.
+    """
     size, count = targets.shape
     few = min(_SOURCES, size)
-    source, weights = np.zeros((count, few), np.int64), np.zeros((count, few), np.float32)
-    scale = np.sqrt(np.diag(gram))
-    for at in range(0, count, _BLOCK):
-        wanted = targets[:, at : at + _BLOCK].T.toarray()
-        best = np.argpartition(wanted / scale, size - few, axis=1)[:, size - few :]
-        own = gram[best[:, :, None], best[:, None, :]]
-        source[at : at + _BLOCK] = best
-        weights[at : at + _BLOCK] = np.linalg.solve(own, np.take_along_axis(wanted, best, axis=1)[:, :, None])[:, :, 0]
-    column = np.repeat(np.arange(count), few)
-    return sp.csr_matrix((weights.ravel(), (source.ravel(), column)), (size, count))
+    rows, values = np.zeros((count, few), np.int64), np.zeros((count, few), np.float32)
+    share = targets.data / scale[targets.indices]
+    for column, (since, until) in enumerate(itertools.pairwise(targets.indptr.tolist())):
+        at = np.arange(since, until)
+        if len(at) > few:
+            at = at[np.argpartition(share[since:until], len(at) - few)[len(at) - few :]]
+        rows[column, : len(at)], values[column, : len(at)] = targets.indices[at], targets.data[at]
+        if len(at) < few:
+            rows[column, len(at) :] = np.setdiff1d(np.arange(size), targets.indices[at])[: few - len(at)]
+    return rows, values

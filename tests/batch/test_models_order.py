@@ -201,6 +201,21 @@ def test_the_sums_over_pairs_are_those_over_places_in_histories_of_any_length(
     assert regressed(gram, far).toarray() == pytest.approx(np.linalg.solve(gram, far.toarray()), abs=1e-4)
 
 
+def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> None:
+    rng = np.random.default_rng(5)
+    watched = (rng.random((300, 80)) < 0.1).astype(np.float32)
+    gram = watched.T @ watched + 5 * np.eye(80, dtype=np.float32)
+    targets = rng.random((80, 20)) * (rng.random((80, 20)) < np.linspace(0.02, 0.98, 20))
+    got = regressed(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
+    for target, weights in zip(targets.T, got.T, strict=True):
+        best = np.argsort(-target / np.sqrt(np.diag(gram)), kind="stable")[: len(np.flatnonzero(weights))]
+        some = min(np.count_nonzero(target), 32)
+        assert set(best[:some]) <= set(np.flatnonzero(weights))
+        assert np.count_nonzero(weights) == (32 if some else 0)
+        kept = np.flatnonzero(weights)
+        assert weights[kept] == pytest.approx(np.linalg.solve(gram[np.ix_(kept, kept)], target[kept]), abs=1e-4)
+
+
 def test_a_blend_is_the_weighted_sum_of_its_parts_each_by_its_spread() -> None:
     data, _ = split(chain(2))
     parameters = {"als": 0.2, "ease": 0.3, "order": 0.5, "als.items": 5.0, "ease.items": 10.0, "order.reach": 5.0}
