@@ -32,7 +32,7 @@ class Folded:
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self.settings = settings
-        self.parameters = {"items": 0.0, "days": 0.0, **self.variants()[0], **parameters}
+        self.parameters = {"items": 0.0, "floor": 0.0, "days": 0.0, **self.variants()[0], **parameters}
         self._fitted: Callable[[], Interactions | None] = _nothing
         self._tuned: Callable[[], Interactions | None] = _nothing
 

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 
 from batch.interactions import Interactions
 from batch.lists import top_lists
-from batch.models.history import DAYS, ITEMS
+from batch.models.history import DAYS, FLOORS, ITEMS
 from batch.models.model import Model
 from quality import ranking
 
@@ -28,13 +28,18 @@ class Tunable(Model, Protocol):
 
 
 def choose_decay(model: Tunable, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-    """Choose `items` and `days` of `history.recent`, one after the other; 0, for none, is always tried."""
+    """Choose `items` and `floor` of `history.recent` together, and then `days`; 0, for none, is always tried.
+
+    Above a floor the rest may fade faster, so neither can be chosen without the other.
+    """
 
     def put(parameters: dict[str, float]) -> None:
         model.parameters = {**model.parameters, **parameters}
 
-    put({"items": 0.0, "days": 0.0})
-    choose(model, put, [{"items": value} for value in (0.0, *ITEMS)], data, relevant, users)
+    none = {"items": 0.0, "floor": 0.0, "days": 0.0}
+    put(none)
+    tries = [none, *({"items": items, "floor": floor} for floor in (*FLOORS, 0.0) for items in ITEMS)]
+    choose(model, put, tries, data, relevant, users)
     choose(model, put, [{"days": value} for value in (0.0, *DAYS)], data, relevant, users)
 
 

@@ -1,5 +1,7 @@
 """Where order tells something it is used, and where it tells nothing nothing is lost; and how parameters are chosen."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from batch.interactions import Interactions
 from batch.lists import top_lists
 from batch.models import EASE, Blend, Model, Order, candidates, make
-from batch.models.history import recent
+from batch.models.history import DAYS, ITEMS, recent
 from batch.models.model import sampled
 from batch.models.pairs import regressed, watched_in_turn
 from batch.models.tuning import simplest
@@ -49,6 +51,24 @@ def unordered(seed: int) -> np.ndarray:
     first, apart = rng.integers(0, 6, (USERS, 1)), rng.integers(1, 6, (USERS, 1))
     own = np.concatenate([first * 20 + np.arange(20), (first + apart) % 6 * 20 + np.arange(20)], axis=1)
     return rng.permuted(own, axis=1)[:, :LENGTH]
+
+
+def two_things(seed: int) -> np.ndarray:
+    """Half of the time what comes after the last one in a circle, else something of the user's one taste of twenty."""
+    rng = np.random.default_rng(seed)
+    circle = rng.permutation(MOVIES)
+    after = np.zeros(MOVIES, np.int64)
+    after[circle] = np.roll(circle, -1)
+    found = np.zeros((USERS, LENGTH), np.int64)
+    for row in found:
+        taste, fresh = rng.integers(0, 6) * 20 + rng.permutation(20), np.ones(MOVIES, bool)
+        for place in range(LENGTH):
+            near = after[row[place - 1]]
+            own = taste[fresh[taste]]
+            alone = not len(own) or (place > 0 and rng.random() < 0.5)
+            row[place] = near if alone and fresh[near] else rng.choice(own if len(own) else np.flatnonzero(fresh))
+            fresh[row[place]] = False
+    return found
 
 
 def split(sequences: np.ndarray, last: int = 3) -> tuple[Interactions, sp.csr_matrix]:
@@ -95,7 +115,18 @@ def test_nothing_is_lost_where_there_is_no_order(name: str) -> None:
 
 def test_ease_keeps_its_plain_form_where_there_is_no_order() -> None:
     parameters = tuned("ease", unordered(2))[0].parameters
-    assert (parameters["items"], parameters["days"]) == (0, 0)
+    assert (parameters["items"], parameters["floor"], parameters["days"]) == (0, 0, 0)
+
+
+def test_a_lasting_taste_is_kept_beside_what_was_watched_last() -> None:
+    model, found, _ = tuned("ease", two_things(1))
+    assert model.parameters["items"]
+    assert model.parameters["floor"]
+    data, relevant = split(two_things(1))
+    for items, days in itertools.product((0.0, *ITEMS), (0.0, *DAYS)):
+        forgetful = EASE(SETTINGS, {**model.parameters, "items": items, "days": days, "floor": 0.0})
+        forgetful.fit(data)
+        assert found > 1.05 * quality(forgetful, data, relevant)
 
 
 def test_an_order_is_found_outside_the_dense_part_as_well() -> None:
@@ -237,9 +268,12 @@ def test_a_blend_is_the_weighted_sum_of_its_parts_each_by_its_spread() -> None:
     st.lists(st.lists(st.integers(0, 9), unique=True, max_size=8), min_size=1, max_size=4),
     st.sampled_from([0.0, 1.0, 3.0]),
     st.sampled_from([0.0, 0.5, 2.0]),
+    st.sampled_from([0.0, 0.1]),
     st.sampled_from([0.0, 4.0]),
 )
-def test_a_history_decays_as_defined(watched: list[list[int]], items: float, days: float, confidence: float) -> None:
+def test_a_history_decays_as_defined(
+    watched: list[list[int]], items: float, days: float, floor: float, confidence: float
+) -> None:
     lengths = [len(sequence) for sequence in watched]
     flat = np.array([movie for sequence in watched for movie in sequence], np.int32)
     weights = (1 + flat).astype(np.float32) / 10
@@ -253,8 +287,9 @@ def test_a_history_decays_as_defined(watched: list[list[int]], items: float, day
             last = indptr[user + 1] - 1
             left = np.exp(-(last - event) / items) if items else 1.0
             left *= 0.5 ** ((starts[last] - starts[event]) / DAY_MS / days) if days else 1.0
+            left = floor + (1 - floor) * left
             wanted[row, flat[event]] = left * (1 + confidence * weights[event])
-    got = recent(data, users, {"items": items, "days": days}, confidence)
+    got = recent(data, users, {"items": items, "days": days, "floor": floor}, confidence)
     assert got.dtype == np.float32
     assert got.toarray() == pytest.approx(wanted, abs=1e-3, rel=1e-5)
 
