@@ -14,7 +14,7 @@ from batch.models.linear import EASE, Order
 from batch.models.model import ranks
 
 Part = ALS | EASE | Order
-_SHARES = (0.0, 0.15, 0.3, 0.5)
+_SHARES = (0.0, 1 / 3, 0.15, 0.5)
 _USERS = 200
 _LEAST = 1e-9
 
@@ -49,7 +49,7 @@ class Blend:
             part.tune(data, relevant, users)
         self._measure(data)
         # EASE alone first, then what is not as simple
-        tries = [{"als": 0.0, "ease": 1 - order, "order": order} for order in (0.0, 1.0, 0.25, 0.5, 0.75)]
+        tries = [{"als": 0.0, "ease": 1 - order, "order": order} for order in (0.0, 1.0, 0.5, 0.25, 0.75)]
         mix = tuning.choose(self, self._put, tries, data, relevant, users)
         tries = [{"als": share, **{name: mix[name] * (1 - share) for name in ("ease", "order")}} for share in _SHARES]
         tuning.choose(self, self._put, tries, data, relevant, users)
