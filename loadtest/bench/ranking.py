@@ -16,10 +16,10 @@ full ranking over the whole catalogue less what the user had seen, for every use
 |---|---|
 | `<set>` | its size, what was chosen, with what parameters, and `models` |
 | `models` of it | by model: NDCG@20, recall@20, HR@20, each as mean, low and high: 95 % by bootstrap over users |
-| `<set>_chosen_less` | NDCG@20 of the chosen model less that of each of the two, paired user by user, with intervals |
-| `<set>_chosen_less_best_rival_high` | the lowest high end of these: below 0, the chosen one ranks below a rival |
+| `<set>_chosen_less` | figures of the chosen model less those of each of the two, paired by user, with intervals |
+| `<set>_<metric>_less_best_rival_high` | the lowest high end of these: below 0, a rival is better beyond noise |
 | `<set>_chosen_less_popular_low` | its low end against the popular list; `<set>_above_popular`: that is above 0 |
-| `shuffled_chosen_less_ease_high` | where there is no order: below 0, looking for it has done harm |
+| `shuffled_chosen_less_ease_high` | NDCG@20 where there is no order: below 0, looking for it has done harm |
 | `movielens_ease_ratio` | NDCG@20 of the chosen one by that of EASE, `movielens_1m_ease_ratio` if it is that archive |
 """
 
@@ -52,14 +52,14 @@ from quality.ranking import Scores
 log = logging.getLogger("bench")
 
 SETS = ("world", "sequences", "shuffled", "movielens")
+_METRICS = {"ndcg@20": "ndcg", "recall@20": "recall", "hr@20": "hit"}
 TARGETS: dict[str, Target] = {
-    **{f"{name}_chosen_less_best_rival_high": (">=", 0.0) for name in SETS},
+    **{f"{name}_{metric}_less_best_rival_high": (">=", 0.0) for name in SETS for metric in _METRICS},
     **{f"{name}_above_popular": ("==", True) for name in SETS},
     "shuffled_chosen_less_ease_high": (">=", 0.0),
     "movielens_1m_ease_ratio": (">=", 1.7),
 }
 EASE, ALS = "textbook EASE", "implicit ALS"
-_METRICS = {"ndcg@20": "ndcg", "recall@20": "recall", "hr@20": "hit"}
 _ONE_MILLION = (950_000, 1_050_000)
 """Ratings of MovieLens-1M, and of no other archive of theirs."""
 _WORK = ROOT / "var" / "bench"
@@ -121,7 +121,7 @@ def measure(name: str, history: History, seed: int) -> dict[str, Any]:
     part = splits.test()
     ours = _scores(part, _lists_of(found["chosen"], found["parameters"], part, settings))
     rivals, penalty = textbook_scores(splits, part, seed)
-    less = {rival: _interval(ours.ndcg - scores.ndcg, seed) for rival, scores in rivals.items()}
+    less = {rival: _less(ours, scores, seed) for rival, scores in rivals.items()}
     against = found["against_popular"]
     table = {model: {key: row[key] for key in _METRICS} for model, row in found["slices"]["test"]["models"].items()}
     table |= {rival: _row(scores, seed) for rival, scores in rivals.items()}
@@ -138,10 +138,13 @@ def measure(name: str, history: History, seed: int) -> dict[str, Any]:
             "models": table,
         },
         f"{name}_chosen_less": less,
-        f"{name}_chosen_less_best_rival_high": min(one["high"] for one in less.values()),
+        **{
+            f"{name}_{metric}_less_best_rival_high": min(one[metric]["high"] for one in less.values())
+            for metric in _METRICS
+        },
         f"{name}_chosen_less_popular_low": against["low"],
         f"{name}_above_popular": against["low"] > 0,
-        **_of_this_set(name, len(history.user), table[found["chosen"]], table[EASE], less[EASE]),
+        **_of_this_set(name, len(history.user), table[found["chosen"]], table[EASE], less[EASE]["ndcg@20"]),
     }
 
 
@@ -185,6 +188,12 @@ def _scores(part: Slice, lists: np.ndarray) -> Scores:
 
 def _row(scores: Scores, seed: int) -> dict[str, Any]:
     return {metric: _interval(getattr(scores, field), seed) for metric, field in _METRICS.items()}
+
+
+def _less(ours: Scores, theirs: Scores, seed: int) -> dict[str, Any]:
+    """By how much ours are better, paired user by user."""
+    pairs = {metric: getattr(ours, field) - getattr(theirs, field) for metric, field in _METRICS.items()}
+    return {metric: _interval(difference, seed) for metric, difference in pairs.items()}
 
 
 def _interval(values: np.ndarray, seed: int) -> dict[str, Any]:
