@@ -34,7 +34,7 @@ stop: $(READY)  ## end a demo that was kept up
 
 test: $(READY)  ## lint, types, unit and integration tests with coverage
 	$(MAKE) --no-print-directory lint
-	$(RUN) -m pytest --cov --cov-report=term --cov-fail-under=90
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
 
 lint: $(READY)  ## ruff and mypy
 	$(VENV)/bin/ruff check
