@@ -29,11 +29,11 @@ class Unreliable:
         self.port = server.sockets[0].getsockname()[1]
         started()
         await stop.wait()
-        server.close()
         async with asyncio.timeout(DEADLINE_S):
             # the clients are gone, so each relay comes to its end, also of those who were only just let in
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(others)
+        server.close()  # last: asyncio drops, unclosed, whom it is letting in while it closes
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
