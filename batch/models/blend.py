@@ -48,7 +48,7 @@ class Blend:
         for part in self._parts.values():
             part.tune(data, relevant, users)
         self._measure(data)
-        # EASE alone first, then what is not as simple
+        # one part alone first, then equal shares, which are hard to beat (Clemen, Combining forecasts, 1989)
         tries = [{"als": 0.0, "ease": 1 - order, "order": order} for order in (0.0, 1.0, 0.5, 0.25, 0.75)]
         mix = tuning.choose(self, self._put, tries, data, relevant, users)
         tries = [{"als": share, **{name: mix[name] * (1 - share) for name in ("ease", "order")}} for share in _SHARES]

@@ -53,7 +53,7 @@ def unordered(seed: int) -> np.ndarray:
     return rng.permuted(own, axis=1)[:, :LENGTH]
 
 
-def two_things(seed: int) -> np.ndarray:
+def taste_and_chain(seed: int) -> np.ndarray:
     """Half of the time what comes after the last one in a circle, else something of the user's one taste of twenty."""
     rng = np.random.default_rng(seed)
     circle = rng.permutation(MOVIES)
@@ -65,8 +65,8 @@ def two_things(seed: int) -> np.ndarray:
         for place in range(LENGTH):
             near = after[row[place - 1]]
             own = taste[fresh[taste]]
-            alone = not len(own) or (place > 0 and rng.random() < 0.5)
-            row[place] = near if alone and fresh[near] else rng.choice(own if len(own) else np.flatnonzero(fresh))
+            goes_on = fresh[near] and (not len(own) or (place > 0 and rng.random() < 0.5))
+            row[place] = near if goes_on else rng.choice(own if len(own) else np.flatnonzero(fresh))
             fresh[row[place]] = False
     return found
 
@@ -119,10 +119,10 @@ def test_ease_keeps_its_plain_form_where_there_is_no_order() -> None:
 
 
 def test_a_lasting_taste_is_kept_beside_what_was_watched_last() -> None:
-    model, found, _ = tuned("ease", two_things(1))
+    model, found, _ = tuned("ease", taste_and_chain(1))
     assert model.parameters["items"]
     assert model.parameters["floor"]
-    data, relevant = split(two_things(1))
+    data, relevant = split(taste_and_chain(1))
     for items, days in itertools.product((0.0, *ITEMS), (0.0, *DAYS)):
         forgetful = EASE(SETTINGS, {**model.parameters, "items": items, "days": days, "floor": 0.0})
         forgetful.fit(data)
@@ -239,11 +239,10 @@ def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> N
     targets = rng.random((80, 20)) * (rng.random((80, 20)) < np.linspace(0.02, 0.98, 20))
     got = regressed(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
     for target, weights in zip(targets.T, got.T, strict=True):
-        best = np.argsort(-target / np.sqrt(np.diag(gram)), kind="stable")[: len(np.flatnonzero(weights))]
-        some = min(np.count_nonzero(target), 32)
-        assert set(best[:some]) <= set(np.flatnonzero(weights))
-        assert np.count_nonzero(weights) == (32 if some else 0)
-        kept = np.flatnonzero(weights)
+        kept, some = np.flatnonzero(weights), min(np.count_nonzero(target), 32)
+        best = np.argsort(-target / np.sqrt(np.diag(gram)), kind="stable")[:some]
+        assert set(best) <= set(kept)
+        assert len(kept) == (32 if some else 0)
         assert weights[kept] == pytest.approx(np.linalg.solve(gram[np.ix_(kept, kept)], target[kept]), abs=1e-4)
 
 
