@@ -21,7 +21,7 @@ $(READY): requirements.lock pyproject.toml
 		{ echo "error: no Python.h, and Annoy is built against it: install it (Debian: apt-get install python3-dev)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	ANNOY_COMPILER_ARGS=$(ANNOY_FLAGS) \
-		$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+		$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -45,7 +45,7 @@ lint: $(READY)  ## ruff and mypy
 BENCH_READY := $(VENV)/.bench-ready
 BENCHES := quality serving night ranking
 $(BENCH_READY): $(READY) requirements-bench.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
 bench: $(BENCH_READY)  ## measure what is claimed; the figures are kept in docs/bench
