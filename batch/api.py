@@ -17,6 +17,7 @@ from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from quality.catalog import Catalog, Found, Status, Subject
 from quality.schemas import MOVIE_RECORD, USER, Schema, checked
+from stream.redaction import redact
 from stream.settings import Generation
 
 log = logging.getLogger("batch.api")
@@ -38,6 +39,7 @@ class Api:
 
     def __init__(self, settings: BatchSettings, generation: Generation) -> None:
         self._root = settings.api.rstrip("/")
+        self._shown = redact(self._root)
         self._bulk = _BULK[generation]
         self._connections = settings.api_connections
         retries = urllib3.Retry(
@@ -81,7 +83,7 @@ class Api:
             tell(answer)
             failed = failed + 1 if all(reason.startswith(_NO_ANSWER) for _, _, _, reason in answer) else 0
             if failed == _GIVE_UP:
-                raise CatalogError(f"catalogue: {self._root}: {failed} answers one after the other were no records")
+                raise CatalogError(f"catalogue: {self._shown}: {failed} answers one after the other were no records")
 
     def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[Found]:
         url = f"{self._root}/{subject}/{','.join(ids)}"
@@ -89,7 +91,7 @@ class Api:
             response = self._pool.request("GET", url)
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
-            raise CatalogError(f"catalogue: no answer from {self._root}: {reason}; is [batch] api right?") from error
+            raise CatalogError(f"catalogue: no answer from {self._shown}: {reason}; is [batch] api right?") from error
         return _judged(subject, ids, response.status, response.data)
 
 

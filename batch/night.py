@@ -46,6 +46,7 @@ from server.hidden import HIDDEN, read
 from server.release import FILES, METRIC, Release
 from stream import durable
 from stream.archive import Archive, Entry, stream_time
+from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import zone
 
@@ -174,7 +175,7 @@ class Night:
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
         return {
             "input": facts,
-            "settings": msgspec.to_builtins(self._settings),
+            "settings": public_settings(self._settings),
             "model": {
                 "lists": chosen,
                 "parameters": evaluation["parameters"].get(chosen, {}),

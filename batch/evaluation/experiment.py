@@ -31,6 +31,7 @@ from batch.releases.publish import versions
 from batch.settings import BatchSettings
 from stream import durable
 from stream.errors import MarqueeError
+from stream.redaction import public_settings
 from stream.settings import StreamSettings, load
 
 log = logging.getLogger("batch.evaluation.experiment")
@@ -136,8 +137,12 @@ def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, An
                 found = evaluate.judged(splits, run.settings, advance)
             if not found["slices"]:
                 raise NotEnoughData(found["against_current"]["none"])
-            told = {"split": run.split, "settings": run.settings, "seconds": round(time.monotonic() - began, 2)}
-            durable.write_json(path, {**msgspec.to_builtins(told), "versions": versions(), "evaluation": found})
+            told = {
+                "split": run.split,
+                "settings": public_settings(run.settings),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+            durable.write_json(path, {**told, "versions": versions(), "evaluation": found})
         except MarqueeError as error:
             log.error("%s: %s", name, error)
             failed.append(f"{name}: {error}")
