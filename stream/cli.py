@@ -9,12 +9,14 @@ from typing import NoReturn
 import click
 
 from stream.errors import MarqueeError
+from stream.supervised import end_with_supervisor
 
 INTERRUPTED = 130
 
 
 def run(door: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
+    end_with_supervisor()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
