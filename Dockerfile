@@ -4,6 +4,9 @@
 #   docker run -p 8082:8082 -v marquee:/var/lib/marquee \
 #       -e MARQUEE_STREAM_BOOTSTRAP=kafka:9092 -e MARQUEE_BATCH_API=http://api:8080 marquee
 #
+# The operator's port (9082) listens within the container only: for Prometheus or an orchestrator's probes from outside
+# add -p 127.0.0.1:9082:9082 -e MARQUEE_SERVER_OPERATOR_HOST=0.0.0.0.
+#
 # The builder has a compiler and everything that is locked; the image has neither, only what production imports. What it
 # keeps lies in the volume, nothing else in it is written but logs. BASE may be any Debian with Python 3.11, its headers,
 # venv and pip; builder and image must have the same one, for the venv names its interpreter.
@@ -69,10 +72,12 @@ COPY --from=builder /app /app
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    PYTHONPATH=/app \
     MARQUEE_PYTHON=/venv/bin/python \
     MARQUEE_RUN=/run/marquee \
     MARQUEE_BIND=0.0.0.0:8082 \
     MARQUEE_WORKERS=2 \
+    MARQUEE_SERVER_OPERATOR_PORT=9082 \
     MARQUEE_STREAM_VAR=/var/lib/marquee
 # Last, because it differs in every build: the commit that a release's manifest names.
 ARG MARQUEE_COMMIT=
@@ -81,9 +86,10 @@ ENV MARQUEE_COMMIT=${MARQUEE_COMMIT}
 WORKDIR /app
 USER 10001:10001
 VOLUME /var/lib/marquee
-EXPOSE 8082
-# Alive, not ready: before the first night there is no release to answer from, and a restart would not bring one.
-HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-c", "import os, urllib.request as web; port = os.environ['MARQUEE_BIND'].rpartition(':')[2]; web.build_opener(web.ProxyHandler({})).open(f'http://127.0.0.1:{port}/healthz', timeout=3)"]
+EXPOSE 8082 9082
+# Alive, not ready: before the first night there is no release to answer from, and a restart would not bring one. Asked
+# for at the operator's port, where no crowd keeps a worker from saying that it lives.
+HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-c", "import os, urllib.request as web; port = os.environ['MARQUEE_SERVER_OPERATOR_PORT']; web.build_opener(web.ProxyHandler({})).open(f'http://127.0.0.1:{port}/healthz', timeout=3)"]
 # supervisord then ends its programs, each in its own time (up to 60 s): give it longer than Docker's 10 s.
 STOPSIGNAL SIGTERM
 CMD ["supervisord", "-c", "/app/supervisord.conf"]

@@ -66,6 +66,7 @@ night_at = "03:00"
 
 [server]
 port = {port}
+operator_port = {operator}
 
 [loadtest]
 generation = "2026"
@@ -79,14 +80,20 @@ class Demo:
 
     def __init__(self, folder: Path, port: int, days: int) -> None:
         self.folder, self._port, self._days = folder, port, days
-        self._broker_port, self._api_port = free_port(), free_port()
+        self._broker_port, self._api_port, self.operator_port = free_port(), free_port(), free_port()
         settings = _SETTINGS.format(
-            var=folder / "var", host=HOST, port=port, broker=self._broker_port, api=self._api_port
+            var=folder / "var",
+            host=HOST,
+            port=port,
+            operator=self.operator_port,
+            broker=self._broker_port,
+            api=self._api_port,
         )
         durable.write_bytes(folder / "settings.toml", settings.encode())
         self.environ = {
             "MARQUEE_SETTINGS": str(folder / "settings.toml"),
             "MARQUEE_BIND": f"{HOST}:{port}",
+            "MARQUEE_RUN": str(folder / "run"),
             "MARQUEE_WORKERS": "2",
         }
         self.stack = Stack(folder / "run", self.environ)
@@ -249,8 +256,10 @@ def _what_to_try(demo: Demo, port: int) -> str:
     durable.write_bytes(demo.folder / "env", settings.encode())
     return (
         f"\nStill up. Try:  curl -i http://{HOST}:{port}/recommend/42\n"
+        f"                curl http://{HOST}:{demo.operator_port}/readyz   (and /metrics, /release)\n"
         f"                . {demo.folder}/env; .venv/bin/python -m loadtest service   (the service goes on)\n"
         f"                . {demo.folder}/env; .venv/bin/python -m batch nightly      (another night)\n"
+        f"                . {demo.folder}/env; make restart                       (the workers, one by one)\n"
         f"                .venv/bin/locust -f loadtest/locustfile.py -H http://{HOST}:{port}\n"
         f"                make stop                                                   (ends it all)"
     )

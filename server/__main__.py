@@ -1,4 +1,4 @@
-"""`python -m server`: one worker.
+"""`python -m server`: one worker; `operator`: what tells of the workers.
 
 Under supervisord the listening socket is file descriptor 0, opened once and shared by all workers, so the port stays
 open while a worker is replaced. By hand, the worker listens on the settings' host and port.
@@ -7,6 +7,7 @@ open while a worker is replaced. By hand, the worker listens on the settings' ho
 import os
 import socket
 import stat
+from pathlib import Path
 
 import click
 
@@ -21,20 +22,46 @@ BACKLOG = 4096
 """Connections that may wait to be accepted."""
 
 
-@click.command(help="Answer GET /recommend/<userid> from the current release.")
+@click.group(invoke_without_command=True)
 @click.option("--host", help="Address to listen on (setting: host).")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: port).")
-def door(host: str | None, port: int | None) -> None:
+@click.pass_context
+def door(context: click.Context, host: str | None, port: int | None) -> None:
+    """Answer GET /recommend/<userid> from the current release, as one worker."""
+    if context.invoked_subcommand is not None:
+        if host or port:
+            raise click.UsageError("--host and --port are a worker's; give those of the command behind its name")
+        return
     settings = load("server", ServerSettings)
     sock = listening(host or settings.host, port or settings.port)
     as_json()
     Worker(load("stream", StreamSettings).var, settings).run(sock)
 
 
+@door.command()
+@click.option("--host", help="Address to listen on (setting: operator_host).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: operator_port).")
+def operator(host: str | None, port: int | None) -> None:
+    """Tell of the workers of this host: /healthz, /readyz, /release, /metrics."""
+    from server.operator import run_operator  # a worker does without it
+
+    settings = load("server", ServerSettings)
+    sock = bound(host or settings.operator_host, port or settings.operator_port)
+    as_json()
+    run_operator(load("stream", StreamSettings).var, settings, sock)
+
+
 def listening(host: str, port: int) -> socket.socket:
     """The socket handed over as descriptor 0, or a new one. Raises `ServerError` where the port is taken."""
     if (handed := _handed_over()) is not None:
         return handed
+    sock = bound(host, port)
+    sock.listen(BACKLOG)
+    return sock
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A new socket. Raises `ServerError` where the port is taken."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -42,7 +69,6 @@ def listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise ServerError(f"server: cannot listen on {host}:{port}: {error.strerror}; choose another --port") from error
-    sock.listen(BACKLOG)
     return sock
 
 
@@ -55,6 +81,9 @@ def _handed_over() -> socket.socket | None:
     except OSError:
         return None
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        # so that a worker that ends can let go of the port
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), 0)
         return sock
     sock.close()
     return None

@@ -5,7 +5,9 @@ would be answered and nobody else let in. So it is done here: a few at a time, s
 and more the longer the turn took.
 
 Where the kernel's queue has not been empty for a while, a client that has waited in it for longer than a request may
-wait within the worker (`shed_s`) is refused at once, which costs a tenth of letting it in.
+wait within the worker (`shed_s`) is refused at once, which costs a tenth of letting it in. A queue that formed while no
+worker was ready is not overload: nobody is refused until the first queue has been worked off. Where the worker is
+busy, probes are answered here, ahead of everybody (`probes.py`).
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from time import monotonic
 from typing import Any
 
 from server.guard import BEAT_S, BUSY_CLOSE, Guard, GuardedProtocol
+from server.probes import Probes
 
 log = logging.getLogger("server")
 
@@ -29,6 +32,10 @@ _MOST = 256
 _PAUSE_S = 0.1
 """How long nothing is accepted when there are no descriptors left."""
 _REQUEST_BYTES = 1 << 16
+_BUSY_SHARE = 0.5
+"""Of `shed_s`: a worker whose turn of the loop takes longer is busy."""
+_SETTLE_S = 10.0
+"""How long the queue that a worker finds at its start may take to be worked off before it counts as overload."""
 _LAST_DATA_MS = struct.Struct("=52xI")
 """Of Linux's `tcp_info`: ms since data came last, or else since the connection was made."""
 
@@ -37,9 +44,15 @@ class Acceptor:
     """Lets clients in; `connect` makes the protocol of one, `connections` holds those of all."""
 
     def __init__(
-        self, sock: socket.socket, connect: Callable[[], GuardedProtocol], connections: set[Any], guard: Guard
+        self,
+        sock: socket.socket,
+        connect: Callable[[], GuardedProtocol],
+        connections: set[Any],
+        guard: Guard,
+        probes: Probes,
     ) -> None:
         self._sock, self._connect, self._connections, self._guard = sock.dup(), connect, connections, guard
+        self._probes = probes
         self._sock.setblocking(False)
         self._queue = select.poll()
         self._queue.register(self._sock, select.POLLIN)
@@ -48,9 +61,13 @@ class Acceptor:
         self._open = True
         self._full_since: float | None = None
         """Since when there was always somebody left who waited."""
+        self._settles_at: float | None = None
+        """Until when a queue may be that of the start; None before it, 0 once the queue has been empty."""
 
     def start(self) -> None:
         """From now on let clients in."""
+        if self._settles_at is None:
+            self._settles_at = monotonic() + _SETTLE_S
         if self._open:
             self._loop.add_reader(self._sock, self._accept)
 
@@ -69,19 +86,19 @@ class Acceptor:
         now, guard = monotonic(), self._guard
         late_s = max(0.0, now - guard.turn_began - BEAT_S)
         room = _FEW + int(late_s / _SHARE_S)
-        overload = self._full_since is not None and now - self._full_since > guard.settings.shed_s
+        overload = self._is_overloaded(now)
         for _ in range(_MOST):
             try:
                 client, _address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                self._full_since = None
+                self._is_empty()
                 return
             except ConnectionError:  # it gave up while it waited
                 continue
             except OSError as error:
                 self._pause(error)
                 return
-            if overload and self._refused(client):
+            if (overload or late_s > _BUSY_SHARE * guard.settings.shed_s) and self._answered(client, overload):
                 continue
             client.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._connect, client))
@@ -91,28 +108,43 @@ class Acceptor:
             if not room:
                 break
         if not self._queue.poll(0):
-            self._full_since = None
+            self._is_empty()
         elif self._full_since is None:
             self._full_since = now
+
+    def _is_empty(self) -> None:
+        """Note that nobody waits."""
+        self._full_since, self._settles_at = None, 0.0
+
+    def _is_overloaded(self, now: float) -> bool:
+        """Whether more clients come than can be let in."""
+        waits = self._full_since is not None and now - self._full_since > self._guard.settings.shed_s
+        return waits and now > (self._settles_at or 0.0)
 
     def _arrived(self, task: asyncio.Task[Any]) -> None:
         self._arriving.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.debug("a client was gone before it was let in: %r", error)
 
-    def _refused(self, client: socket.socket) -> bool:
-        """Refuse a client whose request is there and has waited too long; whether it was refused."""
-        if _waited_s(client) <= self._guard.settings.shed_s:
-            return False
+    def _answered(self, client: socket.socket, overload: bool) -> bool:
+        """Answer a probe; in an overload refuse who has waited too long. Whether the client was answered, and closed.
+
+        Only a client whose request is there.
+        """
         client.setblocking(False)
         try:
+            answer = self._probes.answer(client.recv(_REQUEST_BYTES, socket.MSG_PEEK))
+            if answer is None:
+                if not overload or _waited_s(client) <= self._guard.settings.shed_s:
+                    return False
+                self._guard.refused["overload"] += 1
+                answer = BUSY_CLOSE
             client.recv(_REQUEST_BYTES)  # what is not read lets the kernel reset the connection, and the answer is lost
-            client.send(BUSY_CLOSE)
+            client.send(answer)
         except BlockingIOError:
             return False
         except OSError:
-            log.debug("a client that was to be refused is gone")
-        self._guard.refused["overload"] += 1
+            log.debug("a client that was to be answered is gone")
         client.close()
         return True
 

@@ -1,7 +1,7 @@
-"""The HTTP face of a worker: routes, headers, refusals. One Sanic application a process.
+"""The public HTTP face of a worker: routes, headers, refusals. One Sanic application a process.
 
-Every answer to the service is plain text of one line; what people and machines look into is JSON. What goes wrong has
-a status of its own and never a 200: the caller would read an error text as a movie.
+Every answer to the service is plain text of one line. What goes wrong has a status of its own and never a 200: the
+caller would read an error text as a movie. Nothing here looks into the worker: that is the operator's (`operator.py`).
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from server.access import AccessLog
 from server.answers import SOURCES, TEXT
 from server.beside import beside
 from server.current import Current
-from server.errors import ServerError
 from server.metrics import Meter
 from server.openapi import DESCRIPTION
+from server.probes import ALIVE, READY, RETRY_AFTER_S, UNREADY
 from server.release import LENGTH
 from server.settings import ServerSettings
 
@@ -33,7 +33,6 @@ log = logging.getLogger("server")
 _USER = re.compile(r"[0-9]{1,19}")
 _COUNT = re.compile(r"[0-9]{1,2}")
 _JSON = "application/json"
-RETRY_AFTER_S = 5
 
 Application = Sanic[Config, SimpleNamespace]
 
@@ -45,7 +44,7 @@ def make_app(current: Current, settings: ServerSettings, meter: Meter, access: A
     app.add_route(_recommend(current, meter), "/recommend/<user:str>", name="recommend")
     app.add_route(_recommend(current, meter), "/recommend/", name="recommend_nobody")
     app.add_route(_similar(current), "/similar/<movie:str>", name="similar")
-    _add_looks(app, current)
+    _add_probes(app, current)
     app.error_handler.add(Exception, _refusal)
     app.register_middleware(_counted(meter), "response")
     if access is not None:
@@ -107,41 +106,20 @@ def _similar(current: Current) -> Any:
     return similar
 
 
-def _add_looks(app: Application, current: Current) -> None:
-    """The routes that look into the worker."""
+def _add_probes(app: Application, current: Current) -> None:
+    """The routes for load balancers, one word each, and the description of all routes."""
 
     async def healthz(request: Request) -> HTTPResponse:
-        return _line("alive", 200)
+        return _line(ALIVE, 200)
 
     async def readyz(request: Request) -> HTTPResponse:
-        answers, refused = current.ready, current.refused
-        if answers is None:
-            return _unready(refused or _why_not(current))
-        newer = f"; a newer one was refused: {refused}" if refused else ""
-        return _line(f"{answers.release.id} answers{newer}", 200)
-
-    async def release(request: Request) -> HTTPResponse:
-        answers = current.answers
-        if answers is None:
-            return _unready(current.refused or "no release yet")
-        hidden = sorted(answers.hidden)
-        facts = {"release": answers.release.id, "refused": current.refused, "hidden": hidden}
-        return _json({**facts, "manifest": answers.release.manifest})
-
-    async def metrics(request: Request) -> HTTPResponse:
-        try:
-            told = await request.app.ctx.metrics.scraped()
-        except ServerError as error:
-            return _unready(str(error))
-        return raw(told, content_type="text/plain; version=0.0.4; charset=utf-8")
+        return _line(READY, 200) if current.ready is not None else _unready(UNREADY)
 
     async def openapi(request: Request) -> HTTPResponse:
         return _json(DESCRIPTION)
 
     app.add_route(healthz, "/healthz")
     app.add_route(readyz, "/readyz")
-    app.add_route(release, "/release")
-    app.add_route(metrics, "/metrics")
     app.add_route(openapi, "/docs/openapi.json")
 
 

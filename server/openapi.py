@@ -71,32 +71,8 @@ DESCRIPTION: dict[str, Any] = {
             },
             (_MOVIE_ID, _N),
         ),
-        "/release": _get(
-            "Which release answers, and what it was made of.",
-            {
-                "200": _json(
-                    "The manifest.",
-                    {
-                        "release": _TEXT,
-                        "refused": {"type": ["string", "null"]},
-                        "hidden": {"type": "array", "items": _TEXT},
-                        "manifest": {"type": "object"},
-                    },
-                ),
-                "503": _BUSY,
-            },
-        ),
         "/healthz": _get("Whether the worker lives.", {"200": _line("It does.")}),
-        "/readyz": _get("Whether it can answer, and from which release.", {"200": _line("It can."), "503": _BUSY}),
-        "/metrics": _get(
-            "Metrics of all workers, for Prometheus.",
-            {
-                "200": {
-                    "description": "Text.",
-                    "content": {"text/plain; version=0.0.4; charset=utf-8": {"schema": _TEXT}},
-                }
-            },
-        ),
+        "/readyz": _get("Whether it can answer.", {"200": _line("It can."), "503": _BUSY}),
         "/docs/openapi.json": _get("This description.", {"200": _json("OpenAPI.", {"openapi": _TEXT}), "503": _BUSY}),
     },
 }

@@ -77,7 +77,7 @@ class Release:
     @staticmethod
     def open(folder: Path) -> "Release":
         """Open and verify a release. Raises `BadRelease` with what is wrong."""
-        manifest = _manifest(folder)
+        manifest = read_manifest(folder)
         given = [name for name in RENDERED if name in manifest["files"]]
         if given not in ([], [*RENDERED]):
             raise BadRelease(f"{folder}: manifest.json names {given[0]} without the other of {', '.join(RENDERED)}")
@@ -136,7 +136,8 @@ _ROWS = 1 << 16
 """Rows that are looked at together, so that checking a million users takes no memory to speak of."""
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a release of this layout. Raises `BadRelease`."""
     try:
         manifest = orjson.loads((folder / "manifest.json").read_bytes())
     except (OSError, orjson.JSONDecodeError) as error:

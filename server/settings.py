@@ -16,6 +16,10 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Address to listen on, where no socket is handed over."""
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 8082
     """Port to listen on, where no socket is handed over."""
+    operator_host: str = "127.0.0.1"
+    """Address of the operator's port, which tells what is inside: for whoever runs Marquee, not for the public."""
+    operator_port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 9082
+    """The operator's port: readiness of every worker, metrics, the release in use."""
     lane: bool = True
     """Whether plain requests take the fast lane; without it Sanic answers all of them, the same."""
     swap_poll_s: Seconds = 0.5

@@ -39,6 +39,8 @@ class Tally(msgspec.Struct, kw_only=True):
     swaps: dict[str, int] = {}
     connections: int = 0
     release: str | None = None
+    published: float | None = None
+    """When that release was published, seconds since 1970."""
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another; not what is true of one worker at one time only."""

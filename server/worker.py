@@ -12,6 +12,7 @@ import asyncio
 import faulthandler
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import uvloop
@@ -34,7 +36,9 @@ from server.current import Current
 from server.guard import Guard, GuardedProtocol
 from server.lane import Lane, LaneProtocol
 from server.metrics import Meter, Metrics
+from server.probes import Probes
 from server.settings import ServerSettings
+from server.worker_status import State, StatusSocket, WorkerStatus
 
 log = logging.getLogger("server")
 
@@ -54,8 +58,10 @@ class Worker:
         self._guard = Guard(settings)
         access = AccessLog(settings.access_log) if settings.access_log else None
         self._lane = Lane(self._current, self._meter, settings, access)
+        self._probes = Probes(self._current, self._meter)
         self._app: Application = make_app(self._current, settings, self._meter, access)
-        self._metrics_folder = var / "metrics"
+        self._var = var
+        self._state: State = "starting"
 
     def run(self, sock: socket.socket) -> None:
         """Serve on a listening socket until SIGTERM or SIGINT, then drain."""
@@ -68,37 +74,53 @@ class Worker:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        self._guard.beat(asyncio.get_running_loop())
+        status = StatusSocket(self._var, self._status)
+        status.start()
         if not await self._first_look(stop):
             return
         server = await self._start(sock)
-        acceptor = Acceptor(sock, self._connect(server), server.connections, self._guard)
-        self._app.ctx.metrics = Metrics(
-            self._metrics_folder, self._meter, self._current, self._guard, server.connections
-        )
+        acceptor = Acceptor(sock, self._connect(server), server.connections, self._guard, self._probes)
+        metrics = Metrics(self._var / "metrics", self._meter, self._current, self._guard, server.connections)
         always: list[Coroutine[Any, Any, None]] = [
             self._current.follow(self._settings.swap_poll_s),
             self._guard.watch(server.connections),
-            self._app.ctx.metrics.follow(),
+            metrics.follow(),
             self._wind_up(),
         ]
         tasks = [asyncio.create_task(task) for task in always]
         told: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         gc.collect()
         gc.freeze()  # what a worker consists of is looked through no more: that takes longer than many answers
-        self._guard.beat(asyncio.get_running_loop())
         acceptor.start()
         await server.after_start()
+        self._state = "serving"
         log.info("worker serves on %s:%d", *sock.getsockname()[:2])
         done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        sock.close()  # nobody else may be there to hold the port, and a new supervisord wants it
         await self._drain(server, acceptor)
         for task in tasks:
             task.cancel()
         faulthandler.cancel_dump_traceback_later()
         with suppress(TimeoutError):  # the last counts are not worth waiting for longer
-            await asyncio.wait_for(beside(self._app.ctx.metrics.write), _LAST_S)
+            await asyncio.wait_for(beside(metrics.write), _LAST_S)
         log.info("worker ends")
         for task in done - {told}:  # none of these ever ends but by a fault
             task.result()
+
+    def _status(self) -> WorkerStatus:
+        """What this worker says of itself; called in a thread."""
+        current = self._current
+        answers = current.answers
+        return WorkerStatus(
+            pid=os.getpid(),
+            turn_age_s=monotonic() - self._guard.turn_began,
+            state=self._state,
+            ready=current.ready is not None,
+            release=answers.release.id if answers else None,
+            refused=current.refused,
+            hidden=len(answers.hidden) if answers else 0,
+        )
 
     async def _first_look(self, stop: asyncio.Event) -> bool:
         """Open the release before anyone can ask; False where the worker is told to end meanwhile."""
@@ -137,6 +159,7 @@ class Worker:
         # from here on Sanic answers everything, and ends each connection with its answer
         self._lane.close()
         self._app.config.KEEP_ALIVE = False
+        self._state = "draining"
         patience = asyncio.get_running_loop().time() + _IDLE_SHARE * drain_s
         try:
             async with asyncio.timeout(drain_s):

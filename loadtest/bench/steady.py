@@ -4,7 +4,6 @@ With one release, and while `current` moves between two of them every second, th
 rename; both in turn, several rounds. The releases are verified beforehand, as the night does with what it publishes.
 """
 
-import re
 import socket
 import threading
 from collections import Counter
@@ -20,6 +19,7 @@ from loadtest.bench.openloop import Findings, Plan
 from loadtest.bench.processes import HOST, Crew, Running
 from loadtest.bench.releases import Stage
 from server.release import Release
+from server.worker_status import ask_workers
 from stream import durable
 
 RATE = 10_000
@@ -36,7 +36,7 @@ def measure(
     with Crew(folder) as crew, socket.create_server((HOST, 0), backlog=4096) as listener:
         port = listener.getsockname()[1]
         workers = [crew.start_worker(f"worker-{one}", stage.both, port, listener) for one in range(WORKERS)]
-        workers[0].until(lambda: _serving(workers[0]) == WORKERS, "two workers that serve")
+        workers[0].until(lambda: _serving(stage.both) == WORKERS, "two workers that serve")
         steady, moving, swaps = list[_Round](), list[_Round](), 0
         for seed in range(rounds):
             plan = Plan(port=port, rate=rate, seconds=seconds, users=stage.users, seed=seed + 1)
@@ -45,7 +45,7 @@ def measure(
                 moving.append(_measured(plan, workers))
             swaps += len(moved)
             durable.point(stage.both / "releases" / "current", stage.releases[0].name)
-            workers[0].until(lambda: _answering(workers[0], stage.releases[0].name) == WORKERS, "the first release")
+            workers[0].until(lambda: _answering(stage.both, stage.releases[0].name) == WORKERS, "the first release")
         return {**_told("steady", steady), **_told("swapping", moving), "swapping_swaps": swaps}
 
 
@@ -113,19 +113,11 @@ def _medians(tables: list[dict[str, float]]) -> dict[str, float]:
     return {name: median(table[name] for table in whole) for name in (whole[0] if whole else {})}
 
 
-def _serving(worker: Running) -> int:
+def _serving(var: Path) -> int:
     """How many workers say that they serve."""
-    return _counted(worker, rb"^marquee_workers (\d+)")
+    return sum(status is not None and status.state == "serving" for status in ask_workers(var).values())
 
 
-def _answering(worker: Running, release: str) -> int:
+def _answering(var: Path, release: str) -> int:
     """How many workers say that they answer from a release."""
-    return _counted(worker, rb'^marquee_release_workers\{release="%s"\} (\d+)' % release.encode())
-
-
-def _counted(worker: Running, pattern: bytes) -> int:
-    try:
-        found = re.search(pattern, worker.ask("/metrics").body, re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
+    return sum(status is not None and status.release == release for status in ask_workers(var).values())

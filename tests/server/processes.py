@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from server.exposition import Exposition
+from server.worker_status import WorkerStatus, ask_workers
+
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
 DEADLINE_S = 120.0
@@ -137,6 +140,7 @@ class Worker:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
+    var: Path
 
     def wire(self, timeout_s: float = DEADLINE_S, receive_buffer: int | None = None) -> Wire:
         return Wire(self.port, timeout_s, receive_buffer)
@@ -153,6 +157,28 @@ class Worker:
             while not holds(answer := wire.get(path)):
                 assert time.monotonic() < deadline, answer
             return answer
+
+    def status(self) -> WorkerStatus:
+        """What it says of itself."""
+        return self.until_status(lambda status: True)
+
+    def until_status(self, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
+        """Ask again and again until it is as it should be."""
+        deadline = time.monotonic() + DEADLINE_S
+        while (status := ask_workers(self.var).get(self.process.pid)) is None or not holds(status):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.005)
+        return status
+
+    def metrics(self) -> str:
+        """The metrics of all workers on its `var`, with all that it has counted until now."""
+        file = self.var / "metrics" / f"server-{socket.gethostname()}-{self.process.pid}.json"
+        for _ in range(2):  # what is being written may have been counted before
+            last = _changed(file)
+            poll(lambda last=last: _changed(file) != last)  # type: ignore[misc]
+        exposition = Exposition(self.var / "metrics")
+        exposition._tallies._lock.timeout = DEADLINE_S
+        return exposition.text().decode()
 
     def text(self) -> str:
         return self.log.read_text("utf-8", "replace")
@@ -184,7 +210,7 @@ def started(listener: socket.socket, var: Path, log: Path, **settings: object) -
             stdout=subprocess.DEVNULL,
             stderr=output,
         )
-    return Worker(process, listener.getsockname()[1], log)
+    return Worker(process, listener.getsockname()[1], log, var)
 
 
 @contextmanager
@@ -201,6 +227,14 @@ def serving(var: Path, **settings: object) -> Iterator[Worker]:
         assert "Traceback" not in worker.text(), worker.text()
     finally:
         worker.kill()
+
+
+def _changed(path: Path) -> int:
+    """When a file was written last, ns; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 class Load:

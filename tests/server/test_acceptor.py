@@ -5,16 +5,21 @@ import math
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvloop
 
 from server.acceptor import Acceptor
+from server.current import Current
 from server.guard import Guard
+from server.metrics import Meter
+from server.probes import Probes
 from server.settings import ServerSettings
 from tests.server.processes import DEADLINE_S, HOST
 
+PROBES = Probes(Current(Path("nowhere")), Meter())
 REQUEST = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
@@ -53,18 +58,24 @@ LONG_S = 600.0
 
 
 def accepted(
-    listener: socket.socket, sent: list[bytes], wait_s: float, late_s: float, shed_s: float = 0.05
+    listener: socket.socket,
+    sent: list[bytes],
+    wait_s: float,
+    late_s: float,
+    shed_s: float = 0.05,
+    settling: bool = False,
 ) -> tuple[list[bytes], Guard]:
     """What each client hears that waited for `wait_s`. The turn began `late_s` ago, and where that is long there was
-    always somebody left who waited."""
+    always somebody left who waited; while `settling`, since the worker began."""
 
     async def let_in() -> list[bytes]:
-        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard)
+        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard, PROBES)
         with ExitStack() as stack:
             waiting = [one for data in sent for one in clients(stack, listener, 1, data)]
             await asyncio.sleep(wait_s)
             guard.turn_began = asyncio.get_running_loop().time() - late_s
             acceptor._full_since = -math.inf if late_s > 0 else None
+            acceptor._settles_at = math.inf if settling else 0.0
             acceptor.start()
             try:
                 return list(await asyncio.gather(*map(heard, waiting)))
@@ -97,10 +108,56 @@ def test_who_has_waited_too_long_is_refused_where_turns_are_long(listener: socke
     assert guard.refused["overload"] == 40
 
 
+def test_a_queue_that_formed_while_no_worker_was_ready_is_not_overload(listener: socket.socket) -> None:
+    answers, guard = accepted(listener, [REQUEST] * 40, wait_s=0.2, late_s=1, settling=True)
+    assert answers == [REQUEST] * 40
+    assert guard.refused["overload"] == 0
+
+
+def test_the_first_queue_has_settled_once_nobody_waits(listener: socket.socket) -> None:
+    async def let_in() -> tuple[float | None, float | None]:
+        acceptor = Acceptor(listener, cast(Any, Echo), set(), Guard(ServerSettings()), PROBES)
+        with ExitStack() as stack:
+            waiting = clients(stack, listener, 3, REQUEST)
+            before = acceptor._settles_at
+            acceptor.start()
+            await asyncio.gather(*map(heard, waiting))
+            acceptor.close()
+            return before, acceptor._settles_at
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(let_in()) == (None, 0.0)
+
+
+@pytest.mark.parametrize("headers", [b"", b"host: a\r\n", b"host: a\r\nuser-agent: kube-probe/1.30\r\naccept: */*\r\n"])
+@pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
+def test_probes_among_who_waited_too_long_are_answered(listener: socket.socket, path: bytes, headers: bytes) -> None:
+    probe = b"GET " + path + b" HTTP/1.1\r\n" + headers + b"\r\n"
+    answers, guard = accepted(listener, [REQUEST, probe] * 20, wait_s=0.2, late_s=1)
+    assert guard.refused["overload"] == 20
+    for answer in answers[1::2]:
+        assert (b"alive" if path == b"/healthz" else b"unready") in answer
+        assert b"\r\nconnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /healthz HTTP/1.1\r\nhost: a\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\nGET /healthz HTTP/1.1\r\n\r\n",
+        b"GET /healthzz HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\ncontent-length: 3\r\n\r\n",
+        b"POST /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
+    ],
+)
+def test_what_is_not_one_plain_probe_is_no_probe(data: bytes) -> None:
+    assert PROBES.answer(data) is None
+
+
 @pytest.mark.parametrize("count", [8, 16])
 def test_a_queue_that_was_emptied_exactly_is_not_full(listener: socket.socket, count: int) -> None:
     async def let_in() -> float | None:
-        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard)
+        acceptor = Acceptor(listener, cast(Any, Echo), set(), guard, PROBES)
         with ExitStack() as stack:
             waiting = clients(stack, listener, count, REQUEST)
             guard.turn_began = asyncio.get_running_loop().time() + 60

@@ -362,23 +362,22 @@ def test_a_worker_shows_swaps_refusals_and_what_is_hidden_to_who_asks(var: Path)
     link = var / "releases" / "current"
     durable.point(link, "one")
     with serving(var) as worker:
-        assert worker.get("/readyz").body == "one answers"
+        worker.until_status(lambda status: status.release == "one")
         durable.point(link, "two")
-        worker.until("/readyz", lambda told: told.body == "two answers")
+        worker.until_status(lambda status: (status.release, status.refused) == ("two", None))
         assert worker.get("/recommend/1").headers["x-marquee-release"] == "two"
         durable.point(link, "broken")
-        told = worker.until("/readyz", lambda told: "refused" in told.body)
-        assert told.status == 200
-        assert told.body.startswith("two answers")
-        assert "lists.npy" in told.body
+        status = worker.until_status(lambda status: status.refused is not None)
+        assert (status.ready, status.release) == (True, "two")
+        assert "lists.npy" in str(status.refused)
         assert worker.get("/recommend/1").body.startswith(names(1, 2))
         durable.point(link, "one")
-        worker.until("/readyz", lambda told: told.body == "one answers")
+        worker.until_status(lambda status: (status.release, status.refused) == ("one", None))
         link.unlink()
-        assert worker.until("/readyz", lambda told: "gone" in told.body).status == 200
+        assert worker.until_status(lambda status: "gone" in str(status.refused)).ready
         assert worker.get("/recommend/1").body.startswith(names(0, 1))
         durable.point(link, "three")
-        worker.until("/readyz", lambda told: told.body == "three answers")
+        worker.until_status(lambda status: status.release == "three")
         (var / HIDDEN).write_text("movie+3+2000\n")
         worker.until("/recommend/1", lambda told: told.body.startswith(names(4, 5)))
         (var / HIDDEN).unlink()

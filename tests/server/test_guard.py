@@ -37,7 +37,7 @@ def var(tmp_path: Path) -> Path:
 
 
 def refused(worker: Worker, limit: str) -> int:
-    for family in text_string_to_metric_families(worker.until("/metrics", lambda answer: answer.status == 200).body):
+    for family in text_string_to_metric_families(worker.metrics()):
         for sample in family.samples:
             if sample.name == "marquee_refused_total" and sample.labels["limit"] == limit:
                 return int(sample.value)

@@ -533,7 +533,7 @@ def _statuses(pair: Pair) -> set[int]:
 
 def handled(worker: Worker) -> int:
     """How many requests took the lane."""
-    for family in text_string_to_metric_families(worker.get("/metrics").body):
+    for family in text_string_to_metric_families(worker.metrics()):
         for sample in family.samples:
             if sample.name == "marquee_handling_seconds_count":
                 return int(sample.value)

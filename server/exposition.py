@@ -1,0 +1,65 @@
+"""The metrics of all workers together, in Prometheus' text format."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from time import time
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from server.answers import SOURCES
+from server.tallies import BUCKETS, Tallies, Tally
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Exposition:
+    """Reads what the workers have written into `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._tallies = Tallies(folder)
+
+    def text(self) -> bytes:
+        """All workers' metrics. Raises `OSError` and `filelock.Timeout`."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """What Prometheus' client asks a collector for."""
+        total, fresh = self._tallies.read()
+        yield _labelled("marquee_answers", "Answers with a list, by where it came from.", "source",
+                        dict(zip(SOURCES, total.answered, strict=True)))  # fmt: skip
+        yield _labelled("marquee_requests", "Requests by status.", "status", total.statuses)
+        yield _labelled("marquee_refused", "Limits that were met, by which.", "limit", total.refused)
+        yield _labelled("marquee_swaps", "Releases taken and refused.", "result", total.swaps)
+        yield _handling(total)
+        yield GaugeMetricFamily("marquee_workers", "Workers that serve.", len(fresh))
+        yield GaugeMetricFamily("marquee_connections", "Open connections.", sum(one.connections for one in fresh))
+        in_use = GaugeMetricFamily("marquee_release_workers", "Workers by the release in use.", labels=["release"])
+        for release, count in Counter(one.release or "none" for one in fresh).items():
+            in_use.add_metric([release], count)
+        yield in_use
+        if published := [worker.published for worker in fresh if worker.published is not None]:
+            age = time() - max(published)
+            yield GaugeMetricFamily(
+                "marquee_release_age_seconds", "Since the newest release in use was published.", age
+            )
+
+
+def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _handling(total: Tally) -> Metric:
+    buckets, below = [], 0
+    for power, count in enumerate(total.buckets):
+        below += count
+        buckets.append(("+Inf" if power == BUCKETS else str(2**power / 1e6), below))
+    family = HistogramMetricFamily("marquee_handling_seconds", "From a request's bytes to those of its answer.")
+    family.add_metric([], buckets, total.seconds)
+    return family

@@ -1,0 +1,41 @@
+"""Answers to `/healthz` and `/readyz` for load balancers, one word each, also where a worker has no time for Sanic.
+
+A refused probe makes a busy worker look dead, and one that waits behind a crowd comes too late. So the acceptor of a
+busy worker answers the probes among those it lets in, at the cost of a refusal.
+"""
+
+from server.current import Current
+from server.metrics import Meter
+from server.plain import is_plain
+
+ALIVE, READY, UNREADY = "alive", "ready", "unready"
+RETRY_AFTER_S = 5
+
+
+def _response(status: str, word: str, more: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\ncontent-length: {len(word)}\r\nconnection: close\r\n{more}"
+        f"content-type: text/plain; charset=utf-8\r\n\r\n{word}"
+    ).encode()
+
+
+_IS_ALIVE, _IS_READY = _response("200 OK", ALIVE), _response("200 OK", READY)
+_IS_UNREADY = _response("503 Service Unavailable", UNREADY, f"retry-after: {RETRY_AFTER_S}\r\n")
+
+
+class Probes:
+    """Answers probes for a worker, and counts them."""
+
+    def __init__(self, current: Current, meter: Meter) -> None:
+        self._current, self._meter = current, meter
+
+    def answer(self, request: bytes) -> bytes | None:
+        """The last response of a connection whose only request is a plain probe; None where it is not."""
+        if request.startswith(b"GET /healthz HTTP/1.1\r\n") and is_plain(request):
+            self._meter.refused(200)
+            return _IS_ALIVE
+        if request.startswith(b"GET /readyz HTTP/1.1\r\n") and is_plain(request):
+            is_ready = self._current.ready is not None
+            self._meter.refused(200 if is_ready else 503)
+            return _IS_READY if is_ready else _IS_UNREADY
+        return None
