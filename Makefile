@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # As in the Dockerfile: Annoy's own flags but -march=native, so that an index is the same on every machine.
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
-.PHONY: help setup demo stop test lint bench fuzz lock clean
+.PHONY: help setup demo stop restart test lint bench fuzz lock clean
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,6 +31,9 @@ demo: $(READY)  ## the whole loop on real processes, in a few minutes; KEEP=1 le
 
 stop: $(READY)  ## end a demo that was kept up
 	@exec $(RUN) -m loadtest stop
+
+restart: $(READY)  ## restart the workers of the supervisord of MARQUEE_RUN one by one; no request is lost
+	@exec $(RUN) -m server restart
 
 test: $(READY)  ## lint, types, unit and integration tests with coverage
 	$(MAKE) --no-print-directory lint

@@ -1,4 +1,4 @@
-"""`python -m server`: one worker; `operator`: what tells of the workers.
+"""`python -m server`: one worker; `operator`: what tells of the workers; `restart`: workers anew, one by one.
 
 Under supervisord the listening socket is file descriptor 0, opened once and shared by all workers, so the port stays
 open while a worker is replaced. By hand, the worker listens on the settings' host and port.
@@ -13,6 +13,7 @@ import click
 
 from server.errors import ServerError
 from server.logs import as_json
+from server.rolling_restart import restart_workers
 from server.settings import ServerSettings
 from server.worker import Worker
 from stream.cli import run
@@ -49,6 +50,16 @@ def operator(host: str | None, port: int | None) -> None:
     sock = bound(host or settings.operator_host, port or settings.operator_port)
     as_json()
     run_operator(load("stream", StreamSettings).var, settings, sock)
+
+
+@door.command()
+@click.option("--patience", default=120.0, show_default=True, help="Seconds that a worker may take to be ready.")
+def restart(patience: float) -> None:
+    """Restart the workers that supervisord keeps, one after the other; no request is lost.
+
+    MARQUEE_RUN names the folder that supervisord was started with.
+    """
+    restart_workers(load("stream", StreamSettings).var, patience, click.echo)
 
 
 def listening(host: str, port: int) -> socket.socket:

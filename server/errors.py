@@ -9,3 +9,7 @@ class ServerError(MarqueeError):
 
 class BadRelease(ServerError):
     """A release is not whole, or not of a layout that this version reads; it is not taken."""
+
+
+class RestartFailed(ServerError):
+    """The workers could not be restarted one after the other."""

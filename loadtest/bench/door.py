@@ -47,7 +47,12 @@ def quality(quick: bool, keep: Path | None, lines: Path | None, movies: Path | N
 @bench.command()
 @_quick
 @_keep
-@click.option("--part", "parts", multiple=True, help="Measure this part only: contestants, steady, meter or similar.")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    help="Only this: contestants, steady, restarts, probes, meter or similar.",
+)
 def serving(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
     """Answers: CPU time against other servers, latency at 10,000/s, memory, first answer."""
     from loadtest.bench import picture

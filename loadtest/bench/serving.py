@@ -4,6 +4,8 @@
 |---|---|
 | `contestants` | CPU time a request, requests/s, latency, memory and first answer of all in `rivals.py`, under wrk |
 | `steady` | latency at 10,000 requests/s of two workers, without swaps and with one a second, see `steady.py` |
+| `restarts` | requests lost while workers are restarted one by one on a busy machine, see `restarts.py` |
+| `probes` | probes answered in time beside a crowd of 4,000 connections, see `probes.py` |
 | `meter` | what counting an answer costs |
 | `similar` | recall of `/similar`, see `nearby.py` |
 
@@ -27,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from loadtest.bench import nearby, releases, steady, wrk
+from loadtest.bench import nearby, probes, releases, restarts, steady, wrk
 from loadtest.bench.outcome import Outcome, Target
 from loadtest.bench.processes import Crew, Running, ends_on_sigterm
 from loadtest.bench.rivals import NAMES, Rivals, require_same, typical
@@ -53,6 +55,11 @@ TARGETS: dict[str, Target] = {
     "steady_errors": ("==", 0),
     "swapping_p99_9_ms": ("<=", 5.0),
     "swapping_errors": ("==", 0),
+    "restarts_errors": ("==", 0),
+    "probes_operator_kept_refused": ("==", 0),
+    "probes_operator_anew_refused": ("==", 0),
+    "probes_operator_kept_slowest_ms": ("<=", 1000),
+    "probes_operator_anew_slowest_ms": ("<=", 1000),
     "meter_us": ("<=", 0.5),
     "similar_recall_clustered": (">=", 0.98),
     "similar_recall_scattered": (">=", 0.98),
@@ -77,12 +84,22 @@ class Size:
     steady_s: float
     """Of one round of the open-loop client, without swaps and with them."""
     steady_rounds: int
+    restarts: int
+    """Of all workers, one by one."""
+    probes: int
+    """Of each port, beside each crowd."""
     queries: int
     """Movies whose neighbours are looked for, in each of two indexes."""
 
 
-FULL = Size(users=1_000_000, movies=27_000, rounds=5, seconds=3, starts=3, steady_s=5, steady_rounds=5, queries=1000)
-QUICK = Size(users=100_000, movies=27_000, rounds=3, seconds=1, starts=1, steady_s=4, steady_rounds=1, queries=200)
+FULL = Size(
+    users=1_000_000, movies=27_000, rounds=5, seconds=3, starts=3, steady_s=5, steady_rounds=5,
+    restarts=100, probes=200, queries=1000,
+)  # fmt: skip
+QUICK = Size(
+    users=100_000, movies=27_000, rounds=3, seconds=1, starts=1, steady_s=4, steady_rounds=1,
+    restarts=2, probes=20, queries=200,
+)  # fmt: skip
 
 
 class Bench:
@@ -102,7 +119,7 @@ class Bench:
 
 def run(size: Size, seed: int, parts: tuple[str, ...] = ()) -> Outcome:
     """Measure the parts, all where none is named. Raises `LoadtestError` where something is not installed."""
-    if not parts or "contestants" in parts:
+    if not parts or {"contestants", "probes"} & set(parts):
         wrk.tools()
     figures: dict[str, Any] = {"users": size.users, "movies": size.movies}
     _WORK.mkdir(parents=True, exist_ok=True)
@@ -200,6 +217,16 @@ def steadily(bench: Bench) -> dict[str, Any]:
     return steady.measure(bench.stage, bench.folder, bench.size.steady_s, bench.size.steady_rounds)
 
 
+def restarting(bench: Bench) -> dict[str, Any]:
+    """Rolling restarts under load."""
+    return restarts.measure(bench.stage, bench.folder, bench.size.restarts)
+
+
+def probing(bench: Bench) -> dict[str, Any]:
+    """Probes beside a crowd."""
+    return probes.measure(bench.stage, bench.folder, wrk.tools().wrk, bench.size.probes)
+
+
 def meter(bench: Bench) -> dict[str, Any]:
     """Microseconds that it takes to count an answer: the median of some runs, the loop around it included."""
     took, times = Meter().took, [one * 1e-6 for one in range(1, 101)] * (_COUNTED // 100)
@@ -220,6 +247,8 @@ def similar(bench: Bench) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "contestants": contestants,
     "steady": steadily,
+    "restarts": restarting,
+    "probes": probing,
     "meter": meter,
     "similar": similar,
 }

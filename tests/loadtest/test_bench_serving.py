@@ -17,7 +17,7 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
-from loadtest.bench import door, nearby, picture, processes, releases, rivals, serving, steady, wrk
+from loadtest.bench import door, nearby, picture, probes, processes, releases, restarts, rivals, serving, steady, wrk
 from loadtest.bench.outcome import Outcome
 from loadtest.bench.processes import Crew, Reply
 from loadtest.errors import LoadtestError
@@ -31,8 +31,9 @@ from tests.server.processes import serving as worker_of
 
 USERS, MOVIES = 3_000, 500
 TINY = serving.Size(
-    users=USERS, movies=MOVIES, rounds=1, seconds=1, starts=1, steady_s=1.0, steady_rounds=1, queries=20
-)
+    users=USERS, movies=MOVIES, rounds=1, seconds=1, starts=1, steady_s=1.0, steady_rounds=1,
+    restarts=1, probes=5, queries=20,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +258,22 @@ def test_releases_are_swapped_under_load(tmp_path: Path) -> None:
     assert set(figures["steady_releases"]) == {stage.releases[0].name}
     assert set(figures["swapping_releases"]) == {folder.name for folder in stage.releases}
     assert {name for name in serving.TARGETS if name.startswith(("steady", "swapping"))} <= set(figures)
+
+
+def test_restarts_under_load_lose_nothing(tmp_path: Path) -> None:
+    stage = releases.make(tmp_path / "stage", USERS, MOVIES, 1)
+    figures = restarts.measure(stage, tmp_path, 1)
+    assert figures["restarts"] == 1
+    assert figures["restarts_errors"] == 0, figures["restarts_errors_by_kind"]
+    assert figures["restarts_requests"] >= restarts.RATE
+    assert {name for name in serving.TARGETS if name.startswith("restarts")} <= set(figures)
+
+
+def test_probes_are_answered_beside_a_crowd(tools: wrk.Tools, tmp_path: Path) -> None:
+    stage = releases.make(tmp_path / "stage", USERS, MOVIES, 1)
+    figures = probes.measure(stage, tmp_path, tools.wrk, 5)
+    assert figures["probes_operator_kept_refused"] == figures["probes_operator_anew_refused"] == 0
+    assert {name for name in serving.TARGETS if name.startswith("probes")} <= set(figures)
 
 
 def test_recall_is_of_the_nearest(tmp_path: Path) -> None:

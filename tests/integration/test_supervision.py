@@ -1,0 +1,202 @@
+"""Marquee under a real supervisord, with the project's own configuration: restarts lose nothing, the dead come back."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xmlrpc.client import Fault, ServerProxy
+
+import pytest
+from supervisor.xmlrpc import SupervisorTransport
+
+from loadtest.stack import ROOT, free_port
+from server.worker_status import WorkerStatus, ask_workers
+from stream import durable
+from tests.gone import is_gone
+from tests.integration.processes import DEADLINE_S
+from tests.server.processes import Load, Wire, poll
+from tests.server.releases import write_release
+
+
+class Supervised:
+    """A supervisord with a folder of its own, and what it keeps."""
+
+    def __init__(self, folder: Path, bootstrap: str) -> None:
+        self.var, self.run = folder / "var", Path(os.environ.get("TMPDIR", "/tmp")) / f"marquee-{folder.name[-40:]}"
+        self.run.mkdir(exist_ok=True)
+        self.port = free_port()
+        write_release(self.var / "releases", "one")
+        durable.point(self.var / "releases" / "current", "one")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
+        self.environ = {
+            **kept,
+            "MARQUEE_PYTHON": sys.executable,
+            "MARQUEE_RUN": str(self.run),
+            "MARQUEE_BIND": f"127.0.0.1:{self.port}",
+            "MARQUEE_WORKERS": "2",
+            "MARQUEE_STREAM_VAR": str(self.var),
+            "MARQUEE_STREAM_BOOTSTRAP": bootstrap,
+            "MARQUEE_STREAM_TOPIC": folder.name,
+            "MARQUEE_SERVER_OPERATOR_PORT": str(free_port()),
+            # on a machine that is busy with other things, nothing is to be shed
+            "MARQUEE_SERVER_SHED_S": "60",
+        }
+        self.process: subprocess.Popen[bytes]
+
+    def start(self, workers: int = 2) -> None:
+        """Start supervisord; returns once all workers are ready."""
+        self.environ["MARQUEE_WORKERS"] = str(workers)
+        with (self.run / "out.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", str(ROOT / "supervisord.conf")],
+                cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            )  # fmt: skip
+        poll(lambda: len(self.ready()) == workers or self.process.poll() is not None)
+        assert self.process.poll() is None, (self.run / "out.log").read_text()
+
+    def ready(self) -> dict[int, WorkerStatus]:
+        """The workers that are ready, by process id."""
+        return {pid: status for pid, status in ask_workers(self.var).items() if status and status.ready}
+
+    def restart(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        """`python -m server restart`."""
+        command = [sys.executable, "-m", "server", "restart", *arguments]
+        environ = {**self.environ, **changed}
+        return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by program; 0 for one that does not run just now."""
+        url = f"unix://{self.run}/supervisor.sock"
+        with ServerProxy("http://supervisord", SupervisorTransport(serverurl=url)) as supervisor:
+            told: Any = supervisor.supervisor.getAllProcessInfo()
+        return {info["name"]: info["pid"] if info["statename"] in ("STARTING", "RUNNING") else 0 for info in told}
+
+    def stop(self) -> None:
+        """End supervisord and all that it keeps."""
+        pids = []
+        if self.process.poll() is None:
+            pids = list(self.pids().values())
+            self.process.terminate()
+            self.process.wait(DEADLINE_S)
+        assert all(is_gone(pid) for pid in pids if pid)
+
+
+@pytest.fixture
+def supervised(tmp_path: Path, bootstrap: str) -> Iterator[Supervised]:
+    made = Supervised(tmp_path, bootstrap)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_are_restarted_one_by_one_and_no_request_is_lost(supervised: Supervised, workers: int) -> None:
+    supervised.start(workers)
+    before = supervised.ready().keys()
+    with Load(supervised.port, 8, PATHS) as load:
+        load.goes_on()
+        for _ in range(3):
+            done = supervised.restart()
+            assert done.returncode == 0, done.stderr
+            assert re.fullmatch(r"(server-\d is ready \(process \d+\)\n)+", done.stdout)
+            load.goes_on()
+    assert not load.failed
+    assert {status for status, _, _ in load.seen} == {200}
+    assert len(supervised.ready()) == workers
+    assert supervised.ready().keys().isdisjoint(before)
+
+
+def test_a_worker_that_does_not_become_ready_ends_the_restart_and_the_others_go_on(supervised: Supervised) -> None:
+    supervised.start()
+    (write_release(supervised.var / "releases", "bad") / "users.npy").write_bytes(b"x")
+    before = supervised.ready().keys()
+    (supervised.var / "releases" / "one").rename(supervised.var / "releases" / "gone")
+    done = supervised.restart("--patience", "3")
+    assert done.returncode != 0
+    assert re.fullmatch(r"error: restart: server:server-0 is not ready after 3 s: .*\n", done.stderr)
+    assert len(supervised.ready().keys() & before) == 1
+    with Wire(supervised.port) as wire:
+        poll(lambda: wire.get("/recommend/1").status == 200)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"MARQUEE_RUN": ""}, "set MARQUEE_RUN"),
+        ({"MARQUEE_RUN": "/nowhere"}, "no supervisord answers at unix:///nowhere/"),
+    ],
+)
+def test_a_restart_without_a_supervisord_is_one_clear_error(changed: dict[str, str], said: str) -> None:
+    command = [sys.executable, "-m", "server", "restart"]
+    environ = {**os.environ, **changed}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0, done.stdout) == (True, "")
+    assert done.stderr.startswith(f"error: restart: {said}")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_what_ends_is_started_anew(supervised: Supervised) -> None:
+    """Also what ends well, as by a plain `kill`: else everything would look fine and nothing would be collected."""
+    supervised.start()
+    programs = ("collect", "telemetry", "schedule", "operator", "server-0")
+    poll(lambda: all(supervised.pids().values()))
+    before = supervised.pids()
+    for program in programs:
+        os.kill(before[program], signal.SIGTERM)
+    for program in programs:
+        poll(lambda program=program: supervised.pids()[program] not in (0, before[program]))  # type: ignore[misc]
+
+
+def test_after_a_supervisord_was_killed_a_new_one_starts(supervised: Supervised) -> None:
+    supervised.start()
+    poll(lambda: all(supervised.pids().values()))  # some have hardly begun
+    before = supervised.pids()
+    with Wire(supervised.port) as wire:
+        wire.send(b"GET /recomm")  # a worker has to wait for the rest of it
+        supervised.process.kill()
+        supervised.process.wait()
+        poll(lambda: not _is_taken(supervised.port))
+        supervised.start()
+    poll(lambda: all(is_gone(pid) for pid in before.values()))
+    poll(lambda: all(supervised.pids().values()))
+    with Wire(supervised.port) as wire:
+        assert wire.get("/recommend/1").status == 200
+
+
+def _is_taken(port: int) -> bool:
+    """Whether somebody listens on a port, so that supervisord could not."""
+    try:
+        with Wire(port):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def test_the_socket_can_be_held_and_released_again_and_again(supervised: Supervised) -> None:
+    supervised.start(workers=1)
+    url = f"unix://{supervised.run}/supervisor.sock"
+    with ServerProxy("http://supervisord", SupervisorTransport(serverurl=url)) as server:
+        marquee: Any = server.marquee
+        assert [marquee.release_socket("server"), marquee.hold_socket("server"), marquee.hold_socket("server")] == [
+            False,
+            True,
+            True,
+        ]
+        server.supervisor.stopProcessGroup("server")
+        with Wire(supervised.port) as wire:
+            wire.send(b"GET /recommend/1 HTTP/1.1\r\nhost: a\r\n\r\n")
+            server.supervisor.startProcessGroup("server")
+            assert wire.answer().status == 200
+        assert marquee.release_socket("server")
+        server.supervisor.stopProcessGroup("server")
+        assert not _is_taken(supervised.port)
+        with pytest.raises(Fault):
+            marquee.hold_socket("nothing")
