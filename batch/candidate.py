@@ -14,6 +14,9 @@ from batch.settings import BatchSettings
 from server.release import METRIC, RENDERED
 from stream import durable
 
+RENDERED_BYTES = 1 << 30
+"""Answers are rendered by default where they take less than this."""
+
 
 def make_files(
     folder: Path, history: History, evaluation: dict[str, Any], settings: BatchSettings, hidden: frozenset[str]
@@ -63,7 +66,8 @@ def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings
 def _write_texts(folder: Path, personal: np.ndarray, none: int, names: list[str], settings: BatchSettings) -> None:
     for name in RENDERED:
         (folder / name).unlink(missing_ok=True)
-    if settings.answers == "rendered":
+    small = settings.answers == "auto" and rendered.size(personal, names, none) < RENDERED_BYTES
+    if settings.answers == "rendered" or small:
         with step("answers", len(personal)) as advance:
             rendered.write(folder, personal, names, none, advance)
 

@@ -10,6 +10,18 @@ from stream import durable
 _ROWS = 10_000
 
 
+def size(lists: np.ndarray, names: list[str], none: int) -> int:
+    """Bytes that `write` takes for the answers of `lists` ([n, 20] item indices, `none` ends a short one)."""
+    lengths = np.array([*(len(name.encode()) for name in names), 0], np.int64)
+    total = 0
+    for start in range(0, len(lists), _ROWS):
+        block = lists[start : start + _ROWS]
+        ends = block == none
+        commas = np.maximum((~ends).sum(axis=1) - 1, 0)
+        total += int(lengths[np.where(ends, len(names), block)].sum() + commas.sum())
+    return total + (len(lists) + 1) * np.dtype(np.uint64).itemsize
+
+
 def write(
     folder: Path, lists: np.ndarray, names: list[str], none: int, advance: Callable[[int], object] = lambda users: None
 ) -> None:

@@ -51,9 +51,9 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A segment with fewer users gets the popular list of everyone."""
     trees: Count = 50
     """Trees of the Annoy index."""
-    answers: Literal["compact", "rendered"] = "compact"
-    """How a release holds its lists: as indices only (40 bytes a user), or as text as well (some 450 bytes a user),
-    which saves a worker a quarter of its work."""
+    answers: Literal["auto", "compact", "rendered"] = "auto"
+    """How a release holds its lists: compact, as indices only (40 bytes a user), or rendered, as text as well (some 450
+    bytes a user), which saves a worker a quarter of its work; auto: rendered where that takes less than 1 GiB."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Of everything that is drawn at random in the night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"

@@ -16,6 +16,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from batch import candidate
 from batch.errors import NotEnoughData, Refusal
 from batch.journal import Journal
 from batch.night import Night
@@ -104,7 +105,7 @@ def test_the_manifest_says_what_the_release_was_made_of(done: tuple[Path, dict[s
     assert manifest["input"]["days"] == [f"2030-01-0{day}" for day in range(1, 7)]
     assert manifest["model"]["lists"] == told["evaluate"]["chosen"]
     assert manifest["settings"]["factors"] == 8
-    assert set(manifest["files"]) == set(FILES)
+    assert set(manifest["files"]) == {*FILES, *RENDERED}
 
 
 def test_no_list_holds_what_its_user_has_seen(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
@@ -153,13 +154,25 @@ def test_answers_are_there_as_text_where_the_settings_say_so_and_are_the_same(
     done: tuple[Path, dict[str, dict[str, Any]]], var: Path
 ) -> None:
     first, _ = done
-    run(night(var, answers="rendered"))
-    one, two = (Release.open(folder / "releases" / "current") for folder in (first, var))
-    assert set(two.manifest["files"]) == {*FILES, *RENDERED}
+    run(night(var, answers="compact"))
+    one, two = (Release.open(folder / "releases" / "current") for folder in (var, first))
+    assert (set(one.manifest["files"]), set(two.manifest["files"])) == ({*FILES}, {*FILES, *RENDERED})
     assert digests(var / "releases" / "current") == digests(first / "releases" / "current")
     compact, text = Answers(one), Answers(two)
     for user in [*one.users.tolist(), 0, 999_999]:
         assert compact.find(user) == text.find(user)
+
+
+def test_answers_are_rendered_by_default_where_that_is_small(
+    done: tuple[Path, dict[str, dict[str, Any]]], var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = done
+    assert set(Release.open(first / "releases" / "current").manifest["files"]) == {*FILES, *RENDERED}
+    held = sum((first / "releases" / "current" / name).stat().st_size for name in RENDERED)
+    header = 128  # of the .npy file
+    monkeypatch.setattr(candidate, "RENDERED_BYTES", held - header)
+    run(night(var))
+    assert set(Release.open(var / "releases" / "current").manifest["files"]) == set(FILES)
 
 
 def test_texts_of_an_earlier_night_are_in_no_compact_release(var: Path) -> None:
@@ -238,13 +251,13 @@ def test_a_user_who_only_opened_an_account_is_answered_from_a_popular_list(var: 
 
 
 def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(var: Path) -> None:
-    run(night(var))
+    run(night(var, answers="compact"))
     before = publish.current(var)
     lists = np.load(var / "night" / "lists.npy")
     lists[:] = lists[0]
     np.save(var / "night" / "lists.npy", lists)
     with pytest.raises(Refusal, match="lists_are_fresh"):
-        night(var).publish()
+        night(var, answers="compact").publish()
     assert publish.current(var) == before
     assert len(publish.history(var)) == 1
     assert len(release_names(var)) == 2

@@ -38,6 +38,7 @@ def test_every_list_is_found_where_it_begins(
     assert (begins.dtype, begins.shape) == (np.dtype(np.uint64), (len(lists) + 1,))
     assert texts(data, begins) == [",".join(names[item] for item in one) for one in lists]
     assert (begins[0], begins[-1]) == (0, len(data))
+    assert rendered.size(array, names, none) == len(data) + begins.nbytes
 
 
 def test_files_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
