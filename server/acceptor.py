@@ -19,7 +19,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from server.guard import BEAT_S, BUSY_CLOSE, Guard, GuardedProtocol
+from server import refusals
+from server.guard import BEAT_S, Guard, GuardedProtocol
 from server.probes import Probes
 
 log = logging.getLogger("server")
@@ -133,12 +134,13 @@ class Acceptor:
         """
         client.setblocking(False)
         try:
-            answer = self._probes.answer(client.recv(_REQUEST_BYTES, socket.MSG_PEEK))
+            request = client.recv(_REQUEST_BYTES, socket.MSG_PEEK)
+            answer = self._probes.answer(request)
             if answer is None:
                 if not overload or _waited_s(client) <= self._guard.settings.shed_s:
                     return False
                 self._guard.refused["overload"] += 1
-                answer = BUSY_CLOSE
+                answer = refusals.overloaded(request, keep_alive=False)
             client.recv(_REQUEST_BYTES)  # what is not read lets the kernel reset the connection, and the answer is lost
             client.send(answer)
         except BlockingIOError:

@@ -19,6 +19,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from server.errors import BadRelease
+from server.http_date import http_date
 from server.release import LENGTH, Release, Rendered
 
 Source = Literal["personal", "segment", "popular"]
@@ -79,6 +80,11 @@ class Answers:
         near = self.release.index.get_nns_by_item(item, count + 1 + len(self._gone), SEARCH)
         return [self.release.movies[one] for one in near if one != item and one not in self._gone][:count]
 
+    def renew_heads(self) -> None:
+        """Let the next answers tell the time anew; to be called at the turn of each second."""
+        for heads in self.heads:
+            heads.clear()
+
     def self_test(self) -> None:
         """Raises `BadRelease` where the answer of some user is not as it must be."""
         users = self.release.users
@@ -106,7 +112,7 @@ SEARCH = 20_000
 
 
 class _Heads(dict[int, bytes]):
-    """Heads of responses with answers of one source, by the length of the body."""
+    """Heads of responses with answers of one source, by the length of the body; those of one second, for the date."""
 
     def __init__(self, release: str, source: Source) -> None:
         super().__init__()
@@ -115,7 +121,8 @@ class _Heads(dict[int, bytes]):
     def __missing__(self, length: int) -> bytes:
         head = (
             f"HTTP/1.1 200 OK\r\nx-marquee-release: {self._release}\r\nx-marquee-source: {self._source}\r\n"
-            f"content-length: {length}\r\nconnection: keep-alive\r\ncontent-type: {TEXT}\r\n\r\n"
+            f"date: {http_date()}\r\ncontent-length: {length}\r\nconnection: keep-alive\r\n"
+            f"content-type: {TEXT}\r\n\r\n"
         )
         self[length] = head.encode()
         return self[length]

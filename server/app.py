@@ -11,11 +11,12 @@ import time
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import orjson
 from sanic import HTTPResponse, Request, Sanic
 from sanic.config import Config
-from sanic.exceptions import SanicException
+from sanic.exceptions import BadRequest, MethodNotAllowed, SanicException
 from sanic.response import raw, text
 
 from server.access import AccessLog
@@ -32,7 +33,10 @@ log = logging.getLogger("server")
 
 _USER = re.compile(r"[0-9]{1,19}")
 _COUNT = re.compile(r"[0-9]{1,2}")
+_ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _JSON = "application/json"
+METHODS = ("GET", "HEAD")
+"""Of every route; a handler need not tell them apart, since the body of an answer to HEAD is left out."""
 
 Application = Sanic[Config, SimpleNamespace]
 
@@ -41,9 +45,9 @@ def make_app(current: Current, settings: ServerSettings, meter: Meter, access: A
     """The application of one worker, answering from what `current` holds."""
     app = Sanic("marquee", configure_logging=False, dumps=orjson.dumps)
     _configure(app, settings)
-    app.add_route(_recommend(current, meter), "/recommend/<user:str>", name="recommend")
-    app.add_route(_recommend(current, meter), "/recommend/", name="recommend_nobody")
-    app.add_route(_similar(current), "/similar/<movie:str>", name="similar")
+    app.add_route(_recommend(current, meter), "/recommend/<user:str>", METHODS, name="recommend")
+    app.add_route(_recommend(current, meter), "/recommend/", METHODS, name="recommend_nobody")
+    app.add_route(_similar(current), "/similar/<movie:str>", METHODS, name="similar")
     _add_probes(app, current)
     app.error_handler.add(Exception, _refusal)
     app.register_middleware(_counted(meter), "response")
@@ -69,6 +73,7 @@ def _configure(app: Application, settings: ServerSettings) -> None:
 
 def _recommend(current: Current, meter: Meter) -> Any:
     async def recommend(request: Request, user: str = "") -> HTTPResponse:
+        user = _decoded(user)
         if not _USER.fullmatch(user):
             return _line("user id: 1 to 19 digits are expected", 400)
         count = _count(request, LENGTH)
@@ -91,7 +96,7 @@ def _similar(current: Current) -> Any:
     turn = asyncio.Lock()
 
     async def similar(request: Request, movie: str) -> HTTPResponse:
-        count = _count(request, 10)
+        movie, count = _decoded(movie), _count(request, 10)
         if count is None:
             return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
         answers = current.answers
@@ -118,9 +123,24 @@ def _add_probes(app: Application, current: Current) -> None:
     async def openapi(request: Request) -> HTTPResponse:
         return _json(DESCRIPTION)
 
-    app.add_route(healthz, "/healthz")
-    app.add_route(readyz, "/readyz")
-    app.add_route(openapi, "/docs/openapi.json")
+    app.add_route(healthz, "/healthz", METHODS)
+    app.add_route(readyz, "/readyz", METHODS)
+    app.add_route(openapi, "/docs/openapi.json", METHODS)
+
+
+def _decoded(segment: str) -> str:
+    """A segment of a path with its percent-encoding undone, once; `+` is itself, and no blank (RFC 3986, 2.4).
+
+    Raises `BadRequest` where `%` is not followed by two hexadecimal digits, or the bytes are not UTF-8.
+    """
+    if "%" not in segment:
+        return segment
+    try:
+        if not _ENCODED.fullmatch(segment):
+            raise ValueError
+        return unquote_to_bytes(segment).decode()
+    except ValueError as error:
+        raise BadRequest("path: its percent-encoding is malformed") from error
 
 
 def _count(request: Request, default: int) -> int | None:
@@ -171,6 +191,8 @@ def _unready(message: str) -> HTTPResponse:
 
 
 def _refusal(request: Request, error: Exception) -> HTTPResponse:
+    if isinstance(error, MethodNotAllowed):
+        return _line(str(error), 405, {"allow": ", ".join(METHODS)})
     if isinstance(error, SanicException):
         return _line(str(error) or "refused", error.status_code, dict(error.headers))
     log.error("%s %r", request.path if request else "?", error, exc_info=error)

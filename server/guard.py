@@ -6,29 +6,36 @@
 | a request that arrives slowly | `request_s` from its first byte | 408 and closed (Sanic counts from the last byte) |
 | answers that are not read | `write_s` | cut off |
 | no request | `idle_s` | closed (Sanic) |
-| head | `max_header_bytes` | 413 and closed (Sanic) |
-| body | `max_body_bytes` | read no further and closed (Sanic) |
+| head | `max_header_bytes` | 431 or 414 and closed (`http1.py`) |
+| body | `max_body_bytes` | 413 and closed (`http1.py`) |
 | more requests than can be answered | `shed_s` within the worker | 503 |
 
-One task a worker looks at all connections once a second; nothing is counted per request.
+One task a worker looks at all connections once a second; nothing is counted per request but on Sanic's path.
 
 **Shedding.** When more is asked than can be answered, those who are answered should not wait for all the others. A
-request cannot be older than the turn of the loop in which it is read, nor than the last answer on its connection. One
-that is older than `shed_s` when Sanic's turn comes, with many more behind it, is refused, at a tenth of the cost of its
-answer, so the worker catches up. The lane refuses nothing: it answers in the time that a refusal takes.
+request cannot be older than the turn of the loop in which its head was read to its end, nor, if it is the first since
+the connection came to rest, than the last answer on it. One that is older than `shed_s` when Sanic's turn comes, with
+many more waiting, is refused, at a tenth of the cost of its answer, so the worker catches up. Requests sent one behind
+the other count as much as those of a connection each. The lane refuses nothing: it answers in the time that a refusal
+takes.
+
+**Lingering.** A connection that is ended before all of a request was read is closed on our side only, and what still
+comes is dropped for up to `request_s`: closed at once it would be reset, and the client might lose the answer.
 """
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 from typing import Any
 
-from sanic.exceptions import BadRequest, RequestTimeout
-from sanic.http import Http, Stage
+from sanic.exceptions import RequestTimeout
+from sanic.http import Stage
 from sanic.server.protocols.http_protocol import HttpProtocol
 
-from server.plain import is_plain, is_sound
+from server import refusals
+from server.http1 import Http1
 from server.settings import ServerSettings
 
 log = logging.getLogger("server")
@@ -42,21 +49,11 @@ _SPARE = 64
 """Descriptors that are no connections."""
 _EVICTED = 0.05
 """Share of the connections that is closed when there are too many, so that this is seldom done."""
-
-
-def refusal(message: str, connection: str) -> bytes:
-    """A 503 as it goes over the wire."""
-    return (
-        f"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: {len(message)}\r\n"
-        f"connection: {connection}\r\ncontent-type: text/plain; charset=utf-8\r\n\r\n{message}"
-    ).encode()
-
-
-BUSY = refusal("overloaded", "keep-alive")
-BUSY_CLOSE = refusal("overloaded", "close")
-_FULL = refusal("too many connections", "close")
+_BLANK_LINE = b"\r\n\r\n"
 _PROBES = (b"GET /healthz ", b"GET /readyz ")
-"""Who is refused these may take a worker with much to do for a dead one."""
+"""Never shed health probes: a refused probe makes a busy worker look dead."""
+_MOST_REFUSED = 32
+"""Refused connections beyond the limit that are kept for a moment, so that their clients can read why."""
 
 
 class Guard:
@@ -69,7 +66,8 @@ class Guard:
         """When this turn of the loop began, at the earliest."""
         self.most_connections = settings.max_connections
         self.waiting = 0
-        """Requests that wait for Sanic's turn."""
+        """Requests received whole that wait for Sanic's turn, also behind others of their connection; at most, since
+        they are counted by the empty lines that end their heads."""
         self.none_idle = False
         """Whether no connection was idle when one was looked for, and none has come to rest since."""
 
@@ -102,143 +100,156 @@ class Guard:
         """Close the connections that were idle longest; whether there were any."""
         if self.none_idle:
             return False
-        idle = sorted((one for one in connections if one.resting), key=lambda one: one.since)
+        idle = sorted((one for one in connections if one.resting or one.lingers), key=lambda one: one.since)
         for connection in idle[: max(1, int(len(idle) * _EVICTED))]:
-            connection.close()
+            connection.close_if_idle()
             connections.discard(connection)
             self.refused["evicted"] += 1
         self.none_idle = not idle
         return bool(idle)
 
 
-class _Http(Http):
-    """Sanic's parser, mended."""
-
-    protocol: "GuardedProtocol"
-
-    async def http1_request_header(self) -> None:
-        if not self.protocol.in_turn:  # requests that were sent one behind the other: others have their turn as well
-            await asyncio.sleep(0)
-        self.protocol.in_turn = False
-        await super().http1_request_header()
-        if not is_sound(self.request.head):
-            self.keep_alive = False
-            raise BadRequest("Bad Request")
-
-    def create_empty_request(self) -> None:
-        self.url = None  # it may be what could not be parsed
-        super().create_empty_request()
-
-    async def error_response(self, exception: Exception) -> None:
-        if self.protocol.transport is None or self.protocol.transport.is_closing():
-            self.keep_alive = False  # there is nobody to tell; Sanic would fail over it, and log that
-            return
-        await super().error_response(exception)
-
-
 class GuardedProtocol(HttpProtocol):
     """Sanic's protocol within limits."""
 
-    HTTP_CLASS = _Http
+    HTTP_CLASS = Http1
     transport: Any
 
-    __slots__ = ("_guard", "_late_at", "_reading", "_requests", "_waits", "in_turn", "resting", "since", "stuck_since")
+    __slots__ = (
+        "_arrivals", "_in_body", "_pending", "_reading", "_received", "_requests",
+        "guard", "in_turn", "lingers", "must_linger", "resting", "since", "stuck_since",
+    )  # fmt: skip
 
     def __init__(self, *, guard: Guard, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._guard = guard
+        self.guard = guard
         self.resting = True
         """Whether Sanic has answered all that it was given and waits for a new request."""
         self.since = monotonic()
-        """When the request that is being read began, or when the connection came to rest."""
+        """When the request that is being read began, or when the connection came to rest or began to linger."""
         self.stuck_since: float | None = None
         """Since when the client has not taken what was written."""
-        self._reading = False
-        """Whether Sanic waits for bytes."""
-        self._waits, self._late_at = False, 0.0
-        """Whether a request waits for Sanic's turn, and when it will have waited too long."""
         self.in_turn = False
         """Whether Sanic has waited for this request, and so let others have their turn before it."""
+        self._in_body = False
+        """Whether the body of a request is being received."""
+        self.must_linger = self.lingers = False
+        """Whether what the client still sends is to be awaited and dropped before the connection is closed; since a
+        close with bytes unread is a reset, which may destroy the last answer. And whether that is being done."""
+        self._reading = False
+        """Whether Sanic waits for bytes."""
+        self._received = 0
+        """Bytes, all in all."""
+        self._pending = 0
+        """Requests in the buffer, as `Guard.waiting` counts them."""
+        self._arrivals: deque[tuple[int, float]] = deque()
+        """For each piece that completed a head: where it ends in all that was received, and when what came with it
+        will have waited too long."""
         self._requests = 0
 
     def connection_made(self, transport: Any) -> None:
-        guard = self._guard
-        if len(self.connections) >= guard.most_connections and not guard.make_room(self.connections):
+        guard = self.guard
+        if is_full := len(self.connections) >= guard.most_connections and not guard.make_room(self.connections):
             guard.refused["connections"] += 1
-            transport.write(_FULL)
-            transport.close()
+            transport.write(refusals.too_many_connections())
+            self.must_linger = len(self.connections) < guard.most_connections + _MOST_REFUSED
             self.resting = False
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=0)  # uvloop then writes at once, not at the end of its turn
+        if is_full:
+            assert self._task is not None
+            self._task.cancel()
+            self._task = None
+            self.close()
 
     def data_received(self, data: bytes) -> None:
+        if self.lingers:
+            return
+        late_at = self.guard.turn_began + self.guard.settings.shed_s
         if self.resting:
-            guard = self._guard
-            self._late_at = max(guard.turn_began, self.since) + guard.settings.shed_s
+            late_at = max(late_at, self.since + self.guard.settings.shed_s)
             self.resting, self.since = False, monotonic()
-            self._waits = True
-            guard.waiting += 1
+        held = len(self.recv_buffer)
         super().data_received(data)
+        self._received += len(data)
+        if not self._in_body:
+            self._count(self.recv_buffer.count(_BLANK_LINE, max(0, held - len(_BLANK_LINE) + 1)), late_at)
+
+    def _count(self, requests: int, late_at: float) -> None:
+        """Count requests that were received just now."""
+        if requests:
+            self._pending += requests
+            self.guard.waiting += requests
+            self._arrivals.append((self._received, late_at))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._taken()
+        self._forget_pending()
         super().connection_lost(exc)
 
-    def _setup_connection(self, *args: Any, **kwargs: Any) -> None:
-        super()._setup_connection(*args, **kwargs)
-        if self.recv_buffer and self._taken():  # Sanic does not wait for what is there already
-            self._shed()
+    def _forget_pending(self) -> None:
+        self.guard.waiting -= self._pending
+        self._pending = 0
+        self._arrivals.clear()
+
+    def begin_turn(self, head_bytes: int) -> bool:
+        """Sanic's turn comes to a request whose head has so many bytes; whether it has waited too long for it."""
+        arrivals, end = self._arrivals, self._received - len(self.recv_buffer) + head_bytes
+        while len(arrivals) > 1 and arrivals[0][0] < end:
+            arrivals.popleft()
+        if self._pending:
+            self._pending -= 1
+            self.guard.waiting -= 1
+        late = self.guard.waiting > _FEW and bool(arrivals) and monotonic() > arrivals[0][1]
+        # who does not read would let refusals pile up; an answer waits until there is room for it
+        return late and self.stuck_since is None and not self.recv_buffer.startswith(_PROBES)
+
+    def begin_body(self) -> None:
+        """The body of a request begins; nothing in it is a request."""
+        self._in_body = True
+        self._forget_pending()
+
+    def end_body(self) -> None:
+        """The body of a request is over; what came behind it are requests again."""
+        self._in_body = False
+        self._count(self.recv_buffer.count(_BLANK_LINE), self.guard.turn_began + self.guard.settings.shed_s)
 
     async def receive_more(self) -> None:
         # Sanic comes here for a new request, for more of a head and for more of a body; it rests in the first case only
         http = self._http
-        if http.stage is not Stage.IDLE or http.request is not None:
-            if self._requests != self.state["requests_count"]:  # the head of one request sent right behind another
-                self._requests, self.since = self.state["requests_count"], monotonic()
-            await self._more()
-            return
-        while True:
+        is_new = http.stage is Stage.IDLE and http.request is None
+        if is_new:
             self.resting, self.since = True, monotonic()
-            self._guard.none_idle = False
-            await self._more()
-            self.in_turn = True
-            if not self._taken():
-                return
-            self._shed()
-
-    def _taken(self) -> bool:
-        """Sanic has its turn; whether the request has waited too long for it."""
-        waited, self._waits = self._waits, False
-        self._guard.waiting -= waited
-        late = waited and self._guard.waiting > _FEW and monotonic() > self._late_at
-        return late and not self.recv_buffer.startswith(_PROBES)
-
-    async def _more(self) -> None:
+            self.guard.none_idle = False
+            self._forget_pending()
+        elif self._requests != self.state["requests_count"]:  # the head of one request sent right behind another
+            self._requests, self.since = self.state["requests_count"], monotonic()
         self._reading = True
         await super().receive_more()
         self._reading = False
-
-    def _shed(self) -> None:
-        """Refuse what was received; where its end is not beyond doubt, the connection ends with it."""
-        self._guard.refused["overload"] += 1
-        if self.app.config.KEEP_ALIVE and is_plain(bytes(self.recv_buffer)):
-            self.recv_buffer.clear()
-            self.transport.write(BUSY)
-            return
-        head_only = self.recv_buffer.startswith(b"HEAD ")
-        self.transport.write(BUSY_CLOSE.removesuffix(b"overloaded") if head_only else BUSY_CLOSE)
-        raise asyncio.CancelledError  # ends the task of the connection, which closes it
+        self.in_turn = is_new
 
     def abort(self) -> None:
         if self.http is not None and self.http.request is None and self.transport is not None:
             self.http.create_empty_request()  # Sanic names the request that it ends, also where there is none yet
         super().abort()
 
+    def close(self, timeout: float | None = None) -> None:
+        """Close the connection; where its client may still be sending, end our side of it first."""
+        if not self.must_linger or self.lingers or self.transport is None or self.transport.is_closing():
+            super().close(timeout)
+            return
+        self.lingers, self.since = True, monotonic()
+        self._forget_pending()
+        self.recv_buffer.clear()
+        self.transport.resume_reading()
+        self.transport.write_eof()
+
     def close_if_idle(self) -> bool:
         """Close the connection unless a request is being received or answered; whether it was closed."""
-        if self.resting:
+        idle = self.resting or self.lingers
+        if idle:
             self.close()
-        return self.resting
+        return idle
 
     def pause_writing(self) -> None:
         self.stuck_since = monotonic()
@@ -250,12 +261,15 @@ class GuardedProtocol(HttpProtocol):
 
     def look(self, now: float) -> None:
         """End what has taken too long."""
-        settings = self._guard.settings
+        settings = self.guard.settings
         if self.stuck_since is not None:
             if now - self.stuck_since > settings.write_s:
-                self._guard.refused["slow_reader"] += 1
+                self.guard.refused["slow_reader"] += 1
                 self.abort()
+        elif self.lingers:
+            if now - self.since > settings.request_s:
+                self.close()
         elif not self.resting and self._reading and now - self.since > settings.request_s and self._task is not None:
-            self._guard.refused["slow_request"] += 1
+            self.guard.refused["slow_request"] += 1
             self._http.exception = RequestTimeout("the request took too long")
             self._task.cancel()

@@ -9,7 +9,8 @@ one without.
 Header lines that were judged plain are remembered by their bytes: a client sends the same ones over and over.
 """
 
-from time import monotonic
+import asyncio
+from time import monotonic, time
 from typing import Any
 
 from server.access import AccessLog
@@ -45,6 +46,12 @@ class Lane:
         """From now on Sanic answers everything."""
         self._open = False
         self.plain.clear()
+
+    def renew_heads(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let answers tell the time, which changes once a second: heads are made once in each, when first needed."""
+        if self.current.answers is not None:
+            self.current.answers.renew_heads()
+        loop.call_later(1 - time() % 1, self.renew_heads, loop)
 
     def is_plain(self, lines: bytes) -> bool:
         """Whether a request with these header lines may be answered here."""

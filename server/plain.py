@@ -1,40 +1,33 @@
-"""Which requests are sound, and which are plain.
+"""Which requests are plain: those that mean nothing but "give me this", and whose extent is beyond doubt.
 
-*Sound* is a head that everybody reads alike (RFC 9112). Sanic would guess at others, and where two servers guess
-differently, a request can be smuggled past the first.
-
-*Plain* is a request that means nothing but "give me this", whose extent is beyond doubt: only `GET` in HTTP/1.1 with
-header lines of visible ASCII, of which none has a meaning for the request: a body, an expectation, an upgrade, the end
-of the connection. Whatever is not plain is Sanic's to judge, so this may only be narrower than Sanic, never different.
+Only `GET` (for a refusal, `HEAD` as well) in HTTP/1.1 with header lines of visible ASCII, one good `Host` among them,
+of which none has a meaning for the request: a body, an expectation, an upgrade, the end of the connection. Whatever is
+not plain is Sanic's to judge (`http_head.py`), so this may only be narrower than that, never different.
 """
 
 import re
 
+from server.http_head import is_host
+
 VERSION = b" HTTP/1.1\r\n"
 _LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*\r\n)*\r\n")
+_HOSTS = re.compile(rb"^host:([^\r]*)\r", re.IGNORECASE | re.MULTILINE)
 _MEANT = re.compile(
     rb"^(?:content-length|transfer-encoding|expect|upgrade|connection(?!: ?keep-alive\r\n))",
     re.IGNORECASE | re.MULTILINE,
 )
-_HEAD = re.compile(
-    rb"[^\x00\r\n]+"
-    rb"(?:\r\n(?:content-length:[ \t]*[0-9]+[ \t]*|(?!content-length:)[!#$%&'*+.^_`|~0-9A-Z-]+:[^\x00\r\n]*))*",
-    re.IGNORECASE,
-)
-_FIRST = re.compile(rb"GET [!-~]+ HTTP/1\.1\r\n")
+_FIRST = re.compile(rb"(?:GET|HEAD) [!-~]+ HTTP/1\.1\r\n")
 
 
 def has_plain_headers(lines: bytes) -> bool:
-    """Whether these are whole header lines with the empty one behind them, and mean nothing."""
-    return _LINES.fullmatch(lines) is not None and _MEANT.search(lines) is None
+    """Whether these are whole header lines with the empty one behind them, and name one host and mean nothing else."""
+    if _LINES.fullmatch(lines) is None or _MEANT.search(lines) is not None:
+        return False
+    hosts = _HOSTS.findall(lines)
+    return len(hosts) == 1 and is_host(hosts[0].decode().strip("\t "))
 
 
 def is_plain(data: bytes) -> bool:
     """Whether this is one whole plain request, and nothing besides."""
     first = _FIRST.match(data)
     return first is not None and has_plain_headers(data[first.end() :])
-
-
-def is_sound(head: bytes) -> bool:
-    """Whether a head, without the empty line behind it, can be read in one way only."""
-    return _HEAD.fullmatch(head) is not None

@@ -5,22 +5,12 @@ busy worker answers the probes among those it lets in, at the cost of a refusal.
 """
 
 from server.current import Current
+from server.http_date import http_date
 from server.metrics import Meter
 from server.plain import is_plain
 
 ALIVE, READY, UNREADY = "alive", "ready", "unready"
 RETRY_AFTER_S = 5
-
-
-def _response(status: str, word: str, more: str = "") -> bytes:
-    return (
-        f"HTTP/1.1 {status}\r\ncontent-length: {len(word)}\r\nconnection: close\r\n{more}"
-        f"content-type: text/plain; charset=utf-8\r\n\r\n{word}"
-    ).encode()
-
-
-_IS_ALIVE, _IS_READY = _response("200 OK", ALIVE), _response("200 OK", READY)
-_IS_UNREADY = _response("503 Service Unavailable", UNREADY, f"retry-after: {RETRY_AFTER_S}\r\n")
 
 
 class Probes:
@@ -33,9 +23,18 @@ class Probes:
         """The last response of a connection whose only request is a plain probe; None where it is not."""
         if request.startswith(b"GET /healthz HTTP/1.1\r\n") and is_plain(request):
             self._meter.refused(200)
-            return _IS_ALIVE
+            return _response("200 OK", ALIVE)
         if request.startswith(b"GET /readyz HTTP/1.1\r\n") and is_plain(request):
             is_ready = self._current.ready is not None
             self._meter.refused(200 if is_ready else 503)
-            return _IS_READY if is_ready else _IS_UNREADY
+            if is_ready:
+                return _response("200 OK", READY)
+            return _response("503 Service Unavailable", UNREADY, f"retry-after: {RETRY_AFTER_S}\r\n")
         return None
+
+
+def _response(status: str, word: str, more: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\n{more}date: {http_date()}\r\ncontent-length: {len(word)}\r\nconnection: close\r\n"
+        f"content-type: text/plain; charset=utf-8\r\n\r\n{word}"
+    ).encode()

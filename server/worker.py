@@ -92,6 +92,7 @@ class Worker:
         told: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         gc.collect()
         gc.freeze()  # what a worker consists of is looked through no more: that takes longer than many answers
+        self._lane.renew_heads(asyncio.get_running_loop())
         acceptor.start()
         await server.after_start()
         self._state = "serving"

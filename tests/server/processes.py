@@ -86,6 +86,13 @@ class Wire:
         body, self._rest = self._rest[:length], self._rest[length:]
         return Answer(status, headers, body.decode())
 
+    def read(self) -> bytes:
+        """What has come, or else comes next. Raises `Ended` where nothing more comes."""
+        if not self._rest:
+            self._receive()
+        data, self._rest = self._rest, b""
+        return data
+
     def _receive(self) -> None:
         try:
             data = self.sock.recv(1 << 20)
@@ -131,6 +138,16 @@ def answers_in(data: bytes) -> list[Answer]:
         assert status == 100 or len(body) == int(headers["content-length"])
         found.append(Answer(status, headers, body.decode()))
     return found
+
+
+_DATE = re.compile(
+    rb"(?<=\r\ndate: )[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT(?=\r\n)"
+)
+
+
+def undated(data: bytes) -> bytes:
+    """Answers without their times, as no two seconds have the same. What is no date as HTTP has it stays."""
+    return _DATE.sub(b"now", data)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from server.answers import SOURCES, Answers, finder
 from server.errors import BadRelease
 from server.release import Release
-from tests.server.processes import parsed_head
+from tests.server.processes import parsed_head, undated
 from tests.server.releases import MOVIES, names, write_release
 
 NONE = 65_535
@@ -192,13 +192,14 @@ def test_a_release_without_users_answers_everyone_with_the_popular_list(tmp_path
 def test_a_reply_is_the_answer_as_http(release: Release, user: int) -> None:
     answers = Answers(release, frozenset({"movie+7+2000"}))
     body, place = answers.find(user)
-    head, _, rest = answers.heads[place][len(body)].partition(b"\r\n\r\n")
+    head, _, rest = undated(answers.heads[place][len(body)]).partition(b"\r\n\r\n")
     assert rest == b""
     assert parsed_head(head) == (
         200,
         {
             "x-marquee-release": release.id,
             "x-marquee-source": SOURCES[place],
+            "date": "now",
             "content-length": str(len(body)),
             "connection": "keep-alive",
             "content-type": "text/plain; charset=utf-8",

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -61,6 +62,8 @@ SHORT = names(7, 0, *range(1, 7), *range(8, 20))
         ("/recommend/9999999999999999999", names(*range(20)), "popular"),
         ("/recommend/9?x=%D9%A1", names(25, 24, 23, 22), "segment"),
         ("/recommend/9?", names(25, 24, 23, 22), "segment"),
+        ("/recommend/%39", names(25, 24, 23, 22), "segment"),
+        ("/recommend/%30%30%39?n=%32%30", names(25, 24, 23, 22), "segment"),
         ("/recommend/9#n=1", names(25, 24, 23, 22), "segment"),
     ],
 )
@@ -70,6 +73,7 @@ def test_a_user_is_answered_with_one_line_of_movies(wire: Wire, path: str, body:
     assert answer.headers == {
         "x-marquee-release": "the-release",
         "x-marquee-source": source,
+        "date": answer.headers["date"],
         "content-length": str(len(body)),
         "connection": "keep-alive",
         "content-type": TEXT,
@@ -106,7 +110,8 @@ def test_other_parameters_mean_nothing(wire: Wire, query: str) -> None:
 
 
 BAD_USERS = [
-    "", "abc", "5a", "-5", "+5", "5.0", "5e3", "0x10", "1" * 20, "1" * 3_000, "%D9%A1", "%31", "5%20", "%0A5", "5%00",
+    "", "abc", "5a", "-5", "+5", "5.0", "5e3", "0x10", "1" * 20, "1" * 3_000, "%D9%A1", "%2531", "%3",
+    "%C3%28", "%80", "5%20", "%0A5", "5%00",
     "5,6", "%2F", "null", "%F0%9F%98%80", "5%0D%0Ax-a:b", "5;n=1", "5&n=1", "%EF%BC%95", "5%", "%zz", "5=",
 ]  # fmt: skip
 
@@ -156,13 +161,26 @@ def test_other_paths_are_not_found(wire: Wire, path: str) -> None:
     assert answer.status in ((404, 400) if path == "/recommend" else (404,))
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "HEAD"])
-@pytest.mark.parametrize("path", ["/recommend/5", "/similar/movie+3+2000", "/healthz", "/readyz", "/docs/openapi.json"])
+GOOD = [
+    "/recommend/5", "/similar/movie+3+2000", "/docs/openapi.json", "/healthz", "/readyz",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get"])
+@pytest.mark.parametrize("path", GOOD)
 def test_other_methods_are_not_allowed(wire: Wire, method: str, path: str) -> None:
     answer = wire.get(path, method)
-    assert answer.status == 405
-    assert "GET" in answer.headers["allow"]
-    assert method == "HEAD" or is_line(answer, 405)
+    assert is_line(answer, 405)
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", [*GOOD, "/recommend/5?n=3", "/recommend/x", "/nothing", "/similar/x", "/similar/%zz"])
+def test_head_is_answered_as_get_is_but_for_the_body(wire: Wire, path: str) -> None:
+    answer, head = wire.get(path), wire.get(path, "HEAD")
+    assert (head.status, head.headers.keys()) == (answer.status, answer.headers.keys())
+    assert head.body == ""
+    same = head.headers.keys() - {"date"}
+    assert {name: head.headers[name] for name in same} == {name: answer.headers[name] for name in same}
 
 
 def test_health_and_readiness_are_one_word(wire: Wire) -> None:
@@ -189,8 +207,43 @@ def test_movies_like_one_that_is_hidden_are_told(wire: Wire) -> None:
     assert "movie+29+2000" not in told["similar"]
 
 
+@pytest.mark.parametrize("movie", ["movie+3+2000", "movie%2B3%2B2000", "%6dovie%2b3+2000"])
+def test_a_movie_is_the_same_however_its_path_is_encoded(wire: Wire, movie: str) -> None:
+    answer = wire.get(f"/similar/{movie}?n=3")
+    assert orjson.loads(answer.body) == orjson.loads(wire.get("/similar/movie+3+2000?n=3").body)
+    assert orjson.loads(answer.body)["movie"] == "movie+3+2000"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
+def test_whatever_a_client_quotes_is_taken_for_what_it_was(worker: Worker, movie: str) -> None:
+    with worker.wire() as wire:
+        answer = wire.get(f"/similar/{quote(movie, safe='')}")
+    assert is_line(answer, 404)
+
+
 @pytest.mark.parametrize(
-    "movie", ["never+heard+of+1999", "movie+3", "Movie+3+2000", "%00", "..", "3", "%F0%9F%98%80", "%20"]
+    "movie", ["%zz", "%", "%2", "a%", "%C3%28", "%FF", "%C0%AF", "%ED%A0%80", "movie%+3", "%u0041"]
+)
+def test_a_movie_that_is_encoded_wrongly_is_refused(wire: Wire, movie: str) -> None:
+    assert is_line(wire.get(f"/similar/{movie}"), 400)
+
+
+@pytest.mark.parametrize(
+    "movie",
+    [
+        "movie%252B3%252B2000",
+        "a%2Fb",
+        "%2F",
+        "movie%203%202000",
+        "never+heard+of+1999",
+        "movie+3",
+        "Movie+3+2000",
+        "%00",
+        "..",
+        "3",
+        "%F0%9F%98%80",
+        "%20",
+    ],
 )
 def test_a_movie_that_the_release_does_not_know_is_not_found(wire: Wire, movie: str) -> None:
     assert is_line(wire.get(f"/similar/{movie}"), 404)
@@ -207,8 +260,8 @@ def test_no_movie_at_all_is_not_found(wire: Wire) -> None:
         b"GET\r\n\r\n",
         b"GET /recommend/5\r\n\r\n",
         b"GET /recommend/\xd9\xa1 HTTP/1.1\r\nhost: a\r\n\r\n",
-        b"GET /recommend/5 HTTP/1.1\r\n" + b"a: " + b"b" * 100_000 + b"\r\n\r\n",
-        b"GET /recommend/5 HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n" + b"a: " + b"b" * 100_000 + b"\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n",
         b"\r\n" * 20_000,
         b"GET /recommend/5 HTTP/2.0\r\n\r\n",
     ],

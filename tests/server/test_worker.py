@@ -162,7 +162,7 @@ def test_a_worker_that_is_told_twice_ends_as_well(var: Path) -> None:
 
 @pytest.mark.parametrize("lane", ["true", "false"])
 def test_who_asks_while_it_drains_is_answered_once_more(var: Path, lane: str) -> None:
-    requests = [PLAIN, OTHER, b"GET /healthz HTTP/1.1\r\n\r\n"]
+    requests = [PLAIN, OTHER, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"]
     with serving(var, drain_s=600, lane=lane) as worker, ExitStack() as stack:
         wires = [stack.enter_context(worker.wire()) for _ in requests]
         for wire, request in zip(wires, requests, strict=True):
@@ -211,10 +211,10 @@ def test_idle_connections_are_ended_last_and_it_does_not_wait_for_them_all_the_t
 
 STUCK = [
     b"",
-    b"GET /recommend/5 HTTP/1.1\r\n",
+    b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n",
     b"POST /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc",
     b"GET /healthz HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nabc",
-    b"GET /healthz HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+    b"GET /healthz HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
 ]
 
 

@@ -1,0 +1,15 @@
+"""The time of an answer, as its `date` header tells it (RFC 9110, 6.6.1)."""
+
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
+
+
+def http_date() -> str:
+    """Now, to the second; rendered once in each."""
+    return _rendered(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _rendered(second: int) -> str:
+    return formatdate(second, usegmt=True)
