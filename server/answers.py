@@ -20,7 +20,7 @@ import numpy as np
 
 from server.errors import BadRelease
 from server.http_date import http_date
-from server.release import LENGTH, Release, Rendered
+from server.release import LENGTH, Release, Rendered, list_source
 
 Source = Literal["personal", "segment", "popular"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -43,6 +43,9 @@ class Answers:
         self._render = _texts(release.rendered) if release.rendered else _joins(release.lists, self._names)
         self._touched = memoryview(_touched(release.lists, self._gone)) if self._gone else None  # type: ignore[arg-type]
         self._segments = memoryview(release.segments)  # type: ignore[arg-type]
+        sources = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
+        self._list_sources = sources if any(sources) else None
+        """By segment, what a list that the release holds for a user is; None where all are personal."""
         everyone, *segments = map(self._kept, release.fallbacks.tolist())
         everyone = everyone or self._kept(range(len(release.names)))[:LENGTH]  # all that are popular are hidden
         self._fallbacks = [everyone, *segments]
@@ -70,7 +73,9 @@ class Answers:
         if row < 0:
             return self._popular[0]
         body = self._render(row) if self._touched is None or not self._touched[row] else self._without_hidden(row)
-        return (body, _PERSONAL) if body else self._popular[self._segments[row]]
+        if not body:
+            return self._popular[self._segments[row]]
+        return body, _PERSONAL if self._list_sources is None else self._list_sources[self._segments[row]]
 
     def similar(self, movie: str, count: int) -> list[str] | None:
         """The movies nearest to a movie by the angle of their embeddings, nearest first; None for an unknown movie."""

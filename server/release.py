@@ -123,6 +123,19 @@ class Release:
             raise BadRelease(f"{self.id}: self-test: movie {item} is not its own nearest neighbour")
 
 
+def list_source(release: Release, segment: int) -> Literal["personal", "segment", "popular"]:
+    """What a list that `lists.npy` holds for a user of a segment is.
+
+    Popular models fill it as well, with the popular list less what the user has seen; that of the segments gives users
+    without a segment (0) the list of everyone.
+    """
+    model = release.manifest.get("model")
+    name = model.get("lists") if isinstance(model, dict) else None
+    if name == "segment" and segment:
+        return "segment"
+    return "popular" if name in ("popular", "segment") else "personal"
+
+
 _ID = re.compile(r"[!-~]{1,100}")
 """It is told in a header of each answer."""
 _MOVIE = re.compile(MOVIE.encode())

@@ -109,7 +109,7 @@ def _due(release: Release, row: int | None, gone: set[int], fallbacks: list[list
     none = np.iinfo(release.lists.dtype).max
     own, segment = ([], 0) if row is None else (release.lists[row].tolist(), int(release.segments[row]))
     own = [item for item in own if item != none]
-    items, source = [item for item in own if item not in gone], "personal"
+    items, source = [item for item in own if item not in gone], _list_source(release, segment)
     if not items:
         segment = segment if fallbacks[segment] else 0
         items, source = fallbacks[segment], "segment" if segment else "popular"
@@ -117,6 +117,14 @@ def _due(release: Release, row: int | None, gone: set[int], fallbacks: list[list
         items += [item for item in fallbacks[segment] if item not in items]
     body = ",".join(release.movies[item] for item in items[:LENGTH])
     return 200, release.id, source, "text/plain; charset=utf-8", body
+
+
+def _list_source(release: Release, segment: int) -> str:
+    """What the list that a release holds for a user of a segment calls itself: popular models make lists as well."""
+    model = release.manifest["model"]["lists"]
+    if model not in ("popular", "segment"):
+        return "personal"
+    return "segment" if model == "segment" and segment else "popular"
 
 
 def _fallbacks(release: Release, gone: set[int]) -> list[list[int]]:

@@ -23,7 +23,7 @@ import pyarrow.dataset as ds
 from batch.errors import ProvenanceError
 from quality.history import Change, read_history
 from server.errors import BadRelease
-from server.release import LENGTH, Release, sha256
+from server.release import LENGTH, Release, list_source, sha256
 from stream.archive import Archive
 from stream.settings import StreamSettings, load
 from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone
@@ -121,13 +121,14 @@ def _shown(folder: Path, user: int) -> dict[str, Any] | None:
     row = int(np.searchsorted(release.users, user)) if user <= np.iinfo(np.uint32).max else len(release.users)
     known = row < len(release.users) and int(release.users[row]) == user
     segment = int(release.segments[row]) if known else 0
+    own_source = list_source(release, segment)
     segment = segment if release.fallbacks[segment, 0] != none else 0
     personal = [item for item in release.lists[row].tolist() if item != none] if known else []
     popular = [item for item in release.fallbacks[segment].tolist() if item != none]
     names = release.manifest.get("segments", [])
     reserve = [item for item in popular if item not in personal]
     return {
-        "source": "personal" if personal else "segment" if segment else "popular",
+        "source": own_source if personal else "segment" if segment else "popular",
         "segment": names[segment] if segment < len(names) else segment,
         "is_user_known": known,
         "movies": [release.movies[item] for item in personal or popular[:LENGTH]],

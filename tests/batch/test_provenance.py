@@ -115,6 +115,18 @@ def test_it_says_what_a_worker_answers_and_where_it_is_from(var: Path, user: int
     assert provenance(var, user, NOON, CLOCK)["in_force_until"] == found["in_force_since"]
 
 
+@pytest.mark.parametrize("model", ["popular", "segment"])
+def test_a_list_of_a_popular_model_is_not_called_personal(var: Path, model: str) -> None:
+    manifest = var / "releases" / "a" / "manifest.json"
+    durable.write_json(manifest, orjson.loads(manifest.read_bytes()) | {"model": {"lists": model}})
+    sources = set()
+    for user in (1, 2, 3, 4, 5, 500):
+        answer = provenance(var, user, NOON, CLOCK)["answer"]
+        assert (answer["movies"], answer["source"]) == answered(var, "a", user)
+        sources.add(answer["source"])
+    assert "personal" not in sources
+
+
 def test_before_the_first_release_none_was_in_force(var: Path, tmp_path: Path) -> None:
     with pytest.raises(
         ProvenanceError, match=r"no release was in force at 2026-02-10T11:59:59.999-05:00; the first one"

@@ -61,6 +61,11 @@ def text_with_gaps(one: Made) -> None:
     one.text, one.users = True, np.array([*range(29), 2**32 - 1], np.uint32)
 
 
+def made_by(one: Made, model: str) -> None:
+    list_hidden(one)
+    one.manifest["model"] = {"lists": model}
+
+
 GOOD: dict[str, tuple[dict[str, int], Callable[[Made], object]]] = {
     "2,000 users": ({"users": 2000}, lambda one: None),
     "short lists and none": ({}, short),
@@ -68,6 +73,8 @@ GOOD: dict[str, tuple[dict[str, int], Callable[[Made], object]]] = {
     "all that is popular is hidden": ({}, popular_hidden),
     "hidden movies": ({}, most_hidden),
     "whole lists hidden": ({}, list_hidden),
+    "popular lists": ({}, lambda one: made_by(one, "popular")),
+    "popular lists of segments": ({}, lambda one: made_by(one, "segment")),
     "as text, with gaps between the ids": ({"users": 30, "movies": 5}, text_with_gaps),
 }
 
@@ -107,11 +114,16 @@ def other_segment(release: Release) -> Release:
     return replace(release, segments=segments)
 
 
+def other_model(release: Release) -> Release:
+    return replace(release, manifest={**release.manifest, "model": {"lists": "popular"}})
+
+
 SPOILT: dict[str, tuple[Callable[[Release], Release], str]] = {
     "a list": (swapped, "user 410 is answered 200 "),
     "the popular list": (other_fallback, f"user {10**19 - 1} is answered 200 "),
     "the release": (lambda release: replace(release, id="another"), "and should be 200 another personal"),
     "a movie": (other_name, "never+heard+of+1999"),
+    "what made it": (other_model, "and should be 200"),
     "the source": (other_segment, "user 408 is answered 200"),
 }
 

@@ -59,9 +59,11 @@ def write_release(
     text: bool = False,
     movies: list[str] = MOVIES,
     trees: int = 3,
+    model: str = "blend",
     **changed: np.ndarray,
 ) -> Path:
-    """A whole release, as `arrays` and what is changed of them say; with `text`, with the answers as text as well."""
+    """A whole release, as `arrays` and what is changed of them say; with `text`, with the answers as text as well;
+    `model` is said to have made the lists."""
     folder = releases / name
     folder.mkdir(parents=True)
     (folder / "movies.txt").write_text("".join(f"{movie}\n" for movie in movies), "utf-8")
@@ -73,7 +75,9 @@ def write_release(
     (folder / "evaluation.json").write_bytes(b"{}")
     index_of(held["items"], trees).save(str(folder / "items.ann"))
     files: dict[str, Any] = {path.name: {} for path in folder.iterdir()}
-    (folder / "manifest.json").write_bytes(orjson.dumps({"layout": 1, "id": name, "files": files}))
+    (folder / "manifest.json").write_bytes(
+        orjson.dumps({"layout": 1, "id": name, "model": {"lists": model}, "files": files})
+    )
     seal(folder)
     return folder
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -141,6 +142,33 @@ def test_every_user_gets_their_list_their_segments_or_the_popular_one(
     release: Release, user: int, answer: str, source: str
 ) -> None:
     assert found(Answers(release), user) == (answer, source)
+
+
+@pytest.mark.parametrize(
+    ("model", "sources"),
+    [
+        # users 1, 5, 9, 11, a stranger; 9 and 11 have no list, 5 and 11 no segment
+        ("blend", ["personal", "personal", "segment", "popular", "popular"]),
+        ("popular", ["popular", "popular", "segment", "popular", "popular"]),
+        ("segment", ["segment", "popular", "segment", "popular", "popular"]),
+    ],
+)
+@pytest.mark.parametrize("text", [False, True])
+def test_a_popular_list_does_not_call_itself_personal(
+    tmp_path: Path, model: str, sources: list[str], text: bool
+) -> None:
+    folder = write_release(tmp_path, "one", text=text, model=model)
+    for hidden in (frozenset[str](), frozenset({"movie+19+2000"})):
+        answers = Answers(Release.open(folder), hidden)
+        assert [found(answers, user)[1] for user in (1, 5, 9, 11, 12)] == sources
+
+
+@pytest.mark.parametrize("model", [None, "blend", [], {}, {"lists": None}, {"lists": ["popular"]}])
+def test_what_a_manifest_does_not_call_popular_is_personal(tmp_path: Path, model: Any) -> None:
+    folder = write_release(tmp_path, "one")
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    (folder / "manifest.json").write_bytes(orjson.dumps({**manifest, "model": model}))
+    assert found(Answers(Release.open(folder)), 1)[1] == "personal"
 
 
 def test_what_a_hidden_movie_leaves_open_is_filled_from_the_fallback(release: Release) -> None:
