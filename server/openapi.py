@@ -1,4 +1,8 @@
-"""What the server answers, in the words of OpenAPI 3.1; a test lets schemathesis hold the worker against it."""
+"""What the server answers, in the words of OpenAPI 3.1; a test lets schemathesis hold the worker against it.
+
+Each operation names every status that it can be answered with. Those that any request can get, whatever its route, are
+components that all of them share.
+"""
 
 from typing import Any
 
@@ -48,24 +52,63 @@ _ANSWER = {
 }
 
 
+def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in answer.items() if name != "content"}
+
+
+_ALLOW = {"allow": {"schema": _TEXT}}
+_BAD_REQUEST = "no good HTTP, no or two `Host`, a malformed body, or a path whose percent-encoding is malformed"
+_OF_ANY_ROUTE = {
+    "400": _line(f"What was sent is {_BAD_REQUEST}."),
+    "405": _line("The method is neither GET nor HEAD; `allow` names both.", headers=_ALLOW),
+    "408": _line("The request took longer than `request_s` to come."),
+    "413": _line("The body is longer than `max_body_bytes`; no route reads one."),
+    "414": _line("The request line is longer than `max_header_bytes`."),
+    "417": _line("An expectation other than `100-continue`."),
+    "431": _line("Request line and header lines are longer than `max_header_bytes`."),
+    "500": _line("A fault of the program; the log says which."),
+    "501": _line("A transfer coding other than `chunked`."),
+    "503": _BUSY,
+}
+"""By status. What a route says of a status itself is said instead."""
+
+
 def _get(summary: str, responses: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
-    return {"get": {"summary": summary, "parameters": list(parameters), "responses": responses}}
+    """A path that answers GET, and HEAD in the same way but without a body."""
+    shared = {status: {"$ref": f"#/components/responses/{status}"} for status in _OF_ANY_ROUTE}
+    own = {status: answer for status, answer in responses.items() if answer is not _OF_ANY_ROUTE.get(status)}
+    all_responses = dict(sorted({**shared, **own}.items()))
+    named = {"summary": summary, "parameters": list(parameters)}
+    heads = {status: _without_body(answer) for status, answer in own.items()}
+    bodiless = {status: {"$ref": f"#/components/responses/{status}-without-body"} for status in _OF_ANY_ROUTE}
+    return {
+        "get": {**named, "responses": all_responses},
+        "head": {**named, "responses": dict(sorted({**bodiless, **heads}.items()))},
+    }
 
 
 DESCRIPTION: dict[str, Any] = {
     "openapi": "3.1.0",
-    "info": {"title": "Marquee", "version": "1", "description": "Movie recommendations from the current release."},
+    "info": {
+        "title": "Marquee",
+        "version": "1",
+        "description": "Movie recommendations from the current release. Any other path is answered with 404.",
+    },
     "paths": {
         "/recommend/{user}": _get(
             "What to show a user.",
-            {"200": _ANSWER, "400": _line("No user id, or no number."), "503": _BUSY},
+            {
+                "200": _ANSWER,
+                "400": _line(f"No user id, no count from 1 to {LENGTH}, or {_BAD_REQUEST}."),
+                "503": _BUSY,
+            },
             (_USER, _N),
         ),
         "/similar/{movie}": _get(
             "The movies nearest to a movie.",
             {
                 "200": _json("Nearest first.", {"movie": _TEXT, "similar": _MOVIES, "release": _TEXT}),
-                "400": _line("No number."),
+                "400": _line(f"No count from 1 to {LENGTH}, or {_BAD_REQUEST}."),
                 "404": _line("The release does not know the movie."),
                 "503": _BUSY,
             },
@@ -74,5 +117,11 @@ DESCRIPTION: dict[str, Any] = {
         "/healthz": _get("Whether the worker lives.", {"200": _line("It does.")}),
         "/readyz": _get("Whether it can answer.", {"200": _line("It can."), "503": _BUSY}),
         "/docs/openapi.json": _get("This description.", {"200": _json("OpenAPI.", {"openapi": _TEXT}), "503": _BUSY}),
+    },
+    "components": {
+        "responses": {
+            **_OF_ANY_ROUTE,
+            **{f"{status}-without-body": _without_body(answer) for status, answer in _OF_ANY_ROUTE.items()},
+        }
     },
 }

@@ -1,6 +1,10 @@
 """The description of the HTTP face is valid, and a worker does what it says, whatever schemathesis thinks up."""
 
-from collections.abc import Iterator
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import jsonschema_rs
 import orjson
@@ -8,12 +12,17 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from sanic import Sanic
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
+from server.app import make_app
+from server.current import Current
+from server.metrics import Meter
 from server.openapi import DESCRIPTION
+from server.settings import ServerSettings
 from stream import durable
-from tests.server.processes import HOST, Worker, serving
+from tests.server.processes import HOST, ROOT, Answer, Wire, Worker, serving
 from tests.server.releases import write_release
 
 PATHS = sorted(DESCRIPTION["paths"])
@@ -44,19 +53,128 @@ def test_the_worker_tells_the_description(worker: Worker) -> None:
 def test_the_description_is_valid() -> None:
     schema = schemathesis.openapi.from_dict(DESCRIPTION)
     schema.validate()
-    for path in DESCRIPTION["paths"].values():
-        for answer in path["get"]["responses"].values():
-            for content in answer["content"].values():
-                assert jsonschema_rs.meta.is_valid(content["schema"])
+    own = [answer for path in DESCRIPTION["paths"].values() for answer in path["get"]["responses"].values()]
+    for answer in [*own, *DESCRIPTION["components"]["responses"].values()]:
+        for content in answer.get("content", {}).values():
+            assert jsonschema_rs.meta.is_valid(content["schema"])
 
 
-def test_every_route_is_described(worker: Worker) -> None:
-    for path in ("/recommend/5", "/similar/movie+3+2000", "/healthz", "/readyz"):
-        assert worker.get(path).status == 200
-        assert [one for one in PATHS if one.split("/")[1] == path.split("/")[1]], path
+@pytest.fixture(scope="module")
+def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """The methods of every route of the application, by its path as OpenAPI has it."""
+    app = make_app(Current(tmp_path_factory.mktemp("openapi")), ServerSettings(), Meter(), None)
+    try:
+        found: dict[str, set[str]] = {}
+        for route in app.router.routes:
+            if route.name != "marquee.recommend_nobody":  # the user id that is missing; it is no path of its own
+                found.setdefault("/" + re.sub(r"<(\w+):\w+>", r"{\1}", route.path), set()).update(route.methods)
+        return found
+    finally:
+        Sanic.unregister_app(app)
+
+
+def test_every_route_is_described_and_what_is_described_is_a_route(routes: dict[str, set[str]]) -> None:
+    assert {path: {method.upper() for method in item} for path, item in DESCRIPTION["paths"].items()} == routes
+
+
+def test_no_user_id_is_answered_as_a_bad_one_is(worker: Worker) -> None:
+    assert worker.get("/recommend/").status == worker.get("/recommend/x").status == 400
+
+
+EXAMPLE = {"user": "5", "movie": "movie+3+2000"}
+
+
+def request(path: str, method: str, fields: str = "host: a", query: str = "") -> bytes:
+    return f"{method} {path.format(**EXAMPLE)}{query} HTTP/1.1\r\n{fields}\r\n\r\n".encode()
+
+
+WAYS: dict[str, Callable[[str, str], bytes]] = {
+    "200": request,
+    "400": lambda path, method: request(path, method, "host: a b"),
+    "404": lambda path, method: request(path.replace("{movie}", "never+heard+of"), method),
+    "405": lambda path, method: request(path, "PUT" if method == "GET" else "PATCH"),
+    "408": lambda path, method: request(path, method)[:-2],
+    "413": lambda path, method: request(path, method, "host: a\r\ncontent-length: 70000"),
+    "414": lambda path, method: request(path, method, query="?x=" + "y" * 9_000),
+    "417": lambda path, method: request(path, method, "host: a\r\nexpect: x"),
+    "431": lambda path, method: request(path, method, "host: a\r\nx: " + "y" * 9_000),
+    "501": lambda path, method: request(path, method, "host: a\r\ntransfer-encoding: gzip"),
+}
+"""By status: what provokes it on the route of a path."""
+FAULTS = """
+import socket, sys
+from pathlib import Path
+from server.settings import ServerSettings
+from server.worker import Worker
+worker = Worker(Path(sys.argv[1]), ServerSettings())
+async def fault(request):
+    raise LookupError("a fault of the program")
+worker._app.register_middleware(fault, "request")
+worker.run(socket.socket(fileno=0))
+"""
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker that gives up a slow request soon."""
+    var = tmp_path_factory.mktemp("openapi") / "impatient"
+    write_release(var / "releases", "one")
+    durable.point(var / "releases" / "current", "one")
+    with serving(var, request_s=0.2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A worker that takes no more connections."""
+    var = tmp_path_factory.mktemp("openapi") / "full"
+    with serving(var, max_connections=1, request_s=600) as made, made.wire() as busy:
+        busy.send(request("/healthz", "GET") + request("/healthz", "GET")[:-2])
+        assert busy.answer().status == 200
+        yield made
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a worker of which every handler fails."""
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-c", FAULTS, str(tmp_path_factory.mktemp("faulty"))]
+        process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=subprocess.DEVNULL)
+    try:
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def provoked(port: int, status: str, path: str, method: str) -> Answer:
+    with Wire(port) as wire:
+        wire.send(WAYS[status](path, method))
+        return wire.answer(no_body=method == "HEAD" and status not in ("405", "408"))
+
+
+def test_each_way_provokes_its_status_on_some_route(worker: Worker, impatient: Worker) -> None:
+    for status in WAYS:
+        asked = impatient if status == "408" else worker
+        assert str(provoked(asked.port, status, "/similar/{movie}", "GET").status) == status
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", PATHS)
+def test_the_statuses_of_a_route_are_those_that_are_described(
+    worker: Worker, impatient: Worker, full: Worker, empty: Worker, faulty: int, path: str, method: str
+) -> None:
+    got = {str(provoked(worker.port, status, path, method).status) for status in WAYS if status != "408"}
+    got.add(str(provoked(impatient.port, "408", path, method).status))
+    got.add(str(provoked(faulty, "200", path, method).status))
+    got.add(str(provoked(empty.port, "200", path, method).status))
+    got.add(str(provoked(full.port, "200", path, "GET").status))
+    assert got == DESCRIPTION["paths"][path][method.lower()]["responses"].keys()
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @settings(
     deadline=None,
@@ -66,9 +184,9 @@ def test_every_route_is_described(worker: Worker) -> None:
 )
 @given(data=st.data())
 def test_the_worker_does_what_the_description_says(
-    worker: Worker, path: str, mode: GenerationMode, data: st.DataObject
+    worker: Worker, path: str, method: str, mode: GenerationMode, data: st.DataObject
 ) -> None:
-    operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
+    operation = schemathesis.openapi.from_dict(DESCRIPTION)[path][method]
     if mode is GenerationMode.NEGATIVE and not DESCRIPTION["paths"][path]["get"]["parameters"]:
         return
     case = data.draw(operation.as_strategy(generation_mode=mode))
@@ -78,8 +196,7 @@ def test_the_worker_does_what_the_description_says(
 @pytest.mark.parametrize("path", PATHS)
 def test_it_also_does_so_without_a_release(empty: Worker, path: str) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
-    named = {"user": "5", "movie": "movie+3+2000"}
-    case = operation.Case(path_parameters={name: value for name, value in named.items() if f"{{{name}}}" in path})
+    case = operation.Case(path_parameters={name: value for name, value in EXAMPLE.items() if f"{{{name}}}" in path})
     answer = case.call(base_url=f"http://{HOST}:{empty.port}")
     assert answer.status_code in (200, 503)
     case.validate_response(answer, excluded_checks=[not_a_server_error])
