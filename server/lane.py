@@ -6,7 +6,8 @@ doubt (`plain.py`) from the release, and hands everything else, byte for byte, t
 the lane may only be narrower than Sanic, never different: a test sends the same bytes to a worker with the lane and to
 one without.
 
-Header lines that were judged plain are remembered by their bytes: a client sends the same ones over and over.
+Header lines that were judged plain are remembered by their bytes, and each connection's last ones apart: a client sends
+the same ones over and over. So nearly every request is known by its ends, and what is left between them is the user.
 """
 
 import asyncio
@@ -32,20 +33,33 @@ _REMEMBERED = 4096
 """Header lines that are remembered; clients that send new ones each time make this overflow, and it starts anew."""
 
 
+class _Closed:
+    """What is answered from once the lane is closed: nothing."""
+
+    ready = None
+
+
+_CLOSED = _Closed()
+
+
 class Lane:
     """What the connections of a worker share."""
 
     def __init__(self, current: Current, meter: Meter, settings: ServerSettings, access: AccessLog | None) -> None:
         self.current, self.meter, self.access = current, meter, access
-        self.plain: set[bytes] = set()
-        """Header lines that were judged plain, each with the empty line behind it."""
+        self._tails: dict[bytes, bytes] = {}
+        """Ends of requests by the header lines that were judged plain, with the empty line behind them: those lines
+        with the version before them."""
+        self.answers_from: Current | _Closed = current
+        """What connections answer from; once closed, something that never has an answer."""
         self._longest = min(_LONGEST, settings.max_header_bytes - len(_PREFIX) - _DIGITS - len(VERSION))
         self._open = True
 
     def close(self) -> None:
         """From now on Sanic answers everything."""
         self._open = False
-        self.plain.clear()
+        self._tails.clear()
+        self.answers_from = _CLOSED
 
     def renew_heads(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let answers tell the time, which changes once a second: heads are made once in each, when first needed."""
@@ -53,26 +67,30 @@ class Lane:
             self.current.answers.renew_heads()
         loop.call_later(1 - time() % 1, self.renew_heads, loop)
 
-    def is_plain(self, lines: bytes) -> bool:
-        """Whether a request with these header lines may be answered here."""
-        if lines in self.plain:
-            return True
+    def tail(self, lines: bytes) -> bytes | None:
+        """How a request with these header lines ends, from its version on; None where it may not be answered here."""
+        if (known := self._tails.get(lines)) is not None:
+            return known
         if not self._open or len(lines) > self._longest or not has_plain_headers(lines):
-            return False
-        if len(self.plain) >= _REMEMBERED:
-            self.plain.clear()
-        self.plain.add(lines)
-        return True
+            return None
+        if len(self._tails) >= _REMEMBERED:
+            self._tails.clear()
+        self._tails[lines] = VERSION + lines
+        return self._tails[lines]
 
 
 class LaneProtocol(GuardedProtocol):
     """Sanic's protocol with the lane before it."""
 
-    __slots__ = ("_lane", "_rest")
+    __slots__ = ("_around", "_lane", "_rest", "_tail")
 
     def __init__(self, *, lane: Lane, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._lane, self._rest = lane, b""
+        self._tail = b""
+        """How the last plain request of this connection ended, from its version on."""
+        self._around = -1
+        """Bytes of a request that ends so, without its user; -1 before the first."""
 
     def data_received(self, data: bytes) -> None:
         if not self.resting or self.stuck_since is not None or self._rest:
@@ -81,15 +99,13 @@ class LaneProtocol(GuardedProtocol):
             else:
                 super().data_received(data)
             return
-        # a single request with headers that were seen before is nearly all there is: it is looked for first
+        # a single request that ends like the last one is nearly all there is: it is looked for first
         lane = self._lane
-        first, _, lines = data.partition(VERSION)
-        user = first.removeprefix(_PREFIX)
-        if lines in lane.plain and user.isdigit() and len(user) <= _DIGITS and user != first:
-            answers = lane.current.ready
-            began = monotonic()
+        user = data.removesuffix(self._tail).removeprefix(_PREFIX)
+        if len(data) - len(user) == self._around and user.isdigit() and len(user) <= _DIGITS:
+            answers = lane.answers_from.ready
             if answers is not None:
-                self._time = self.since = began
+                self._time = self.since = began = monotonic()
                 body, source = answers.find(int(user))
                 self.transport.write(answers.heads[source][len(body)] + body)
                 lane.meter.took(source, monotonic() - began)
@@ -112,7 +128,7 @@ class LaneProtocol(GuardedProtocol):
 
     def _several(self, data: bytes) -> None:
         """Answer the plain requests that the data begins with; the rest is Sanic's."""
-        lane, answers = self._lane, self._lane.current.ready
+        lane, answers = self._lane, self._lane.answers_from.ready
         began = self._time = monotonic()
         replies: list[bytes] = []
         at = 0
@@ -120,8 +136,9 @@ class LaneProtocol(GuardedProtocol):
             end = data.find(_BLANK_LINE, at) + len(_BLANK_LINE)
             first, _, lines = data[at:end].partition(VERSION)
             user = first.removeprefix(_PREFIX)
-            if not user.isdigit() or len(user) > _DIGITS or not lane.is_plain(lines):
+            if not user.isdigit() or len(user) > _DIGITS or (tail := lane.tail(lines)) is None:
                 break
+            self._tail, self._around = tail, len(_PREFIX) + len(tail)
             body, source = answers.find(int(user))
             replies.append(answers.heads[source][len(body)] + body)
             lane.meter.took(source, monotonic() - began)

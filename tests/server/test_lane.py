@@ -506,6 +506,31 @@ def test_any_bytes_are_answered_the_same_and_the_connection_is_ended_alike(
     assert all(int(status) < 500 or int(status) == 505 for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", got))
 
 
+KNOWN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
+"""A request after which the connection knows requests by their ends."""
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"5",
+        b"GET /recommend/5",
+        b"5 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b" HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/ HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n5 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/12345678901234567890 HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        b"GET /recommend/9 HTTP/1.1\r\nhost: b\r\n\r\n" + KNOWN,
+    ],
+)
+def test_what_only_half_looks_like_the_last_request_is_judged_anew(pair: Pair, data: bytes) -> None:
+    compared(pair, [KNOWN, KNOWN, data])
+    compared(pair, [KNOWN, KNOWN, data, KNOWN])
+
+
 @pytest.mark.parametrize(
     "smuggled", [b"GET /recommend/5 HTTP/1.1\r\n\r\n", b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"]
 )
