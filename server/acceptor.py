@@ -2,7 +2,7 @@
 
 uvloop would accept one a turn of its loop. A turn is long where there is much to do, and then those who are connected
 would be answered and nobody else let in. So it is done here: a few at a time, so that other workers get their share,
-and more the longer the turn took.
+and more the longer the turn took. One that has reset its connection while it waited is dropped.
 
 Where the kernel's queue has not been empty for a while, a client that has waited in it for longer than a request may
 wait within the worker (`shed_s`) is refused at once, which costs a tenth of letting it in. A queue that formed while no
@@ -26,10 +26,12 @@ from server.probes import Probes
 log = logging.getLogger("server")
 
 _FEW = 8
-_SHARE_S = 0.0001
-"""A turn that is longer by this is worth one connection more: about what it takes to let one in."""
+_SHARE_S = 0.0003
+"""A turn that is longer by this is worth one connection more: about what it takes to let one in and answer it."""
+_MOST_LET_IN = 64
+"""Clients let in in one turn. Letting them in makes the next turn long, which would let in more, without end."""
 _MOST = 256
-"""Clients that are let in or refused in one turn."""
+"""Clients let in, refused or found gone in one turn."""
 _PAUSE_S = 0.1
 """How long nothing is accepted when there are no descriptors left."""
 _REQUEST_BYTES = 1 << 16
@@ -37,6 +39,8 @@ _BUSY_SHARE = 0.5
 """Of `shed_s`: a worker whose turn of the loop takes longer is busy."""
 _SETTLE_S = 10.0
 """How long the queue that a worker finds at its start may take to be worked off before it counts as overload."""
+_TCP_CLOSE = b"\x07"
+"""Of Linux's `tcp_info`: the first byte, of a connection that is over in both directions, which a reset makes it."""
 _LAST_DATA_MS = struct.Struct("=52xI")
 """Of Linux's `tcp_info`: ms since data came last, or else since the connection was made."""
 
@@ -86,7 +90,7 @@ class Acceptor:
     def _accept(self) -> None:
         now, guard = monotonic(), self._guard
         late_s = max(0.0, now - guard.turn_began - BEAT_S)
-        room = _FEW + int(late_s / _SHARE_S)
+        room = min(_FEW + int(late_s / _SHARE_S), _MOST_LET_IN)
         overload = self._is_overloaded(now)
         for _ in range(_MOST):
             try:
@@ -99,6 +103,9 @@ class Acceptor:
             except OSError as error:
                 self._pause(error)
                 return
+            if _is_gone(client):
+                client.close()
+                continue
             if (overload or late_s > _BUSY_SHARE * guard.settings.shed_s) and self._answered(client, overload):
                 continue
             client.setblocking(False)
@@ -156,6 +163,13 @@ class Acceptor:
         self._guard.make_room(self._connections)
         self._loop.remove_reader(self._sock)
         self._loop.call_later(_PAUSE_S, self.start)
+
+
+def _is_gone(client: socket.socket) -> bool:
+    """Whether a client has reset its connection: letting it in and answering it would cost fifty times as much."""
+    if not hasattr(socket, "TCP_INFO"):
+        return False
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _TCP_CLOSE
 
 
 def _waited_s(client: socket.socket) -> float:

@@ -3,9 +3,11 @@
 import asyncio
 import math
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
 
 import pytest
@@ -174,6 +176,60 @@ def test_a_queue_that_was_emptied_exactly_is_not_full(listener: socket.socket, c
 def test_who_has_not_waited_is_let_in_where_turns_are_long(listener: socket.socket) -> None:
     answers, _ = accepted(listener, [REQUEST] * 5, wait_s=0, late_s=1, shed_s=LONG_S)
     assert answers == [REQUEST] * 5
+
+
+RESET = struct.pack("ii", 1, 0)
+
+
+def reset(client: socket.socket) -> None:
+    """Close so that the other side is reset."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    client.close()
+
+
+def let_in_of(listener: socket.socket, resets: int, half_closed: int, stay: int, late_s: float) -> list[int]:
+    """How many clients are let in, turn by turn, of some that reset, ended their side of, or kept their connection."""
+    counts: list[int] = []
+
+    class Counted(Echo):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            counts[-1] += 1
+
+    async def let_in() -> None:
+        acceptor = Acceptor(listener, cast(Any, Counted), set(), guard, PROBES)
+        with ExitStack() as stack:
+            for client in clients(stack, listener, resets, REQUEST):
+                reset(client)
+            halves = clients(stack, listener, half_closed, REQUEST)
+            for client in halves:
+                client.shutdown(socket.SHUT_WR)
+            waiting = [*halves, *clients(stack, listener, stay, REQUEST)]
+            while sum(counts) < len(waiting):
+                counts.append(0)
+                guard.turn_began = monotonic() - late_s
+                acceptor._accept()
+                while acceptor.arriving:
+                    await asyncio.sleep(0)
+            assert await asyncio.gather(*map(heard, waiting)) == [REQUEST] * len(waiting)
+        acceptor.close()
+
+    guard = Guard(ServerSettings(shed_s=LONG_S))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(let_in())
+    return counts
+
+
+def test_who_has_reset_is_not_let_in_and_takes_nobodys_place(listener: socket.socket) -> None:
+    assert let_in_of(listener, resets=100, half_closed=0, stay=8, late_s=0) == [8]
+
+
+def test_who_sends_no_more_but_waits_for_an_answer_is_let_in(listener: socket.socket) -> None:
+    assert sum(let_in_of(listener, resets=3, half_closed=5, stay=1, late_s=0)) == 6
+
+
+def test_however_long_a_turn_was_no_more_are_let_in_than_a_turn_bears(listener: socket.socket) -> None:
+    assert max(let_in_of(listener, resets=0, half_closed=0, stay=150, late_s=60)) == 64
 
 
 def test_without_descriptors_it_lets_clients_in_once_there_are_some(
