@@ -7,30 +7,32 @@ A note that cannot be kept costs time and nothing else.
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
 
+from server.regular_file import read_regular
+
 log = logging.getLogger("server")
 
 State = list[list[int]]
-CHECKS = 1
+_LONGEST = 1 << 16
+"""Bytes of a note."""
+CHECKS = 2
 """Raised with each check that is added to those of a release: what older ones let pass is looked at again."""
 
 
-def state_of(folder: Path, names: list[str]) -> State:
-    """What tells the files apart from others: device, inode, size, times of change, a row a file."""
-    found = [[CHECKS]]
-    for name in names:
-        status = (folder / name).stat()
-        found.append([status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns])
-    return found
+def state_of(files: Iterable[os.stat_result]) -> State:
+    """What tells files apart from others: device, inode, size, times of change, a row a file, behind `CHECKS`."""
+    rows = [[file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns] for file in files]
+    return [[CHECKS], *rows]
 
 
 def is_known(folder: Path, state: State) -> bool:
     """Whether these very files were verified before."""
     try:
-        return bool(orjson.loads(_note(folder).read_bytes()) == state)
+        return bool(orjson.loads(read_regular(_note(folder), _LONGEST)) == state)
     except (OSError, orjson.JSONDecodeError):
         return False
 

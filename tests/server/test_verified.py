@@ -11,10 +11,10 @@ import numpy as np
 import orjson
 import pytest
 
-from server import release as release_module
 from server import verified
 from server.errors import BadRelease
 from server.release import FILES, RENDERED, Release
+from server.release_files import Progress, ReleaseFiles, no_progress
 from tests.server.processes import ROOT
 from tests.server.releases import seal, write_release
 
@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files whose digests were computed so far."""
     told: list[str] = []
-    real = release_module.sha256
+    real = ReleaseFiles.sha256
 
-    def counting(path: Path) -> str:
-        told.append(path.name)
-        return real(path)
+    def counting(self: ReleaseFiles, name: str, progress: Progress = no_progress) -> str:
+        told.append(name)
+        return real(self, name, progress)
 
-    monkeypatch.setattr(release_module, "sha256", counting)
+    monkeypatch.setattr(ReleaseFiles, "sha256", counting)
     return told
 
 
@@ -52,11 +52,25 @@ def test_another_process_trusts_the_note_as_well(folder: Path) -> None:
     Release.open(folder)
     program = (
         "import sys; from pathlib import Path; import server.release as r;"
-        "r.sha256 = None; print(r.Release.open(Path(sys.argv[1])).id)"
+        "r.ReleaseFiles.sha256 = None; print(r.Release.open(Path(sys.argv[1])).id)"
     )
     command = [sys.executable, "-c", program, str(folder)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "one\n", "")
+
+
+def test_a_note_that_is_a_pipe_is_no_note(folder: Path, digested: list[str]) -> None:
+    (folder.parent / ".verified").mkdir()
+    os.mkfifo(folder.parent / ".verified" / "one.json")
+    for _ in range(2):
+        assert Release.open(folder).id == "one"
+    assert len(digested) == len([*FILES, *RENDERED])
+
+
+def test_without_trust_all_is_verified_whatever_was_noted(folder: Path, digested: list[str]) -> None:
+    Release.open(folder)
+    Release.open(folder, trust=False)
+    assert len(digested) == 2 * len([*FILES, *RENDERED])
 
 
 def test_a_release_that_was_refused_is_not_noted(folder: Path) -> None:

@@ -1,0 +1,124 @@
+"""The layout of a release: its files, their shapes, and whether their contents agree with each other.
+
+What is checked here holds for what is mapped, in blocks of rows, so that checking a million users takes no memory to
+speak of. The Annoy index has a module of its own, `annoy_file.py`.
+"""
+
+import mmap
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from server.release_files import Progress, no_progress
+
+LAYOUT = 1
+LENGTH = 20
+"""Movies in an answer."""
+FILES = (
+    "movies.txt",
+    "users.npy",
+    "lists.npy",
+    "fallbacks.npy",
+    "segments.npy",
+    "items.npy",
+    "items.ann",
+    "evaluation.json",
+)
+RENDERED = ("answers.bin", "answers.npy")
+"""Files that a release may have as well: every personal answer as text, one after the other, and where each begins."""
+ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
+METRIC: Literal["angular"] = "angular"
+MOVIE = r"[a-z0-9+\-._*]+"
+"""A movie id, as the grammar of the stream has it."""
+_MOVIE = re.compile(MOVIE.encode())
+_SAMPLE = 1000
+_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Personal answers as they are sent: that of row i is `texts[begins[i] : begins[i + 1]]`, empty for none."""
+
+    texts: mmap.mmap | bytes
+    begins: np.ndarray
+    """uint64 [n + 1]."""
+
+
+def wrong_files(
+    names: list[bytes], arrays: dict[str, np.ndarray], rendered: Rendered | None, progress: Progress = no_progress
+) -> list[str]:
+    """The files that are not of the layout, or contradict the others. `arrays` holds those of `ARRAYS`."""
+    wrong = _wrong_shapes(len(names), arrays, rendered) or _wrong_values(len(names), arrays, progress)
+    if not wrong and not (len(set(names)) == len(names) and all(map(_MOVIE.fullmatch, names))):
+        wrong = ["movies.txt"]
+    if not wrong and rendered is not None:
+        wrong = _wrong_texts(names, arrays["lists"], rendered, progress)
+    return wrong
+
+
+def _wrong_shapes(movies: int, arrays: dict[str, np.ndarray], rendered: Rendered | None) -> list[str]:
+    users, lists, fallbacks, segments, items = (arrays[name] for name in ARRAYS)
+    forms = {
+        "movies.txt": movies > 0,
+        "users.npy": users.dtype == np.uint32 and users.ndim == 1,
+        "lists.npy": lists.dtype in (np.uint16, np.uint32) and lists.shape == (*users.shape, LENGTH),
+        "fallbacks.npy": fallbacks.dtype == lists.dtype and fallbacks.ndim == 2 and fallbacks.shape[1] >= LENGTH,
+        "segments.npy": segments.dtype == np.uint8 and segments.shape == users.shape,
+        "items.npy": items.dtype == np.float32 and items.ndim == 2 and len(items) == movies and items.shape[1] > 0,
+        "answers.npy": rendered is None or _is_of(rendered.begins, np.uint64, (users.size + 1,)),
+    }
+    return [name for name, holds in forms.items() if not holds]
+
+
+def _is_of(array: np.ndarray, kind: type[np.generic], shape: tuple[int, ...]) -> bool:
+    return array.dtype == kind and array.shape == shape
+
+
+def _wrong_values(movies: int, arrays: dict[str, np.ndarray], progress: Progress) -> list[str]:
+    users, lists, fallbacks, segments, items = (arrays[name] for name in ARRAYS)
+    none = np.iinfo(lists.dtype).max
+    forms = {
+        "users.npy": bool(np.all(users[1:] > users[:-1])),
+        "lists.npy": all(_are_lists(block, movies, none) for block in _blocks(lists, progress)),
+        "fallbacks.npy": len(fallbacks) > 0 and fallbacks[0, 0] != none and _are_lists(fallbacks, movies, none),
+        "segments.npy": bool((segments < len(fallbacks)).all()),
+        "items.npy": bool(np.isfinite(items).all()),
+    }
+    return [name for name, holds in forms.items() if not holds]
+
+
+def _wrong_texts(names: list[bytes], lists: np.ndarray, rendered: Rendered, progress: Progress) -> list[str]:
+    """Whether the texts are those of the lists: the length of each, and all of some."""
+    begins, texts, none = rendered.begins, rendered.texts, np.iinfo(lists.dtype).max
+    lengths = np.array([*map(len, names), 0], np.uint64)
+    forms = {"answers.npy": begins[0] == 0, "answers.bin": int(begins[-1]) == len(texts)}
+    for at in range(0, len(lists), _ROWS):
+        progress()
+        ends = lists[at : at + _ROWS] == none
+        commas = np.maximum(LENGTH - ends.sum(axis=1), 1) - 1
+        held = lengths[np.where(ends, len(names), lists[at : at + _ROWS])].sum(axis=1) + commas.astype(np.uint64)
+        forms["answers.npy"] &= bool((np.diff(begins[at : at + len(held) + 1]) == held).all())
+    for row in range(0, len(lists) if all(forms.values()) else 0, max(1, len(lists) // _SAMPLE)):
+        said = b",".join(names[item] for item in lists[row].tolist() if item != none)
+        forms["answers.bin"] &= texts[int(begins[row]) : int(begins[row + 1])] == said
+    return [name for name, holds in forms.items() if not holds]
+
+
+def _blocks(rows: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
+    for first in range(0, len(rows), _ROWS):
+        progress()
+        yield rows[first : first + _ROWS]
+
+
+def _are_lists(lists: np.ndarray, movies: int, none: int) -> bool:
+    """Whether rows are lists of movies, each at most once, with nothing behind the first `none`."""
+    ordered = np.sort(lists, axis=1)
+    ends = lists == none
+    return bool(
+        ((lists < movies) | ends).all()
+        and not (ends[:, :-1] & ~ends[:, 1:]).any()
+        and not ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != none)).any()
+    )
