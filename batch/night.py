@@ -41,8 +41,8 @@ from batch.sessions import compact, rows_to_read
 from batch.settings import BatchSettings
 from quality.catalog import Catalog, Subject
 from quality.settings import QualitySettings
+from server import hidden
 from server.errors import BadRelease
-from server.hidden import HIDDEN, read
 from server.release import FILES, METRIC, Release
 from stream import durable
 from stream.archive import Archive, Entry, stream_time
@@ -106,7 +106,10 @@ class Night:
         return told
 
     def history(self) -> dict[str, Any]:
-        """Put the sessions of all days together, with ratings, runtimes and segments."""
+        """Put the sessions of all days together, with ratings, runtimes and segments.
+
+        Raises `HiddenUnreadable`: lists that may hold what is hidden are worse than those of yesterday.
+        """
         read, days = self._read_json("read.json", "stream_time"), self._days()
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
         with step("history"):
@@ -124,7 +127,7 @@ class Night:
         counts = {"sessions": len(found.user), "users": len(found.users), "movies": len(found.movies)}
         counts |= {"ratings": len(gathered.rated), "unknown_movie": gathered.unknown}
         facts = {**read, "stream_time": read["stream_time"] or found.until, "days": days, "counts": counts}
-        facts["hidden"] = sorted(self._hidden())
+        facts["hidden"] = sorted(hidden.read(self.var))
         durable.write_json(self._folder / "input.json", facts)
         return counts
 
@@ -141,9 +144,9 @@ class Night:
     def train(self) -> dict[str, Any]:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
         known, _ = self._history()
-        hidden = frozenset(self._read_json("input.json", "hidden")["hidden"])
+        gone = frozenset(self._read_json("input.json", "hidden")["hidden"])
         evaluation = self._read_json("evaluation.json", "chosen", "parameters")
-        return candidate.make_files(self._folder, known, evaluation, self._settings, hidden)
+        return candidate.make_files(self._folder, known, evaluation, self._settings, gone)
 
     def publish(self) -> dict[str, Any]:
         """Seal the candidate as a release and let it become current where the gate says so.
@@ -188,7 +191,7 @@ class Night:
             "segments": list(NAMES),
         }
 
-    def _candidate(self, release: str, entries: list[Entry], hidden: frozenset[str]) -> Candidate:
+    def _candidate(self, release: str, entries: list[Entry], gone: frozenset[str]) -> Candidate:
         known, _ = self._history()
         return Candidate(
             folder=self._streaming.var / "releases" / release,
@@ -200,7 +203,7 @@ class Night:
             segments=known.segments,
             until=known.until,
             known=self._catalog.known(self._streaming.max_user).runtimes.keys(),
-            hidden=hidden,
+            hidden=gone,
             current=self._current(),
         )
 
@@ -238,13 +241,6 @@ class Night:
 
     def _days(self) -> list[str]:
         return list(self._daily.days())[-self._settings.history_days :]
-
-    def _hidden(self) -> frozenset[str]:
-        try:
-            return read(self._streaming.var / HIDDEN)
-        except OSError as error:
-            log.error("%s cannot be read, nothing is left out for it (workers do): %s", HIDDEN, error.strerror)
-            return frozenset()
 
     def _need(self, name: str) -> Path:
         path = self._folder / name

@@ -4,6 +4,9 @@ For every user id there is an answer: the personal list, else the popular list o
 everyone. A hidden movie is in no answer; what it leaves open is filled from the fallback. Both ways of a release to
 hold a list, as text and as indices, give the same answers.
 
+A release whose files are written to while it answers (nobody should) can lead anywhere: `find` then answers with the
+popular list, which is kept in memory, and counts it, so that the follower verifies the release anew.
+
 Everything that does not depend on the user is made beforehand, so that an answer is a look-up, a slice and a write.
 Memory views are used rather than arrays: reading one number of an array costs three times as much. What differs from
 release to release (a table or a search, text or indices) is chosen once, as a function.
@@ -21,6 +24,7 @@ import numpy as np
 from server.errors import BadRelease
 from server.http_date import http_date
 from server.release import LENGTH, Release, list_source
+from server.status import examples_of
 
 Source = Literal["personal", "segment", "popular"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -34,12 +38,19 @@ _ROWS = 1 << 16
 class Answers:
     """Answers of one release. n users, m movies."""
 
-    def __init__(self, release: Release, hidden: frozenset[str] = frozenset()) -> None:
-        self.release, self.hidden = release, hidden
+    def __init__(self, release: Release, hidden: frozenset[str] = frozenset(), whole: bool = True) -> None:
+        self.release, self.hidden, self.whole = release, hidden, whole
+        """Not `whole`: nothing that is mapped is used, and everyone is answered the popular list."""
+        self.faults = 0
+        """Answers that could not be found in the release, and were the popular list instead."""
+        self.last_fault = ""
         self._none = int(np.iinfo(release.lists.dtype).max)
         self._names = release.names
         self._gone = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
-        self._touched = memoryview(_touched(release.lists, self._gone)) if self._gone else None  # type: ignore[arg-type]
+        self.unmatched = hidden - self._items.keys() if hidden else frozenset()
+        """Lines of `hidden.txt` that name no movie of this release, and so hide nothing."""
+        self.unmatched_examples = examples_of(self.unmatched)
+        self._touched = memoryview(_touched(release.lists, self._gone)) if self._gone and whole else None  # type: ignore[arg-type]
         self._segments = memoryview(release.segments)  # type: ignore[arg-type]
         sources = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
         self._list_sources = sources if any(sources) else None
@@ -70,6 +81,8 @@ class Answers:
     def _make_find(self) -> Callable[[int], tuple[bytes, int]]:
         """`find`, as one function over local variables: each call and each attribute in it would cost 20 to 40 ns."""
         release, popular, segments = self.release, self._popular, self._segments
+        if not self.whole:
+            return lambda user: popular[0]
         touched, without_hidden, list_sources = self._touched, self._without_hidden, self._list_sources
         users, join = release.users, _joins(release.lists, self._names)
         count, first = len(users), int(users[0]) if len(users) else 0
@@ -79,20 +92,28 @@ class Answers:
         begins = memoryview(release.rendered.begins) if release.rendered else memoryview(b"")  # type: ignore[arg-type]
 
         def find(user: int) -> tuple[bytes, int]:
-            row = user - first if locate is None else locate(user)
-            if not 0 <= row < count:
+            try:
+                row = user - first if locate is None else locate(user)
+                if not 0 <= row < count:
+                    return popular[0]
+                if touched is not None and touched[row]:
+                    body = without_hidden(row)
+                elif texts is None:
+                    body = join(row)
+                else:
+                    body = texts[begins[row] : begins[row + 1]]
+                if not body:
+                    return popular[segments[row]]
+                return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
+            except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to, the user gets an answer
+                self.faults, self.last_fault = self.faults + 1, repr(error)
                 return popular[0]
-            if touched is not None and touched[row]:
-                body = without_hidden(row)
-            elif texts is None:
-                body = join(row)
-            else:
-                body = texts[begins[row] : begins[row + 1]]
-            if not body:
-                return popular[segments[row]]
-            return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
 
         return find
+
+    def popular_only(self) -> "Answers":
+        """The popular list for everyone, from memory alone: for a release whose files may be damaged."""
+        return Answers(self.release, self.hidden, whole=False)
 
     def similar(self, movie: str, count: int) -> list[str] | None:
         """The movies nearest to a movie by the angle of their embeddings, nearest first; None for an unknown movie."""
@@ -107,6 +128,11 @@ class Answers:
         for heads in self.heads:
             heads.clear()
 
+    @property
+    def hidden_count(self) -> int:
+        """How many movies of this release are hidden."""
+        return len(self._gone)
+
     def self_test(self) -> None:
         """Raises `BadRelease` where the answer of some user is not as it must be."""
         users = self.release.users
@@ -116,6 +142,8 @@ class Answers:
             whole = 1 <= len(answer) == len(set(answer)) <= LENGTH and all(answer)
             if not whole or not self.hidden.isdisjoint(movie.decode() for movie in answer):
                 raise BadRelease(f"{self.release.id}: self-test: user {user} would be answered {answer}")
+        if self.faults:
+            raise BadRelease(f"{self.release.id}: self-test: {self.last_fault}")
 
     def _kept(self, items: Iterable[int]) -> list[int]:
         return [item for item in items if item != self._none and item not in self._gone]
@@ -169,6 +197,10 @@ def _joins(lists: np.ndarray, names: list[bytes]) -> Render:
         return b",".join(itemgetter(*items)(names))
 
     return join
+
+
+def _no_row(user: int) -> int:
+    return -1
 
 
 def finder(users: np.ndarray) -> Find:

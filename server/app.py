@@ -81,7 +81,7 @@ def _recommend(current: Current, meter: Meter) -> Any:
             return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
         answers = current.ready
         if answers is None:
-            return _unready(_why_not(current))
+            return _unready(current.status().why_not())
         body, source = answers.find(int(user))
         if count < LENGTH:
             body = b",".join(body.split(b",")[:count])
@@ -102,6 +102,8 @@ def _similar(current: Current) -> Any:
         answers = current.answers
         if answers is None:
             return _unready("no release yet")
+        if not current.searchable:
+            return _unready("not searched just now")
         async with turn:  # it takes milliseconds, so one at a time, and beside the loop
             found = await beside(partial(answers.similar, movie, count))
         if found is None:
@@ -172,10 +174,6 @@ def _age(request: Request) -> float:
     """Seconds since the first byte of a request came."""
     protocol: Any = request.protocol  # a GuardedProtocol, or None where the client is gone
     return 0.0 if protocol is None else time.monotonic() - protocol.since
-
-
-def _why_not(current: Current) -> str:
-    return "no release yet" if current.answers is None else "every movie is hidden"
 
 
 def _line(message: str, status: int, headers: dict[str, str] | None = None) -> HTTPResponse:

@@ -13,3 +13,7 @@ class BadRelease(ServerError):
 
 class RestartFailed(ServerError):
     """The workers could not be restarted one after the other."""
+
+
+class HiddenUnreadable(ServerError):
+    """`hidden.txt` is there and cannot be read: what it hides is unknown."""

@@ -41,11 +41,32 @@ class Exposition:
         for release, count in Counter(one.release or "none" for one in fresh).items():
             in_use.add_metric([release], count)
         yield in_use
+        yield from _release_health(total, fresh)
         if published := [worker.published for worker in fresh if worker.published is not None]:
             age = time() - max(published)
             yield GaugeMetricFamily(
                 "marquee_release_age_seconds", "Since the newest release in use was published.", age
             )
+
+
+def _release_health(total: Tally, fresh: list[Tally]) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "marquee_damaged_answers", "Answers that a damaged release could not give.", total.damaged_answers
+    )
+    workers = {
+        "last_good": ("Workers that answer from the last good release, not from current.", "on_last_good"),
+        "damaged": ("Workers whose release is damaged: they answer the popular list only.", "damaged"),
+        "hidden_fault": ("Workers that cannot read hidden.txt.", "hidden_fault"),
+    }
+    for name, (text, field) in workers.items():
+        yield GaugeMetricFamily(f"marquee_{name}_workers", text, sum(getattr(tally, field) for tally in fresh))
+    worst = {
+        "hidden_movies": ("Movies of the release that are hidden.", "hidden"),
+        "hidden_unmatched": ("Lines of hidden.txt that name no movie of the release.", "hidden_unmatched"),
+        "look_age_seconds": ("Since current and hidden.txt were looked at, in the worst worker.", "look_age_s"),
+    }
+    for name, (text, field) in worst.items():
+        yield GaugeMetricFamily(f"marquee_{name}", text, max((getattr(tally, field) for tally in fresh), default=0))
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:

@@ -1,30 +1,152 @@
 """`var/hidden.txt`: the movies that no answer may name, one a line; `#` begins a remark.
 
-Workers leave them out of whatever they answer, and the night makes its lists without them.
+Workers leave them out of whatever they answer, and the night makes its lists without them. Both read it here.
+
+A missing file hides nothing. A file that is there and cannot be read fails closed: the night stops, and a worker goes
+on with the last list that could be read, which it keeps in `releases/last-hidden.json`. That is beside the releases
+because without them nothing is answered: whoever can read a release can read the list as well.
 """
 
-import errno
-import stat
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
+
+import msgspec
+
+from server.errors import HiddenUnreadable
+from server.regular_file import read_regular
+from stream import durable
+
+log = logging.getLogger("server")
 
 HIDDEN = "hidden.txt"
+LAST_HIDDEN = Path("releases", "last-hidden.json")
 _LONGEST = 16 << 20
 """Bytes; a catalogue of a hundred thousand movies has four million."""
+_SEPARATORS = re.compile(r"[,;]")
+_AROUND = " \t\0\ufeff\u200b\"'`´‘’“”„«»"
+"""What may stand around a movie id, by mistake or by a spreadsheet."""
 
 
-def read(path: Path) -> frozenset[str]:
-    """The movies that a file names, none where there is no file.
+class LastHidden(msgspec.Struct, frozen=True):
+    """`last-hidden.json`: the last list that a worker could read from `hidden.txt`."""
 
-    Raises `OSError` for what cannot be read, and for what is no file: reading a pipe might never end.
+    movies: list[str]
+
+
+def parse(data: bytes) -> frozenset[str]:
+    """The movies that the content of `hidden.txt` names.
+
+    Forgives what no movie id has: capitals, quotes, commas, blanks around it or in place of `+`, percent-encoding,
+    UTF-16 with a byte order mark, NUL around it. An id of the catalogue's alphabet comes out as it went in.
     """
+    lines = (line.partition("#")[0] for line in _decoded(data).splitlines())
+    names = (_canonical(name) for line in lines for name in _SEPARATORS.split(line))
+    return frozenset(name for name in names if name)
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError:
+            pass  # it only looks like UTF-16: bytes that are no text do least harm below
+    return data.decode("utf-8-sig", errors="replace")
+
+
+def _canonical(name: str) -> str:
+    return "+".join(unquote(name).strip(_AROUND).lower().split())
+
+
+def read(var: Path) -> frozenset[str]:
+    """The movies that are hidden, none where there is no `hidden.txt`. Raises `HiddenUnreadable`."""
+    path = var / HIDDEN
+    try:
+        return parse(read_regular(path, _LONGEST))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise HiddenUnreadable(_unreadable(path, f"it leads to {path.readlink()}, which is not there")) from None
+        if not var.is_dir():
+            raise HiddenUnreadable(_unreadable(path, f"{var} is not there; is it mounted?")) from None
+        return frozenset()
+    except OSError as error:
+        raise HiddenUnreadable(_unreadable(path, str(error.strerror))) from error
+
+
+def _unreadable(path: Path, why: str) -> str:
+    return f"{path} cannot be read: {why}; mend it, or remove it if nothing is to be hidden"
+
+
+@dataclass(frozen=True)
+class HiddenState:
+    """What a worker knows of `hidden.txt`."""
+
+    movies: frozenset[str] | None = None
+    """What is hidden; None while nothing is known, so that nothing may be answered."""
+    fault: str | None = None
+    """Why `hidden.txt` cannot be read just now; `movies` is then what could be read last."""
+    stamp: tuple[int, ...] | None = None
+    """What tells one file from the next, empty for no file; None where it is to be read again."""
+    kept: frozenset[str] | None = None
+    """What `last-hidden.json` holds; `movies` itself where it holds the same."""
+    keep_fault: str | None = None
+    """Why that could not be written."""
+
+
+def look(var: Path, before: HiddenState) -> HiddenState:
+    """What is known now; `before` itself where nothing has changed."""
+    stamp = _stamp(var / HIDDEN)
+    if stamp is None or stamp != before.stamp:
+        before = _read_anew(var, before, stamp)
+    if before.fault is None and before.kept is not before.movies:
+        before = _keep(var, before)
+    return before
+
+
+def _read_anew(var: Path, before: HiddenState, stamp: tuple[int, ...] | None) -> HiddenState:
+    try:
+        movies = read(var)
+        if stamp == () and not (var / "releases").is_dir() and before.movies:
+            raise HiddenUnreadable(_unreadable(var / HIDDEN, f"{var / 'releases'} is gone as well; is it mounted?"))
+    except HiddenUnreadable as error:
+        kept = _kept(var) if before.movies is None else before.movies
+        known = HiddenState(movies=kept, fault=str(error), kept=before.kept, keep_fault=before.keep_fault)
+        return before if known == before else known
+    kept = _kept(var)
+    return HiddenState(movies, stamp=stamp, kept=movies if kept == movies else kept, keep_fault=before.keep_fault)
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no file")
-        if status.st_size > _LONGEST:
-            raise OSError(errno.EFBIG, f"it is longer than {_LONGEST} bytes")
-        text = path.read_text("utf-8-sig", errors="replace")
+    except OSError:
+        return None if path.is_symlink() else ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _kept(var: Path) -> frozenset[str] | None:
+    try:
+        found = msgspec.json.decode(read_regular(var / LAST_HIDDEN, 8 * _LONGEST), type=LastHidden)
     except FileNotFoundError:
-        return frozenset()
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return frozenset(line for line in lines if line)
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("%s cannot be read: %s", var / LAST_HIDDEN, error)
+        return None
+    return frozenset(found.movies)
+
+
+def _keep(var: Path, state: HiddenState) -> HiddenState:
+    """Keep the list for the time when `hidden.txt` cannot be read; where it cannot be kept, that is said once."""
+    path = var / LAST_HIDDEN
+    if not path.parent.is_dir():  # it is no worker's task to make it
+        return state
+    try:
+        durable.write_bytes(path, msgspec.json.encode(LastHidden(sorted(state.movies or ()))) + b"\n")
+    except OSError as error:
+        if (fault := os.strerror(error.errno or 0)) != state.keep_fault:
+            log.warning("%s cannot be written, so a restart needs a readable %s: %s", path, HIDDEN, fault)
+        return replace(state, keep_fault=fault)
+    return replace(state, kept=state.movies, keep_fault=None)

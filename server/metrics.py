@@ -69,7 +69,8 @@ class Metrics:
 
     def _tally(self) -> Tally:
         """All that this worker has counted; the loop may go on counting meanwhile."""
-        meter, answers, refused = self._meter, self._current.answers, dict(self._guard.refused)
+        meter, status, refused = self._meter, self._current.status(), dict(self._guard.refused)
+        answers = self._current.answers
         statuses = Counter(dict(meter.statuses))
         statuses["200"] += sum(meter.answered)
         statuses["503"] += refused["overload"] + refused["connections"]  # refused before Sanic had a request
@@ -81,6 +82,13 @@ class Metrics:
             refused=refused,
             swaps=dict(self._current.swaps),
             connections=len(self._connections),
-            release=answers.release.id if answers else None,
+            release=status.release,
             published=answers.release.published if answers else None,
+            damaged_answers=status.damaged_answers,
+            on_last_good=status.fallback,
+            damaged=status.damaged is not None,
+            hidden_fault=status.hidden_fault is not None,
+            hidden=status.hidden_count,
+            hidden_unmatched=status.hidden_unmatched_count,
+            look_age_s=status.last_look_age_s,
         )

@@ -20,7 +20,7 @@ from sanic.exceptions import SanicException
 from sanic.response import raw, text
 
 from server.beside import beside
-from server.errors import BadRelease
+from server.errors import BadRelease, HiddenUnreadable
 from server.exposition import CONTENT_TYPE, Exposition
 from server.hidden import HIDDEN, read
 from server.operator_openapi import DESCRIPTION
@@ -97,13 +97,7 @@ def _describe(pid: int, status: WorkerStatus | None) -> str:
     """A worker in one line."""
     if status is None:
         return f"worker {pid} does not say how it is"
-    answers = f"answers from {status.release}" if status.ready else "does not answer"
-    if not status.ready and status.release:
-        answers = "does not answer: every movie is hidden"
-    elif not status.ready and not status.refused:
-        answers = "does not answer: no release yet"
-    refused = f"; refused: {status.refused}" if status.refused else ""
-    return f"worker {pid} is {status.state}, {answers}{refused}"
+    return f"worker {pid} is {status.state}: {status.detail()}"
 
 
 def _release(var: Path, workers: _Workers) -> Handler:
@@ -120,7 +114,7 @@ def _release(var: Path, workers: _Workers) -> Handler:
             key = newest.release, newest.refused, _state_of(var / HIDDEN)
             if rendered[0] != key:
                 rendered = key, await beside(lambda: _facts(var, newest))
-        except (BadRelease, OSError) as error:
+        except (BadRelease, HiddenUnreadable, OSError) as error:
             return _unready(str(error))
         return raw(rendered[1], content_type="application/json")
 
@@ -129,7 +123,7 @@ def _release(var: Path, workers: _Workers) -> Handler:
 
 def _facts(var: Path, status: WorkerStatus) -> bytes:
     manifest = read_manifest(var / "releases" / str(status.release))
-    hidden = sorted(read(var / HIDDEN))
+    hidden = sorted(read(var))
     # a manifest of an older version may hold the API's password
     return orjson.dumps(
         {"release": status.release, "refused": status.refused, "hidden": hidden, "manifest": redact(manifest)}

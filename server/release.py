@@ -8,10 +8,10 @@ cache. Files of a published release are never written to. What is answered from 
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import annoy
 import numpy as np
@@ -55,6 +55,9 @@ class Release:
     rendered: Rendered | None
     published: float
     """When it was published, seconds since 1970."""
+    folder: Path = Path()
+    state: verified.State = field(default_factory=list)
+    """Of its files when they were opened: `manifest.json`, `FILES`, `RENDERED`; see `verified.state_of`."""
 
     @staticmethod
     def open(folder: Path, progress: Progress = no_progress, trust: bool = True) -> "Release":
@@ -73,7 +76,7 @@ class Release:
             known = trust and verified.is_known(folder, state)
             for name in () if known else names:
                 _verify(files, name, manifest, progress)
-            release = _opened(files, manifest, bool(given), known, progress)
+            release = _opened(files, manifest, state, known, progress)
         release.test_index()
         if not known:
             verified.remember(folder, state)
@@ -83,6 +86,23 @@ class Release:
     def movies(self) -> list[str]:
         """[m] movie ids by item index. Made when it is asked for: answering does without, and a swap is to be quick."""
         return [name.decode() for name in self.names]
+
+    def changed_in_place(self) -> tuple[str, bool] | None:
+        """The name of a file that was changed since it was opened, and whether it was written to; None for none.
+
+        A file that was removed or replaced is none: what is mapped is still what was opened. One that got another name
+        or other rights, as when it is linked into a backup, was changed but not written to.
+        """
+        names = ["manifest.json", *FILES, *(RENDERED if self.rendered else ())]
+        for name, (device, inode, *before) in zip(names, self.state[1:], strict=True):
+            try:
+                file = (self.folder / name).stat()
+            except OSError:
+                continue
+            now = [file.st_size, file.st_mtime_ns, file.st_ctime_ns]
+            if (file.st_dev, file.st_ino) == (device, inode) and now != before:
+                return name, now[:2] != before[:2]
+        return None
 
     def test_index(self) -> None:
         """Raises `BadRelease` where the index does not hold the embeddings, or a movie is not its own neighbour."""
@@ -158,11 +178,16 @@ def forget(folder: Path) -> None:
     verified.forget(folder)
 
 
-def _opened(files: ReleaseFiles, manifest: dict[str, Any], text: bool, known: bool, progress: Progress) -> Release:
-    """The release of these files, checked but where it is `known`; with `text`, it holds its answers as text."""
+def _opened(
+    files: ReleaseFiles, manifest: dict[str, Any], state: verified.State, known: bool, progress: Progress
+) -> Release:
+    """The release of these files, checked but where it is `known`."""
+    text = "answers.bin" in manifest["files"]
     try:
         names = files.read("movies.txt").splitlines()
         arrays = {name: _array(files, f"{name}.npy") for name in ARRAYS}
+        arrays["fallbacks"] = arrays["fallbacks"].copy()  # it is answered even where a file is damaged later
+        arrays["fallbacks"].flags.writeable = False
         rendered = Rendered(files.map("answers.bin"), _array(files, "answers.npy")) if text else None
         published = files.status("manifest.json").st_mtime
     except (OSError, ValueError) as error:
@@ -172,7 +197,21 @@ def _opened(files: ReleaseFiles, manifest: dict[str, Any], text: bool, known: bo
             f"{files.folder}: {', '.join(wrong)}: not of the layout, or in contradiction to the other files"
         )
     index = _index(files, manifest, arrays["items"], known, progress)
-    return Release(manifest["id"], manifest, names, **arrays, index=index, rendered=rendered, published=published)
+    return Release(
+        id=manifest["id"],
+        manifest=manifest,
+        names=names,
+        users=arrays["users"],
+        lists=arrays["lists"],
+        fallbacks=arrays["fallbacks"],
+        segments=arrays["segments"],
+        items=arrays["items"],
+        index=index,
+        rendered=rendered,
+        published=published,
+        folder=files.folder,
+        state=state,
+    )
 
 
 def _array(files: ReleaseFiles, name: str) -> np.ndarray:

@@ -24,6 +24,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Whether plain requests take the fast lane; without it Sanic answers all of them, the same."""
     swap_poll_s: Seconds = 0.5
     """How often a worker looks whether `releases/current` or `hidden.txt` has changed, seconds."""
+    hung_s: Seconds = 30.0
+    """How long reading a release or `hidden.txt` may make no progress before it is given up, and tried again later;
+    seconds."""
     drain_s: Seconds = 5.0
     """How long a worker that was told to end may take to answer what it has accepted, seconds; less than supervisord's
     `stopwaitsecs`, after which it is killed."""

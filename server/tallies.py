@@ -37,16 +37,24 @@ class Tally(msgspec.Struct, kw_only=True):
     statuses: dict[str, int] = {}
     refused: dict[str, int] = {}
     swaps: dict[str, int] = {}
+    damaged_answers: int = 0
     connections: int = 0
     release: str | None = None
     published: float | None = None
     """When that release was published, seconds since 1970."""
+    on_last_good: bool = False
+    damaged: bool = False
+    hidden_fault: bool = False
+    hidden: int = 0
+    hidden_unmatched: int = 0
+    look_age_s: float = 0.0
 
     def add(self, other: "Tally") -> None:
         """Add the counts of another; not what is true of one worker at one time only."""
         self.answered = [one + two for one, two in zip(self.answered, other.answered, strict=True)]
         self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
         self.seconds += other.seconds
+        self.damaged_answers += other.damaged_answers
         for mine, theirs in ((self.statuses, other.statuses), (self.refused, other.refused), (self.swaps, other.swaps)):
             for label, count in theirs.items():
                 mine[label] = mine.get(label, 0) + count

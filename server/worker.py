@@ -24,6 +24,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import msgspec
 import uvloop
 from sanic.application.state import ApplicationServerInfo
 from sanic.http.constants import HTTP
@@ -54,7 +55,7 @@ class Worker:
     """One process that answers."""
 
     def __init__(self, var: Path, settings: ServerSettings) -> None:
-        self._settings, self._current, self._meter = settings, Current(var), Meter()
+        self._settings, self._current, self._meter = settings, Current(var, settings.hung_s), Meter()
         self._guard = Guard(settings)
         access = AccessLog(settings.access_log) if settings.access_log else None
         self._lane = Lane(self._current, self._meter, settings, access)
@@ -111,21 +112,16 @@ class Worker:
 
     def _status(self) -> WorkerStatus:
         """What this worker says of itself; called in a thread."""
-        current = self._current
-        answers = current.answers
         return WorkerStatus(
             pid=os.getpid(),
             turn_age_s=monotonic() - self._guard.turn_began,
             state=self._state,
-            ready=current.ready is not None,
-            release=answers.release.id if answers else None,
-            refused=current.refused,
-            hidden=len(answers.hidden) if answers else 0,
+            **msgspec.structs.asdict(self._current.status()),
         )
 
     async def _first_look(self, stop: asyncio.Event) -> bool:
         """Open the release before anyone can ask; False where the worker is told to end meanwhile."""
-        look, told = asyncio.create_task(beside(self._current.look)), asyncio.create_task(stop.wait())
+        look, told = asyncio.create_task(self._current.check()), asyncio.create_task(stop.wait())
         done, rest = await asyncio.wait([look, told], return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()

@@ -20,6 +20,8 @@ from typing import Literal
 
 import msgspec
 
+from server.status import ReleaseStatus
+
 log = logging.getLogger("server")
 
 ASK_S = 0.8
@@ -33,7 +35,7 @@ _CLIENT_S = 1.0
 State = Literal["starting", "serving", "draining"]
 
 
-class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
+class WorkerStatus(ReleaseStatus, frozen=True, kw_only=True):
     """One worker at one moment."""
 
     pid: int
@@ -41,14 +43,6 @@ class WorkerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Since its event loop began a turn, seconds; large where the loop stands still."""
     state: State
     """Starting: opens its first release. Draining: was told to end, and accepts nobody any more."""
-    ready: bool
-    """Whether it has a release to answer from."""
-    release: str | None
-    """Id of the release in use."""
-    refused: str | None
-    """Why what `releases/current` points at is not in use; None where it is."""
-    hidden: int
-    """Movies of `hidden.txt`."""
 
 
 class StatusSocket:

@@ -27,6 +27,7 @@ from loadtest.settings import WorldSettings
 from quality.catalog import Catalog, Subject
 from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
+from server.errors import HiddenUnreadable
 from server.release import FILES, RENDERED, Release
 from stream.archive import Archive, Count, Entry, Span
 from stream.columns import table_of
@@ -328,6 +329,24 @@ def test_hidden_movies_are_in_no_list(done: tuple[Path, dict[str, dict[str, Any]
     shown |= {release.movies[item] for item in np.unique(release.fallbacks).tolist() if item < len(release.movies)}
     assert len(shown) > 50
     assert not shown & hidden
+
+
+def test_what_is_hidden_and_cannot_be_read_stops_the_night_with_one_error(var: Path) -> None:
+    (var / "hidden.txt").mkdir()
+    with pytest.raises(
+        HiddenUnreadable, match=r"hidden\.txt cannot be read: not a regular file; mend it, or remove it"
+    ):
+        run(night(var))
+    assert not (var / "releases").exists()
+    (var / "hidden.txt").rmdir()
+    assert run(night(var))["publish"]["current"]
+
+
+def test_the_night_forgives_what_a_worker_forgives(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
+    movie = Release.open(done[0] / "releases" / "current").movies[0]
+    (var / "hidden.txt").write_bytes(f'"{movie.upper().replace("+", "%2B")}",\r\n'.encode("utf-16"))
+    run(night(var), *list(ALL_BUT_CATALOG)[:2])
+    assert orjson.loads((var / "night" / "input.json").read_bytes())["hidden"] == [movie]
 
 
 def test_a_night_learns_from_no_more_days_than_it_is_told_to(var: Path) -> None:

@@ -150,6 +150,12 @@ def undated(data: bytes) -> bytes:
     return _DATE.sub(b"now", data)
 
 
+def detail_of(var: Path, pid: int) -> str:
+    """What a worker says of its release; empty while it does not say."""
+    status = ask_workers(var).get(pid)
+    return status.detail() if status else ""
+
+
 @dataclass
 class Worker:
     """A worker process, on a socket of its own or one that it shares."""
@@ -186,6 +192,10 @@ class Worker:
             assert time.monotonic() < deadline, status
             time.sleep(0.005)
         return status
+
+    def until_detail(self, holds: Callable[[str], bool]) -> None:
+        """Ask again and again until what it says of its release is as it should be."""
+        self.until_status(lambda status: holds(status.detail()))
 
     def metrics(self) -> str:
         """The metrics of all workers on its `var`, with all that it has counted until now."""

@@ -55,7 +55,7 @@ def test_the_release_follows_the_link_forward_and_back(var: Path) -> None:
     assert [turned(current, var, name) for name in ("one", "two", "one")] == [
         ("one", False), ("two", False), ("one", False),
     ]  # fmt: skip
-    assert current.swaps == {"taken": 3, "refused": 0}
+    assert current.swaps == {"taken": 3, "refused": 0, "last_good": 0}
 
 
 def test_a_bad_release_leaves_the_old_one_and_the_next_good_one_is_taken(var: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_bad_release_leaves_the_old_one_and_the_next_good_one_is_taken(var: Pa
     assert turned(current, var, "broken") == ("one", True)
     assert "lists.npy" in str(current.refused)
     assert turned(current, var, "three") == ("three", False)
-    assert current.swaps == {"taken": 2, "refused": 1}
+    assert current.swaps == {"taken": 2, "refused": 1, "last_good": 0}
 
 
 def test_a_bad_first_release_is_refused_until_a_good_one_comes(var: Path) -> None:
@@ -203,7 +203,7 @@ def test_hiding_something_opens_no_release_anew(var: Path) -> None:
     with hiding(var, "movie+1+2000"):
         current.look()
         assert current.answers.release is release
-    assert current.swaps == {"taken": 1, "refused": 0}
+    assert current.swaps == {"taken": 1, "refused": 0, "last_good": 0}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_hiding_something_opens_no_release_anew(var: Path) -> None:
         ("movie+0+2000\nmovie+0+2000", {"movie+0+2000"}),
         (b"\xef\xbb\xbfmovie+0+2000\n", {"movie+0+2000"}),
         ("ä+1999\nnever+heard+of+2001\nmovie+0+2000", {"ä+1999", "never+heard+of+2001", "movie+0+2000"}),
-        (b"\xff\xfe\x00\nmovie+0+2000\n", {"��\0", "movie+0+2000"}),
+        (b"\xff\xfe\x00\nmovie+0+2000\n", {"��", "movie+0+2000"}),
         (bytes(range(256)) * 3, None),
         ("\n".join(f"other+{number}+1999" for number in range(100_000)) + "\nmovie+0+2000", None),
         ("x" * 3_000_000, None),
@@ -256,15 +256,6 @@ def test_where_what_is_hidden_cannot_be_read_it_stays_as_it_was(var: Path) -> No
     (var / HIDDEN).rmdir()
     current.look()
     assert answer(current).startswith(names(1, 2))
-
-
-def test_a_link_that_leads_nowhere_hides_nothing(var: Path) -> None:
-    current = Current(var)
-    for target in ("nowhere", HIDDEN):
-        (var / HIDDEN).symlink_to(target)
-        turned(current, var, "one")
-        assert answer(current) == names(*range(20))
-        (var / HIDDEN).unlink()
 
 
 def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_read_again(var: Path) -> None:

@@ -81,10 +81,10 @@ def test_it_tells_how_every_worker_is(var: Path, tmp_path: Path) -> None:
             assert ask(port, "/healthz").body == "2 of 2 workers are alive\n"
             lines = ask(port, "/readyz").body.splitlines()[1:]
             pids = sorted(worker.process.pid for worker in workers)
-            assert lines == [f"worker {pid} is serving, answers from one" for pid in pids]
+            assert lines == [f"worker {pid} is serving: one answers" for pid in pids]
             (write_release(var / "releases", "broken") / "users.npy").write_bytes(b"x")
             durable.point(var / "releases" / "current", "broken")
-            poll(lambda: ask(port, "/readyz").body.count("; refused: ") == 2)
+            poll(lambda: ask(port, "/readyz").body.count("; a newer one was refused: ") == 2)
             assert ask(port, "/readyz").status == 200
             workers[0].kill()
             poll(lambda: ask(port, "/readyz").body.startswith("1 of 1 workers are ready\n"))

@@ -116,7 +116,7 @@ from pathlib import Path
 import server.current, server.metrics, server.worker
 from server.settings import ServerSettings
 place, name = {
-    "look": (server.current.Current, "look"),
+    "look": (server.current.Current, "check"),
     "start": (server.worker.Worker, "_start"),
     "metrics": (server.worker.Metrics, "__init__"),
 }[sys.argv[2]]
@@ -242,23 +242,6 @@ def test_a_client_that_never_reads_does_not_keep_it(var: Path, request_: bytes) 
         assert worker.get("/healthz").status == 200
         worker.terminate()
         assert worker.ends() == 0
-
-
-def test_a_file_that_cannot_be_read_to_its_end_does_not_keep_it(var: Path) -> None:
-    """As when a disk does not answer: who looks for what has changed waits, and the others need not."""
-    with serving(var, drain_s=0.3) as worker:
-        assert worker.get("/recommend/5").body == LIST
-        (var / "releases" / "two").mkdir()
-        os.mkfifo(var / "releases" / "two" / "manifest.json")
-        durable.point(var / "releases" / "current", "two")
-        # a writer can only open it once the worker reads; it writes nothing and stays
-        writer = os.open(var / "releases" / "two" / "manifest.json", os.O_WRONLY)
-        try:
-            assert worker.get("/recommend/5").body == LIST
-            worker.terminate()
-            assert worker.ends() == 0
-        finally:
-            os.close(writer)
 
 
 def test_a_worker_that_is_told_to_end_answers_what_it_has_accepted(var: Path) -> None:

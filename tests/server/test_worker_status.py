@@ -8,15 +8,21 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from server.current import Current
 from server.worker_status import StatusSocket, WorkerStatus, ask_workers
 from stream import durable
 from tests.server.processes import HOST, poll, serving, started
 from tests.server.releases import write_release
 
+RELEASE = Current(Path("nowhere")).status()
 STATUS = WorkerStatus(
-    pid=os.getpid(), turn_age_s=0.5, state="serving", ready=True, release="one", refused="é" * 300_000, hidden=3
+    pid=os.getpid(),
+    turn_age_s=0.5,
+    state="serving",
+    **{**msgspec.structs.asdict(RELEASE), "release": "one", "ready": True, "refused": "é" * 300_000},
 )
 
 

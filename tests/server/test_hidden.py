@@ -1,0 +1,280 @@
+"""What is hidden stays hidden: forgiving what is harmless, and failing closed where the list cannot be read."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.current import Current
+from server.errors import HiddenUnreadable
+from server.hidden import HIDDEN, LAST_HIDDEN, HiddenState, look, parse, read
+from server.release import MOVIE
+from stream import durable
+from tests.server.processes import Worker, poll, serving
+from tests.server.releases import MOVIES, names, write_release
+from tests.server.test_worker_metrics import scraped
+
+ALL = names(*range(20))
+
+
+@pytest.fixture
+def var(tmp_path: Path) -> Path:
+    var = tmp_path / "var"
+    write_release(var / "releases", "one")
+    durable.point(var / "releases" / "current", "one")
+    return var
+
+
+def answer(current: Current) -> str | None:
+    """User 1's answer; None where nothing is answered."""
+    return None if current.ready is None else current.ready.find(1)[0].decode()
+
+
+# What a line may look like
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "movie+0+2000", "Movie+0+2000", "MOVIE+0+2000\r", "  movie+0+2000\t", '"movie+0+2000"', "'movie+0+2000',",
+        "“movie+0+2000”", "movie%2B0%2B2000", "movie%2b0%2b2000", "movie 0 2000", "movie%200%202000",
+        "movie+0+2000,", "movie+0+2000;", ",movie+0+2000", "movie+0+2000\0", "\ufeffmovie+0+2000",
+        "movie+0+2000 # gone", "never+1999, movie+0+2000", '"movie+0+2000","Movie 0",2000',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_what_is_harmless_is_forgiven(line: str, encoding: str) -> None:
+    text = f"# hidden\r\n{line}\nmovie+1+2000"
+    mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
+    assert {"movie+0+2000", "movie+1+2000"} <= parse(mark + text.encode(encoding))
+
+
+@given(st.lists(st.from_regex(MOVIE, fullmatch=True), max_size=5))
+def test_an_id_is_hidden_as_it_is_written(movies: list[str]) -> None:
+    assert parse("\n".join(movies).encode()) == frozenset(movies)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read(data: bytes) -> None:
+    assert all(parse(data))
+
+
+def test_only_what_is_named_is_hidden() -> None:
+    assert parse(b"movie+1+2000x\nmovie+2+200\nmovie+3") == {"movie+1+2000x", "movie+2+200", "movie+3"}
+
+
+# A file that is there and cannot be read
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_itself(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def far_too_long(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(17 << 20)
+
+
+UNREADABLE = [folder, pipe, link_to_itself, link_to_nowhere, far_too_long]
+
+
+def removed(path: Path) -> None:
+    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("make", UNREADABLE)
+def test_what_cannot_be_read_is_one_clear_error(var: Path, make: Callable[[Path], None]) -> None:
+    assert read(var) == frozenset()
+    make(var / HIDDEN)
+    with pytest.raises(HiddenUnreadable, match=r"hidden\.txt cannot be read: .*; mend it, or remove it"):
+        read(var)
+
+
+def test_where_there_is_no_var_it_is_not_known_what_is_hidden(tmp_path: Path) -> None:
+    with pytest.raises(HiddenUnreadable, match="mounted"):
+        read(tmp_path / "var")
+
+
+@pytest.mark.parametrize("make", UNREADABLE)
+def test_a_worker_that_starts_uses_the_last_list_that_could_be_read(var: Path, make: Callable[[Path], None]) -> None:
+    (var / HIDDEN).write_text("movie+0+2000")
+    Current(var).look()
+    removed(var / HIDDEN)
+    make(var / HIDDEN)
+    current = Current(var)
+    current.look()
+    assert str(answer(current)).startswith(names(1, 2))
+    status = current.status()
+    assert "hidden.txt cannot be read" in str(status.hidden_fault)
+    assert "the last list of hidden movies is used: " in status.detail()
+    removed(var / HIDDEN)
+    current.look()
+    assert (answer(current), current.status().hidden_fault) == (ALL, None)
+
+
+@pytest.mark.parametrize("make", UNREADABLE)
+def test_without_a_list_nothing_is_answered_until_there_is_one(var: Path, make: Callable[[Path], None]) -> None:
+    make(var / HIDDEN)
+    current = Current(var)
+    for _ in range(2):
+        current.look()
+        assert answer(current) is None
+        assert "hidden.txt cannot be read" in current.status().detail()
+        assert not current.searchable
+    removed(var / HIDDEN)
+    (var / HIDDEN).write_text("movie+0+2000")
+    current.look()
+    assert str(answer(current)).startswith(names(1, 2))
+    assert current.swaps == {"taken": 1, "refused": 0, "last_good": 0}
+
+
+def test_a_list_that_was_garbled_is_no_list(var: Path) -> None:
+    (var / HIDDEN).mkdir()
+    (var / LAST_HIDDEN).write_bytes(b'{"movies": 7}')
+    current = Current(var)
+    current.look()
+    assert answer(current) is None
+
+
+def test_a_file_that_vanished_hides_nothing_and_a_var_that_vanished_hides_what_it_did(var: Path) -> None:
+    (var / HIDDEN).write_text("movie+0+2000")
+    current = Current(var)
+    current.look()
+    (var / HIDDEN).unlink()
+    current.look()
+    assert answer(current) == ALL
+    (var / HIDDEN).write_text("movie+0+2000")
+    current.look()
+    var.rename(var.parent / "away")
+    current.look()
+    assert str(answer(current)).startswith(names(1, 2))
+    var.mkdir()  # a mount point, with nothing mounted
+    current.look()
+    assert str(answer(current)).startswith(names(1, 2))
+    assert "mounted" in current.status().detail()
+    var.rmdir()
+    (var.parent / "away").rename(var)
+    (var / HIDDEN).unlink()
+    current.look()
+    assert answer(current) == ALL
+
+
+def test_a_list_that_becomes_readable_while_a_release_is_opened_is_in_its_first_answer(
+    var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when `var` is mounted between the two."""
+    real = look
+    looks: list[HiddenState] = []
+
+    def late(folder: Path, before: HiddenState) -> HiddenState:
+        if looks:
+            (var / HIDDEN).write_text("movie+0+2000")
+        looks.append(before)
+        return real(folder, before)
+
+    monkeypatch.setattr("server.hidden.look", late)
+    current = Current(var)
+    for step in current._steps():
+        step.apply(step.read(lambda: None))
+        assert answer(current) != ALL
+
+
+def test_a_folder_that_cannot_be_written_to_does_no_harm_and_is_told_once(
+    var: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(path: Path, data: bytes) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr("stream.durable.write_bytes", refused)
+    (var / HIDDEN).write_text("movie+0+2000")
+    current = Current(var)
+    for _ in range(5):
+        current.look()
+    assert str(answer(current)).startswith(names(1, 2))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([line for line in told if "last-hidden.json cannot be written" in line]) == 1
+    assert len([line for line in told if "cannot be noted as the last good release" in line]) == 1
+
+
+def test_the_list_is_kept_whole_whatever_it_names(var: Path) -> None:
+    (var / HIDDEN).write_text("a%2523b\nb%23c\nmovie+0+2000 # x\n%25252C\n" + "\n".join(MOVIES[20:]))
+    state = look(var, HiddenState())
+    before = (var / LAST_HIDDEN).stat().st_mtime_ns
+    for _ in range(3):
+        state = look(var, state)
+    assert (var / LAST_HIDDEN).stat().st_mtime_ns == before
+    (var / HIDDEN).unlink()
+    (var / HIDDEN).mkdir()
+    assert look(var, HiddenState()).movies == state.movies
+
+
+# What hides nothing
+
+
+def test_what_names_no_movie_is_told_once_a_change(var: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_release(var / "releases", "two", shift=1)
+    (var / HIDDEN).write_text("movie+0+2000\nnobody+1999\n" + "\n".join(f"x{number}" for number in range(30)))
+    current = Current(var)
+    for _ in range(3):
+        current.look()
+    durable.point(var / "releases" / "current", "two")
+    current.look()
+    status = current.status()
+    assert (status.hidden_count, status.hidden_unmatched_count, len(status.hidden_unmatched)) == (1, 31, 10)
+    assert "31 lines of hidden.txt name no movie: nobody+1999, x0, x1" in status.detail()
+    told = [record for record in caplog.records if "name no movie" in record.getMessage()]
+    assert len(told) == 1
+    (var / HIDDEN).write_text("movie+0+2000\n")
+    current.look()
+    assert current.status().detail() == "two answers"
+
+
+# Real workers
+
+
+def test_a_worker_fails_closed_and_says_so(var: Path) -> None:
+    (var / HIDDEN).mkdir()
+    with serving(var) as worker:
+        for path in ("/recommend/1", "/recommend/1?n=3"):
+            told = worker.get(path)
+            assert (told.status, told.body) == (503, "hidden.txt cannot be read"), path
+        assert [worker.get(path).status for path in ("/readyz", "/similar/movie+3+2000")] == [503, 503]
+        worker.until_detail(lambda detail: f"{var / HIDDEN} cannot be read" in detail)
+        poll(lambda: scraped(worker).get(("marquee_hidden_fault_workers", "")) == 1)
+        (var / HIDDEN).rmdir()
+        (var / HIDDEN).write_text("MOVIE%2B0%2B2000,\nnobody+1999\n")
+        shown = worker.until("/recommend/1", lambda told: told.status == 200)
+        assert shown.body.startswith(names(1, 2))
+        worker.until_detail(lambda detail: "1 lines of hidden.txt name no movie: nobody+1999" in detail)
+        poll(lambda: scraped(worker)["marquee_hidden_unmatched", ""] == 1)
+        assert scraped(worker)["marquee_hidden_movies", ""] == 1
+        assert scraped(worker)["marquee_hidden_fault_workers", ""] == 0
+        (var / HIDDEN).unlink()
+        os.mkfifo(var / HIDDEN)
+        worker.until_detail(lambda detail: "the last list of hidden movies is used" in detail)
+        _restarted(var)
+        shutil.rmtree(var / "metrics")
+
+
+def _restarted(var: Path) -> None:
+    second: Worker
+    with serving(var) as second:
+        assert second.get("/recommend/1").body.startswith(names(1, 2))
+        assert second.get("/readyz").status == 200
+        assert "not a regular file" in second.text()
