@@ -6,7 +6,7 @@
 | `rollback` | `current` moves to the one before, or to any (`--to`) | one damaged, unknown, refused; if one is pinned |
 | `pin` | a release becomes current and stays so, whatever nights make | one damaged, unknown, refused |
 | `unpin` | the next night's release becomes current again | – |
-| `prune` | old releases are removed; never the current or the pinned one | – |
+| `prune` | old releases are removed; never the current, the pinned or the last good ones | – |
 
 A release is opened and verified, as a worker would, before `current` moves to it. What moves or removes something
 holds the lock that nights hold. A release that the gate refused becomes current only by `rollback --even-refused`; the
@@ -278,7 +278,7 @@ def unpin_release() -> None:
 @click.option("--keep", type=click.IntRange(1), help="Instead of the setting: keep_releases.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def prune_releases(keep: int | None, dry_run: bool) -> None:
-    """Remove old releases: all but the newest good ones, the newest refused ones, the current and the pinned one."""
+    """Remove old releases: all but the newest, the newest refused, the current, the pinned and the last good ones."""
     var = load("stream", StreamSettings).var
     keep = keep or load("batch", BatchSettings).keep_releases
     if dry_run:

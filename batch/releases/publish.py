@@ -4,6 +4,7 @@
     releases/current                    symbolic link, moved by rename
     releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by what
     releases/pinned.json                the release that stays current whatever nights make; none where it is missing
+    releases/last-good.json     what workers took last, and last but one; they note it (`server/good_releases.py`)
     releases/.refused/<id>.json         why the gate refused a candidate, which stays for study
     releases/manifests/<id>.json        the manifests of releases that were removed
 
@@ -29,6 +30,7 @@ import orjson
 import threadpoolctl
 
 from batch.errors import ReleaseError
+from server.good_releases import good_releases
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 
@@ -192,12 +194,14 @@ def sealed(var: Path) -> list[str]:
 
 
 def prunable(var: Path, keep: int) -> list[str]:
-    """What `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one."""
+    """What `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one, and
+    those that workers noted as good: they are what a worker starts from while the current one is bad."""
     names, bad = sealed(var), refused(var)
     here = current(var)
     good = [name for name in names if name not in bad]
     studied = [name for name in names if name in bad]
     kept = {*good[-keep:], *studied[-KEPT_REFUSED:], here.name if here else None, pinned(var)}
+    kept |= {Path(target).name for target in good_releases(var / "releases")}
     return [name for name in names if name not in kept]
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batch import rendered
 from batch.errors import ReleaseError
 from batch.releases import publish
+from server.good_releases import note_good
 from server.release import FILES, RENDERED, Release
 from stream import durable
 
@@ -298,9 +299,22 @@ NUMBERS = st.integers(0, 8)
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 9), st.integers(1, 5), st.sets(NUMBERS), st.none() | NUMBERS, st.none() | NUMBERS)
-def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_pinned(
-    tmp_path_factory: pytest.TempPathFactory, count: int, keep: int, bad: set[int], now: int | None, held: int | None
+@given(
+    count=st.integers(1, 9),
+    keep=st.integers(1, 5),
+    bad=st.sets(NUMBERS),
+    now=st.none() | NUMBERS,
+    held=st.none() | NUMBERS,
+    noted=st.none() | NUMBERS,
+)
+def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_pinned_or_last_good(
+    tmp_path_factory: pytest.TempPathFactory,
+    count: int,
+    keep: int,
+    bad: set[int],
+    now: int | None,
+    held: int | None,
+    noted: int | None,
 ) -> None:
     var = tmp_path_factory.mktemp("var")
     names = [f"2030010{number}T000000Z-00000000" for number in range(count)]
@@ -314,9 +328,11 @@ def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_p
         publish.make_current(var, names[now], 1, "rollback")
     if held is not None and held < count:
         publish.pin(var, names[held], 1)
+    if noted is not None and noted < count:
+        note_good(var / "releases", names[noted])
     newest = sorted((number for number in range(count) if number not in bad), reverse=True)[:keep]
     newest += sorted((number for number in bad if number < count), reverse=True)[:3]
-    kept = {names[number] for number in [*newest, now, held] if number is not None and number < count}
+    kept = {names[number] for number in [*newest, now, held, noted] if number is not None and number < count}
     assert set(publish.prunable(var, keep)) == set(names) - kept
     assert set(publish.prune(var, keep)) == set(names) - kept
     assert set(release_names(var)) == kept == set(publish.sealed(var))
