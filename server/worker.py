@@ -4,12 +4,11 @@ Signal handlers are set before anything else: Sanic's own runner sets them late,
 starts can be lost, so that the worker never ends. When told to end, a worker accepts no more, answers what comes on
 its connections with `connection: close`, closes what stays idle last, and is gone after `drain_s` at the latest.
 
-A loop that stands still, whatever holds it, is ended by a timer below Python that the loop has to wind up: the worker
-writes where it stood and dies, and its supervisor starts another.
+A loop that stands still, whatever holds it, is ended by a process beside it (`watchdog.py`): the worker writes where it
+stands and dies, and its supervisor starts another.
 """
 
 import asyncio
-import faulthandler
 import gc
 import logging
 import os
@@ -39,6 +38,7 @@ from server.lane import Lane, LaneProtocol
 from server.metrics import Meter, Metrics
 from server.probes import Probes
 from server.settings import ServerSettings
+from server.watchdog import Watchdog
 from server.worker_status import State, StatusSocket, WorkerStatus
 
 log = logging.getLogger("server")
@@ -61,6 +61,7 @@ class Worker:
         self._lane = Lane(self._current, self._meter, settings, access)
         self._probes = Probes(self._current, self._meter)
         self._app: Application = make_app(self._current, settings, self._meter, access)
+        self._watchdog = Watchdog(settings.stall_s)
         self._var = var
         self._state: State = "starting"
 
@@ -87,7 +88,7 @@ class Worker:
             self._current.follow(self._settings.swap_poll_s),
             self._guard.watch(server.connections),
             metrics.follow(),
-            self._wind_up(),
+            self._watchdog.follow(),
         ]
         tasks = [asyncio.create_task(task) for task in always]
         told: asyncio.Task[Any] = asyncio.create_task(stop.wait())
@@ -103,7 +104,7 @@ class Worker:
         await self._drain(server, acceptor)
         for task in tasks:
             task.cancel()
-        faulthandler.cancel_dump_traceback_later()
+        self._watchdog.close()
         with suppress(TimeoutError):  # the last counts are not worth waiting for longer
             await asyncio.wait_for(beside(metrics.write), _LAST_S)
         log.info("worker ends")
@@ -141,12 +142,6 @@ class Worker:
         kind = partial(LaneProtocol, lane=self._lane) if self._settings.lane else GuardedProtocol
         loop = asyncio.get_running_loop()
         return partial(kind, guard=self._guard, loop=loop, app=self._app, connections=server.connections)
-
-    async def _wind_up(self) -> None:
-        """Put off the end of this worker as long as its loop turns."""
-        while True:
-            faulthandler.dump_traceback_later(self._settings.stall_s, exit=True)
-            await asyncio.sleep(min(1.0, self._settings.stall_s / 3))
 
     async def _drain(self, server: Any, acceptor: Acceptor) -> None:
         drain_s = self._settings.drain_s

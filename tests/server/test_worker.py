@@ -2,12 +2,10 @@
 
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -281,45 +279,3 @@ def _answered(wire: Wire, count: int) -> int | None:
             return None
         assert number < count
     return count
-
-
-# How it dies
-
-
-STALLED = """
-import asyncio, socket, sys, time
-from pathlib import Path
-from server.current import Current
-from server.settings import ServerSettings
-from server.worker import Worker
-def standing_still():
-    while True:
-        pass
-async def follow(self, poll_s):
-    while not Path(sys.argv[1], "stall").exists():
-        await asyncio.sleep(0.01)
-    standing_still()
-Current.follow = follow
-Worker(Path(sys.argv[1]), ServerSettings(stall_s=3)).run(socket.socket(fileno=0))
-"""
-
-
-def test_a_worker_whose_loop_stands_still_says_where_and_dies(var: Path) -> None:
-    log = var.parent / "log"
-    with socket.create_server((HOST, 0)) as listener, log.open("wb") as output:
-        command = [sys.executable, "-c", STALLED, str(var)]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=output)
-        port = listener.getsockname()[1]
-    try:
-        with Wire(port) as wire:
-            began = time.monotonic()
-            while time.monotonic() < began + 3.5:  # it may stand still for 3 s
-                assert wire.get("/recommend/5").body == LIST
-            (var / "stall").touch()
-            assert process.wait(DEADLINE_S) == 1
-    finally:
-        process.kill()
-        process.wait()
-    told = log.read_text()
-    assert "Timeout" in told
-    assert re.search(r"in standing_still\n", told)
