@@ -26,6 +26,7 @@ from server.errors import BadRelease
 from server.good_releases import good_releases, note_good
 from server.hidden import HiddenState
 from server.limited import Hung, Limited
+from server.opening import FEW, deaths, noted_opening
 from server.release import Release, forget
 from server.release_files import Progress, no_progress
 from server.status import ReleaseStatus
@@ -153,7 +154,7 @@ class Current:
             verify = partial(self._opened, self._used, trust)
             yield _Step(f"releases/{self._used}", verify, self._judge, self._tell_once)
         if self._target is not None and time.monotonic() >= self._again_at:
-            take = partial(self._opened, self._target, True)
+            take = partial(self._opened_new, self._target)
             yield _Step(f"releases/{self._target}", take, self._take, self._refuse)
         if self._want_good:
             self._want_good = False
@@ -162,8 +163,8 @@ class Current:
             yield _Step("releases/last-good.json", self._note, self._noted_as, self._tell_once)
 
     def _opened(self, target: str, trust: bool, progress: Progress) -> _Opened:
-        """A release verified and tried out, with what is hidden now."""
-        state = hidden.look(self._var, self._hidden)
+        """A release verified and tried out, with what is hidden now: `var` may have been mounted since it was read."""
+        state = self._hidden if self._hidden_hung else hidden.look(self._var, self._hidden)
         try:
             known = frozenset[str]() if state.movies is None else state.movies
             answers = Answers(Release.open(self._releases / target, progress, trust), known)
@@ -174,6 +175,17 @@ class Current:
             return _Opened(target, None, state, f"{target}: {error!r}")
         return _Opened(target, answers, state, "")
 
+    def _opened_new(self, target: str, progress: Progress) -> _Opened:
+        """The same of what `current` points at, unless workers died over it and there is one to go on with."""
+        good = good_releases(self._releases)
+        if not good or target in good:
+            return self._opened(target, True, progress)
+        if (count := deaths(self._releases, target)) >= FEW:
+            why = f"{target}: {count} workers died while they opened it; is there memory enough, is its disk whole?"
+            return _Opened(target, None, self._hidden, why)
+        with noted_opening(self._releases, target):
+            return self._opened(target, True, progress)
+
     # What is hidden
 
     def _read_hidden(self, progress: Progress) -> tuple[HiddenState, Answers | None]:
@@ -181,7 +193,7 @@ class Current:
         state, answers = hidden.look(self._var, self._hidden), self.answers
         if answers is None or state.movies is None or state.movies is answers.hidden:
             return state, None
-        return state, Answers(answers.release, state.movies, answers.whole)
+        return state, Answers(answers.release, state.movies, answers.whole and not self._suspect)
 
     def _hide(self, read: tuple[HiddenState, Answers | None]) -> None:
         before, (self._hidden, answers) = self._hidden, read
@@ -276,6 +288,8 @@ class Current:
         if before is not None and before is not answers:
             self._faults += before.faults
         self.answers, self.ready = answers, None if answers.empty or self._hidden.movies is None else answers
+        if self._suspect and self.ready:
+            self.ready = answers.popular_only()
         if answers.unmatched and (before is None or answers.unmatched != before.unmatched):
             count, examples = len(answers.unmatched), ", ".join(answers.unmatched_examples)
             log.warning("%d lines of hidden.txt name no movie of %s: %s", count, answers.release.id, examples)

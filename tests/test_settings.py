@@ -49,7 +49,8 @@ DEFAULTS = {
     },
     "server": {
         "host": "127.0.0.1", "port": 8082, "operator_host": "127.0.0.1",
-        "operator_port": 9082, "lane": True, "swap_poll_s": 0.5, "drain_s": 5.0, "stall_s": 10.0,
+        "operator_port": 9082, "lane": True, "swap_poll_s": 0.5, "drain_s": 5.0, "hung_s": 30.0,
+        "stall_s": 10.0,
         "max_connections": 10_000, "request_s": 10.0, "idle_s": 75.0, "write_s": 10.0, "shed_s": 0.2,
         "max_header_bytes": 8192, "max_body_bytes": 65_536, "access_log": 0.0,
     },

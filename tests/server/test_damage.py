@@ -128,6 +128,24 @@ def test_a_last_good_release_that_is_damaged_gives_way_to_a_current_that_was_men
     assert current.status().detail() == "broken answers"
 
 
+def test_what_is_hidden_while_a_release_is_in_doubt_is_hidden_at_once(
+    var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = taking(var, "one", "two")
+    damage(var, "two")
+    monkeypatch.setattr(current, "_recheck_at", float("inf"))  # as if verifying it anew took long
+    current.look()
+    assert answer(current) == (POPULAR, "popular")
+    (var / HIDDEN).write_text("movie+0+2000")
+    current.look()
+    assert answer(current)[1] == "popular"
+    assert answer(current)[0].startswith(names(1, 2))
+    monkeypatch.setattr(current, "_recheck_at", 0.0)
+    current.look()
+    assert current.status().fallback
+    assert answer(current)[0].startswith(names(1, 2))
+
+
 def touched(path: Path) -> None:
     os.utime(path)
 

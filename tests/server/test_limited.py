@@ -204,11 +204,14 @@ def test_the_age_of_the_last_look_grows_while_looks_hang(
         assert "hidden.txt: reading it makes no progress" in status.detail()
         assert "current was looked at 10" in status.detail()
         assert current.ready is not None
+        durable.point(var / "releases" / "current", "two")
+        await current.check()
+        assert current.status().release == "two"
         monkeypatch.undo()
         wall.set()
         await until(lambda: not current._limited._hanging)
         await current.check()
-        assert current.status().detail() == "one answers"
+        assert current.status().detail() == "two answers"
 
     ran(run())
 
