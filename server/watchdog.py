@@ -61,8 +61,9 @@ class Watchdog:
         os.set_blocking(writer, False)
         # -I and -S: nothing of the environment and no packages, so it is there in no time and takes little
         command = [sys.executable, "-I", "-S", str(_PROCESS), str(os.getpid()), str(self._stall_s)]
+        environ = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         try:
-            self._process = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL)
+            self._process = subprocess.Popen(command, stdin=reader, stdout=subprocess.DEVNULL, env=environ)
         except OSError as error:
             os.close(writer)
             if str(error) != self._fault:
