@@ -84,34 +84,6 @@ def test_a_file_that_is_missing_is_refused(rendered: Path, name: str) -> None:
         Release.open(rendered)
 
 
-@pytest.mark.parametrize("name", [*FILES, *RENDERED, "manifest.json"])
-@pytest.mark.parametrize("known", [False, True])
-def test_a_pipe_or_a_folder_in_place_of_a_file_is_refused_at_once(rendered: Path, name: str, known: bool) -> None:
-    if known:
-        Release.open(rendered)
-    (rendered / name).unlink()
-    os.mkfifo(rendered / name)
-    with pytest.raises(BadRelease, match=rf"{name}: not a regular file"):
-        Release.open(rendered)
-    (rendered / name).unlink()
-    (rendered / name).mkdir()
-    with pytest.raises(BadRelease, match=rf"{name}: not a regular file"):
-        Release.open(rendered)
-
-
-def test_opening_leaves_no_descriptor_open(rendered: Path) -> None:
-    descriptors = Path("/proc/self/fd")
-    release = Release.open(rendered)
-    before = len(list(descriptors.iterdir()))
-    for _ in range(3):
-        release = Release.open(rendered)
-    (rendered / "answers.npy").unlink()
-    with pytest.raises(BadRelease):
-        Release.open(rendered)
-    assert len(list(descriptors.iterdir())) == before
-    assert release.id == "rendered"
-
-
 @pytest.mark.parametrize("name", [*FILES, *RENDERED])
 @pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
 def test_a_flipped_bit_is_refused(rendered: Path, name: str, place: float) -> None:
