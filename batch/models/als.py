@@ -17,8 +17,11 @@ from implicit.recommender_base import ModelFitError
 
 from batch.errors import BatchError
 from batch.interactions import Interactions
+from batch.models.conditioning import LEAST_RCOND
 from batch.models.folded import Folded
 from batch.models.history import recent
+
+_ADVICE = "raise [batch] regularization, or lower confidence"
 
 
 class ALS(Folded):
@@ -48,6 +51,7 @@ class ALS(Folded):
         model.user_factors = None  # users are folded in
         model.num_threads = 1  # whoever scores has several blocks in hand at once
         self._model = model
+        self._squares = np.square(model.item_factors, dtype=np.float64).sum(axis=1)
 
     def history(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
         return recent(data, users, self.parameters, self.parameters["confidence"])
@@ -56,9 +60,24 @@ class ALS(Folded):
         return np.asarray(self.embedded(history) @ self._model.item_factors.T, np.float32)
 
     def embedded(self, history: sp.csr_matrix) -> np.ndarray:
-        """What the users of a history are like: float32 [k, d]."""
+        """What the users of a history are like: float32 [k, d].
+
+        Raises `BatchError` where single precision may not tell, see `conditioning`.
+        """
+        self._require_solvable(history)
         with _told():
             return np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
+
+    def _require_solvable(self, history: sp.csr_matrix) -> None:
+        """Refuse users whose system may be too ill-conditioned, by a bound that costs nothing beside solving it.
+
+        A user's matrix is Y'Y + Y'(C - 1)Y + λ: no eigenvalue is below the penalty λ, none above the trace. `implicit`
+        itself stops only where LAPACK breaks off, which another BLAS kernel may not do.
+        """
+        penalty = self._model.regularization
+        traces = self._squares.sum() + history @ self._squares + penalty * self._model.factors
+        if not penalty >= LEAST_RCOND * traces.max(initial=0.0):
+            raise BatchError(f"models: als: a history weighs too much beside the penalty; {_ADVICE}")
 
     @property
     def item_embeddings(self) -> np.ndarray:
@@ -71,4 +90,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except (ValueError, ModelFitError) as error:
-        raise BatchError(f"models: als: {error}; raise [batch] regularization, or lower confidence") from error
+        raise BatchError(f"models: als: {error}; {_ADVICE}") from error

@@ -18,6 +18,7 @@ from scipy.linalg import lapack
 
 from batch.errors import BatchError
 from batch.interactions import Interactions
+from batch.models.conditioning import cholesky
 from batch.models.folded import Folded
 from batch.models.pairs import regressed, watched_by_the_same, watched_in_turn
 
@@ -50,7 +51,7 @@ class Linear(Folded):
     def solve(self, sample: Interactions) -> tuple[np.ndarray, sp.csr_matrix]:
         """Weights from the dense movies to each other (float32 [d, d]), and to the others ([d, m - d]).
 
-        Raises `LinAlgError` where single precision cannot tell them.
+        Raises `LinAlgError` where single precision cannot tell them, see `conditioning`.
         """
         raise NotImplementedError
 
@@ -96,7 +97,7 @@ class EASE(Linear):
         gram[np.diag_indices_from(gram)] += self.parameters["penalty"]
         few = regressed(gram, others)
         with alone():
-            factor = _factor(gram)
+            factor = cholesky(gram)
             inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)  # its upper triangle is not set
         weights = np.tril(inverse) + np.tril(inverse, -1).T
         weights /= -np.diag(weights).copy()
@@ -120,18 +121,9 @@ class Order(Linear):
         gram[np.diag_indices_from(gram)] += self.settings.order_penalty
         few = regressed(gram, others)
         with alone():
-            factor = _factor(gram)
+            factor = cholesky(gram)
         solved, _ = lapack.spotrs(factor, np.asfortranarray(future), lower=1, overwrite_b=1)
         return np.ascontiguousarray(solved), few
-
-
-def _factor(gram: np.ndarray) -> np.ndarray:
-    """Cholesky's factor of a symmetric matrix, in the lower triangle; `gram` is written over."""
-    factor: np.ndarray
-    factor, broken_off = lapack.spotrf(gram.T, lower=1, overwrite_a=1)
-    if broken_off:
-        raise np.linalg.LinAlgError(f"not positive definite from row {broken_off} on")
-    return factor
 
 
 def alone() -> AbstractContextManager[object]:

@@ -84,6 +84,10 @@ def regressed(gram: np.ndarray, targets: sp.csc_matrix) -> sp.csr_matrix:
 
     `gram` is S'S + λ, float32 [d, d]. Of each column the sources with the largest share of S'Y in their own weight are
     kept, and the ridge regression on these alone is solved exactly.
+
+    Nothing is checked here: a system of some rows and columns of `gram` has a condition (2-norm) no worse than that of
+    the whole (Cauchy's interlacing theorem), which is checked where the whole is factorised. Raises `LinAlgError`
+    where a system is singular.
     """
     source, wanted = _largest(targets, np.sqrt(np.diag(gram)))
     weights = np.zeros_like(wanted)

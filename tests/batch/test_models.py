@@ -274,6 +274,7 @@ TOO_MUCH: list[tuple[str, dict[str, float], str]] = [
     ("blend", {"ease_penalty": 1e-4}, "ease_penalty"),
     ("als", {"regularization": 0}, "regularization"),
     ("als", {"regularization": 0, "confidence": 1e12}, "regularization"),
+    ("als", {"regularization": 0.01, "confidence": 1e6}, "regularization"),
 ]
 
 
@@ -285,6 +286,16 @@ def test_what_cannot_be_solved_says_which_setting_makes_it_so(name: str, changed
     with pytest.raises(BatchError, match=rf"raise \[batch\] {said}"):  # noqa: PT012 - where it shows differs
         model.fit(data)
         model.score(data, np.arange(3))
+
+
+@pytest.mark.parametrize("name", ["ease", "blend"])
+def test_what_lapack_solves_to_noise_is_refused_as_well(name: str) -> None:
+    """Two movies of the same 1,024 users, and a penalty of 2^-10: any arithmetic factorises that matrix, whose
+    reciprocal condition is 2^-21. With a penalty of 2^-6 it is 2^-17, and the model is fitted."""
+    data = interactions([[0, 1]] * 1024, 2)
+    with pytest.raises(BatchError, match=r"raise \[batch\] ease_penalty"):
+        make(name, BatchSettings(ease_penalty=2**-10), {}).fit(data)
+    make(name, BatchSettings(ease_penalty=2**-6), {}).fit(data)
 
 
 def test_all_models_compete_and_the_popular_list_comes_first() -> None:

@@ -41,7 +41,9 @@ def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> 
     assert release.manifest["model"] == {"lists": "als"}
     versions = {"commit", "python", "numpy", "scipy", "implicit", "annoy", "pandas", "pyarrow", "blas", "cpu"}
     assert set(release.manifest["versions"]) >= versions
-    assert all(pool["num_threads"] >= 1 for pool in release.manifest["versions"]["blas"])
+    blas = release.manifest["versions"]["blas"]
+    assert blas
+    assert all(pool["architecture"] and pool["num_threads"] >= 1 for pool in blas)
     assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, "manifest.json"}
     assert (tmp_path / "releases" / name / "lists.npy").read_bytes() == (candidate / "lists.npy").read_bytes()
 
