@@ -6,9 +6,9 @@ READY := $(VENV)/.ready
 # As in the Dockerfile: Annoy's own flags but -march=native, so that an index is the same on every machine.
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
-.PHONY: help setup demo stop restart test lint bench fuzz lock clean
+.PHONY: help setup demo stop restart test test-kernels lint bench fuzz lock clean
 help:  ## show the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv from requirements.lock
 
@@ -37,7 +37,10 @@ restart: $(READY)  ## restart the workers of the supervisord of MARQUEE_RUN one 
 
 test: $(READY)  ## lint, types, unit and integration tests with coverage
 	$(MAKE) --no-print-directory lint
-	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 --durations=25
+
+test-kernels: $(READY)  ## the numerical tests under every BLAS kernel that this processor can run
+	$(RUN) -m tests.kernels -n logical --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## ruff and mypy
 	$(VENV)/bin/ruff check

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from batch.gate import affinity
 from tests.batch.candidates import made
 
+pytestmark = pytest.mark.blas
+
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -20,6 +20,8 @@ from server.errors import BadRelease
 from server.release import Release
 from stream.zone import DAY_MS, HOUR_MS, day_number, zone
 
+pytestmark = pytest.mark.blas
+
 CLOCK = zone("America/New_York")
 GAP_MS = 6 * HOUR_MS
 NOW = day_number("2030-03-10") * DAY_MS + 9 * HOUR_MS

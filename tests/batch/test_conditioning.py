@@ -12,6 +12,8 @@ from batch.models.conditioning import LEAST_RCOND, cholesky
 from batch.settings import BatchSettings
 from tests.batch.test_models import planted
 
+pytestmark = pytest.mark.blas
+
 
 def alike(size: int, exponent: int) -> tuple[np.ndarray, float]:
     """A matrix of ones but for 2^-exponent more on its diagonal, and its reciprocal condition in the 1-norm."""

@@ -18,6 +18,8 @@ from batch.segments import NAMES
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
 
+pytestmark = pytest.mark.blas
+
 USERS, MOVIES, HOURS = 200, 60, 240
 SETTINGS = BatchSettings(test_hours=24)
 END = HOURS * HOUR_MS

@@ -23,6 +23,8 @@ from batch.interactions import History, Requests
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
 
+pytestmark = pytest.mark.blas
+
 USERS, MOVIES, HOURS = 120, 40, 240
 BASE = BatchSettings(model="popular", seed=5)
 

@@ -19,6 +19,8 @@ from stream.zone import DAY_MS
 from tests.batch.candidates import NOW, after, made, models, numbered, previous, refused, save_index, sealed
 from tests.batch.planted import ALERT, PLANTED, SOUND, on_test, planted
 
+pytestmark = pytest.mark.blas
+
 
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:

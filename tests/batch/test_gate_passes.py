@@ -42,6 +42,8 @@ from tests.batch.candidates import (
     sessions,
 )
 
+pytestmark = pytest.mark.blas
+
 NAMES = [rule.__name__ for rule in RULES]
 
 

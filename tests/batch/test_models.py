@@ -15,6 +15,8 @@ from batch.lists import top_lists
 from batch.models import Model, candidates, make
 from batch.settings import BatchSettings
 
+pytestmark = pytest.mark.blas
+
 USERS, MOVIES, GROUP = 160, 60, 30
 HOUR_MS = 3_600_000
 SETTINGS = BatchSettings(factors=8, iterations=8, ease_penalty=20, order_penalty=20, minimum_segment=1)

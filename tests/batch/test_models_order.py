@@ -19,6 +19,8 @@ from batch.settings import BatchSettings
 from quality import ranking
 from stream.zone import DAY_MS
 
+pytestmark = pytest.mark.blas
+
 SETTINGS = BatchSettings(factors=16, iterations=6, ease_penalty=20, order_penalty=20)
 USERS, MOVIES, LENGTH = 300, 120, 30
 

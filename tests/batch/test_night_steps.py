@@ -82,6 +82,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
 
 
+@pytest.mark.blas
 def test_a_night_ends_with_a_release_that_serves(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
     var, told = done
     current = publish.current(var)
@@ -123,6 +124,7 @@ def test_no_list_holds_what_its_user_has_seen(done: tuple[Path, dict[str, dict[s
         assert not [movie for movie in movies if (user, movie) in seen]
 
 
+@pytest.mark.blas
 def test_the_same_input_makes_the_same_files(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
     first, _ = done
     run(night(var))
@@ -191,6 +193,7 @@ def test_popular_lists_hold_more_than_are_shown(done: tuple[Path, dict[str, dict
     assert len(Answers(release, hidden).find(999_999)[0].split(b",")) == 20
 
 
+@pytest.mark.blas
 def test_another_seed_makes_another_index(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
     first, _ = done
     run(night(var, seed=2))
@@ -319,6 +322,7 @@ def test_a_refused_night_is_over_told_of_and_leaves_current_as_it_is(var: Path) 
     assert Journal(var / "night").night is None  # the next one begins anew
 
 
+@pytest.mark.blas
 def test_hidden_movies_are_in_no_list(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
     release = Release.open(done[0] / "releases" / "current")
     hidden = {release.movies[item] for item in [*release.fallbacks[0, :5].tolist(), *release.lists[0, :5].tolist()]}

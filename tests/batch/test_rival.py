@@ -17,6 +17,8 @@ from server.answers import Answers
 from server.release import Release
 from stream.zone import HOUR_MS
 
+pytestmark = pytest.mark.blas
+
 USERS, MOVIES = 40, 50
 FROM, UNTIL = 100 * HOUR_MS, 124 * HOUR_MS
 EVERYONE = np.arange(USERS)

@@ -13,6 +13,8 @@ from batch.errors import BatchError
 from batch.interactions import Interactions
 from batch.lists import LENGTH, RESERVE, popular_lists, top_lists
 
+pytestmark = pytest.mark.blas
+
 
 class Fixed:
     """A model with scores made up beforehand."""

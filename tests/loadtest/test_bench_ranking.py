@@ -22,7 +22,7 @@ from loadtest.errors import LoadtestError
 from loadtest.population import make_population
 from stream.zone import DAY_MS
 
-pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
+pytestmark = [pytest.mark.blas, pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")]
 
 TINY = ranking.Size(world=(300, 80, 8), sequences=(250, 120, 30))
 
