@@ -25,7 +25,9 @@ BUCKETS = 20
 _SOURCES = 3
 _FRESH_S = 5.0
 """A worker that serves has written its counts within this time."""
-_PATIENCE_S = 1.0
+_PATIENCE_S = 3.0
+"""How long to wait for the lock: on a busy machine another worker may hold it for a second. An answer to `/metrics`
+waits for it three times at most, which stays below the 10 s after which Prometheus gives a scrape up."""
 
 
 class Tally(msgspec.Struct, kw_only=True):

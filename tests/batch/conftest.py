@@ -112,7 +112,7 @@ def simulated() -> Simulated:
     def serving(settings: WorldSettings) -> Iterator[str]:
         settings = msgspec.structs.replace(settings, api_port=free_port())
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
-        root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 120
+        root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 600
         try:
             while not answers(f"{root}/healthz"):
                 assert time.monotonic() < deadline
@@ -121,7 +121,7 @@ def simulated() -> Simulated:
             yield root
         finally:
             process.terminate()
-            process.wait(120)
+            process.wait(600)
 
     return serving
 

@@ -282,7 +282,7 @@ def talking_to(root: str) -> Iterator[str]:
     yield root
 
 
-ENDLESS_S = 60.0
+ENDLESS_S = 600.0
 """Less than these would take if they were waited for, and more than any machine needs to give them up."""
 OF_NO_HELP: dict[str, Callable[[], AbstractContextManager[str]]] = {
     "dead": closed,
@@ -312,10 +312,10 @@ def test_an_api_of_no_help_takes_little_time_and_the_lines_pass(
 
 
 REPLIES: dict[str, Reply] = {
-    "429": (429, b'{"message": "too many requests"}', {"retry-after": "30"}),
+    "429": (429, b'{"message": "too many requests"}', {"retry-after": "3000"}),
     "429 without a word": (429, b"", {}),
     "500": (500, b"oops", {}),
-    "503": (503, b"", {"retry-after": "30"}),
+    "503": (503, b"", {"retry-after": "3000"}),
     "403": (403, b'{"message": "forbidden"}', {}),
     "HTML": (200, b"<html>", {}),
     "a number": (200, b"5", {}),
@@ -338,7 +338,7 @@ def test_an_api_that_says_nothing_good_is_not_waited_for_and_the_lines_pass(
         for _ in range(3):
             known = one.known_for(some)
         asked = len(server.asked)
-    assert time.monotonic() - began < 30  # so long two of them ask to wait
+    assert time.monotonic() - began < ENDLESS_S  # two of them ask to wait for longer
     assert asked <= 3
     assert judged(tmp_path, some, known).reasons == []
     assert "unknown" not in catalog.statuses("movie").values()
@@ -353,11 +353,10 @@ def test_an_api_that_is_slow_is_waited_for_only_so_long(scripted: Scripted, cata
 
     movies = [f"never+{number}+1999" for number in range(80)]
     with scripted(reply) as server:
-        one, began = acquainted(tmp_path, server.root, "2022"), time.monotonic()
-        one.known_for(watched(*movies))
-        took = time.monotonic() - began
+        acquainted(tmp_path, server.root, "2022").known_for(watched(*movies))
+        asked = len(server.asked)
         slow.set()
-    assert took < 30  # it would take 40 s to answer all
+    assert asked < len(movies) / 2  # to answer all takes 40 s
 
 
 @pytest.mark.usefixtures("patient")
@@ -432,7 +431,7 @@ assert set(one.known_for(lines).runtimes) == {"old+1999"}
 
 def test_a_process_ends_though_its_api_drips(catalog: Catalog, tmp_path: Path) -> None:
     with talking(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", b"[", drips=True) as root:
-        subprocess.run([sys.executable, "-c", PROGRAM, tmp_path, root], check=True, cwd=ROOT, timeout=60)
+        subprocess.run([sys.executable, "-c", PROGRAM, tmp_path, root], check=True, cwd=ROOT, timeout=ENDLESS_S)
 
 
 @pytest.mark.usefixtures("patient")

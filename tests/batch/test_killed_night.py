@@ -34,7 +34,7 @@ def var(past: Path, tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-DEADLINE_S = 300.0
+DEADLINE_S = 600.0
 DYING = """
 import sys
 from pathlib import Path

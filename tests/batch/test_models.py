@@ -334,7 +334,7 @@ def test_two_processes_make_the_same_models_and_none_warns_of_threads() -> None:
     environ = {"OPENBLAS_NUM_THREADS": "2"}
     command = [sys.executable, "-c", FIT]
     both = [subprocess.Popen(command, cwd=root, env=environ, stdout=-1, stderr=-1, text=True) for _ in range(2)]
-    (one, silence), (two, _) = (process.communicate(timeout=120) for process in both)
+    (one, silence), (two, _) = (process.communicate(timeout=600) for process in both)
     assert silence == ""
     assert one == two
     assert len(one.strip()) == 64

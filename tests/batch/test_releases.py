@@ -370,6 +370,6 @@ def test_ctrl_c_leaves_no_traceback_and_current_where_it_was(var: Path) -> None:
     )
     with (var / "settings.toml").open("w"):  # opened only once the command reads it
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=600)
     assert (process.returncode, said.lstrip()) == (130, "interrupted\n")
     assert state(var) == before

@@ -125,7 +125,7 @@ def test_the_streams_clock_goes_on_with_the_ledger(tmp_path: Path, monkeypatch: 
     assert clock.now() == THREE + 2
 
 
-def until(holds: Callable[[], object], seconds: float = 120) -> None:
+def until(holds: Callable[[], object], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, "it did not come in time"
@@ -146,7 +146,7 @@ def scheduled(var: Path, script: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(120)
+        thread.join(600)
         patch.undo()
     assert not thread.is_alive()
 
@@ -233,7 +233,7 @@ def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number:
     pids = [int(text) for text in (tmp_path / "pids").read_text().split()]
     assert not any(map(is_gone, pids))
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert "night begins" in said
     assert "Traceback" not in said

@@ -41,7 +41,7 @@ def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, t
         assert demo.ends() == 0, demo.text()
         holds(orjson.loads((folder / "summary.json").read_bytes()))
         assert "make stop" in demo.text()
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S):
             pass
         again = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()))
         assert again.ends() == 1

@@ -49,14 +49,14 @@ def api(settings: WorldSettings) -> Iterator[httpx.Client]:
             wait_until_healthy(client, process)
             yield client
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(600) == 0
     finally:
         process.kill()
         process.wait()
 
 
 def wait_until_healthy(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 600
     while time.monotonic() < deadline_s and process.poll() is None:
         try:
             if client.get("/healthz").status_code == 200:
@@ -148,13 +148,14 @@ def test_other_addresses_and_methods_are_refused_in_json(client: httpx.Client) -
 
 
 def test_beyond_the_rate_limit_requests_are_told_when_to_come_again() -> None:
-    with api(WorldSettings(users=5, movies=5, api_rate_limit_per_s=4)) as client:
+    # so low a rate that a busy machine asks more often as well
+    with api(WorldSettings(users=5, movies=5, api_rate_limit_per_s=1)) as client:
         began, responses, refused = time.monotonic(), list[httpx.Response](), list[httpx.Response]()
         while len(refused) < 6:
             responses.append(client.get("/user/1"))
             refused += [response for response in responses[-1:] if response.status_code == 429]
-        assert [response.status_code for response in responses[:4]] == [200] * 4
-        assert len(responses) - len(refused) <= 5 + 4 * (time.monotonic() - began)
+        assert responses[0].status_code == 200
+        assert len(responses) - len(refused) <= 2 + (time.monotonic() - began)
         assert all(int(response.headers["retry-after"]) == 1 for response in refused)
         assert client.get("/healthz").status_code == 200
         time.sleep(int(refused[-1].headers["retry-after"]))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import orjson
@@ -31,13 +32,17 @@ held = b"x" * 60_000_000
 child = "held = b'x' * 60_000_000; print(1, flush=True); input()"
 with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
     process.stdout.readline()
-    time.sleep(0.3)
+    time.sleep(float(sys.argv[1]))
 print('{"a": 1}')
 """
-    found = watched.command("name", [sys.executable, "-c", code], tmp_path, {})
+    for lasts_s in (0.3, 3.0, 30.0):  # a busy machine may not look at it in so short a time
+        began = time.monotonic()
+        found = watched.command("name", [sys.executable, "-c", code, str(lasts_s)], tmp_path, {})
+        assert lasts_s < found.seconds < time.monotonic() - began
+        if found.peak_memory_mb > 120:
+            break
     assert found.told == {"a": 1}
     assert 120 < found.peak_memory_mb < 180
-    assert 0.3 < found.seconds < 30
     assert found.phases == {"lists": (1.5, 41_816.0), "fit: ease": (0.2, None)}
 
 
@@ -50,7 +55,7 @@ print('{"a": 1}')
     ],
 )
 def test_a_command_that_fails_is_told(tmp_path: Path, code: str, text: str) -> None:
-    seconds = 0.3 if "sleep" in code else 30.0
+    seconds = 0.3 if "sleep" in code else 600.0
     with pytest.raises(LoadtestError, match=text):
         watched.command("name", [sys.executable, "-c", code], tmp_path, {}, seconds)
 
@@ -134,6 +139,6 @@ night.run(night.Size(past.Size(users=50_000, movies=500, sessions=4_000_000), (1
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
         poll(lambda: any(tmp_path.glob("*/whole/catalog/*")))
         os.kill(process.pid, signal.SIGTERM)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert process.returncode != 0
     assert list(tmp_path.iterdir()) == []

@@ -336,7 +336,7 @@ run(door, "loadtest")
     poll(lambda: any("openloop" in command for command in children(process.pid)))
     assert len(of_folder(tmp_path)) == 2
     process.send_signal(number)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=600)
     assert process.returncode == 130
     assert told.endswith("interrupted\n")
     assert "Traceback" not in told

@@ -34,7 +34,7 @@ def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
         "--json",
     ]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MARQUEE_", "LOCUST_"))}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
     try:
         return done.returncode, orjson.loads(done.stdout[done.stdout.index("[") :])
     except ValueError:

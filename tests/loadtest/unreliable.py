@@ -75,7 +75,7 @@ def unreliable(worker: int, harm: Harm = lambda number, answer: answer) -> Itera
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        assert started.wait(30)
+        assert started.wait(DEADLINE_S)
         yield server
     finally:
         loop.call_soon_threadsafe(stop.set)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 HANG, CUT, WAIT, REFUSE, ENDLESS = "hang", "cut", "wait", "refuse", "endless"
-HANG_S = 120.0
+HANG_S = 1200.0
 """The longest that it hangs."""
 Answer = int | str | tuple[int, dict[str, str]]
 """A status, with headers or without; `HANG`: none before the receiver ends; `CUT`: half a status line; `WAIT`: 204,

@@ -142,7 +142,7 @@ Catalog(Path(sys.argv[1])).keep("movie", [(sys.argv[2], "known", {"id": sys.argv
 def test_what_another_process_writes_is_seen(catalog: Catalog, tmp_path: Path) -> None:
     catalog.keep("movie", [movie("a+1999")])
     before = catalog.state()
-    subprocess.run([sys.executable, "-c", WRITER, tmp_path, "b+1999"], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WRITER, tmp_path, "b+1999"], check=True, timeout=600)
     assert catalog.state() != before
     assert set(catalog.known(1).runtimes) == {"a+1999", "b+1999"}
 

@@ -127,13 +127,13 @@ def test_who_writes_is_waited_for(tmp_path: Path) -> None:
     class Slow(AlertFile):
         def _write(self, data: bytes) -> None:
             writes.set()
-            may_write.wait(60)
+            may_write.wait(600)
             super()._write(data)
 
     one = threading.Thread(target=Slow(tmp_path).append, args=([alert("a")],))
     two = threading.Thread(target=AlertFile(tmp_path).append, args=([alert("a")],))
     one.start()
-    writes.wait(60)
+    writes.wait(600)
     two.start()
     two.join(0.2)
     assert two.is_alive()
@@ -151,7 +151,7 @@ def test_many_at_once_write_each_alert_once(tmp_path: Path) -> None:
     def write() -> None:
         file = AlertFile(tmp_path)
         for name in names:
-            together.wait(60)
+            together.wait(600)
             file.append([alert(name)])
 
     threads = [threading.Thread(target=write) for _ in range(4)]
@@ -185,6 +185,6 @@ def test_a_disk_that_is_full_leaves_nothing_behind_and_the_next_try_raises_it(tm
     AlertFile(tmp_path).append([alert("a")])
     size = (tmp_path / "alerts.jsonl").stat().st_size
     command = [sys.executable, "-c", FULL, str(tmp_path), str(room)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout.splitlines() == [f"full {size} ['a']"] * 2 + ["['b', 'c']"]
     assert ids(tmp_path) == ["a", "b", "c"]

@@ -70,7 +70,7 @@ def said(environ: dict[str, str], *arguments: str) -> Result:
 def process(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "quality", *arguments]
     environ = {**os.environ, **environ}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
 
 
 def is_one_line(done: subprocess.CompletedProcess[str], code: int, told: str) -> bool:

@@ -208,7 +208,7 @@ def test_the_page_is_whole_self_contained_and_escaped(reports: Reports) -> None:
 def run_report(folder: Path, day: str) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "quality", "report", "--day", day]
     environ = {"MARQUEE_STREAM_VAR": str(folder), "MARQUEE_QUALITY_BOOTSTRAP_SAMPLES": "200", "PATH": "/usr/bin"}
-    return subprocess.run(command, env=environ, capture_output=True, timeout=120, check=False)
+    return subprocess.run(command, env=environ, capture_output=True, timeout=600, check=False)
 
 
 def test_the_command_prints_the_report_as_of_the_watermark(reports: Reports, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ DAY = "2022-03-18"
 FIRST, END = zone("America/New_York").bounds(DAY)
 TOPIC = "movielog1"
 USERS, MOVIES = 200, 40
-DEADLINE_S = 300.0
+DEADLINE_S = 600.0
 PARTITIONS = 2
 
 
@@ -84,7 +84,7 @@ path, lines = Path(sys.argv[1], "telemetry.db"), int(sys.argv[2])
 def holds():
     if not path.exists():
         return False
-    with closing(sqlite3.connect(path, timeout=60)) as db:
+    with closing(sqlite3.connect(path, timeout=DEADLINE_S)) as db:
         try:
             return db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0] >= lines
         except sqlite3.OperationalError:  # not laid out yet

@@ -244,25 +244,40 @@ def kept_on(worker: Worker, seconds: float) -> float | None:
 
 
 def test_a_connection_without_a_request_is_ended_and_one_in_use_is_not(var: Path) -> None:
-    """Not even one whose client once did not read for a moment."""
-    with serving(var, idle_s=4, write_s=6) as worker, worker.wire() as idle:
+    """Not even one whose client once did not read for a moment. On a busy machine that may be longer than is allowed:
+    then once more, with longer limits."""
+    assert any(one_in_use_stays(var, idle_s) for idle_s in (4, 40))
+
+
+def one_in_use_stays(var: Path, idle_s: int) -> bool:
+    """Whether a connection in use outlives one without a request, which is ended, and its client is not cut off."""
+    with serving(var, idle_s=idle_s, write_s=1.5 * idle_s) as worker, worker.wire() as idle:
         with worker.wire(receive_buffer=4096) as used:
             assert is_open(idle)
-            until = time.monotonic() + 7.5
+            until = time.monotonic() + 1.9 * idle_s
             used.send(request := b"GET /recommend/1 HTTP/1.1\r\nhost: a\r\n\r\n")
             answer, got = used.sock.recv(4096), bytearray()
             used.send(request * 12_000)  # the answers are more than Linux holds
             with worker.wire() as other:
                 for _ in range(20):  # meanwhile they are all written
                     assert is_open(other)
-            while len(got) < 12_000 * len(answer):
-                got += used.read()
-            assert undated(bytes(got)) == undated(answer) * 12_000
-            while time.monotonic() < until:
-                assert is_open(used)
+            while len(got) < 12_000 * len(answer) and (data := received(used)):
+                got += data
+            stays = len(got) == 12_000 * len(answer)
+            assert not stays or undated(bytes(got)) == undated(answer) * 12_000
+            while stays and time.monotonic() < until:
+                stays = is_open(used)
                 readable(used, 0.05)
         assert idle.to_the_end() == b""
-        assert refused(worker, "slow_reader") == 0
+        return stays and refused(worker, "slow_reader") == 0
+
+
+def received(wire: Wire) -> bytes:
+    """What has come; nothing where the connection was ended."""
+    try:
+        return wire.sock.recv(1 << 20)
+    except ConnectionError:
+        return b""
 
 
 # Slow readers

@@ -22,7 +22,7 @@ from server.metrics import Meter
 from server.openapi import DESCRIPTION
 from server.settings import ServerSettings
 from stream import durable
-from tests.server.processes import HOST, ROOT, Answer, Wire, Worker, serving
+from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Wire, Worker, serving
 from tests.server.releases import write_release
 
 PATHS = sorted(DESCRIPTION["paths"])
@@ -190,13 +190,14 @@ def test_the_worker_does_what_the_description_says(
     if mode is GenerationMode.NEGATIVE and not DESCRIPTION["paths"][path]["get"]["parameters"]:
         return
     case = data.draw(operation.as_strategy(generation_mode=mode))
-    case.call_and_validate(base_url=f"http://{HOST}:{worker.port}")
+    case.call_and_validate(base_url=f"http://{HOST}:{worker.port}", timeout=DEADLINE_S)
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_it_also_does_so_without_a_release(empty: Worker, path: str) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
     case = operation.Case(path_parameters={name: value for name, value in EXAMPLE.items() if f"{{{name}}}" in path})
-    answer = case.call(base_url=f"http://{HOST}:{empty.port}")
+    # by default it waits for 10 s, and on a busy machine the worker takes longer than that to start
+    answer = case.call(base_url=f"http://{HOST}:{empty.port}", timeout=DEADLINE_S)
     assert answer.status_code in (200, 503)
     case.validate_response(answer, excluded_checks=[not_a_server_error])

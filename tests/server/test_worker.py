@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from tests.server.processes import (
     DEADLINE_S,
     HOST,
     ROOT,
+    Ended,
     Wire,
     Worker,
     poll,
@@ -194,7 +195,17 @@ def test_a_request_that_was_half_there_is_answered_while_it_drains(var: Path) ->
 
 
 def test_idle_connections_are_ended_last_and_it_does_not_wait_for_them_all_the_time(var: Path) -> None:
-    with serving(var, drain_s=6) as worker, worker.wire() as idle, worker.wire() as silent, worker.wire() as half:
+    """With more time where a busy machine had the client too late for half of it."""
+    with suppress(Ended, ConnectionError):
+        drained_with_idle_connections(var, 6)
+        return
+    drained_with_idle_connections(var, 60)
+
+
+def drained_with_idle_connections(var: Path, drain_s: int) -> None:
+    """Raises `Ended` where the client that has sent half a request is cut off before it sends the rest."""
+    with serving(var, drain_s=drain_s) as worker, ExitStack() as stack:
+        idle, silent, half = (stack.enter_context(worker.wire()) for _ in range(3))
         assert idle.get("/recommend/5").status == 200
         half.send(PLAIN + PLAIN[:9])
         assert half.answer().body == LIST

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from server import tallies
 from server.current import Current
 from server.exposition import Exposition
 from server.guard import Guard
 from server.metrics import Meter, Metrics
 from server.settings import ServerSettings
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, Worker, poll, serving, started
+from tests.server.processes import DEADLINE_S, HOST, Ended, Worker, poll, serving, started
 from tests.server.releases import write_release
 
 GONE = 4_194_305
@@ -48,12 +49,17 @@ def read(text: str) -> Samples:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine another process holds the lock for longer than a worker waits.
+
+    It is set before a lock is made: what is set on a lock holds in the thread alone that sets it.
+    """
+    monkeypatch.setattr(tallies, "_PATIENCE_S", DEADLINE_S)
+
+
 def metrics(folder: Path, meter: Meter | None = None) -> Metrics:
-    made = Metrics(folder, meter or Meter(), Current(folder), Guard(ServerSettings()), set())
-    made._tallies._lock.timeout = (
-        DEADLINE_S  # on a busy machine another process holds it for longer than a worker waits
-    )
-    return made
+    return Metrics(folder, meter or Meter(), Current(folder), Guard(ServerSettings()), set())
 
 
 def exposed(counts: Metrics) -> Samples:
@@ -181,9 +187,20 @@ def test_a_peer_that_holds_the_lock_for_good_stops_nobody(tmp_path: Path) -> Non
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
     (var / "metrics").mkdir()
-    with FileLock(var / "metrics" / "server.lock"), serving(var, stall_s=3) as worker, worker.wire() as wire:
-        began = time.monotonic()
-        poll(lambda: wire.get("/recommend/1").status == 200 and time.monotonic() > began + 4)  # longer than `stall_s`
+    with FileLock(var / "metrics" / "server.lock"):
+        # a busy machine may have its loop stand still for so short a time by itself
+        assert any(goes_on_without_metrics(var, stall_s) for stall_s in (3, 30))
+
+
+def goes_on_without_metrics(var: Path, stall_s: int) -> bool:
+    """Whether a worker that cannot write its metrics answers for longer than its loop may stand still."""
+    try:
+        with serving(var, stall_s=stall_s) as worker, worker.wire() as wire:
+            until = time.monotonic() + stall_s + 1
+            poll(lambda: wire.get("/recommend/1").status == 200 and time.monotonic() > until)
+    except (Ended, ConnectionError):
+        return False
+    return True
 
 
 @pytest.mark.parametrize("damage", ["a file", "an empty tally", "no tally"])

@@ -86,7 +86,7 @@ durable.write(Path(sys.argv[1]), fill)
 def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     durable.write_bytes(path, b"old")
-    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False, timeout=120)
+    killed = subprocess.run([sys.executable, "-c", KILLED, path], check=False, timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"old"
     assert [durable.is_leftover(left) for left in tmp_path.iterdir() if left != path] == [True]

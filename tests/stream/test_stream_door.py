@@ -31,7 +31,7 @@ def said(environ: dict[str, str], *arguments: str | Path) -> Result:
 def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "stream", *map(str, arguments)]
     environ = {**os.environ, **environ}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
 
 
 DASH = "import click; from stream.cli import run; run(click.Command('x', callback=lambda: print('a – b')), 'x')"
