@@ -7,11 +7,17 @@
 # The operator's port (9082) listens within the container only: for Prometheus or an orchestrator's probes from outside
 # add -p 127.0.0.1:9082:9082 -e MARQUEE_SERVER_OPERATOR_HOST=0.0.0.0.
 #
-# The builder has a compiler and everything that is locked; the image has neither, only what production imports. What it
-# keeps lies in the volume, nothing else in it is written but logs. BASE may be any Debian with Python 3.11, its headers,
-# venv and pip; builder and image must have the same one, for the venv names its interpreter.
+# The builder has a compiler; the image has not, only what production imports. What it keeps lies in the volume, nothing
+# else in it is written but logs. BASE may be any Debian with Python 3.11, its headers, venv and pip; builder and image
+# must have the same one, for the venv names its interpreter.
 # Build with the Docker format (buildah: --format docker): the OCI format has no place for the health check.
-ARG BASE=python:3.11-slim-bookworm
+#
+# What a later day can change: Python's release is fixed and every library is fixed by hash, but the tag below is built
+# anew with Debian's security fixes, and apt-get takes g++, libgomp1 and libstdc++6 as Debian 12 has them then. That is
+# wanted: a frozen snapshot of Debian keeps its holes. Where a build must be the same byte for byte, pin the base as well:
+#   docker buildx imagetools inspect python:3.11.15-slim-bookworm     # prints its digest
+#   docker build --build-arg BASE=python:3.11.15-slim-bookworm@sha256:... -t marquee .
+ARG BASE=python:3.11.15-slim-bookworm
 
 FROM ${BASE} AS builder
 RUN apt-get update \
@@ -25,30 +31,26 @@ WORKDIR /build
 # for that one.
 ENV ANNOY_COMPILER_ARGS=-D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
-# The whole lock becomes wheels, every file checked against its hash. pip takes hashes only for a whole set of
-# requirements, so what production does without (locust, mypy, ...) is fetched too; it goes no further than this stage.
-# Build isolation would fetch Annoy's build requirements by name alone, past the lock: setuptools is taken from it first.
-COPY requirements.lock ./
-RUN python -m venv tools \
- && awk '/^[^ ]/ { wanted = /^setuptools==/ } wanted' requirements.lock > setuptools.lock \
- && tools/bin/pip install --quiet --require-hashes -r setuptools.lock \
- && tools/bin/pip wheel --quiet --require-hashes --use-pep517 --no-build-isolation --wheel-dir wheels -r requirements.lock
+# requirements-run.lock names every file of production by its hash, and is complete: --no-deps leaves nothing to be
+# resolved. All are wheels but Annoy, which is built with the setuptools of the lock; build isolation would fetch the
+# newest. PIP_INDEX_URL may name a mirror (--build-arg): the hashes hold whatever it offers.
+ARG PIP_INDEX_URL
+COPY requirements-run.lock ./
+RUN python3 -m venv tools \
+ && awk '/^[^ ]/ { wanted = /^setuptools==/ } wanted' requirements-run.lock > setuptools.lock \
+ && tools/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r setuptools.lock \
+ && tools/bin/pip wheel --quiet --no-deps --require-hashes --only-binary :all: --no-binary annoy \
+        --no-build-isolation --use-pep517 --wheel-dir wheels -r requirements-run.lock
 
-# From those wheels, and nowhere else, pip picks what the rooms of production need, and what runs them.
-# The venv has no pip; its modules are compiled here, for nothing can write beside them later; the libraries' own tests,
-# 100 MB of them, stay behind.
-COPY pyproject.toml ./
-RUN python -c 'import tomllib; \
-extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; \
-names = {name for room in ("stream", "quality", "batch", "server", "run") for name in extras[room]}; \
-print(*sorted(name for name in names if not name.startswith("marquee[")), sep="\n")' > production.txt \
- && python -m venv --without-pip /venv \
- && tools/bin/pip --python /venv/bin/python install --quiet --no-index --find-links wheels -r production.txt \
+# Exactly these wheels, by path: no name is looked up any more. The venv has no pip; its modules are compiled here, for
+# nothing can write beside them later; the libraries' own tests, 100 MB of them, stay behind.
+RUN python3 -m venv --without-pip /venv \
+ && tools/bin/pip --python /venv/bin/python install --quiet --no-index --no-deps wheels/*.whl \
+ && tools/bin/pip --python /venv/bin/python check \
  && find /venv -type d -name tests -prune -exec rm -r {} +
 
-# The rooms keep the places they have in the checkout: settings.toml and docs/ are looked for beside them.
+# The rooms keep the places they have in the checkout: settings.toml is looked for in the working folder.
 COPY settings.toml supervisord.conf /app/
-COPY docs/report-schema.json /app/docs/
 COPY stream /app/stream
 COPY quality /app/quality
 COPY batch /app/batch

@@ -6,6 +6,20 @@ READY := $(VENV)/.ready
 # As in the Dockerfile: Annoy's own flags but -march=native, so that an index is the same on every machine.
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
+# A lock names every package by version and every file by hash, so what is installed is the same on any later day:
+#   --no-deps             the lock is complete; pip before 23.3 resolves coverage[toml] anew, to the newest release
+#   --no-build-isolation  Annoy is built with the setuptools of the lock, not with the newest one
+#   --only-binary         nothing but Annoy is built
+#   --no-cache-dir        pip caches what it built, whatever the flags were: a build for another CPU may lie there
+# Where files come from stays the user's choice (PIP_INDEX_URL, PIP_CERT, pip.conf, ...), so pip is not run --isolated: a
+# company's mirror must work, and hashes hold whatever it offers. What would change the outcome does not reach pip.
+unexport PIP_CONSTRAINT PIP_REQUIREMENT PIP_EDITABLE PIP_TARGET PIP_PREFIX PIP_ROOT PIP_USER PIP_DRY_RUN
+PIP := $(VENV)/bin/pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --no-deps --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes --only-binary :all:
+# The lock's entry of one package.
+ENTRY = awk '/^[^ ]/ { wanted = /^$(1)==/ } wanted' requirements.lock > $(VENV)/$(1).lock
+
 .PHONY: help setup demo stop restart test test-kernels lint bench fuzz lock clean
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,10 +33,14 @@ $(READY): requirements.lock pyproject.toml
 		{ echo "error: no C++ compiler, and Annoy is built from source: install one (Debian: apt-get install g++)" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		{ echo "error: no Python.h, and Annoy is built against it: install it (Debian: apt-get install python3-dev)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { echo "error: no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
-	ANNOY_COMPILER_ARGS=$(ANNOY_FLAGS) \
-		$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(PYTHON) -m venv --clear $(VENV) || { echo "error: no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(call ENTRY,setuptools)
+	$(call ENTRY,annoy)
+	$(LOCKED) -r $(VENV)/setuptools.lock
+	ANNOY_COMPILER_ARGS=$(ANNOY_FLAGS) $(LOCKED) --no-binary annoy --use-pep517 --no-cache-dir -r $(VENV)/annoy.lock
+	$(LOCKED) -r requirements.lock
+	$(INSTALL) -e .
+	$(PIP) check
 	@touch $@
 
 PORT ?= 8082
@@ -51,7 +69,8 @@ lint: $(READY)  ## ruff and mypy
 BENCH_READY := $(VENV)/.bench-ready
 BENCHES := quality serving night ranking
 $(BENCH_READY): $(READY) requirements-bench.lock
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-bench.lock
+	$(LOCKED) -r requirements-bench.lock
+	$(PIP) check
 	@touch $@
 
 bench: $(BENCH_READY)  ## measure what is claimed; the figures are kept in docs/bench
@@ -62,11 +81,12 @@ bench: $(BENCH_READY)  ## measure what is claimed; the figures are kept in docs/
 fuzz: $(READY)  ## millions of bad lines, other ones each time; COUNT=... of them, SEED=... makes the same again
 	@exec $(RUN) -m loadtest bench fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED))
 
-lock: $(READY)  ## write requirements.lock and requirements-bench.lock anew from pyproject.toml
-	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --extra test --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate -o requirements.lock pyproject.toml
-	$(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --extra bench --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --constraint requirements.lock -o requirements-bench.lock pyproject.toml
+COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate
+lock: $(READY)  ## write requirements.lock, -run.lock (the image) and -bench.lock anew from pyproject.toml
+	$(COMPILE) --extra test -o requirements.lock pyproject.toml
+	$(COMPILE) --extra run --constraint requirements.lock -o requirements-run.lock pyproject.toml
+	$(COMPILE) --extra bench --constraint requirements.lock -o requirements-bench.lock pyproject.toml
 
 clean:  ## remove what was made, but not var/
 	rm -rf $(VENV) *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,159 @@
+"""`make setup` installs the lock and nothing but the lock, on any later day and with any pip that a Python brings.
+
+The recipe of the Makefile runs as it is, in another project: one with a lock of four small packages, and an index where
+a newer release of each has come out since.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.locks import ROOT
+from tests.small_index import make_index
+
+BUNDLED = "of this Python"
+PIPS = {
+    "22.3": "1daab4b8d3b97d1d763caeb01a4640a2250a0ea899e257b1e44b9eded91e15ab",  # of Python 3.11.0
+    "23.2.1": "7ccf472345f20d35bdc9d1841ff5f313260c2c33fe417f48c30ac46cccabf5be",  # of Python 3.11.7, the last old one
+    "24.0": "ba0d021a166865d2265246961bec0152ff124de910c5cc39f1156ce3fa7c69dc",  # of Python 3.11.14
+    "26.3": "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13",  # the newest when this was written
+}
+"""SHA-256 of the wheels by version. Newer ones are added by hand: a test must not change with the day, either."""
+FIRST_FOR_3_12 = (23, 1, 2)
+"""pip before this one does not start on Python 3.12, which never brought it."""
+_LOOK = """
+import importlib.metadata as metadata, annoy, marquee
+names = ("setuptools", "annoy", "coverage", "pytest_cov", "marquee")
+print([metadata.version(name) for name in names], annoy.BUILT, marquee.BUILT[0])
+"""
+_PYTHON = """#!/bin/sh
+# A Python that brings another pip: `-m venv` puts that one into the environment.
+if [ "$1 $2" != "-m venv" ]; then exec "{python}" "$@"; fi
+for folder; do :; done
+"{python}" "$@" --without-pip && exec "$folder/bin/python" "{pip}/pip" install --quiet --no-index --no-deps "{pip}"
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with our Makefile, a small lock and an index; `environ` is the user's."""
+
+    folder: Path
+    environ: dict[str, str]
+    python: Path
+
+    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a target with this project's Python."""
+        command = ["make", f"PYTHON={self.python}", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environ, capture_output=True, text=True, check=False, timeout=600
+        )
+
+    def look(self) -> str:
+        """The versions that were installed, and what built Annoy and the project itself."""
+        python = self.folder / ".venv" / "bin" / "python"
+        return subprocess.run([python, "-c", _LOOK], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def fetch(version: str, folder: Path) -> Path:
+    """The wheel of a pip, fetched once and kept with pytest's cache."""
+    path = folder / f"pip-{version}-py3-none-any.whl"
+    if path.exists():
+        return path
+    (folder / f"{version}.lock").write_text(f"pip=={version} --hash=sha256:{PIPS[version]}\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command += ["--only-binary", ":all:", "--retries", "1", "-d", str(folder), "-r", str(folder / f"{version}.lock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = f"pip {version} cannot be fetched, so `make setup` was NOT tried with it: {done.stderr.strip()}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
+def make_project(folder: Path, pip: Path | None) -> Project:
+    """A fresh checkout on a later day, for a Python that brings this pip."""
+    checkout = folder / "checkout"
+    checkout.mkdir()
+    shutil.copyfile(ROOT / "Makefile", checkout / "Makefile")
+    (checkout / "requirements.lock").write_text(make_index(folder / "index"))
+    (checkout / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools==1.0"]\nbuild-backend = "setuptools.build_meta"\n'
+    )
+    (checkout / "NAME").write_text("marquee 1.0")
+    (folder / "constraints.txt").write_text("coverage==2.0\n")
+    ours = {name: value for name, value in os.environ.items() if not re.match(r"PIP_|MAKE|MFLAGS", name)}
+    environ = ours | {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(folder / "index"),
+        "PIP_CACHE_DIR": str(folder / "cache"),
+        "PIP_CONSTRAINT": str(folder / "constraints.txt"),
+        "PIP_NO_BINARY": ":all:",
+    }
+    python = Path(sys.executable)
+    if pip is not None:
+        python = folder / "python"
+        python.write_text(_PYTHON.format(python=sys.executable, pip=pip))
+        python.chmod(0o755)
+    return Project(checkout, environ, python)
+
+
+def flags() -> str:
+    """What the Makefile compiles Annoy with."""
+    (written,) = re.findall(r"^ANNOY_FLAGS := (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    return str(written)
+
+
+def of_the_lock() -> str:
+    return f"{['1.0'] * 5} {('1.0', flags())} 1.0"
+
+
+@pytest.fixture(params=[BUNDLED, *PIPS])
+def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
+    version = request.param
+    if version == BUNDLED:
+        return make_project(tmp_path, None)
+    if sys.version_info >= (3, 12) and tuple(map(int, version.split("."))) < FIRST_FOR_3_12:
+        pytest.skip(f"pip {version} does not start on Python 3.12 and later, which never brought it")
+    return make_project(tmp_path, fetch(version, request.config.cache.mkdir("pips")))
+
+
+def test_setup_installs_the_lock_though_newer_releases_are_out(project: Project) -> None:
+    done = project.make("setup")
+    assert done.returncode == 0, done.stderr
+    assert project.look() == of_the_lock()
+
+
+def test_setup_takes_nothing_from_what_was_there_before(tmp_path: Path) -> None:
+    """Neither a build for another CPU from pip's cache, nor what an older lock put into the environment."""
+    project = make_project(tmp_path, None)
+    assert project.make("setup", "ANNOY_FLAGS=-march=native").returncode == 0
+    assert "-march=native" in project.look()
+    stray = project.folder / ".venv" / "stray"
+    stray.touch()
+    done = project.make("--always-make", "setup")
+    assert done.returncode == 0, done.stderr
+    assert project.look() == of_the_lock()
+    assert not stray.exists()
+
+
+@pytest.mark.parametrize("option", ["--no-deps", "--no-build-isolation", "--no-cache-dir"])
+def test_without_its_options_the_same_recipe_fails_or_installs_something_else(
+    request: pytest.FixtureRequest, tmp_path: Path, option: str
+) -> None:
+    """The index has teeth: the pip of Python 3.11.7 goes wrong without any one of these."""
+    project = make_project(tmp_path, fetch("23.2.1", request.config.cache.mkdir("pips")))
+    makefile = project.folder / "Makefile"
+    makefile.write_text(makefile.read_text("utf-8").replace(f" {option}", ""))
+    if option == "--no-cache-dir":
+        assert project.make("setup", "ANNOY_FLAGS=-march=native").returncode == 0
+    done = project.make("--always-make", "setup")
+    assert done.returncode != 0 or project.look() != of_the_lock()
