@@ -10,14 +10,13 @@ import click
 
 from loadtest.bench.door import bench
 from loadtest.settings import WorldSettings
+from loadtest.stack import ROOT
 from stream import kafka
 from stream.archive import Archive, stream_time
 from stream.cli import run
 from stream.errors import SettingsError
 from stream.settings import StreamSettings, load
 from stream.zone import zone
-
-ROOT = Path(__file__).parent.parent
 
 
 @click.group(help="The outside world: a simulated movie service, recorded lines, the demo.")

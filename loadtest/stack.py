@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from importlib import resources
 from pathlib import Path
 
 import orjson
@@ -23,7 +24,10 @@ from loadtest.errors import DemoError
 from stream import broker, durable
 from stream.errors import BrokerError
 
-ROOT = Path(__file__).parent.parent
+_SOURCE = Path(__file__).parent.parent
+ROOT = _SOURCE if (_SOURCE / "pyproject.toml").exists() else Path.cwd()
+"""Where `var/` is: the checkout, or the working folder where Marquee is installed as a package."""
+_SUPERVISORD_CONF = resources.files("loadtest") / "supervisord.conf"
 _STOP_SECONDS = 90.0
 
 
@@ -81,7 +85,7 @@ class Stack:
 
     def start_supervisor(self) -> None:
         """Start Marquee as supervisord.conf says."""
-        self.start("supervisor", [sys.executable, "-m", "supervisor.supervisord", "-c", str(ROOT / "supervisord.conf")])
+        self.start("supervisor", [sys.executable, "-m", "supervisor.supervisord", "-c", str(_SUPERVISORD_CONF)])
 
     def until(self, what: str, is_there: Callable[[], bool], seconds: float) -> None:
         """Wait for something. Raises `DemoError` when it does not come, or a process ends meanwhile."""

@@ -1,14 +1,15 @@
 """The report of one day: from rows of the telemetry store to the figures, and to files that others read.
 
-`Reports.build` is a function of the store, the releases and a watermark; `docs/report-schema.json` describes what it
-returns and `validate` holds it to that. A report is rewritten while answers of its day have open windows; once the
-watermark has passed the day's end by the window and the grace it is written as final and never again. A final report
-depends on the lines only, not on when or in which batches they were read.
+`Reports.build` is a function of the store, the releases and a watermark; `report-schema.json` beside this file
+describes what it returns and `validate` holds it to that. A report is rewritten while answers of its day have open
+windows; once the watermark has passed the day's end by the window and the grace it is written as final and never again.
+A final report depends on the lines only, not on when or in which batches they were read.
 """
 
 import datetime as dt
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from stream.settings import StreamSettings
 from stream.zone import day_name, zone
 
 LAYOUT = 1
-_SCHEMA = Path(__file__).resolve().parent.parent / "docs" / "report-schema.json"
+_SCHEMA = resources.files("quality") / "report-schema.json"
 _STEERED = (
     "Lists that were shown also steer what is watched: the uplift over the popular list is a comparison, not a "
     "randomised experiment."
@@ -207,7 +208,7 @@ def _validator() -> jsonschema.Draft202012Validator:
     try:
         return jsonschema.Draft202012Validator(orjson.loads(_SCHEMA.read_bytes()))
     except (OSError, orjson.JSONDecodeError) as error:
-        raise ReportError(f"report: no schema {_SCHEMA}: {error}; docs/ stands beside quality/") from error
+        raise ReportError(f"report: cannot read {_SCHEMA}: {error}; install Marquee again") from error
 
 
 def _by_user(user: np.ndarray, *hits: np.ndarray) -> list[np.ndarray]:

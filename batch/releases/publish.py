@@ -21,7 +21,6 @@ import logging
 import os
 import platform
 import shutil
-import subprocess
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +29,7 @@ import orjson
 import threadpoolctl
 
 from batch.errors import ReleaseError
+from batch.releases import checkout
 from server.good_releases import good_releases
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
@@ -278,12 +278,7 @@ def _wall_time() -> str:
 def _commit() -> str | None:
     if named := os.environ.get("MARQUEE_COMMIT"):
         return named
-    git = shutil.which("git")
-    if git is None:
-        return None
-    here = Path(__file__).parent
-    told = subprocess.run([git, "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return told.stdout.strip() or None
+    return checkout.git("rev-parse", "HEAD")
 
 
 def _cpu() -> str:

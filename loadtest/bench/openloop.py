@@ -31,7 +31,6 @@ import msgspec
 from loadtest.errors import LoadtestError
 
 _HOST = "127.0.0.1"
-_ROOT = Path(__file__).parents[2]
 _LOOK_S = 0.05
 """How often it is looked for answers that are overdue, and the longest wait for anything."""
 _AGAIN_S = 0.02
@@ -299,7 +298,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 def measure(plan: Plan) -> Findings:
     """Let the client run in a process of its own. Raises `LoadtestError` where it cannot."""
     command = [sys.executable, "-m", "loadtest.bench.openloop", msgspec.json.encode(plan).decode()]
-    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             told, errors = process.communicate(timeout=plan.seconds + 2 * plan.patience_s + 60)
         except BaseException:

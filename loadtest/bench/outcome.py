@@ -8,17 +8,17 @@ import functools
 import operator
 import os
 import platform
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from batch.releases import checkout
+
 Comparison = Literal[">=", "<=", "=="]
 Target = tuple[Comparison, float | bool]
 
 _HOLDS: dict[Comparison, Callable[[Any, Any], bool]] = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,7 @@ def machine() -> dict[str, str | int]:
 @functools.cache
 def commit() -> str:
     """The commit of the checkout, with `-dirty` where it was changed since; `unknown` outside one."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        told = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return told.stdout.strip()
+    return checkout.git("describe", "--always", "--dirty") or "unknown"
 
 
 def _cpu() -> str:

@@ -1,0 +1,22 @@
+"""The git checkout that this code runs from: its commit is part of a release's and of a benchmark's provenance."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+
+def git(*arguments: str) -> str | None:
+    """Run git in the checkout and return its output; None outside a checkout, or without git.
+
+    Installed as a package, this file may lie in the repository of somebody else, whose commit says nothing about
+    Marquee: git has to know this very file.
+    """
+    executable = shutil.which("git")
+    if executable is None:
+        return None
+    command, here = [executable, "-C", str(Path(__file__).parent)], Path(__file__).name
+    tracked = subprocess.run([*command, "ls-files", "--error-unmatch", here], capture_output=True, check=False)
+    if tracked.returncode:
+        return None
+    output = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    return output.stdout.strip() or None
