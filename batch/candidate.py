@@ -33,15 +33,22 @@ def make_files(
     popular = lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, gone)
     kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
     none = np.iinfo(kind).max
-    personal = np.where(personal < 0, none, personal).astype(kind)
+    personal = _indices(personal, kind)
     durable.write_array(folder / "lists.npy", personal)
-    durable.write_array(folder / "fallbacks.npy", np.where(popular < 0, none, popular).astype(kind))
+    durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
     _write_texts(folder, personal, none, history.movies, settings)
     items = _embeddings(model, data, settings)
     durable.write_array(folder / "items.npy", items)
     with step("index"):
         durable.write(folder / "items.ann", lambda path: _build_index(items, settings, str(path)))
     return {"model": chosen, "dimensions": items.shape[1], "users": len(personal), "movies": data.shape[1]}
+
+
+def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """Lists as a release holds them: -1, which stands for no movie, becomes the largest value of `kind`."""
+    indices = lists.astype(kind)
+    indices[lists < 0] = np.iinfo(kind).max
+    return indices
 
 
 def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Advance) -> np.ndarray:

@@ -75,12 +75,19 @@ class Store:
         try:
             # one thread at a time uses it, but not always the same one
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA cache_size=-65536")
-            self._lay_out(path)
+            try:
+                self._set_up(path)
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
             raise StoreError(f"telemetry: cannot open {path}: {error}") from error
+
+    def _set_up(self, path: Path) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA cache_size=-65536")
+        self._lay_out(path)
 
     def _lay_out(self, path: Path) -> None:
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()

@@ -14,7 +14,7 @@ def people() -> Population:
 
 
 def test_users_are_as_the_service_knows_them(people: Population) -> None:
-    assert (people.ages.min(), people.ages.max()) == (8, 90)
+    assert (int(people.ages.min()), int(people.ages.max())) == (8, 90)
     assert 27 <= np.median(people.ages) <= 31
     assert 0.12 < people.women.mean() < 0.22
     assert set(people.occupations.tolist()) == set(range(21))

@@ -1,5 +1,6 @@
 """The telemetry store and its intake: one transaction a batch, duplicates, late lines, pruning, flat memory."""
 
+import os
 import sqlite3
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -169,13 +170,17 @@ def test_a_store_of_another_layout_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(StoreError, match="layout 99"):
+    with pytest.raises(StoreError, match="layout 99") as other_layout:
         Store(path)
     with pytest.raises(StoreError, match="no store"):
         Store(tmp_path / "other.db", create=False)
     (tmp_path / "text.db").write_text("not a database, but long enough to be looked at " * 100)
-    with pytest.raises(StoreError, match="cannot open"):
+    with pytest.raises(StoreError, match="cannot open") as no_database:
         Store(tmp_path / "text.db")
+    # closed by hand: the errors are still held, and with them whatever the store had opened
+    assert other_layout.tb
+    assert no_database.tb
+    assert not [file for file in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(tmp_path) in file]
 
 
 def a_day(day: int, rng: np.random.Generator) -> list[Event]:
