@@ -18,6 +18,7 @@ import pytest
 
 from batch import candidate
 from batch.errors import NotEnoughData, Refusal
+from batch.gate import affinity
 from batch.journal import Journal
 from batch.night import Night
 from batch.nightly import STEPS, alone, nightly
@@ -66,6 +67,13 @@ def done(past: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, di
     var = tmp_path_factory.mktemp("done") / "var"
     shutil.copytree(past, var)
     return var, run(night(var))
+
+
+@pytest.fixture
+def after(done: tuple[Path, dict[str, dict[str, Any]]], tmp_path: Path) -> Path:
+    """A copy of the folder after that night, to be written to."""
+    shutil.copytree(done[0], tmp_path / "after", symlinks=True)
+    return tmp_path / "after"
 
 
 def answered(release: Release, user: int) -> tuple[list[str], str]:
@@ -154,35 +162,37 @@ def test_a_step_may_be_run_again(var: Path) -> None:
 
 
 def test_answers_are_there_as_text_where_the_settings_say_so_and_are_the_same(
-    done: tuple[Path, dict[str, dict[str, Any]]], var: Path
+    done: tuple[Path, dict[str, dict[str, Any]]], after: Path
 ) -> None:
     first, _ = done
-    run(night(var, answers="compact"))
-    one, two = (Release.open(folder / "releases" / "current") for folder in (var, first))
+    shutil.rmtree(after / "releases")  # the evaluation was held against none
+    run(night(after, answers="compact"), "train", "publish")
+    one, two = (Release.open(folder / "releases" / "current") for folder in (after, first))
     assert (set(one.manifest["files"]), set(two.manifest["files"])) == ({*FILES}, {*FILES, *RENDERED})
-    assert digests(var / "releases" / "current") == digests(first / "releases" / "current")
+    assert digests(after / "releases" / "current") == digests(first / "releases" / "current")
     compact, text = Answers(one), Answers(two)
     for user in [*one.users.tolist(), 0, 999_999]:
         assert compact.find(user) == text.find(user)
 
 
-def test_answers_are_rendered_by_default_where_that_is_small(
-    done: tuple[Path, dict[str, dict[str, Any]]], var: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, _ = done
-    assert set(Release.open(first / "releases" / "current").manifest["files"]) == {*FILES, *RENDERED}
-    held = sum((first / "releases" / "current" / name).stat().st_size for name in RENDERED)
+def test_answers_are_rendered_by_default_where_that_is_small(after: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rendered = [after / "releases" / "current" / name for name in RENDERED]
+    held = sum(path.stat().st_size for path in rendered)
     header = 128  # of the .npy file
     monkeypatch.setattr(candidate, "RENDERED_BYTES", held - header)
-    run(night(var))
-    assert set(Release.open(var / "releases" / "current").manifest["files"]) == set(FILES)
+    run(night(after), "train")
+    assert not [name for name in RENDERED if (after / "night" / name).exists()]
+    monkeypatch.setattr(candidate, "RENDERED_BYTES", held - header + 1)
+    run(night(after), "train")
+    assert all((after / "night" / name).exists() for name in RENDERED)
 
 
-def test_texts_of_an_earlier_night_are_in_no_compact_release(var: Path) -> None:
-    run(night(var, answers="rendered"))
-    run(night(var, answers="compact"))
-    assert set(Release.open(var / "releases" / "current").manifest["files"]) == set(FILES)
-    assert not [name for name in RENDERED if (var / "night" / name).exists()]
+def test_texts_of_an_earlier_night_are_in_no_compact_release(after: Path) -> None:
+    run(night(after, answers="rendered"), "train")
+    assert all((after / "night" / name).exists() for name in RENDERED)
+    run(night(after, answers="compact"), "train", "publish")
+    assert set(Release.open(after / "releases" / "current").manifest["files"]) == set(FILES)
+    assert not [name for name in RENDERED if (after / "night" / name).exists()]
 
 
 def test_popular_lists_hold_more_than_are_shown(done: tuple[Path, dict[str, dict[str, Any]]]) -> None:
@@ -194,10 +204,11 @@ def test_popular_lists_hold_more_than_are_shown(done: tuple[Path, dict[str, dict
 
 
 @pytest.mark.blas
-def test_another_seed_makes_another_index(done: tuple[Path, dict[str, dict[str, Any]]], var: Path) -> None:
+def test_another_seed_makes_another_index(done: tuple[Path, dict[str, dict[str, Any]]], after: Path) -> None:
     first, _ = done
-    run(night(var, seed=2))
-    one, two = (digests(folder / "releases" / "current") for folder in (first, var))
+    shutil.rmtree(after / "releases")  # the evaluation was held against none
+    run(night(after, seed=2), "train", "publish")
+    one, two = (digests(folder / "releases" / "current") for folder in (first, after))
     assert one["items.ann"] != two["items.ann"]
     assert one["users.npy"] == two["users.npy"]
 
@@ -254,24 +265,27 @@ def test_a_user_who_only_opened_an_account_is_answered_from_a_popular_list(var: 
     assert answered(release, 999)[1] == "popular"
 
 
-def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(var: Path) -> None:
-    run(night(var, answers="compact"))
-    before = publish.current(var)
-    lists = np.load(var / "night" / "lists.npy")
+def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(after: Path) -> None:
+    run(night(after, answers="compact"), "train")
+    before = publish.current(after)
+    lists = np.load(after / "night" / "lists.npy")
     lists[:] = lists[0]
-    np.save(var / "night" / "lists.npy", lists)
+    np.save(after / "night" / "lists.npy", lists)
     with pytest.raises(Refusal, match="lists_are_fresh"):
-        night(var, answers="compact").publish()
-    assert publish.current(var) == before
-    assert len(publish.history(var)) == 1
-    assert len(release_names(var)) == 2
+        night(after, answers="compact").publish()
+    assert publish.current(after) == before
+    assert len(publish.history(after)) == 1
+    assert len(release_names(after)) == 2
 
 
-def test_old_releases_are_removed_after_a_night(var: Path) -> None:
-    made = [run(night(var, seed=seed, keep_releases=2))["publish"]["release"] for seed in (1, 2, 3)]
+def test_old_releases_are_removed_after_a_night(after: Path) -> None:
+    made = list(release_names(after))
+    for seed in (2, 3):
+        told = run(night(after, seed=seed, keep_releases=2), "evaluate", "train", "publish")
+        made.append(told["publish"]["release"])
     # nights as short as these may end within one second, and then their names do not tell which came last
-    assert release_names(var) == {*sorted(made)[-2:], made[-1]}
-    assert len(publish.history(var)) == 3
+    assert release_names(after) == {*sorted(made)[-2:], made[-1]}
+    assert len(publish.history(after)) == 3
 
 
 def run_alone(var: Path, *names: str) -> None:
@@ -359,13 +373,13 @@ def test_a_night_learns_from_no_more_days_than_it_is_told_to(var: Path) -> None:
     assert manifest["input"]["days"] == ["2030-01-05", "2030-01-06"]
 
 
-def test_a_pinned_release_stays_and_the_new_one_is_ready(var: Path) -> None:
-    first = run(night(var))["publish"]["release"]
-    publish.pin(var, first, 0)
-    told = run(night(var, seed=2))["publish"]
+def test_a_pinned_release_stays_and_the_new_one_is_ready(after: Path) -> None:
+    [first] = release_names(after)
+    publish.pin(after, first, 0)
+    told = run(night(after, seed=2))["publish"]
     assert (told["current"], told["release"] == first) == (False, False)
-    assert publish.sealed(var) == sorted([first, told["release"]])
-    current = publish.current(var)
+    assert publish.sealed(after) == sorted([first, told["release"]])
+    current = publish.current(after)
     assert current is not None
     assert current.name == first
 
@@ -399,7 +413,8 @@ def test_the_first_minutes_of_a_service_make_a_release(tmp_path: Path) -> None:
     assert (len(movies), source) == (20, "personal")
 
 
-def test_more_movies_than_16_bits_number_make_a_release(tmp_path: Path) -> None:
+def test_more_movies_than_16_bits_number_make_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(affinity, "ROWS", 100)  # of so many movies the gate compares each with all others
     count = 65_536
     names = [f"movie+{number}+1999" for number in range(count)]
     Catalog(tmp_path).keep("movie", [(name, "known", {"id": name}, "") for name in names])
