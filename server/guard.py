@@ -191,17 +191,22 @@ class GuardedProtocol(HttpProtocol):
         self._pending = 0
         self._arrivals.clear()
 
-    def begin_turn(self, head_bytes: int) -> bool:
-        """Sanic's turn comes to a request whose head has so many bytes; whether it has waited too long for it."""
-        arrivals, end = self._arrivals, self._received - len(self.recv_buffer) + head_bytes
+    def is_late(self, head_bytes: int) -> bool:
+        """Whether the request whose head has so many bytes has waited too long for its turn, which comes now."""
+        guard, arrivals = self.guard, self._arrivals
+        end = self._received - len(self.recv_buffer) + head_bytes
         while len(arrivals) > 1 and arrivals[0][0] < end:
             arrivals.popleft()
+        if guard.waiting - (self._pending > 0) <= _FEW or not arrivals or monotonic() <= arrivals[0][1]:
+            return False
+        # who does not read would let refusals pile up; an answer waits until there is room for it
+        return self.stuck_since is None and not self.recv_buffer.startswith(_PROBES)
+
+    def begin_turn(self) -> None:
+        """The first request in the buffer waits no more."""
         if self._pending:
             self._pending -= 1
             self.guard.waiting -= 1
-        late = self.guard.waiting > _FEW and bool(arrivals) and monotonic() > arrivals[0][1]
-        # who does not read would let refusals pile up; an answer waits until there is room for it
-        return late and self.stuck_since is None and not self.recv_buffer.startswith(_PROBES)
 
     def begin_body(self) -> None:
         """The body of a request begins; nothing in it is a request."""

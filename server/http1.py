@@ -74,23 +74,48 @@ class Http1(Http):
         if not protocol.in_turn:  # requests that were sent one behind the other: others have their turn as well
             await asyncio.sleep(0)
         protocol.in_turn = False
-        refused = 0
         while True:
             while (end := self._end_of_head()) < 0:
                 await self._receive_more()
-            self._has_skipped_line = False
-            data = bytes(buffer[:end])
-            if not protocol.begin_turn(end + len(_BLANK_LINE)):
-                del buffer[: end + len(_BLANK_LINE)]
-                return data
-            self._refuse(data + _BLANK_LINE)
-            refused += 1
-            if not buffer:
+            if not protocol.is_late(end + len(_BLANK_LINE)):
+                return self._take_head(end)
+            self._refuse_late()
+            if buffer:
+                await asyncio.sleep(0)
+            else:
                 self.stage = Stage.IDLE
                 await self._receive_more()
                 self.stage, protocol.in_turn = Stage.REQUEST, False
-            elif refused % _REFUSED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+
+    def _take_head(self, end: int) -> bytes:
+        data = bytes(self.recv_buffer[:end])
+        del self.recv_buffer[: end + len(_BLANK_LINE)]
+        self.protocol.begin_turn()
+        self._has_skipped_line = False
+        return data
+
+    def _refuse_late(self) -> None:
+        """Refuse the requests at the beginning of the buffer that waited too long, with one write: each is a system
+        call, and where there are thousands, time spent on refusals is time in which the others grow too old as well.
+
+        Raises `_Overloaded` at one whose end is not beyond doubt.
+        """
+        protocol, answers = self.protocol, list[bytes]()
+        try:
+            while len(answers) < _REFUSED_AT_ONCE:
+                end = self._end_of_head()
+                if end < 0 or not protocol.is_late(end + len(_BLANK_LINE)):
+                    break
+                data = self._take_head(end) + _BLANK_LINE
+                protocol.guard.refused["overload"] += 1
+                protocol.state["requests_count"] += 1
+                if not protocol.app.config.KEEP_ALIVE or not is_plain(data):
+                    self.head_only = data.startswith(b"HEAD ")
+                    raise _Overloaded
+                answers.append(refusals.overloaded(data, keep_alive=True))
+        finally:
+            if answers:
+                protocol.transport.write(b"".join(answers))
 
     def _end_of_head(self) -> int:
         """Where the empty line begins that ends the head at the beginning of the buffer, -1 where it has not come."""
@@ -110,17 +135,6 @@ class Http1(Http):
         if _CRLF in self.recv_buffer[: self.HEADER_MAX_SIZE]:
             raise SanicException("request: its header lines exceed the size limit", status_code=431)
         raise URITooLong("request: its line exceeds the size limit")
-
-    def _refuse(self, data: bytes) -> None:
-        """Refuse a request; where its end is beyond doubt the next one may follow it."""
-        protocol = self.protocol
-        protocol.guard.refused["overload"] += 1
-        if not protocol.app.config.KEEP_ALIVE or not is_plain(data):
-            self.head_only = data.startswith(b"HEAD ")
-            raise _Overloaded
-        del self.recv_buffer[: len(data)]
-        protocol.state["requests_count"] += 1
-        protocol.transport.write(refusals.overloaded(data, keep_alive=True))
 
     async def _skip_body(self, head: http_head.Head) -> None:
         buffer, most = self.recv_buffer, self.protocol.request_max_size

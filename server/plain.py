@@ -6,6 +6,7 @@ not plain is Sanic's to judge (`http_head.py`), so this may only be narrower tha
 """
 
 import re
+from functools import lru_cache
 
 from server.http_head import is_host
 
@@ -19,6 +20,7 @@ _MEANT = re.compile(
 _FIRST = re.compile(rb"(?:GET|HEAD) [!-~]+ HTTP/1\.1\r\n")
 
 
+@lru_cache(maxsize=256)  # a client sends the same ones over and over
 def has_plain_headers(lines: bytes) -> bool:
     """Whether these are whole header lines with the empty one behind them, and name one host and mean nothing else."""
     if _LINES.fullmatch(lines) is None or _MEANT.search(lines) is not None:

@@ -1,22 +1,25 @@
 """Refusals that are written to the wire as they are: what is refused for want of time must cost next to none."""
 
+from functools import lru_cache
+
 from server.http_date import http_date
 
 
 def overloaded(request: bytes, keep_alive: bool) -> bytes:
     """A 503 for a request that has waited too long. `request` is what is known of it: HEAD is answered without body."""
-    answer = _unavailable("overloaded", "keep-alive" if keep_alive else "close")
+    answer = _unavailable("overloaded", "keep-alive" if keep_alive else "close", http_date())
     return answer.removesuffix(b"overloaded") if request.startswith(b"HEAD ") else answer
 
 
 def too_many_connections() -> bytes:
     """A 503 for a connection."""
-    return _unavailable("too many connections", "close")
+    return _unavailable("too many connections", "close", http_date())
 
 
-def _unavailable(message: str, connection: str) -> bytes:
+@lru_cache(maxsize=4)
+def _unavailable(message: str, connection: str, date: str) -> bytes:
     return (
-        f"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ndate: {http_date()}\r\n"
+        f"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ndate: {date}\r\n"
         f"content-length: {len(message)}\r\nconnection: {connection}\r\n"
         f"content-type: text/plain; charset=utf-8\r\n\r\n{message}"
     ).encode()
