@@ -40,13 +40,13 @@ from server.metrics import Meter
 log = logging.getLogger("bench")
 
 TARGETS: dict[str, Target] = {
-    "rendered_nginx_ratio": ("<=", 1.25),
+    "rendered_nginx_ratio": ("<=", 1.2),
     "compact_nginx_ratio": ("<=", 1.5),
-    "rendered_ordinary_ratio": ("<=", round(1 / 6, 4)),
-    "compact_ordinary_ratio": ("<=", round(1 / 6, 4)),
+    "rendered_ordinary_ratio": ("<=", round(1 / 9, 4)),
+    "compact_ordinary_ratio": ("<=", round(1 / 9, 4)),
     "wrk_errors": ("==", 0),
-    "compact_private_mb": ("<=", 90),
-    "rendered_private_mb": ("<=", 90),
+    "compact_private_mb": ("<=", 60),
+    "rendered_private_mb": ("<=", 60),
     "compact_mapped_mb": ("<=", 150),
     "rendered_mapped_mb": ("<=", 700),
     "compact_first_answer_s": ("<=", 1.0),
