@@ -84,7 +84,7 @@ path, lines = Path(sys.argv[1], "telemetry.db"), int(sys.argv[2])
 def holds():
     if not path.exists():
         return False
-    with closing(sqlite3.connect(path, timeout=DEADLINE_S)) as db:
+    with closing(sqlite3.connect(path, timeout=600)) as db:
         try:
             return db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0] >= lines
         except sqlite3.OperationalError:  # not laid out yet
