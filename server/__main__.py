@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from server.beside import end_process
 from server.errors import ServerError
 from server.logs import as_json
 from server.rolling_restart import restart_workers
@@ -37,6 +38,7 @@ def door(context: click.Context, host: str | None, port: int | None) -> None:
     sock = listening(host or settings.host, port or settings.port)
     as_json()
     Worker(load("stream", StreamSettings).var, settings).run(sock)
+    end_process()
 
 
 @door.command()

@@ -79,8 +79,11 @@ class Worker:
         self._guard.beat(asyncio.get_running_loop())
         status = StatusSocket(self._var, self._status)
         status.start()
-        if not await self._first_look(stop):
-            return
+        if await self._first_look(stop):
+            await self._serve_until(stop, sock)
+        status.close()
+
+    async def _serve_until(self, stop: asyncio.Event, sock: socket.socket) -> None:
         server = await self._start(sock)
         acceptor = Acceptor(sock, self._connect(server), server.connections, self._guard, self._probes)
         metrics = Metrics(self._var / "metrics", self._meter, self._current, self._guard, server.connections)

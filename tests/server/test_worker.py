@@ -110,21 +110,20 @@ def test_a_worker_that_is_told_to_end_in_its_first_second_ends(var: Path) -> Non
 
 
 ENDED = """
-import os, signal, socket, sys
-from pathlib import Path
+import os, signal, sys
 import server.current, server.metrics, server.worker
-from server.settings import ServerSettings
+from server.__main__ import door
 place, name = {
     "look": (server.current.Current, "check"),
     "start": (server.worker.Worker, "_start"),
     "metrics": (server.worker.Metrics, "__init__"),
-}[sys.argv[2]]
+}[sys.argv[1]]
 real = getattr(place, name)
 def told(*args, **kwargs):
-    os.kill(os.getpid(), getattr(signal, sys.argv[3]))
+    os.kill(os.getpid(), getattr(signal, sys.argv[2]))
     return real(*args, **kwargs)
 setattr(place, name, told)
-server.worker.Worker(Path(sys.argv[1]), ServerSettings()).run(socket.socket(fileno=0))
+door.main([], standalone_mode=False)
 """
 
 
@@ -133,13 +132,28 @@ server.worker.Worker(Path(sys.argv[1]), ServerSettings()).run(socket.socket(file
 )
 def test_a_worker_that_is_told_to_end_while_it_starts_ends_well(var: Path, place: str, number: str) -> None:
     with socket.create_server((HOST, 0)) as listener:
-        command = [sys.executable, "-c", ENDED, str(var), place, number]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=subprocess.PIPE)
+        command, environ = [sys.executable, "-c", ENDED, place, number], {**os.environ, "MARQUEE_STREAM_VAR": str(var)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdin=listener.fileno(), stderr=subprocess.PIPE)
         try:
             told = process.communicate(timeout=DEADLINE_S)[1]
         finally:
             process.kill()
     assert (process.returncode, told) == (0, b"")
+
+
+BUSY = """
+import threading, time
+from server.beside import end_process
+end_process()
+print("goes on without threads", flush=True)
+threading.Thread(target=time.sleep, args=(600,)).start()
+end_process()
+"""
+
+
+def test_a_process_whose_threads_are_at_work_ends_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", BUSY], cwd=ROOT, capture_output=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"goes on without threads\n", b"")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
