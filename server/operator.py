@@ -32,6 +32,7 @@ from stream.redaction import redact
 
 log = logging.getLogger("server")
 
+METHODS = ("GET", "HEAD")
 Statuses = dict[int, WorkerStatus | None]
 
 
@@ -47,11 +48,11 @@ def make_operator_app(var: Path, settings: ServerSettings) -> Sanic[Config, Simp
     app = Sanic("marquee-operator", configure_logging=False, dumps=orjson.dumps)
     app.config.update({"FALLBACK_ERROR_FORMAT": "text", "REQUEST_MAX_SIZE": settings.max_body_bytes})
     workers = _Workers(var)
-    app.add_route(_healthz(workers, settings), "/healthz", name="healthz")
-    app.add_route(_readyz(workers), "/readyz", name="readyz")
-    app.add_route(_release(var, workers), "/release", name="release")
-    app.add_route(_metrics(var), "/metrics", name="metrics")
-    app.add_route(_openapi, "/docs/openapi.json", name="openapi")
+    app.add_route(_healthz(workers, settings), "/healthz", METHODS, name="healthz")
+    app.add_route(_readyz(workers), "/readyz", METHODS, name="readyz")
+    app.add_route(_release(var, workers), "/release", METHODS, name="release")
+    app.add_route(_metrics(var), "/metrics", METHODS, name="metrics")
+    app.add_route(_openapi, "/docs/openapi.json", METHODS, name="openapi")
     app.error_handler.add(Exception, _refusal)
     return app
 

@@ -19,7 +19,8 @@ def _unready(description: str) -> dict[str, Any]:
 
 
 def _get(summary: str, responses: dict[str, Any]) -> dict[str, Any]:
-    return {"get": {"summary": summary, "responses": responses}}
+    heads = {status: {"description": response["description"]} for status, response in responses.items()}
+    return {"get": {"summary": summary, "responses": responses}, "head": {"summary": summary, "responses": heads}}
 
 
 DESCRIPTION: dict[str, Any] = {

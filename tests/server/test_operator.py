@@ -136,7 +136,17 @@ def test_it_answers_only_on_loopback_by_default() -> None:
 
 def test_every_route_is_described_and_nothing_else(tmp_path: Path) -> None:
     app = make_operator_app(tmp_path, ServerSettings())
-    assert {f"/{route.path}" for route in app.router.routes} == set(DESCRIPTION["paths"])
+    routes = {f"/{route.path}": {method.lower() for method in route.methods} for route in app.router.routes}
+    assert routes == {path: set(methods) for path, methods in DESCRIPTION["paths"].items()}
+
+
+@pytest.mark.parametrize("path", sorted(DESCRIPTION["paths"]))
+def test_head_is_answered_as_get_is_but_for_the_body(quiet: int, path: str) -> None:
+    with Wire(quiet) as wire:
+        answer, head = wire.get(path), wire.get(path, "HEAD")
+        assert (head.status, head.body) == (answer.status, "")
+        assert head.headers.keys() == answer.headers.keys()
+        assert wire.get(path).status == answer.status
 
 
 @pytest.mark.parametrize("path", sorted(DESCRIPTION["paths"]))
