@@ -49,7 +49,7 @@ class StatusSocket:
     """Answers every connection with the JSON of `status()`, from a daemon thread, until closed."""
 
     def __init__(self, var: Path, status: Callable[[], WorkerStatus]) -> None:
-        self._status = status
+        self._status, self._open = status, True
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"\0{_prefix(var)}{os.getpid()}-{secrets.token_hex(4)}")
         self._listener.listen(64)
@@ -60,6 +60,7 @@ class StatusSocket:
 
     def close(self) -> None:
         """Answer nobody any more."""
+        self._open = False
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -69,7 +70,7 @@ class StatusSocket:
             try:
                 client, _ = self._listener.accept()
             except OSError as error:
-                if self._listener.fileno() < 0:
+                if not self._open:
                     return
                 log.warning("status: %s", error.strerror)  # out of descriptors, most likely
                 time.sleep(_CLIENT_S)

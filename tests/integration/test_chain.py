@@ -18,6 +18,7 @@ from loadtest.service import Service
 from loadtest.settings import WorldSettings
 from loadtest.stack import ROOT, answers, free_port
 from loadtest.world import World
+from server.release import Release, list_source
 from stream import kafka
 from stream.archive import Archive, tally
 from stream.settings import StreamSettings, load
@@ -93,7 +94,8 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     users = np.load(releases / "current" / "users.npy")
     told = urllib3.request("GET", f"{address}/recommend/{users[0]}", retries=False)
     assert told.headers["x-marquee-release"] == (releases / "current").readlink().name
-    assert told.headers["x-marquee-source"] == "personal"
+    release = Release.open(releases / "current")
+    assert told.headers["x-marquee-source"] == list_source(release, int(release.segments[0]))
     assert len(set(told.data.decode().split(","))) == 20
 
 
