@@ -13,6 +13,7 @@ release to release (a table or a search, text or indices) is chosen once, as a f
 """
 
 import struct
+import weakref
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from functools import cached_property
@@ -83,7 +84,10 @@ class Answers:
         release, popular, segments = self.release, self._popular, self._segments
         if not self.whole:
             return lambda user: popular[0]
-        touched, without_hidden, list_sources = self._touched, self._without_hidden, self._list_sources
+        touched, list_sources = self._touched, self._list_sources
+        answers = weakref.proxy(
+            self
+        )  # no circle: an old release is to be let go at once, not when Python looks for them
         users, join = release.users, _joins(release.lists, self._names)
         count, first = len(users), int(users[0]) if len(users) else 0
         has_gaps = count == 0 or int(users[-1]) - first != count - 1
@@ -97,7 +101,7 @@ class Answers:
                 if not 0 <= row < count:
                     return popular[0]
                 if touched is not None and touched[row]:
-                    body = without_hidden(row)
+                    body = answers._without_hidden(row)
                 elif texts is None:
                     body = join(row)
                 else:
@@ -106,7 +110,7 @@ class Answers:
                     return popular[segments[row]]
                 return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
             except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to, the user gets an answer
-                self.faults, self.last_fault = self.faults + 1, repr(error)
+                answers.faults, answers.last_fault = answers.faults + 1, repr(error)
                 return popular[0]
 
         return find

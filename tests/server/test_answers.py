@@ -1,6 +1,8 @@
 """Who is answered what, against a naive reference: lists, fallbacks, hidden movies, neighbours."""
 
+import gc
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,6 +244,19 @@ def user_ids(draw: st.DrawFn) -> list[int]:
     steps = draw(st.lists(st.one_of(st.just(1), st.integers(1, 5), st.integers(1, 2**26)), max_size=60))
     ids = np.cumsum([base, *steps]).tolist()
     return [user for user in ids if user < 2**32][: draw(st.integers(0, 61))]
+
+
+def test_answers_are_let_go_as_soon_as_nobody_holds_them(release: Release) -> None:
+    """Not when Python next looks for circles: they hold the maps of a whole release."""
+    gc.disable()
+    try:
+        answers = Answers(release, frozenset({"movie+3+2000"}))
+        assert answers.find(1)[0]
+        alive = weakref.ref(answers)
+        del answers
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 @settings(deadline=None)
