@@ -22,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from server import hidden
 from server.answers import Answers
+from server.beside import drop_beside
 from server.errors import BadRelease
 from server.good_releases import good_releases, note_good
 from server.hidden import HiddenState
@@ -293,6 +294,10 @@ class Current:
         if answers.unmatched and (before is None or answers.unmatched != before.unmatched):
             count, examples = len(answers.unmatched), ", ".join(answers.unmatched_examples)
             log.warning("%d lines of hidden.txt name no movie of %s: %s", count, answers.release.id, examples)
+        if before is not None and before is not answers:
+            held = [before]
+            del before
+            drop_beside(held)  # to unmap half a gigabyte takes some 10 ms, in which nobody would be answered
 
     def _refuse(self, why: str) -> None:
         self._again_at, self._again_s = time.monotonic() + self._again_s, min(2 * self._again_s, _SELDOM_S)

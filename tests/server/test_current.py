@@ -1,7 +1,9 @@
 """Which release answers, and without which movies: the new one when it is whole, until then the old one."""
 
 import asyncio
+import gc
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.answers import SOURCES
+from server import current as current_module
+from server.answers import SOURCES, Answers
 from server.current import Current
 from server.hidden import HIDDEN
 from stream import durable
-from tests.server.processes import DEADLINE_S, serving
+from tests.server.processes import DEADLINE_S, poll, serving
 from tests.server.releases import MOVIES, names, seal, write_release
 
 
@@ -373,6 +376,26 @@ def test_a_worker_shows_swaps_refusals_and_what_is_hidden_to_who_asks(var: Path)
         worker.until("/recommend/1", lambda told: told.body.startswith(names(4, 5)))
         (var / HIDDEN).unlink()
         worker.until("/recommend/1", lambda told: told.body.startswith(names(3, 4)))
+
+
+def test_an_old_release_is_let_go_beside_the_loop(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To unmap it takes milliseconds, in which the loop would answer nobody."""
+    threads: list[threading.Thread] = []
+
+    class Watched(Answers):
+        def __del__(self) -> None:
+            threads.append(threading.current_thread())
+
+    monkeypatch.setattr(current_module, "Answers", Watched)
+    gc.disable()
+    try:
+        current = Current(var)
+        turned(current, var, "one")
+        turned(current, var, "two")
+        poll(lambda: threads)
+    finally:
+        gc.enable()
+    assert threading.main_thread() not in threads
 
 
 def test_the_source_of_an_answer_is_told(var: Path) -> None:
