@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -20,11 +20,6 @@ def end_process() -> None:
     if threading.active_count() > 1:
         logging.shutdown()
         os._exit(0)
-
-
-def drop_beside(held: list[Any]) -> None:
-    """Empty a list in a thread, so that what it alone still holds is let go there."""
-    threading.Thread(target=held.clear, daemon=True).start()
 
 
 async def beside(work: Callable[[], T]) -> T:

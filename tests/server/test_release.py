@@ -374,3 +374,12 @@ def test_texts_that_are_not_those_of_the_lists_are_refused(tmp_path: Path, swapp
     seal(folder)
     with pytest.raises(BadRelease, match="answers"):
         Release.open(folder)
+
+
+def test_pages_that_were_let_go_are_read_again_where_they_are_asked_for(tmp_path: Path) -> None:
+    release = Release.open(write_release(tmp_path, "text", text=True))
+    assert release.rendered is not None
+    before = bytes(release.rendered.texts)
+    release.free_pages()
+    assert bytes(release.rendered.texts) == before
+    Release.open(write_release(tmp_path, "compact")).free_pages()
