@@ -85,7 +85,8 @@ def log(var: Path, *events: Event) -> None:
 
 def answered(var: Path, release: str, user: int, hidden: frozenset[str] = frozenset()) -> tuple[list[str], str]:
     """What a worker answers a user from a release."""
-    body, source = Answers(Release.open(var / "releases" / release), hidden).find(user)
+    answers = Answers(Release.open(var / "releases" / release), hidden)
+    body, source = answers.find(user)
     return body.decode().split(","), SOURCES[source]
 
 
