@@ -7,6 +7,7 @@ is checked and mapped through the same descriptor. Arrays are mapped read-only, 
 cache. Files of a published release are never written to. What is answered from it is `answers.py`.
 """
 
+import ctypes
 import mmap
 import re
 from dataclasses import dataclass, field
@@ -106,15 +107,18 @@ class Release:
         return None
 
     def free_pages(self) -> None:
-        """Let go of the pages of the rendered answers, piece by piece; they are read again where they are asked for.
+        """Free the page table of the rendered answers piece by piece; an answer asked for later is mapped anew.
 
-        Linux starts no thread of a process while it unmaps memory for it: all at once, that kept the event loop from
-        starting its next step for 20 ms.
+        Unmapped all at once, the event loop would stand still for 20 ms where it starts a thread: Linux starts no
+        thread of a process meanwhile. Python's own `mmap.madvise` holds the GIL, and the loop would get it back after
+        a piece only, for each request; a foreign function does not hold it.
         """
         texts = self.rendered.texts if self.rendered else b""
         if isinstance(texts, mmap.mmap):
+            begin = np.frombuffer(texts, np.uint8).ctypes.data
             for start in range(0, len(texts), _PIECE):
-                texts.madvise(mmap.MADV_DONTNEED, start, min(_PIECE, len(texts) - start))
+                length = min(_PIECE, len(texts) - start)
+                _MADVISE(ctypes.c_void_p(begin + start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
     def test_index(self) -> None:
         """Raises `BadRelease` where the index does not hold the embeddings, or a movie is not its own neighbour."""
@@ -145,6 +149,7 @@ _ID = re.compile(r"[!-~]{1,100}")
 _SAMPLE = 1000
 _PIECE = 4 << 20
 """Bytes that are unmapped at a time: some 0.2 ms."""
+_MADVISE = ctypes.CDLL(None).madvise
 _NEAR = 1e-3
 """Angular distance of float32 vectors that are the same."""
 

@@ -376,10 +376,18 @@ def test_texts_that_are_not_those_of_the_lists_are_refused(tmp_path: Path, swapp
         Release.open(folder)
 
 
+def mapped_kb(name: str) -> int:
+    """How much of a mapped file is in the page table of this process."""
+    smaps = Path("/proc/self/smaps").read_text("utf-8")
+    return sum(map(int, re.findall(rf"/{name}\n(?:\w+: .*\n)*?Rss: +([0-9]+) kB", smaps)))
+
+
 def test_pages_that_were_let_go_are_read_again_where_they_are_asked_for(tmp_path: Path) -> None:
     release = Release.open(write_release(tmp_path, "text", text=True))
     assert release.rendered is not None
     before = bytes(release.rendered.texts)
+    assert mapped_kb("answers.bin") > 0
     release.free_pages()
+    assert mapped_kb("answers.bin") == 0
     assert bytes(release.rendered.texts) == before
     Release.open(write_release(tmp_path, "compact")).free_pages()
