@@ -13,9 +13,9 @@ release to release (a table or a search, text or indices) is chosen once, as a f
 """
 
 import struct
-import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import Literal, get_args
@@ -42,9 +42,7 @@ class Answers:
     def __init__(self, release: Release, hidden: frozenset[str] = frozenset(), whole: bool = True) -> None:
         self.release, self.hidden, self.whole = release, hidden, whole
         """Not `whole`: nothing that is mapped is used, and everyone is answered the popular list."""
-        self.faults = 0
-        """Answers that could not be found in the release, and were the popular list instead."""
-        self.last_fault = ""
+        self._faults = _Faults()
         self._none = int(np.iinfo(release.lists.dtype).max)
         self._names = release.names
         self._gone = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
@@ -79,17 +77,26 @@ class Answers:
         """Whether there is nothing to answer with: every movie is hidden."""
         return not self._fallbacks[0]
 
+    @property
+    def faults(self) -> int:
+        """How many answers could not be found in the release, and were the popular list instead."""
+        return self._faults.count
+
+    @property
+    def last_fault(self) -> str:
+        """The error of the last of them."""
+        return self._faults.last
+
     def _make_find(self) -> Callable[[int], tuple[bytes, int]]:
         """`find`, as one function over local variables: each call and each attribute in it would cost 20 to 40 ns.
 
-        It works as long as somebody holds these answers.
+        It does not refer to these answers: a reference circle would keep an old release until Python looks for circles.
         """
-        release, popular, segments = self.release, self._popular, self._segments
+        release, popular, segments, faults = self.release, self._popular, self._segments, self._faults
         if not self.whole:
             return lambda user: popular[0]
         touched, list_sources = self._touched, self._list_sources
-        # a weak reference makes no circle: an old release is let go at once, not when Python looks for circles
-        answers = weakref.proxy(self)
+        without_hidden = _without_hidden(release.lists, self._segments, self._names, self._fallbacks, self._gone)
         users, join = release.users, _joins(release.lists, self._names)
         count, first = len(users), int(users[0]) if len(users) else 0
         has_gaps = count == 0 or int(users[-1]) - first != count - 1
@@ -103,7 +110,7 @@ class Answers:
                 if not 0 <= row < count:
                     return popular[0]
                 if touched is not None and touched[row]:
-                    body = answers._without_hidden(row)
+                    body = without_hidden(row)
                 elif texts is None:
                     body = join(row)
                 else:
@@ -112,7 +119,7 @@ class Answers:
                     return popular[segments[row]]
                 return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
             except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to, the user gets an answer
-                answers.faults, answers.last_fault = answers.faults + 1, repr(error)
+                faults.count, faults.last = faults.count + 1, repr(error)
                 return popular[0]
 
         return find
@@ -157,10 +164,30 @@ class Answers:
     def _joined(self, items: list[int]) -> bytes:
         return b",".join([self._names[item] for item in items[:LENGTH]])
 
-    def _without_hidden(self, row: int) -> bytes:
-        kept = self._kept(self.release.lists[row].tolist())
-        more = (item for item in self._fallbacks[self._segments[row]] if item not in kept)
-        return self._joined([*kept, *more]) if kept else b""
+
+@dataclass
+class _Faults:
+    """Answers that could not be found."""
+
+    count: int = 0
+    last: str = ""
+
+
+def _without_hidden(
+    lists: np.ndarray, segments: Sequence[int], names: list[bytes], fallbacks: list[list[int]], gone: set[int]
+) -> Render:
+    """A function from a row to its answer without hidden movies, filled up from its segment's popular list.
+
+    The answer is empty where every movie of the row's list is hidden.
+    """
+    none = int(np.iinfo(lists.dtype).max)
+
+    def render(row: int) -> bytes:
+        kept = [item for item in lists[row].tolist() if item != none and item not in gone]
+        more = (item for item in fallbacks[segments[row]] if item not in kept)
+        return b",".join([names[item] for item in [*kept, *more][:LENGTH]]) if kept else b""
+
+    return render
 
 
 SEARCH = 20_000
