@@ -30,9 +30,9 @@ from quality.metrics import Metrics
 from quality.notify import Poster, posting
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, Entry, tally
+from stream.archive import Archive, LedgerEntry, count_by_fate
 from stream.settings import StreamSettings
-from stream.zone import Zone, zone
+from stream.zone import Zone, zone_named
 
 log = logging.getLogger("batch.collect")
 
@@ -64,7 +64,7 @@ class Pending:
         """The offset behind the last line."""
         return int(self.offsets[-1][-1]) + 1 if self.offsets else self.first
 
-    def add(self, got: kafka.Fetched) -> None:
+    def add(self, got: kafka.FetchedRecords) -> None:
         """Take what is new; an offset that was read before is counted and passed over."""
         new = got.offsets >= self.end
         self.redelivered += len(new) - int(new.sum())
@@ -86,14 +86,14 @@ class Pending:
 
 def archived(
     archive: Archive, topic: str, partition: int, pending: Pending, clock: Zone, context_for: Callable[[Lines], Context]
-) -> Entry:
+) -> LedgerEntry:
     """Judge a batch, write its files and commit it."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = Lines.read(pa.array(pending.values, pa.binary()), times, clock)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)
     fates = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
-    entry = Entry(
+    entry = LedgerEntry(
         topic=topic,
         partition=partition,
         first=pending.first,
@@ -116,7 +116,7 @@ class Collector:
         self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
     ) -> None:
         self._settings, self._quality, self._poster = streaming, quality, poster
-        self._zone = zone(streaming.timezone)
+        self._zone = zone_named(streaming.timezone)
         self._archive = Archive(streaming.var)
         self._acquaintance = Acquaintance(streaming, settings)
         self._alarms = Alarms(streaming.var, quality)
@@ -136,16 +136,16 @@ class Collector:
         self._ends = self._archive.positions(self._settings.topic)
         return dict(self._ends)
 
-    async def take(self, got: list[kafka.Fetched | kafka.Gap]) -> None:
+    async def take(self, got: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
         """Gather what was polled; a gap is committed at once, as an entry of its own."""
         for piece in got:
-            if isinstance(piece, kafka.Fetched):
+            if isinstance(piece, kafka.FetchedRecords):
                 first = self._ends.get(piece.partition, int(piece.offsets[0]))
                 self._pending.setdefault(piece.partition, Pending(first)).add(piece)
             else:
                 await self.flush()
                 lost = piece.last - piece.first + 1
-                entry = Entry(
+                entry = LedgerEntry(
                     topic=self._settings.topic,
                     partition=piece.partition,
                     first=piece.first,
@@ -180,12 +180,12 @@ class Collector:
         if self._poster is not None:
             self._poster.wake()
 
-    def _told(self, entry: Entry) -> None:
+    def _told(self, entry: LedgerEntry) -> None:
         self._ends[entry.partition] = entry.last + 1
         self._alarms.committed(entry)
         self._metrics.committed(entry)
         self.tell()
-        log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(tally([entry])))
+        log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(count_by_fate([entry])))
 
 
 async def collect(

@@ -14,15 +14,15 @@ from batch.releases import publish
 from quality.alerts import holding
 from quality.outbox import Alert, raise_alert
 from quality.settings import QualitySettings
-from stream.archive import Entry, stream_time
+from stream.archive import LedgerEntry, stream_time
 from stream.settings import StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 
 log = logging.getLogger("batch.hold")
 
 
 def require_sound(
-    entries: Iterable[Entry], streaming: StreamSettings, quality: QualitySettings, despite_alerts: bool = False
+    entries: Iterable[LedgerEntry], streaming: StreamSettings, quality: QualitySettings, despite_alerts: bool = False
 ) -> None:
     """Raise `Held`, and an alert, where alerts hold the night back; with `despite_alerts`, only log them.
 
@@ -36,13 +36,13 @@ def require_sound(
     if despite_alerts:
         log.warning("the night goes on in spite of %s", _told(found))
         return
-    raise_alert(streaming.var, _alert(found, zone(streaming.timezone).day(stream_time(entries) or 0)))
+    raise_alert(streaming.var, _alert(found, zone_named(streaming.timezone).day(stream_time(entries) or 0)))
     raise Held(
         f"night: held back by {_told(found)}; see the quarantine, then: python -m batch nightly --despite-alerts"
     )
 
 
-def alerts_since(entries: list[Entry], streaming: StreamSettings, quality: QualitySettings) -> list[Alert]:
+def alerts_since(entries: list[LedgerEntry], streaming: StreamSettings, quality: QualitySettings) -> list[Alert]:
     """The alerts that hold the night back, of what came since the last release read the archive; the worst first."""
     history = publish.history(streaming.var)
     if not history or publish.current(streaming.var) is None:

@@ -45,10 +45,10 @@ from server import hidden
 from server.errors import BadRelease
 from server.release import FILES, METRIC, Release
 from stream import durable
-from stream.archive import Archive, Entry, stream_time
+from stream.archive import Archive, LedgerEntry, stream_time
 from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 
 log = logging.getLogger("batch.night")
 
@@ -166,7 +166,7 @@ class Night:
                 verdict = gate.judge(self._candidate(release, entries, frozenset(facts["hidden"])))
         except Refusal as refusal:
             publish.refuse(var, release, refusal.broken)
-            gate.tell(var, release, refusal, zone(self._streaming.timezone).day(now))
+            gate.tell(var, release, refusal, zone_named(self._streaming.timezone).day(now))
             raise
         moved = publish.make_current(var, release, now)
         removed = publish.prune(var, self._settings.keep_releases)
@@ -191,7 +191,7 @@ class Night:
             "segments": list(NAMES),
         }
 
-    def _candidate(self, release: str, entries: list[Entry], gone: frozenset[str]) -> Candidate:
+    def _candidate(self, release: str, entries: list[LedgerEntry], gone: frozenset[str]) -> Candidate:
         known, _ = self._history()
         return Candidate(
             folder=self._streaming.var / "releases" / release,
@@ -207,7 +207,7 @@ class Night:
             current=self._current(),
         )
 
-    def _require_archive(self, entries: list[Entry]) -> None:
+    def _require_archive(self, entries: list[LedgerEntry]) -> None:
         """Raise `NotEnoughData` where all of the archive is gone that sessions were made of: they would go with it."""
         made = [day for day, made in self._daily.days().items() if made.imported is None]
         if made and not entries:
@@ -264,7 +264,7 @@ class Night:
             raise Spoiled(f"night: {what} in {self._folder} is damaged: {error}; {_ANEW}") from error
 
 
-def _offsets(entries: list[Entry]) -> dict[str, list[int]]:
+def _offsets(entries: list[LedgerEntry]) -> dict[str, list[int]]:
     """By topic and partition: the first offset that was read and the last."""
     found: dict[str, list[int]] = {}
     for entry in entries:
@@ -273,7 +273,7 @@ def _offsets(entries: list[Entry]) -> dict[str, list[int]]:
     return found
 
 
-def _hash(entries: list[Entry]) -> str:
+def _hash(entries: list[LedgerEntry]) -> str:
     """Of what was read: the ledger without the times of its writing."""
     bare = [msgspec.structs.replace(entry, written="") for entry in entries]
     return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()

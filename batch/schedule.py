@@ -38,7 +38,7 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings, load
-from stream.zone import DAY_MS, Zone, zone
+from stream.zone import DAY_MS, Zone, zone_named
 
 log = logging.getLogger("batch.schedule")
 
@@ -113,7 +113,7 @@ def run(
     streaming: StreamSettings, settings: BatchSettings, stop: threading.Event, command: Sequence[str] | None = None
 ) -> None:
     """Start a night (`command`) whenever one is due, until `stop` is set."""
-    var, at, service_clock = streaming.var, settings.night_at, zone(streaming.timezone)
+    var, at, service_clock = streaming.var, settings.night_at, zone_named(streaming.timezone)
     clock, metrics = StreamClock(Archive(var), streaming.topic), freshness.Freshness(var)
     metrics.refresh(clock.now())
     again_at = 0.0

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from batch.daily import COLUMNS, LAYOUT, Daily, Made, as_table
 from batch.errors import Mixed
 from quality.sessions import Spans, key_of, united, user_movie
-from stream.archive import Archive, Entry
+from stream.archive import Archive, LedgerEntry
 from stream.errors import ArchiveError
 from stream.event import KINDS, Kind
 from stream.zone import DAY_MS, day_number
@@ -59,7 +59,7 @@ class _Words:
 
 
 def compact(
-    archive: Archive, entries: list[Entry], daily: Daily, gap_ms: int, advance: Callable[[int], object]
+    archive: Archive, entries: list[LedgerEntry], daily: Daily, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
     """Bring the days up to what the archive holds; `advance` gets the rows that were read.
 
@@ -80,14 +80,14 @@ def compact(
     return counts
 
 
-def rows_to_read(archive: Archive, entries: list[Entry], daily: Daily, gap_ms: int) -> int:
+def rows_to_read(archive: Archive, entries: list[LedgerEntry], daily: Daily, gap_ms: int) -> int:
     """How many rows `compact` will read."""
     kept = {day: made.inputs for day, made in daily.days().items()}
     new = {day for day, files in _by_day(archive, entries).items() if kept.get(day) != _digest(files, gap_ms)}
     return sum(file.rows for entry in entries for file in entry.files if file.room in KINDS and file.day in new)
 
 
-def _by_day(archive: Archive, entries: list[Entry]) -> dict[str, Files]:
+def _by_day(archive: Archive, entries: list[LedgerEntry]) -> dict[str, Files]:
     days: dict[str, Files] = {}
     for kind in KINDS:
         for day, paths in archive.files(kind, entries).items():

@@ -16,7 +16,7 @@ from stream.archive import Archive, stream_time
 from stream.cli import run
 from stream.errors import SettingsError
 from stream.settings import StreamSettings, load
-from stream.zone import zone
+from stream.zone import zone_named
 
 
 @click.group(help="The outside world: a simulated movie service, recorded lines, the demo.")
@@ -81,7 +81,7 @@ def replay(file: Path, rate: float, partitions: int) -> None:
     async def write() -> int:
         async with kafka.writing(streaming.bootstrap, streaming.topic, partitions) as writer:
             with step("replay", replay_.count(file)) as advance:
-                return await replay_.replay(file, writer, zone(streaming.timezone), rate, partitions, advance)
+                return await replay_.replay(file, writer, zone_named(streaming.timezone), rate, partitions, advance)
 
     click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
 
@@ -98,7 +98,7 @@ def history(days: int, first_day: str) -> None:
     from stream.zone import day_name, day_number
 
     streaming, world = _settings()
-    clock = zone(streaming.timezone)
+    clock = zone_named(streaming.timezone)
     try:
         last = day_name(day_number(first_day) + days - 1)
     except ValueError as error:
@@ -126,7 +126,7 @@ async def _serve(hours: float) -> None:
     from loadtest.world import World
 
     streaming, settings = _settings()
-    archive, clock = Archive(streaming.var), zone(streaming.timezone)
+    archive, clock = Archive(streaming.var), zone_named(streaming.timezone)
     begins = ((stream_time(archive.entries()) or clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
     audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS)
     history_.recall(archive, audience)

@@ -35,7 +35,7 @@ from quality.settings import QualitySettings
 from stream import durable, kafka
 from stream.archive import Archive
 from stream.settings import StreamSettings, load
-from stream.zone import HOUR_MS, Zone, day_name, day_number, zone
+from stream.zone import HOUR_MS, Zone, day_name, day_number, zone_named
 
 log = logging.getLogger("demo")
 
@@ -100,7 +100,7 @@ class Demo:
         self.streaming = load("stream", StreamSettings, self.stack.environ)
         self.quality = load("quality", QualitySettings, self.stack.environ)
         self.world_settings = load("loadtest", WorldSettings, self.stack.environ)
-        self.zone: Zone = zone(self.streaming.timezone)
+        self.zone: Zone = zone_named(self.streaming.timezone)
         self.archive = Archive(self.streaming.var)
 
     def run(self) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from loadtest.audience import Audience, Happenings
 from loadtest.errors import LoadtestError
-from stream.archive import Archive, Count, Entry, File, Span
-from stream.event import ARCHIVE_COLUMNS, Kind
+from stream.archive import Archive, ArchiveFile, FateCount, LedgerEntry, TimeRange
+from stream.event import Kind
+from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import HOUR_MS, Zone, day_name, day_number
 
 TOPIC = "history"
@@ -72,17 +73,17 @@ def _day(archive: Archive, audience: Audience, happened: Happenings, day: str, o
     offsets = offset + np.arange(lines)
     is_minute = happened.minutes >= 0
     parts: list[tuple[Kind, np.ndarray]] = [("watch", is_minute), ("rate", ~is_minute)]
-    counts = [Count("accepted", kind, day, None, int(rows.sum())) for kind, rows in parts if rows.any()]
-    entry = Entry(
+    counts = [FateCount("accepted", kind, day, None, int(rows.sum())) for kind, rows in parts if rows.any()]
+    entry = LedgerEntry(
         topic=TOPIC,
         partition=0,
         first=offset,
         last=offset + lines - 1,
         lines=lines,
         counts=counts,
-        kafka_time=Span(int(happened.times[0]), int(happened.times[-1])),
+        kafka_time=TimeRange(int(happened.times[0]), int(happened.times[-1])),
     )
-    files: list[File] = []
+    files: list[ArchiveFile] = []
     for kind, rows in parts:
         if rows.any():
             table = _table(kind, audience, _part(happened, rows), offsets[rows])
@@ -92,7 +93,7 @@ def _day(archive: Archive, audience: Audience, happened: Happenings, day: str, o
 
 
 def _table(kind: Kind, audience: Audience, happened: Happenings, offsets: np.ndarray) -> pa.Table:
-    count, schema = len(offsets), ARCHIVE_COLUMNS[kind]
+    count, schema = len(offsets), ARCHIVE_SCHEMAS[kind]
     zeros = pa.array(np.zeros(count, np.int32))
     times = pa.array(happened.times).cast(pa.timestamp("ms", tz="UTC"))
     columns = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stream.grammar import Refused, parse_time
+from stream.grammar import LineRefused, parse_time
 from stream.kafka import Writer
 from stream.zone import Zone
 
@@ -63,5 +63,5 @@ def _chunks(file: Path) -> Iterator[list[bytes]]:
 def _time(line: bytes, zone: Zone, otherwise: int) -> int:
     try:
         return parse_time(line.partition(b",")[0].decode("ascii", "replace"), zone)
-    except Refused:
+    except LineRefused:
         return otherwise

@@ -14,7 +14,7 @@ from batch.releases import publish
 from loadtest.service import Tally
 from quality.errors import ReportError
 from quality.report import validate
-from stream.archive import Archive, tally
+from stream.archive import Archive, count_by_fate
 
 
 def is_final(var: Path, day: str) -> bool:
@@ -33,7 +33,7 @@ def summarise(var: Path, topic: str, service: Tally, days: list[str], logs: Path
         "lines": {
             name: {
                 "in": sum(entry.lines for entry in entries if entry.topic == name),
-                **tally(entry for entry in entries if entry.topic == name),
+                **count_by_fate(entry for entry in entries if entry.topic == name),
             }
             for name in topics
         },

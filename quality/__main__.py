@@ -73,10 +73,10 @@ def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
     from quality.quarantine import lines_aside
     from stream.archive import Archive
     from stream.grammar import render_time
-    from stream.zone import zone
+    from stream.zone import zone_named
 
     streaming = load("stream", StreamSettings)
-    clock = zone(streaming.timezone)
+    clock = zone_named(streaming.timezone)
     for aside in islice(lines_aside(Archive(streaming.var), day, reason), limit or None):
         text = aside.raw.decode("utf-8", "backslashreplace")
         click.echo(f"{aside.id}\t{render_time(aside.kafka_time, clock)}\t{aside.reason}\t{text[:200]!a}")

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from quality.outbox import Alert, AlertFile
 from quality.settings import Limits, QualitySettings, limits_of
-from stream.archive import FATES, Entry
+from stream.archive import FATES, LedgerEntry
 from stream.zone import HOUR_MS
 
 JUDGED = FATES[1:]
@@ -53,7 +53,7 @@ class Hours:
         self._settings = settings
         self._hours: dict[int, Hour] = {}
 
-    def add(self, entry: Entry) -> list[int]:
+    def add(self, entry: LedgerEntry) -> list[int]:
         """Count an entry; the hours that it bears upon, in order."""
         if entry.kafka_time is None:
             return []
@@ -67,7 +67,7 @@ class Hours:
                 hour.counts[count.fate, count.reason] += count.lines
         return self.touched(entry)
 
-    def touched(self, entry: Entry) -> list[int]:
+    def touched(self, entry: LedgerEntry) -> list[int]:
         """The hours that an entry bears upon: its own, and those that it is in the week before of."""
         if entry.kafka_time is None:
             return []
@@ -136,10 +136,10 @@ class Alarms:
         self._file = AlertFile(var)
         self._hours = Hours(settings)
 
-    def resume(self, entries: Iterable[Entry]) -> list[Alert]:
+    def resume(self, entries: Iterable[LedgerEntry]) -> list[Alert]:
         """Begin anew from the whole ledger, and raise what a crash kept from being raised. Returns what is new."""
         self._hours = Hours(self._settings)
-        last: dict[tuple[str, int], Entry] = {}
+        last: dict[tuple[str, int], LedgerEntry] = {}
         for entry in entries:
             self._hours.add(entry)
             before = last.setdefault((entry.topic, entry.partition), entry)
@@ -149,7 +149,7 @@ class Alarms:
         touched = {number for entry in last.values() for number in self._hours.touched(entry)}
         return self._raise(gaps, sorted(touched))
 
-    def committed(self, entry: Entry) -> list[Alert]:
+    def committed(self, entry: LedgerEntry) -> list[Alert]:
         """Count a committed entry, and raise what it gives rise to. Returns what is new."""
         return self._raise(_of_itself(entry), self._hours.add(entry))
 
@@ -162,7 +162,7 @@ class Alarms:
         return self._file.append(one for one in found if one.id + HOLD not in self._file.ids)
 
 
-def holding(var: Path, entries: Iterable[Entry], settings: QualitySettings, since_ms: int) -> list[Alert]:
+def holding(var: Path, entries: Iterable[LedgerEntry], settings: QualitySettings, since_ms: int) -> list[Alert]:
     """What holds a night back that learns from the stream since a time: the worst first.
 
     Hours are judged by the ledger as it stands, so what a mended rule took out of the quarantine ends a hold, and so
@@ -182,7 +182,7 @@ def hour_name(number: int) -> str:
     return f"{datetime.fromtimestamp(number * HOUR_MS // 1000, UTC):%Y-%m-%dT%HZ}"
 
 
-def _of_itself(entry: Entry) -> list[Alert]:
+def _of_itself(entry: LedgerEntry) -> list[Alert]:
     """What one entry gives rise to, whatever the others say."""
     if entry.lost:
         name = "retention_gap"

@@ -9,30 +9,32 @@ import numpy as np
 import pyarrow as pa
 
 from quality.fates import Fates
-from stream.archive import Archive, Entry, File
-from stream.columns import times_of
-from stream.event import ARCHIVE_COLUMNS, PROVENANCE, QUARANTINE_COLUMNS
+from stream.archive import Archive, ArchiveFile, LedgerEntry
+from stream.line_columns import times_of
+from stream.tables import ARCHIVE_SCHEMAS, PROVENANCE_FIELDS, QUARANTINE_SCHEMA
 from stream.zone import Zone, day_name
 
 
 def provenance(topic: str, partition: int, offsets: np.ndarray, kafka_times: np.ndarray) -> pa.Table:
-    """Where each line of a batch came from (offsets and Kafka times int64), in the columns of `PROVENANCE`."""
+    """Where each line of a batch came from (offsets and Kafka times int64), in the columns of `PROVENANCE_FIELDS`."""
     count = len(offsets)
     topics = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([topic]))
     moments = pa.array(kafka_times).cast(pa.timestamp("ms", tz="UTC"))
     columns = [topics, pa.array(np.full(count, partition, np.int32)), pa.array(offsets), moments]
-    return pa.Table.from_arrays(columns, schema=pa.schema(PROVENANCE))
+    return pa.Table.from_arrays(columns, schema=pa.schema(PROVENANCE_FIELDS))
 
 
-def write(archive: Archive, entry: Entry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone) -> list[File]:
+def write(
+    archive: Archive, entry: LedgerEntry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone
+) -> list[ArchiveFile]:
     """Write the files of an entry: `values` are its lines, `origin` says of each where it came from."""
     arguments = archive, entry, fates, values, origin, zone
     return [*_events(*arguments), *_quarantined(*arguments)]
 
 
 def _events(
-    archive: Archive, entry: Entry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone
-) -> Iterator[File]:
+    archive: Archive, entry: LedgerEntry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone
+) -> Iterator[ArchiveFile]:
     for kind, good in fates.good.items():
         table = good.table
         for name, column in zip(origin.column_names, origin.take(pa.array(good.rows)).columns, strict=True):
@@ -40,7 +42,7 @@ def _events(
         rules, accepted = np.full(len(good.rows), None, object), np.ones(len(good.rows), bool)
         for row, rule in good.rules.items():
             rules[row], accepted[row] = rule, False
-        schema = ARCHIVE_COLUMNS[kind]
+        schema = ARCHIVE_SCHEMAS[kind]
         table = table.append_column(schema.field("repair"), pa.array(rules, pa.string()).dictionary_encode())
         table = table.append_column(schema.field("raw"), values.take(pa.array(good.rows, mask=accepted))).cast(schema)
         days = zone.day_number(times_of(good.table))
@@ -50,14 +52,14 @@ def _events(
 
 
 def _quarantined(
-    archive: Archive, entry: Entry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone
-) -> Iterator[File]:
+    archive: Archive, entry: LedgerEntry, fates: Fates, values: pa.Array, origin: pa.Table, zone: Zone
+) -> Iterator[ArchiveFile]:
     rows = pa.array(fates.quarantined)
     reasons = pa.array(fates.reasons, pa.string()).dictionary_encode()
     rooms = pa.array(["quality"] * len(rows), pa.string()).dictionary_encode()
     origin = origin.take(rows)
     columns = [values.take(rows), reasons, rooms, *origin.columns]
-    table = pa.Table.from_arrays(columns, names=QUARANTINE_COLUMNS.names).cast(QUARANTINE_COLUMNS)
+    table = pa.Table.from_arrays(columns, names=QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
     days = zone.day_number(origin.column("kafka_time").cast(pa.int64()).to_numpy())
     for day in np.unique(days).tolist():
         yield archive.write_quarantine(entry, day_name(day), table.filter(pa.array(days == day)))

@@ -23,10 +23,10 @@ import pyarrow as pa
 from quality.catalog import Known
 from quality.schemas import LONGEST_MINUTE, Schema, breaches, event_schemas
 from quality.settings import QualitySettings
-from stream.columns import times_of
 from stream.event import Kind
+from stream.line_columns import times_of
 from stream.settings import StreamSettings
-from stream.zone import Zone, zone
+from stream.zone import Zone, zone_named
 
 Faults = list[tuple[str, np.ndarray]]
 """Reason, and for each row whether it has that fault: bool."""
@@ -49,7 +49,7 @@ class Context:
 
 def context_of(streaming: StreamSettings, quality: QualitySettings, known: Known) -> Context:
     """The context that the settings say."""
-    clock, schemas = zone(streaming.timezone), _schemas(streaming)
+    clock, schemas = zone_named(streaming.timezone), _schemas(streaming)
     return Context(clock, schemas, streaming.max_user, quality.ahead_ms, quality.late_ms, known)
 
 

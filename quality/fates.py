@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from quality.checks import Context, faults, lateness, settled
 from quality.repair import Repairs, repaired
-from stream.archive import Count, Fate, Span
-from stream.columns import Columns, read, table_of, times_of
+from stream.archive import Fate, FateCount, TimeRange
 from stream.event import KINDS, Kind
+from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
 
 _FEW = 20
@@ -34,7 +34,7 @@ class Lines:
     """When Kafka got each: int64, ms UTC."""
     rows: np.ndarray
     """Places of the lines that stand there for the first time: int64, ascending."""
-    columns: Columns
+    columns: LineColumns
     """These, read; their `rows` count places in `rows`."""
 
     @classmethod
@@ -95,16 +95,16 @@ class Fates:
     duplicates: np.ndarray
     """Places of the lines that stood before: int64, ascending."""
 
-    def span(self, kafka_times: np.ndarray) -> Span:
+    def span(self, kafka_times: np.ndarray) -> TimeRange:
         """Kafka's time of the first and the last line that was kept; of all lines where none was.
 
         A single record whose time is years ahead would else be how far the stream has come.
         """
         kept = np.concatenate([good.rows for good in self.good.values()])
         times = kafka_times[kept] if len(kept) else kafka_times
-        return Span(int(times.min()), int(times.max()))
+        return TimeRange(int(times.min()), int(times.max()))
 
-    def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[Count]:
+    def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[FateCount]:
         """Lines by fate, kind, day and reason, in a fixed order."""
         days = zone.day_number(kafka_times)
         tally: Counter[tuple[Fate, Kind | None, int, str | None]] = Counter()
@@ -118,7 +118,7 @@ class Fates:
         tally.update(("quarantined", None, day, reason) for day, reason in reasons)
         tally.update(("duplicate", None, day, None) for day in days[self.duplicates].tolist())
         return [
-            Count(fate, kind, day_name(day), reason, lines)
+            FateCount(fate, kind, day_name(day), reason, lines)
             for (fate, kind, day, reason), lines in sorted(tally.items(), key=str)
         ]
 

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from quality.sessions import Spans, key_of, united
 from quality.settings import QualitySettings
 from quality.store import LIST, Store, packed, session_rows
-from stream.columns import Columns
+from stream.line_columns import LineColumns
 from stream.zone import Zone
 
 LATE = "late"
@@ -40,7 +40,7 @@ _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET va
 class Batch:
     """Lines that were read, with their provenance; n lines, of any partitions in any order."""
 
-    columns: Columns
+    columns: LineColumns
     partition: np.ndarray
     """int32[n]."""
     offset: np.ndarray

@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.table import Table
 
-from stream.archive import FATES, Archive, Entry, Fate
+from stream.archive import FATES, Archive, Fate, LedgerEntry
 
 Summary = dict[str, Any]
 
 
-def summary(entries: Iterable[Entry], day: str | None = None) -> Summary:
+def summary(entries: Iterable[LedgerEntry], day: str | None = None) -> Summary:
     """What became of the lines of a day (of the event, or of Kafka's time where there is no event), or of all days."""
     entries = list(entries)
     counted: Counter[tuple[Fate, str | None, str | None]] = Counter()
@@ -39,7 +39,7 @@ def summary(entries: Iterable[Entry], day: str | None = None) -> Summary:
     return found
 
 
-def damaged(archive: Archive, entries: Iterable[Entry], day: str | None = None) -> list[str]:
+def damaged(archive: Archive, entries: Iterable[LedgerEntry], day: str | None = None) -> list[str]:
     """The files that are gone, or do not hold as many rows as their entry says."""
     files = (file for entry in entries for file in entry.files if day in (None, file.day))
     return [file.path for file in files if not archive.is_whole(file)]

@@ -25,7 +25,7 @@ from prometheus_client.registry import Collector
 from quality.notify import Outbox
 from quality.outbox import AlertFile
 from quality.settings import QualitySettings
-from stream.archive import FATES, Entry
+from stream.archive import FATES, LedgerEntry
 
 log = logging.getLogger("quality.metrics")
 
@@ -43,7 +43,7 @@ class Metrics(Collector):
         self._stream_time: int | None = None
         self._reset()
 
-    def resume(self, entries: Iterable[Entry]) -> None:
+    def resume(self, entries: Iterable[LedgerEntry]) -> None:
         """Begin anew from the whole ledger, and remove what a crash left of an earlier write."""
         self._reset()
         for entry in entries:
@@ -51,7 +51,7 @@ class Metrics(Collector):
         for path in self._path.parent.glob(f"{self._path.name}.*"):
             path.unlink(missing_ok=True)
 
-    def committed(self, entry: Entry) -> None:
+    def committed(self, entry: LedgerEntry) -> None:
         """Add a committed entry."""
         self._entries += 1
         self._lost += entry.lost

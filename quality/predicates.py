@@ -1,6 +1,6 @@
 """The schemas at the speed of the stream: a Cerberus schema compiled to three forms, each when it is first asked for.
 
-*Columns*: every rule over an Arrow table (`columns.py`). *One document*: the first rule that an event or a mapping
+*Columns*: every rule over an Arrow table (`column_rules.py`). *One document*: the first rule that an event or a mapping
 breaks (`rules.py`). *Records*: Cerberus' way of making a record normal, with the rules of one document; it may only
 accept, and what it does not accept goes to Cerberus, so it can be narrower than Cerberus, never wider.
 

@@ -18,9 +18,10 @@ from quality.checks import Context
 from quality.errors import QuarantineError
 from quality.fates import Lines, judge
 from quality.repair import meant
-from stream.archive import FATES, Archive, Count, Entry, Fate, tally
-from stream.event import PROVENANCE, QUARANTINE_COLUMNS, Kind
-from stream.grammar import Refused, parse, render
+from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate
+from stream.event import Kind
+from stream.grammar import LineRefused, parse, render
+from stream.tables import PROVENANCE_FIELDS, QUARANTINE_SCHEMA
 
 ROOM = "quarantine"
 
@@ -66,7 +67,7 @@ def explained(archive: Archive, name: str, context: Context) -> dict[str, Any]:
 def _detail(raw: bytes, context: Context) -> str:
     try:
         return f"well-formed: {parse(raw, context.zone)}"
-    except Refused as refusal:
+    except LineRefused as refusal:
         return str(refusal)
 
 
@@ -82,7 +83,7 @@ def replay(archive: Archive, context: Context, day: str | None = None, write: bo
     return total
 
 
-def _replayed(archive: Archive, entry: Entry, context: Context, day: str | None, write: bool) -> Counter[Fate]:
+def _replayed(archive: Archive, entry: LedgerEntry, context: Context, day: str | None, write: bool) -> Counter[Fate]:
     table = _table(archive, entry, day)
     values = table.column("raw").combine_chunks()
     kafka_times = table.column("kafka_time").cast(pa.int64()).to_numpy()
@@ -91,16 +92,16 @@ def _replayed(archive: Archive, entry: Entry, context: Context, day: str | None,
     new = _revised(entry, fates.counts(kafka_times, context.zone), day)
     as_before = fates.reasons == table.column("reason").to_pylist()  # all of them, each for what it was
     if write and not as_before:
-        origin = table.select([name for name, _ in PROVENANCE])
+        origin = table.select([name for name, _ in PROVENANCE_FIELDS])
         files = archiving.write(archive, new, fates, values, origin, context.zone)
         old = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
         archive.commit(new.with_files([file for file in entry.files if file not in old] + files))
         for file in old:
             (archive.var / file.path).unlink()
-    return tally([msgspec.structs.replace(new, counts=fates.counts(kafka_times, context.zone))])
+    return count_by_fate([msgspec.structs.replace(new, counts=fates.counts(kafka_times, context.zone))])
 
 
-def _beyond_doubt(context: Context, lines: Lines, entry: Entry) -> Context:
+def _beyond_doubt(context: Context, lines: Lines, entry: LedgerEntry) -> Context:
     """The context for lines that were set aside: nobody asks the API now, so a movie must be known to be one."""
     known = context.known
     strangers = lines.movies() - known.runtimes.keys() if known.runtimes else set()
@@ -108,17 +109,17 @@ def _beyond_doubt(context: Context, lines: Lines, entry: Entry) -> Context:
     return replace(context, ahead_ms=ahead_ms, known=replace(known, missing=known.missing | strangers))
 
 
-def _revised(entry: Entry, counts: list[Count], day: str | None) -> Entry:
+def _revised(entry: LedgerEntry, counts: list[FateCount], day: str | None) -> LedgerEntry:
     """The entry with what became now of its quarantined lines of a day."""
     lines: Counter[tuple[Fate, Kind | None, str, str | None]] = Counter()
     kept = [count for count in entry.counts if count.fate != "quarantined" or day not in (None, count.day)]
     for count in kept + counts:
         lines[count.fate, count.kind, count.day, count.reason] += count.lines
-    counts = [Count(*key, lines=number) for key, number in sorted(lines.items(), key=str)]
+    counts = [FateCount(*key, lines=number) for key, number in sorted(lines.items(), key=str)]
     return msgspec.structs.replace(entry, counts=counts, revision=entry.revision + 1)
 
 
-def _table(archive: Archive, entry: Entry, day: str | None = None) -> pa.Table:
+def _table(archive: Archive, entry: LedgerEntry, day: str | None = None) -> pa.Table:
     files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
     tables = [archive.read(file) for file in files]
-    return pa.concat_tables([QUARANTINE_COLUMNS.empty_table(), *tables]).unify_dictionaries().sort_by("offset")
+    return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).unify_dictionaries().sort_by("offset")

@@ -21,9 +21,9 @@ import pyarrow as pa
 
 from quality.catalog import Known
 from quality.checks import Context, faults, settled
-from stream.columns import events_of, table_of
 from stream.event import KINDS, Event
-from stream.grammar import Refused, is_movie, parse_request, parse_time, parse_user
+from stream.grammar import LineRefused, is_movie, parse_request, parse_time, parse_user
+from stream.line_columns import events_of, table_of
 from stream.zone import Zone
 
 ONE_CHARACTER = "one_character"
@@ -126,7 +126,7 @@ def _events(lines: list[list[str]], zone: Zone) -> set[Event]:
 def _or_none(parse: Callable[..., Parsed], text: str, **more: object) -> Parsed | None:
     try:
         return parse(text, **more)
-    except Refused:
+    except LineRefused:
         return None
 
 

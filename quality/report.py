@@ -27,7 +27,7 @@ from quality.settings import QualitySettings
 from quality.store import LIST, Answers, Store
 from stream import durable
 from stream.settings import StreamSettings
-from stream.zone import day_name, zone
+from stream.zone import day_name, zone_named
 
 LAYOUT = 1
 _SCHEMA = resources.files("quality") / "report-schema.json"
@@ -75,7 +75,7 @@ class Reports:
 
     def closes(self, day: int) -> int:
         """The watermark from which a day's report is final, ms UTC."""
-        _, end = zone(self.stream.timezone).bounds(day_name(day))
+        _, end = zone_named(self.stream.timezone).bounds(day_name(day))
         return end + self.settings.window_ms + self.settings.grace_ms
 
     def written(self, day: int) -> dict[str, Any] | None:
@@ -127,7 +127,7 @@ class Reports:
 
     def _judge(self, day: int, watermark: int, history: History) -> tuple[Answers, Judged]:
         """A day's answers of every status, and the judged ones among them."""
-        first, end = zone(self.stream.timezone).bounds(day_name(day))
+        first, end = zone_named(self.stream.timezone).bounds(day_name(day))
         window_ms = self.settings.window_ms
         # later answers take starts from those of the day: last touch
         answers = self.store.answers(first, end + window_ms, listed_until=end)
@@ -181,7 +181,7 @@ class Reports:
         ]
 
     def _notes(self, day: int, judged: Judged) -> list[str]:
-        begins, _ = zone(self.stream.timezone).bounds(day_name(day))
+        begins, _ = zone_named(self.stream.timezone).bounds(day_name(day))
         first = self.store.state("first")
         still_open = int((~judged.closed).sum())
         unknown = int((judged.closed & (judged.baseline < 0)).sum())

@@ -36,7 +36,7 @@ def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
     """The rules for events of each kind: every field that is the event's own, in the order of its columns.
 
     Which users and movies there are is no matter of a schema, but of `checks.py`.
-    `columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read it.
+    `line_columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read it.
     """
     common = {"time": _whole_number(*_times()), "user": _whole_number(1, MAX_USER)}
     best = BEST_RATING[settings.generation]

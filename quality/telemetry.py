@@ -28,20 +28,20 @@ from quality.report import Reports
 from quality.settings import QualitySettings
 from quality.store import Store
 from stream import kafka
-from stream.columns import read
+from stream.line_columns import read
 from stream.settings import StreamSettings
-from stream.zone import Zone, day_name, zone
+from stream.zone import Zone, day_name, zone_named
 
 GROUP = "marquee-telemetry"
 _log = logging.getLogger("quality.telemetry")
 
 
-def batch_of(got: Sequence[kafka.Fetched | kafka.Gap], positions: dict[int, int], zone: Zone) -> Batch:
+def batch_of(got: Sequence[kafka.FetchedRecords | kafka.RetentionGap], positions: dict[int, int], zone: Zone) -> Batch:
     """Read what was fetched; `positions` are those to read on from, by partition."""
-    fetched = [part for part in got if isinstance(part, kafka.Fetched)]
+    fetched = [part for part in got if isinstance(part, kafka.FetchedRecords)]
     values = pa.array([value for part in fetched for value in part.values], pa.binary())
     lost: dict[int, int] = {}
-    for gap in (part for part in got if isinstance(part, kafka.Gap)):
+    for gap in (part for part in got if isinstance(part, kafka.RetentionGap)):
         lost[gap.partition] = lost.get(gap.partition, 0) + gap.last - gap.first + 1
         _log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
     none = np.zeros(0, np.int64)
@@ -81,12 +81,12 @@ class Telemetry:
             _log.info("report of %s: final", day_name(day))
         if over:
             keep_day = min(set(days) - set(over), default=over[-1] + 1)
-            keep_from, _ = zone(self.reports.stream.timezone).bounds(day_name(keep_day))
+            keep_from, _ = zone_named(self.reports.stream.timezone).bounds(day_name(keep_day))
             self.store.finish(over, keep_from, keep_day, self.intake.open_since)
             self.intake.refresh()
 
     def _rewrite(self, watermark: int) -> None:
-        today = zone(self.reports.stream.timezone).day_number(watermark)
+        today = zone_named(self.reports.stream.timezone).day_number(watermark)
         for day in self.store.days(final=False):
             if day <= today:
                 self.reports.write(day, watermark)
@@ -100,7 +100,7 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     store = Store(stream_settings.var / "telemetry.db")
     try:
-        intake = Intake(store, stream_settings.topic, zone(stream_settings.timezone), settings)
+        intake = Intake(store, stream_settings.topic, zone_named(stream_settings.timezone), settings)
         telemetry = Telemetry(store, intake, Reports(store, stream_settings, settings))
         async with kafka.reading(stream_settings, GROUP, store.positions(stream_settings.topic)) as reader:
             await follow(reader, telemetry, stop)
@@ -116,7 +116,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
         got = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
         # in a thread, so that the consumer's heartbeats and fetches go on meanwhile; one at a time
         if got:
-            batch = await asyncio.to_thread(batch_of, got, reader.positions, zone(stream.timezone))
+            batch = await asyncio.to_thread(batch_of, got, reader.positions, zone_named(stream.timezone))
             await asyncio.to_thread(telemetry.intake.take, batch)
             await reader.commit(batch.positions)
         silent = set(reader.positions) - set(store.kafka_times(stream.topic))
@@ -129,14 +129,14 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
 
 async def _gather(
     reader: kafka.Reader, most: int, seconds: float, stop: asyncio.Event
-) -> list[kafka.Fetched | kafka.Gap]:
+) -> list[kafka.FetchedRecords | kafka.RetentionGap]:
     """Poll until there are `most` lines, the time is over, or nothing more comes."""
-    gathered: list[kafka.Fetched | kafka.Gap] = []
+    gathered: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     lines, until = 0, time.monotonic() + seconds
     while lines < most and time.monotonic() < until and not stop.is_set():
         got = await reader.poll(most - lines)
         if not got:
             break
         gathered += got
-        lines += sum(len(part.values) for part in got if isinstance(part, kafka.Fetched))
+        lines += sum(len(part.values) for part in got if isinstance(part, kafka.FetchedRecords))
     return gathered

@@ -13,18 +13,18 @@ import pyarrow as pa
 
 from stream import archive, broker, kafka
 from stream.cli import run
-from stream.columns import read
-from stream.grammar import Refused, parse
+from stream.grammar import LineRefused, parse
+from stream.line_columns import read
 from stream.settings import StreamSettings, load
-from stream.zone import zone
+from stream.zone import zone_named
 
 
 @click.group(help="The event log: grammar, Kafka, archive.")
-def door() -> None:
+def commands() -> None:
     pass
 
 
-@door.command("broker")
+@commands.command("broker")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535))
 def run_broker(host: str, port: int) -> None:
@@ -35,14 +35,14 @@ def run_broker(host: str, port: int) -> None:
         raise SystemExit(process.wait())
 
 
-@door.command()
+@commands.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--refused", default=10, show_default=True, help="Show so many refused lines with their reason.")
 def check(file: Path, refused: int) -> None:
     """Read a FILE of recorded lines by the grammar; print counts by kind and reason as JSON."""
     lines = file.read_bytes().split(b"\n")
     lines = lines[:-1] if lines and not lines[-1] else lines
-    columns = read(pa.array(lines, pa.binary()), zone(load("stream", StreamSettings).timezone))
+    columns = read(pa.array(lines, pa.binary()), zone_named(load("stream", StreamSettings).timezone))
     for row in columns.refused[:refused].tolist():
         click.echo(f"line {row + 1}: {_reason(lines[row])}: {lines[row].decode('utf-8', 'replace')!a}", err=True)
     counts = {
@@ -55,13 +55,13 @@ def check(file: Path, refused: int) -> None:
 
 def _reason(line: bytes) -> str:
     try:
-        parse(line, zone(load("stream", StreamSettings).timezone))
-    except Refused as refusal:
+        parse(line, zone_named(load("stream", StreamSettings).timezone))
+    except LineRefused as refusal:
         return str(refusal)
     return "well-formed"
 
 
-@door.command()
+@commands.command()
 @click.option("--lines", default=20, show_default=True, help="End after so many lines; 0 for never.")
 @click.option("--seconds", default=5.0, show_default=True, help="End when none came for so long; 0 for never.")
 def tail(lines: int, seconds: float) -> None:
@@ -74,7 +74,7 @@ async def _tail(settings: StreamSettings, most: int, seconds: float) -> None:
     async with kafka.reading(settings, "marquee-tail", {}) as reader:
         while (not most or shown < most) and (not seconds or time.monotonic() - last < seconds):
             for got in await reader.poll(most - shown if most else 1000):
-                if isinstance(got, kafka.Gap):
+                if isinstance(got, kafka.RetentionGap):
                     continue
                 last = time.monotonic()
                 for offset, value in zip(got.offsets.tolist(), got.values, strict=True):
@@ -82,7 +82,7 @@ async def _tail(settings: StreamSettings, most: int, seconds: float) -> None:
                     shown += 1
 
 
-@door.command("archive")
+@commands.command("archive")
 def show_archive() -> None:
     """Print what the archive holds: lines by topic and fate, and how far it has come, as JSON."""
     settings = load("stream", StreamSettings)
@@ -92,12 +92,12 @@ def show_archive() -> None:
     shown = {
         "entries": len(entries),
         "lost": sum(entry.lost for entry in entries),
-        "topics": {topic: dict(archive.tally(e for e in entries if e.topic == topic)) for topic in topics},
+        "topics": {topic: dict(archive.count_by_fate(e for e in entries if e.topic == topic)) for topic in topics},
         "reached_ms": reached,
-        "reached_day": reached and zone(settings.timezone).day(reached),
+        "reached_day": reached and zone_named(settings.timezone).day(reached),
     }
     click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
 
 
 if __name__ == "__main__":
-    run(door, "stream")
+    run(commands, "stream")

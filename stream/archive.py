@@ -6,7 +6,7 @@ removes them. Nobody but the collector (and the backfill of the simulated servic
 
     archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_COLUMNS`
     quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_COLUMNS`
-    archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `Entry` each
+    archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `LedgerEntry` each
 
 An entry is replaced only as a whole, by its own next revision: lines of its quarantine that a mended rule now takes.
 Files are never changed; those of a revision have its number in their names.
@@ -34,7 +34,7 @@ Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
 FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
 
 
-class Count(msgspec.Struct, frozen=True):
+class FateCount(msgspec.Struct, frozen=True):
     """How many lines of a batch had one fate."""
 
     fate: Fate
@@ -47,7 +47,7 @@ class Count(msgspec.Struct, frozen=True):
     lines: int
 
 
-class File(msgspec.Struct, frozen=True):
+class ArchiveFile(msgspec.Struct, frozen=True):
     """A file of a batch: its path below `var`, and how many rows it holds."""
 
     path: str
@@ -63,14 +63,14 @@ class File(msgspec.Struct, frozen=True):
         return Path(self.path).parts[-2].removeprefix("day=")
 
 
-class Span(msgspec.Struct, frozen=True):
+class TimeRange(msgspec.Struct, frozen=True):
     """Smallest and largest of some times, ms UTC."""
 
     first: int
     last: int
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One commit: what became of the records `first`..`last` of a partition."""
 
     topic: str
@@ -79,9 +79,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     last: int
     lines: int
     """Records that were read; fewer than the range where Kafka has none at some offsets. Ranges lie end to end."""
-    counts: list[Count] = []
-    files: list[File] = []
-    kafka_time: Span | None = None
+    counts: list[FateCount] = []
+    files: list[ArchiveFile] = []
+    kafka_time: TimeRange | None = None
     lost: int = 0
     """Of a retention gap: how many offsets were gone from Kafka before they could be read; `lines` is then 0."""
     redelivered: int = 0
@@ -103,7 +103,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """The name of the files that are written for this revision."""
         return f"{self.name}{f'-r{self.revision}' if self.revision else ''}.parquet"
 
-    def with_files(self, files: list[File]) -> "Entry":
+    def with_files(self, files: list[ArchiveFile]) -> "LedgerEntry":
         """The same entry, naming the files that were written for it."""
         return msgspec.structs.replace(self, files=files)
 
@@ -121,7 +121,7 @@ class Archive:
     def __init__(self, var: Path) -> None:
         self.var = var
         self.ledger = var / "archive" / "ledger"
-        self._read: dict[tuple[str, int, int], Entry] = {}
+        self._read: dict[tuple[str, int, int], LedgerEntry] = {}
         """By file name, inode and time of change: what was read before."""
 
     @contextmanager
@@ -135,7 +135,7 @@ class Archive:
         except filelock.Timeout as error:
             raise ArchiveBusy(f"archive: another process writes {path.parent}; stop it first") from error
 
-    def entries(self, topic: str | None = None) -> list[Entry]:
+    def entries(self, topic: str | None = None) -> list[LedgerEntry]:
         """All commits, by topic, partition and offset.
 
         Raises `ArchiveError` where one cannot be read, two overlap, or one is missing between two.
@@ -154,19 +154,19 @@ class Archive:
         """By partition: the offset to read next."""
         return {entry.partition: entry.last + 1 for entry in self.entries(topic)}
 
-    def write_events(self, entry: Entry, kind: Kind, day: str, table: pa.Table) -> File:
+    def write_events(self, entry: LedgerEntry, kind: Kind, day: str, table: pa.Table) -> ArchiveFile:
         """Write a batch's events of one kind and day (not yet committed)."""
         return self._write(self.var / "archive" / kind / f"day={day}" / entry.file_name, table)
 
-    def write_quarantine(self, entry: Entry, day: str, table: pa.Table) -> File:
+    def write_quarantine(self, entry: LedgerEntry, day: str, table: pa.Table) -> ArchiveFile:
         """Write a batch's refused lines of one day (not yet committed)."""
         return self._write(self.var / "quarantine" / f"day={day}" / entry.file_name, table)
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         """Make a batch count. Raises `ArchiveError` where its fates do not add up to its lines."""
         if not entry.balances():
             raise ArchiveError(
-                f"ledger: {entry.name}: {entry.lines} lines, fates {dict(tally([entry]))}; not committed"
+                f"ledger: {entry.name}: {entry.lines} lines, fates {dict(count_by_fate([entry]))}; not committed"
             )
         entry = msgspec.structs.replace(entry, written=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
         durable.write_bytes(self.ledger / f"{entry.name}.json", msgspec.json.format(msgspec.json.encode(entry)))
@@ -182,7 +182,7 @@ class Archive:
             path.unlink()
         return found
 
-    def files(self, kind: Kind, entries: Iterable[Entry] | None = None) -> dict[str, list[Path]]:
+    def files(self, kind: Kind, entries: Iterable[LedgerEntry] | None = None) -> dict[str, list[Path]]:
         """By day, ascending: the committed files of a kind."""
         days: dict[str, list[Path]] = {}
         for entry in self.entries() if entries is None else entries:
@@ -191,23 +191,23 @@ class Archive:
                     days.setdefault(file.day, []).append(self.var / file.path)
         return dict(sorted(days.items()))
 
-    def read(self, file: File) -> pa.Table:
+    def read(self, file: ArchiveFile) -> pa.Table:
         """The rows of a file. Raises `ArchiveError` where it is gone, or is not what was written."""
         try:
             return pq.ParquetFile(self.var / file.path).read()
         except (OSError, pa.ArrowInvalid) as error:
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
 
-    def is_whole(self, file: File) -> bool:
+    def is_whole(self, file: ArchiveFile) -> bool:
         """Whether a file is there, with as many rows as were written; its rows are not read."""
         try:
             return bool(pq.read_metadata(self.var / file.path).num_rows == file.rows)
         except (OSError, pa.ArrowInvalid):
             return False
 
-    def _write(self, path: Path, table: pa.Table) -> File:
+    def _write(self, path: Path, table: pa.Table) -> ArchiveFile:
         durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
-        return File(path.relative_to(self.var).as_posix(), table.num_rows)
+        return ArchiveFile(path.relative_to(self.var).as_posix(), table.num_rows)
 
     def _states(self) -> list[tuple[str, int, int]]:
         """The ledger's files as they are; without a `Path` for each: in months they are hundreds of thousands."""
@@ -217,15 +217,15 @@ class Archive:
             files = [(file.name, file.stat()) for file in found if file.name.endswith(".json")]
         return [(name, stat.st_ino, stat.st_mtime_ns) for name, stat in files]
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> LedgerEntry:
         path = self.ledger / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=Entry)
+            return msgspec.json.decode(path.read_bytes(), type=LedgerEntry)
         except (OSError, msgspec.DecodeError) as error:
             raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
 
 
-def tally(entries: Iterable[Entry]) -> Counter[Fate]:
+def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
     """Lines by fate."""
     total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
     for entry in entries:
@@ -234,6 +234,6 @@ def tally(entries: Iterable[Entry]) -> Counter[Fate]:
     return total
 
 
-def stream_time(entries: Iterable[Entry]) -> int | None:
+def stream_time(entries: Iterable[LedgerEntry]) -> int | None:
     """How far the stream has come: the latest Kafka time that was archived, ms UTC."""
     return max((entry.kafka_time.last for entry in entries if entry.kafka_time), default=None)

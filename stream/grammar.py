@@ -3,7 +3,7 @@
 `<time>,<user>,<request>`, as the movie service writes it: no quoting, so a line is split at its first two commas only.
 The reader takes what the service writes and nothing near it, because a fault of this stream is one stray character.
 It knows form, not truth: whether a user or a movie exists, and the scale of ratings, is for `quality` to say.
-`columns.py` reads a million lines by the same rules; a property test holds the two equal.
+`line_columns.py` reads a million lines by the same rules; a property test holds the two equal.
 """
 
 import datetime as dt
@@ -36,7 +36,7 @@ _LATENCY = re.compile(r"(?:0|[1-9]\d{0,8}) ms", re.ASCII)
 _WATCH, _RATE, _ACCOUNT, _RECOMMEND = "GET /data/m/", "GET /rate/", "GET /create_account", "recommendation request "
 
 
-class Refused(Exception):  # a verdict on a line, not a fault of the program
+class LineRefused(Exception):  # a verdict on a line, not a fault of the program
     """A line is not well-formed: `reason` names the part, the text says what was found there."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -45,23 +45,23 @@ class Refused(Exception):  # a verdict on a line, not a fault of the program
 
 
 def parse(value: bytes, zone: Zone) -> Event:
-    """Read one line. Raises `Refused` with the first part that is wrong."""
+    """Read one line. Raises `LineRefused` with the first part that is wrong."""
     time, user, request = _split(value)
     return parse_request(request, parse_time(time, zone), parse_user(user))
 
 
 def _split(value: bytes) -> tuple[str, str, str]:
     if not value:
-        raise Refused("empty", "no bytes")
+        raise LineRefused("empty", "no bytes")
     if len(value) > MAX_LINE_BYTES:
-        raise Refused("too_long", f"{len(value)} bytes, at most {MAX_LINE_BYTES}")
+        raise LineRefused("too_long", f"{len(value)} bytes, at most {MAX_LINE_BYTES}")
     try:
         text = value.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Refused("not_utf8", f"byte {error.start}") from error
+        raise LineRefused("not_utf8", f"byte {error.start}") from error
     parts = text.split(",", 2)
     if len(parts) < 3:
-        raise Refused("fields", f"{len(parts)} of 3")
+        raise LineRefused("fields", f"{len(parts)} of 3")
     return parts[0], parts[1], parts[2]
 
 
@@ -69,21 +69,21 @@ def parse_time(text: str, zone: Zone) -> int:
     """Java's `LocalDateTime.toString()` in the service's zone to ms since 1970, UTC; finer digits are cut off."""
     match = TIME.fullmatch(text)
     if not match:
-        raise Refused("time", _shown(text))
+        raise LineRefused("time", _shown(text))
     year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     if not FIRST_YEAR <= year <= LAST_YEAR:
-        raise Refused("time", f"{_shown(text)}, year {year}")
+        raise LineRefused("time", f"{_shown(text)}, year {year}")
     try:
         moment = dt.datetime(year, month, day, hour, minute, second, tzinfo=dt.UTC)
     except ValueError as error:
-        raise Refused("time", f"{_shown(text)}, {error}") from error
+        raise LineRefused("time", f"{_shown(text)}, {error}") from error
     return zone.to_utc(int(moment.timestamp()) * 1000 + int((match[7] or "0")[:3]))
 
 
 def parse_user(text: str) -> int:
     """A user id, 1..2^32 - 1, without leading zeros."""
     if not USER.fullmatch(text) or int(text) > MAX_USER:
-        raise Refused("user", _shown(text))
+        raise LineRefused("user", _shown(text))
     return int(text)
 
 
@@ -102,44 +102,44 @@ def parse_request(text: str, time: int, user: int) -> Event:
         return _recommend(text[len(_RECOMMEND) :], time, user)
     if text == _ACCOUNT:
         return Event("account", time, user)
-    raise Refused("request", _shown(text))
+    raise LineRefused("request", _shown(text))
 
 
 def _watch(text: str, time: int, user: int) -> Event:
     movie, _, file = text.rpartition("/")
     if not is_movie(movie):
-        raise Refused("movie", _shown(movie))
+        raise LineRefused("movie", _shown(movie))
     if not file.endswith(".mpg") or not _MINUTE.fullmatch(file[:-4]):
-        raise Refused("minute", _shown(file))
+        raise LineRefused("minute", _shown(file))
     return Event("watch", time, user, movie, minute=int(file[:-4]))
 
 
 def _rate(text: str, time: int, user: int) -> Event:
     movie, _, rating = text.partition("=")
     if not is_movie(movie):
-        raise Refused("movie", _shown(movie))
+        raise LineRefused("movie", _shown(movie))
     if not _RATING.fullmatch(rating):
-        raise Refused("rating", _shown(rating))
+        raise LineRefused("rating", _shown(rating))
     return Event("rate", time, user, movie, rating=int(rating))
 
 
 def _recommend(text: str, time: int, user: int) -> Event:
     host, _, rest = text.partition(", status ")
     if not _HOST.fullmatch(host):
-        raise Refused("request", f"host {_shown(host)}")
+        raise LineRefused("request", f"host {_shown(host)}")
     status, found, rest = rest.partition(", result: ")
     if not found or not _STATUS.fullmatch(status):
-        raise Refused("status", _shown(status))
+        raise LineRefused("status", _shown(status))
     # the result may hold anything, ", " and "ms" too: the latency is what follows the last comma
     result, found, latency = rest.rpartition(", ")
     if not found or not _LATENCY.fullmatch(latency):
-        raise Refused("latency", _shown(latency))
+        raise LineRefused("latency", _shown(latency))
     common = {"host": host, "status": int(status), "latency_ms": int(latency[:-3])}
     if status != "200":
         return Event("recommend", time, user, error=result, **common)  # type: ignore[arg-type]
     movies = tuple(result.split(", "))
     if len(movies) > MAX_LIST or not all(map(is_movie, movies)):
-        raise Refused("movies", _shown(result))
+        raise LineRefused("movies", _shown(result))
     return Event("recommend", time, user, movies=movies, **common)  # type: ignore[arg-type]
 
 

@@ -25,7 +25,7 @@ _FETCH_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
+class FetchedRecords:
     """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC).
 
     A record without a time, or with one that no calendar has, is of the nearest moment from 2000 to 2099.
@@ -41,7 +41,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class RetentionGap:
     """Offsets `first`..`last` are gone from Kafka and were never read."""
 
     partition: int
@@ -71,7 +71,7 @@ class Reader:
             self.positions[name] = positions.get(name, beginnings[tp])
             self._consumer.seek(tp, self.positions[name])
 
-    async def poll(self, most: int) -> list[Fetched | Gap]:
+    async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
         """What has come since, at most `most` records; empty after the fetch time-out.
 
         Raises `StreamError` where Kafka no longer answers or does not hold what was read before.
@@ -100,12 +100,12 @@ class Reader:
         marks = {name: self._consumer.highwater(TopicPartition(self._topic, name)) for name in self.positions}
         return {name: None if mark is None else max(0, mark - self.positions[name]) for name, mark in marks.items()}
 
-    def _fetched(self, partition: int, records: list[object]) -> Fetched:
+    def _fetched(self, partition: int, records: list[object]) -> FetchedRecords:
         values = [record.value or b"" for record in records]  # type: ignore[attr-defined]
         offsets = np.array([record.offset for record in records], np.int64)  # type: ignore[attr-defined]
         times = np.array([record.timestamp for record in records], np.int64)  # type: ignore[attr-defined]
         self.positions[partition] = int(offsets[-1]) + 1
-        return Fetched(partition, values, offsets, times)
+        return FetchedRecords(partition, values, offsets, times)
 
     async def _partitions(self) -> list[int]:
         # asked of the brokers: a consumer knows the partitions of the topics only that it has subscribed to
@@ -115,7 +115,7 @@ class Reader:
             raise StreamError(f"kafka: no topic '{self._topic}'; it has {', '.join(sorted(topics)) or 'none'}")
         return sorted(partition["partition"] for partition in topics[self._topic])
 
-    async def _gap(self, partition: int) -> Gap:
+    async def _gap(self, partition: int) -> RetentionGap:
         tp = TopicPartition(self._topic, partition)
         first = (await self._consumer.beginning_offsets([tp]))[tp]
         at = self.positions[partition]
@@ -126,7 +126,7 @@ class Reader:
             )
         self.positions[partition] = first
         self._consumer.seek(tp, first)
-        return Gap(partition, at, first - 1)
+        return RetentionGap(partition, at, first - 1)
 
     async def _probe(self) -> None:
         """Nothing came for long: ask whether that is because there is nothing."""

@@ -88,7 +88,7 @@ class Zone:
 
 
 @lru_cache(maxsize=8)
-def zone(name: str) -> Zone:
+def zone_named(name: str) -> Zone:
     """The zone of a name, made once. Raises `SettingsError` for a name that is none."""
     return Zone(name)
 

@@ -25,7 +25,7 @@ from quality.sessions import user_movie
 from quality.settings import QualitySettings
 from server.release import Release
 from stream.settings import StreamSettings, load
-from stream.zone import Zone, day_name, day_number, zone
+from stream.zone import Zone, day_name, day_number, zone_named
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -284,7 +284,7 @@ def compare(one: str, other: str, as_json: bool) -> None:
     """
     streaming = load("stream", StreamSettings)
     sides = opened(streaming.var, one), opened(streaming.var, other)
-    clock = zone(streaming.timezone)
+    clock = zone_named(streaming.timezone)
     found = compared(*sides, Daily(streaming.var), clock, load("quality", QualitySettings).gap_ms)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))

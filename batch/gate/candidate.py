@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from batch.gate import affinity
 from quality.outbox import Alert
 from server.release import Release
-from stream.archive import Entry
+from stream.archive import LedgerEntry
 
 PARTS = 8
 """Of the users, one after the other: lists are made block by block, and one block may have gone wrong."""
@@ -26,7 +26,7 @@ class Candidate:
 
     folder: Path
     """The sealed release, below `releases/`."""
-    entries: list[Entry]
+    entries: list[LedgerEntry]
     """The ledger."""
     alerts: list[Alert]
     """Those that hold the night back, without those that are to be passed over."""

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
-from stream.archive import Entry
+from stream.archive import LedgerEntry
 
 
-def gap(entries: Sequence[Entry], offsets: Mapping[str, Sequence[int]]) -> str:
+def gap(entries: Sequence[LedgerEntry], offsets: Mapping[str, Sequence[int]]) -> str:
     """What a ledger lacks of an input, "" for nothing.
 
     `offsets` has by topic and partition the first offset that the input was made of, and the last.

@@ -26,7 +26,7 @@ from quality.catalog import Catalog, Found
 from stream import durable
 from stream.archive import Archive as Log
 from stream.settings import BEST_RATING, StreamSettings, load
-from stream.zone import DAY_MS, Zone, day_name, zone
+from stream.zone import DAY_MS, Zone, day_name, zone_named
 
 BEST_STARS = 5
 STAGED = ".import.tmp"
@@ -81,7 +81,7 @@ def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
     shutil.rmtree(staged, ignore_errors=True)
     source = f"MovieLens {archive.name}, {ratings.digest}"
     try:
-        days = _write(Daily(staged), ratings, scaled, names, zone(streaming.timezone), source)
+        days = _write(Daily(staged), ratings, scaled, names, zone_named(streaming.timezone), source)
         catalog.keep("movie", [_movie(name, movie) for name, movie in zip(names, movies, strict=True)])
         catalog.keep("user", [_person(person) for person in people])
         (staged / "sessions").rename(streaming.var / "sessions")

@@ -31,7 +31,7 @@ from server.release import Release
 from stream.archive import Archive, stream_time
 from stream.errors import ArchiveError
 from stream.settings import StreamSettings, load
-from stream.zone import Zone, zone
+from stream.zone import Zone, zone_named
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -228,7 +228,7 @@ def list_releases(as_json: bool) -> None:
     elif found:
         console = Console()
         console.width = console.width if console.is_terminal else 200
-        console.print(table(found, zone(streaming.timezone)))
+        console.print(table(found, zone_named(streaming.timezone)))
     else:
         click.echo(f"no releases in {streaming.var / 'releases'} yet; python -m batch nightly makes one")
 
@@ -292,7 +292,7 @@ def prune_releases(keep: int | None, dry_run: bool) -> None:
 
 
 def _tell(before: str | None, release: Release, streaming: StreamSettings) -> None:
-    until = _clock_time(_data_until(release.manifest), zone(streaming.timezone))
+    until = _clock_time(_data_until(release.manifest), zone_named(streaming.timezone))
     what = f"{release.id} (model {_within(release.manifest, 'model', 'lists') or 'unknown'}, data until {until})"
     click.echo(f"current stays {what}" if before == release.id else f"current: {before or 'none'} -> {what}")
 

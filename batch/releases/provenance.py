@@ -26,7 +26,7 @@ from server.errors import BadRelease
 from server.release import LENGTH, Release, list_source, sha256
 from stream.archive import Archive
 from stream.settings import StreamSettings, load
-from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone
+from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone_named
 
 NEAR_MS = 5_000
 """How far from the time that is asked for a request in the archive may lie."""
@@ -244,7 +244,7 @@ def _flat(value: Any) -> str:
 def command(user: int, at: str, as_json: bool) -> None:
     """Tell which data, code, settings and versions made the answer that user U got at time T."""
     streaming = load("stream", StreamSettings)
-    clock = zone(streaming.timezone)
+    clock = zone_named(streaming.timezone)
     try:
         at_ms = time_of(at, clock)
     except ValueError as error:

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from loadtest.bench.crowd import Crowd, Visits
-from stream.archive import Archive, Count, Entry, Span
-from stream.event import ARCHIVE_COLUMNS, Kind
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.event import Kind
+from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import DAY_MS
 
 STEP_S, _JITTER_S, _MOST_JITTER_S = 60.4, 7.07, 20.0
@@ -137,14 +138,14 @@ class BusyDay:
             "recommend": np.flatnonzero(lines.code == REQUEST),
         }
         counts = {kind: len(of) for kind, of in rows.items() if len(of)}
-        entry = Entry(
+        entry = LedgerEntry(
             topic=self._topic,
             partition=0,
             first=first,
             last=first + count - 1,
             lines=count,
-            counts=[Count("accepted", kind, self._day, None, found) for kind, found in counts.items()],
-            kafka_time=Span(int(kafka_times[0]), int(kafka_times[-1])),
+            counts=[FateCount("accepted", kind, self._day, None, found) for kind, found in counts.items()],
+            kafka_time=TimeRange(int(kafka_times[0]), int(kafka_times[-1])),
         )
         files = []
         for kind in counts:
@@ -183,7 +184,7 @@ class BusyDay:
         }
 
     def _table(self, kind: Kind, own: dict[str, pa.Array], offsets: np.ndarray, kafka_times: np.ndarray) -> pa.Table:
-        count, schema = len(offsets), ARCHIVE_COLUMNS[kind]
+        count, schema = len(offsets), ARCHIVE_SCHEMAS[kind]
         columns = own | {
             "topic": _word(self._topic, count),
             "partition": pa.array(np.zeros(count, np.int32)),

@@ -28,9 +28,9 @@ from loadtest.bench.judging import SCHEMAS
 from loadtest.bench.lines import CLOCK
 from loadtest.errors import LoadtestError
 from quality.schemas import MOVIE_RECORD, breaches
-from stream.columns import read
 from stream.event import KINDS, Kind
 from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_MOVIE_CHARACTERS, MOVIE
+from stream.line_columns import read
 from stream.zone import FIRST_YEAR, HOUR_MS, LAST_YEAR
 
 _TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.(?:[0-9]{3}|[0-9]{6}|[0-9]{9}))?)?"

@@ -18,8 +18,8 @@ from quality.checks import Context
 from quality.fates import Fates, Lines, judge
 from quality.schemas import event_schemas
 from quality.settings import QualitySettings
-from stream.columns import events_of
 from stream.event import Event
+from stream.line_columns import events_of
 
 BATCH = SETTINGS.batch_lines
 SCHEMAS = event_schemas(SETTINGS)

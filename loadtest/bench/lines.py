@@ -21,13 +21,13 @@ from loadtest.errors import LoadtestError
 from loadtest.settings import WorldSettings
 from loadtest.world import World
 from stream.event import Event
-from stream.grammar import Refused, parse_time, render
+from stream.grammar import LineRefused, parse_time, render
 from stream.settings import StreamSettings
-from stream.zone import HOUR_MS, Zone, zone
+from stream.zone import HOUR_MS, Zone, zone_named
 
 SETTINGS = StreamSettings()
 """The service of 2022 on its own clock, whatever the settings of this machine say."""
-CLOCK: Zone = zone(SETTINGS.timezone)
+CLOCK: Zone = zone_named(SETTINGS.timezone)
 WATCH_SHARE, RATE_SHARE = 0.984, 0.006
 """The rest, 1 %, are recommendations."""
 LAG_MS = 2_000
@@ -192,7 +192,7 @@ def _told_times(lines: list[bytes]) -> Iterator[int]:
     """The time that each line tells, that of the line before where it tells none."""
     at = _BEGINS
     for line in lines:
-        with suppress(Refused):
+        with suppress(LineRefused):
             at = parse_time(line.partition(b",")[0].decode("ascii", "replace"), CLOCK)
         yield at
 

@@ -32,7 +32,7 @@ from quality.catalog import Catalog, Found
 from quality.schemas import MOVIE_RECORD, checked
 from stream.archive import Archive
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, day_name, day_number, zone
+from stream.zone import DAY_MS, day_name, day_number, zone_named
 
 log = logging.getLogger("bench")
 
@@ -85,7 +85,7 @@ def write(var: Path, size: Size, seed: int, advance: Callable[[int], object] = l
     """Write a past. Raises `LoadtestError` where the disk has too little room for it, or `var` has one already."""
     streaming = StreamSettings()
     _require(var, size)
-    clock, archive, daily = zone(streaming.timezone), Archive(var), Daily(var)
+    clock, archive, daily = zone_named(streaming.timezone), Archive(var), Daily(var)
     days = [day_name(day_number(FIRST_DAY) + number) for number in range(size.days)]
     crowd = Crowd(
         make_catalogue(size.movies, seed, streaming.generation),

@@ -30,7 +30,7 @@ from loadtest.world import World
 from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from stream.settings import BEST_RATING, StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone
+from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone_named
 
 _BEGINS = "2022-01-10"
 _MOODS, _OWN_MOODS, _NEIGHBOURS = 40, 12, 6
@@ -46,7 +46,7 @@ _MINUTES = 100
 def world(users: int, movies: int, days: int, seed: int) -> History:
     """What users of the simulated world watched and rated in some days."""
     settings = WorldSettings(users=users, movies=movies, seed=seed)
-    clock = zone(StreamSettings().timezone)
+    clock = zone_named(StreamSettings().timezone)
     audience = Audience(World(settings), clock, seed)
     people, pieces = audience.world.people, []
     for day in range(days):

@@ -18,7 +18,7 @@ from batch.gate.rules import judge
 from batch.releases import publish
 from quality.outbox import Alert
 from server.release import Release
-from stream.archive import Count, Entry, Span
+from stream.archive import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
 
 NOW = 1_894_046_400_000  # 2030-01-07T20:00Z
@@ -40,7 +40,7 @@ class Made:
     evaluation: dict[str, Any]
     facts: dict[str, Any]
     manifest: dict[str, Any]
-    entries: list[Entry]
+    entries: list[LedgerEntry]
     known: set[str]
     lists: np.ndarray | None = None
     """int [n, 20], -1 for none, where they are not what follows from the scores."""
@@ -95,8 +95,8 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
     seen[np.arange(users), rng.integers(0, movies, users)] = True
     items = np.eye(TASTES)[genre] + rng.normal(scale=0.1, size=(movies, TASTES))
     names = [f"movie+{number:05}+2000" for number in range(movies)]
-    span = Span(NOW - 7 * DAY_MS, NOW)
-    counted = [Count("accepted", "watch", "2030-01-07", None, 1000)]
+    span = TimeRange(NOW - 7 * DAY_MS, NOW)
+    counted = [FateCount("accepted", "watch", "2030-01-07", None, 1000)]
     return Made(
         users=np.arange(11, 11 + users, dtype=np.uint32),
         movies=names,
@@ -111,7 +111,9 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
             "counts": {"users": users, "movies": movies, "sessions": 2 * int(seen.sum())},
         },
         manifest={"model": {"lists": "als"}, "settings": {"model": "best"}},
-        entries=[Entry(topic="movielog1", partition=0, first=0, last=999, lines=1000, counts=counted, kafka_time=span)],
+        entries=[
+            LedgerEntry(topic="movielog1", partition=0, first=0, last=999, lines=1000, counts=counted, kafka_time=span)
+        ],
         known=set(names),
     )
 
@@ -228,11 +230,13 @@ def after(one: Made, current: Release) -> Made:
     return one
 
 
-def entry(first: int = 0, last: int = 999, told: int | None = None, until: int = NOW) -> Entry:
+def entry(first: int = 0, last: int = 999, told: int | None = None, until: int = NOW) -> LedgerEntry:
     lines = last - first + 1
-    counts = [Count("accepted", "watch", "2030-01-07", None, lines if told is None else told)]
-    span = Span(NOW - DAY_MS, until)
-    return Entry(topic="movielog1", partition=0, first=first, last=last, lines=lines, counts=counts, kafka_time=span)
+    counts = [FateCount("accepted", "watch", "2030-01-07", None, lines if told is None else told)]
+    span = TimeRange(NOW - DAY_MS, until)
+    return LedgerEntry(
+        topic="movielog1", partition=0, first=first, last=last, lines=lines, counts=counts, kafka_time=span
+    )
 
 
 def one_ranking(one: Made) -> None:

@@ -24,9 +24,9 @@ from loadtest.world import World
 from quality.catalog import Catalog, Found
 from quality.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
-from stream.columns import table_of
 from stream.event import Event
-from stream.zone import zone
+from stream.line_columns import table_of
+from stream.zone import zone_named
 
 WriteDays = Callable[[Path, Mapping[str, Iterable[list[Event]]]], dict[str, list[Path]]]
 WriteCandidate = Callable[..., Path]
@@ -82,7 +82,7 @@ SMALL = WorldSettings(users=300, movies=200, generation="2026")
 @pytest.fixture(scope="session")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `var` folder with six days of a small service's archive and a full catalogue; not to be written to."""
-    var, world, clock = tmp_path_factory.mktemp("past"), World(SMALL), zone("America/New_York")
+    var, world, clock = tmp_path_factory.mktemp("past"), World(SMALL), zone_named("America/New_York")
     audience = Audience(world, clock, 3)
     history.write(Archive(var), audience, clock, "2030-01-01", clock.bounds("2030-01-07")[0], lambda days: None)
     records = world_records(world)

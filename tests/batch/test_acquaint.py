@@ -28,13 +28,13 @@ from quality.catalog import Catalog, Known
 from quality.checks import context_of
 from quality.fates import Fates, Lines, judge
 from quality.settings import QualitySettings
-from stream.archive import Archive, tally
-from stream.kafka import Fetched
+from stream.archive import Archive, count_by_fate
+from stream.kafka import FetchedRecords
 from stream.settings import Generation, StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 
 ROOT = Path(__file__).parents[2]
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 Reply = tuple[int, bytes, dict[str, str]]
 """Status, body, headers of an answer."""
@@ -399,7 +399,7 @@ def test_a_redelivered_answer_of_another_movie_does_not_stand_for_the_one_asked(
 
 
 async def collected(collector: Collector, values: list[bytes]) -> None:
-    await collector.take([Fetched(0, values, np.arange(len(values)), np.full(len(values), NOW))])
+    await collector.take([FetchedRecords(0, values, np.arange(len(values)), np.full(len(values), NOW))])
     await collector.flush()
 
 
@@ -409,7 +409,7 @@ def test_a_collector_archives_whatever_its_api_does(catalog: Catalog, tmp_path: 
         settings = BatchSettings(api=root, api_timeout_s=0.2)
         collector = Collector(streaming(tmp_path), QualitySettings(), settings)
         asyncio.run(collected(collector, values))
-    assert tally(Archive(tmp_path).entries())["accepted"] == 2
+    assert count_by_fate(Archive(tmp_path).entries())["accepted"] == 2
 
 
 PROGRAM = """

@@ -26,15 +26,16 @@ from quality.ledger import summary
 from quality.quarantine import lines_aside
 from quality.schemas import event_schemas
 from quality.settings import QualitySettings, Threshold, Thresholds
-from stream.archive import Archive, Entry, Span, tally
-from stream.event import ARCHIVE_COLUMNS, KINDS, QUARANTINE_COLUMNS
+from stream.archive import Archive, LedgerEntry, TimeRange, count_by_fate
+from stream.event import KINDS
 from stream.grammar import parse
-from stream.kafka import Fetched, Gap
+from stream.kafka import FetchedRecords, RetentionGap
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, zone
+from stream.tables import ARCHIVE_SCHEMAS, QUARANTINE_SCHEMA
+from stream.zone import DAY_MS, HOUR_MS, zone_named
 
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 TOPIC = "movielog1"
 LINES = [
     b"2022-10-07T09:40,5,GET /data/m/aliens+1986/5.mpg",
@@ -68,27 +69,27 @@ def collector_of(var: Path, quality: QualitySettings | None = None, **more: Any)
     return Collector(streaming(var, **more), quality or QualitySettings(), settings)
 
 
-def fetched(lines: list[bytes], first: int = 0, partition: int = 0, step: int = 1) -> Fetched:
+def fetched(lines: list[bytes], first: int = 0, partition: int = 0, step: int = 1) -> FetchedRecords:
     """Lines at the offsets from `first` on, `step` apart; every tenth comes to Kafka on the next day."""
     offsets = np.arange(first, first + len(lines) * step, step, dtype=np.int64)
-    return Fetched(partition, lines, offsets, NOW + (offsets % 10 == 9) * 20 * HOUR_MS)
+    return FetchedRecords(partition, lines, offsets, NOW + (offsets % 10 == 9) * 20 * HOUR_MS)
 
 
-def pending(*pieces: Fetched, first: int = 0) -> Pending:
+def pending(*pieces: FetchedRecords, first: int = 0) -> Pending:
     waiting = Pending(first)
     for piece in pieces:
         waiting.add(piece)
     return waiting
 
 
-def rows_of(var: Path, entry: Entry) -> list[dict[str, Any]]:
+def rows_of(var: Path, entry: LedgerEntry) -> list[dict[str, Any]]:
     """All rows of a batch's files, each with the file it lies in."""
     found = []
     for file in entry.files:
         table = pq.ParquetFile(var / file.path).read()
         assert table.num_rows == file.rows > 0
         kind = Path(file.path).parts[-3]
-        schema = QUARANTINE_COLUMNS if kind == "quarantine" else ARCHIVE_COLUMNS[kind]  # type: ignore[index]
+        schema = QUARANTINE_SCHEMA if kind == "quarantine" else ARCHIVE_SCHEMAS[kind]  # type: ignore[index]
         assert table.schema.equals(schema)
         plain = table.set_column(
             table.schema.get_field_index("kafka_time"), "kafka_time", milliseconds(table, "kafka_time")
@@ -121,9 +122,9 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
     assert (entry.redelivered, entry.revision) == (0, 0)
     assert summary([entry])["balanced"]
     kept = [row["kafka_time"] for row in rows if "reason" not in row] or times
-    assert entry.kafka_time == Span(min(kept), max(kept))
+    assert entry.kafka_time == TimeRange(min(kept), max(kept))
     assert len({row["offset"] for row in rows}) == len(rows) == len(set(lines))
-    assert tally([entry])["duplicate"] == len(lines) - len(set(lines))
+    assert count_by_fate([entry])["duplicate"] == len(lines) - len(set(lines))
     for row in rows:
         check(row, *by_offset[row["offset"]])
 
@@ -194,7 +195,7 @@ def test_a_batch_of_few_but_long_lines_is_due_when_it_is_large(tmp_path: Path, m
 
 
 def run(
-    collector: Collector, *polls: list[Fetched | Gap], only_due: bool = False, flush: bool = True
+    collector: Collector, *polls: list[FetchedRecords | RetentionGap], only_due: bool = False, flush: bool = True
 ) -> dict[int, int]:
     async def all_of_it() -> dict[int, int]:
         for got in polls:
@@ -224,7 +225,7 @@ def test_what_is_not_due_waits(tmp_path: Path) -> None:
 
 def test_a_gap_is_an_entry_of_its_own_after_what_was_read_before_it(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
-    run(collector, [fetched(LINES[:3]), Gap(0, 3, 99), fetched(LINES[3:5], 100)])
+    run(collector, [fetched(LINES[:3]), RetentionGap(0, 3, 99), fetched(LINES[3:5], 100)])
     entries = Archive(tmp_path).entries()
     assert [(one.first, one.last, one.lines, one.lost) for one in entries] == [
         (0, 2, 3, 0),
@@ -269,7 +270,7 @@ def test_what_a_crash_left_is_removed_and_its_lines_are_read_again(tmp_path: Pat
     left = {path.stem for kind in (*KINDS, "quarantine") for path in tmp_path.rglob(f"{kind}/day=*/*.parquet")}
     assert left == {"movielog1-0-000000000000-000000000004"}
     run(again, [fetched(LINES[5:], 5)])
-    assert sum(tally(Archive(tmp_path).entries()).values()) == len(LINES)
+    assert sum(count_by_fate(Archive(tmp_path).entries()).values()) == len(LINES)
 
 
 # a clock that is wrong -----------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ def test_a_batch_whose_clocks_are_apart_says_so_and_blames_no_line(tmp_path: Pat
     piece = replace(fetched([*good, b"yesterday,7,GET /create_account"]), times=np.full(31, NOW - 5 * HOUR_MS))
     entry = archived(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, held)
     assert entry.clocks_apart_ms == -5 * HOUR_MS
-    assert tally([entry]) == {"accepted": 30, "repaired": 0, "quarantined": 1, "duplicate": 0}
+    assert count_by_fate([entry]) == {"accepted": 30, "repaired": 0, "quarantined": 1, "duplicate": 0}
 
 
 def test_a_batch_with_some_lines_too_late_blames_these(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_a_time_of_kafka_that_no_calendar_has_ends_nothing_and_costs_no_line(
     run(collector, [replace(fetched(values), times=times)])
     [entry] = Archive(tmp_path).entries()
     assert summary([entry])["balanced"]
-    assert sum(tally([entry]).values()) == others + 3
+    assert sum(count_by_fate([entry]).values()) == others + 3
     assert collector_of(tmp_path).resume() == {0: others + 3}
     assert {aside.raw for aside in lines_aside(Archive(tmp_path))} >= {b"nonsense"}
 
@@ -317,7 +318,7 @@ def test_pending_takes_each_offset_once_in_order_and_counts_the_rest(first: int,
     waiting, taken, again = Pending(first), list[int](), 0
     for at, count in polls:
         offsets = list(range(at, at + count))
-        waiting.add(Fetched(0, [b"%d" % one for one in offsets], np.array(offsets), np.array(offsets) + NOW))
+        waiting.add(FetchedRecords(0, [b"%d" % one for one in offsets], np.array(offsets), np.array(offsets) + NOW))
         for one in offsets:
             if one >= (taken[-1] + 1 if taken else first):
                 taken.append(one)
@@ -373,12 +374,12 @@ def play(collector: Collector, begin: Callable[[], Collector], played: list[Play
         first = max(10, part.next - back)
         got = list(range(first, first + count))
         new = [offset for offset in got if offset >= part.next]
-        piece = Fetched(at, [line_at(at, one) for one in got], np.array(got), np.full(count, NOW))
+        piece = FetchedRecords(at, [line_at(at, one) for one in got], np.array(got), np.full(count, NOW))
         run(collector, [piece], flush=False)
         part.next, part.waiting = part.next + len(new), part.waiting + len(new)
         part.waiting_again += count - len(new)
     elif what == "gap":
-        run(collector, [Gap(at, part.next, part.next + count - 1)], flush=False)
+        run(collector, [RetentionGap(at, part.next, part.next + count - 1)], flush=False)
         flushed(played)
         part.next, part.lost = part.next + count, part.lost + count
     elif what == "crash":

@@ -18,11 +18,11 @@ from batch.evaluation.rival import LEAST_USERS
 from batch.releases import publish
 from server.errors import BadRelease
 from server.release import Release
-from stream.zone import DAY_MS, HOUR_MS, day_number, zone
+from stream.zone import DAY_MS, HOUR_MS, day_number, zone_named
 
 pytestmark = pytest.mark.blas
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 GAP_MS = 6 * HOUR_MS
 NOW = day_number("2030-03-10") * DAY_MS + 9 * HOUR_MS
 """Within the 10th of March there; the stream time of the newer release."""

@@ -16,10 +16,10 @@ from batch.history import Gathered, assemble, gather
 from batch.interactions import Interactions
 from batch.sessions import compact, rows_to_read
 from quality.sessions import user_movie
-from stream.archive import Archive, Count, Entry, Span
-from stream.columns import table_of
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.errors import ArchiveError
 from stream.event import Event, Kind
+from stream.line_columns import table_of
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number
 
 MOVIES = ["aliens+1986", "boxing+helena+1993", "endeavour+"]
@@ -53,10 +53,12 @@ def archive(var: Path, batches: list[list[Event]]) -> Archive:
         groups: dict[tuple[Kind, str], list[Event]] = defaultdict(list)
         for event in batch:
             groups[event.kind, day_name(event.time // DAY_MS)].append(event)
-        counts = [Count("accepted", kind, day, None, len(own)) for (kind, day), own in groups.items()]
-        span = Span(min(times), max(times))
+        counts = [FateCount("accepted", kind, day, None, len(own)) for (kind, day), own in groups.items()]
+        span = TimeRange(min(times), max(times))
         last = at + len(batch) - 1
-        entry = Entry(topic="t", partition=0, first=at, last=last, lines=len(batch), counts=counts, kafka_time=span)
+        entry = LedgerEntry(
+            topic="t", partition=0, first=at, last=last, lines=len(batch), counts=counts, kafka_time=span
+        )
         files = [found.write_events(entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()]
         found.commit(entry.with_files(files))
     return found

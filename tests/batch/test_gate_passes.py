@@ -16,7 +16,7 @@ from quality.alerts import holding
 from quality.outbox import AlertFile
 from quality.settings import QualitySettings
 from server.release import Release
-from stream.archive import Entry
+from stream.archive import LedgerEntry
 from stream.zone import DAY_MS
 from tests.batch.candidates import (
     DAYS,
@@ -113,7 +113,7 @@ def imported(one: Made) -> None:
 
 
 def gap(one: Made) -> None:
-    one.entries.append(Entry(topic="movielog1", partition=0, first=1000, last=1009, lines=0, lost=10))
+    one.entries.append(LedgerEntry(topic="movielog1", partition=0, first=1000, last=1009, lines=0, lost=10))
 
 
 def perfect(one: Made) -> None:

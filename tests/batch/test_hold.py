@@ -16,7 +16,7 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.outbox import Alert, AlertFile, raise_alert
 from quality.settings import QualitySettings
-from stream.archive import Archive, Count, Entry, Span
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS
 
@@ -24,11 +24,11 @@ NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York, 17Z
 QUALITY = QualitySettings()
 
 
-def entry(time_ms: int, bad: int, lines: int = 10_000, at: int = 0) -> Entry:
-    counts = [Count("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
-    counts.append(Count("accepted", "watch", "2026-02-10", None, lines - bad))
-    span = Span(time_ms, time_ms)
-    return Entry(
+def entry(time_ms: int, bad: int, lines: int = 10_000, at: int = 0) -> LedgerEntry:
+    counts = [FateCount("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
+    counts.append(FateCount("accepted", "watch", "2026-02-10", None, lines - bad))
+    span = TimeRange(time_ms, time_ms)
+    return LedgerEntry(
         topic="movielog1", partition=0, first=at, last=at + lines - 1, lines=lines, counts=counts, kafka_time=span
     )
 
@@ -41,7 +41,7 @@ def var(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def hold(var: Path, *entries: Entry, despite: bool = False, quality: QualitySettings = QUALITY) -> None:
+def hold(var: Path, *entries: LedgerEntry, despite: bool = False, quality: QualitySettings = QUALITY) -> None:
     require_sound(entries, StreamSettings(var=var), quality, despite)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch.schedule import is_due
-from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone
+from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone_named
 
 ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "UTC"]
 DAYS = ("2022-03-12", "2022-11-05", "2018-11-03", "2018-02-16", "2022-07-01")
@@ -43,13 +43,13 @@ def test_due_is_when_the_hour_lies_between_the_last_night_and_now(
     last = beginning + last_quarters * HOUR_MS // 4
     now = last + more_quarters * HOUR_MS // 4 + off
     expected = any(last < moment <= now for moment in moments(at, name, now))
-    assert is_due(now, last, at, zone(name)) is expected
+    assert is_due(now, last, at, zone_named(name)) is expected
 
 
 @pytest.mark.parametrize("at", ["00:00", "01:30", "02:30", "03:00", "23:59"])
 @pytest.mark.parametrize("first", ["2022-03-12", "2022-11-05", "2022-07-01"])
 def test_every_day_has_one_night(at: str, first: str) -> None:
-    clock = zone("America/New_York")
+    clock = zone_named("America/New_York")
     days = [day_name(day_number(first) + off) for off in range(3)]
     last, nights = clock.bounds(days[0])[0] - 1, []
     for now in range(clock.bounds(days[0])[0], clock.bounds(days[-1])[1], 60_000):
@@ -60,11 +60,11 @@ def test_every_day_has_one_night(at: str, first: str) -> None:
 
 
 def test_the_first_night_is_due_at_once() -> None:
-    assert is_due(BEGINNINGS[0], None, "03:00", zone("America/New_York"))
+    assert is_due(BEGINNINGS[0], None, "03:00", zone_named("America/New_York"))
 
 
 def test_a_night_at_the_very_moment_is_not_due_again() -> None:
-    clock = zone("America/New_York")
+    clock = zone_named("America/New_York")
     moment = clock.bounds("2022-07-01")[0] + 3 * HOUR_MS
     assert is_due(moment, moment - 1, "03:00", clock)
     assert not is_due(moment, moment, "03:00", clock)
@@ -93,7 +93,7 @@ def test_at_every_change_of_the_clock_each_day_has_one_night_whenever_one_looks(
     name: str, at: str, gaps: list[int]
 ) -> None:
     assert len(CHANGES[name]) == 36
-    clock = zone(name)
+    clock = zone_named(name)
     for change in CHANGES[name]:
         start = change - 4 * DAY_MS
         looks = [start + after for after in itertools.accumulate(gaps) if after < 8 * DAY_MS]

@@ -32,7 +32,7 @@ from quality.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive as Log
 from stream.grammar import MOVIE
 from stream.settings import StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 
 Rating = tuple[int, int, float, int]
 """User, movie, stars, seconds since 1970."""
@@ -158,7 +158,7 @@ def test_what_is_read_back_is_what_the_archive_says(form: str, zipped: bool, crl
         (row["user"], row["movie"], row["time"]) for row in rows
     ]
     assert all(row["start"] == row["last"] and row["minutes"] == 0 for row in sessions)
-    clock = zone("America/New_York")
+    clock = zone_named("America/New_York")
     for day, made in daily.days().items():
         own = daily.read("ratings", [day]).to_pylist()
         assert {clock.day(row["time"]) for row in own} == {day}

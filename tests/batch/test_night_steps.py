@@ -30,9 +30,9 @@ from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
 from server.errors import HiddenUnreadable
 from server.release import FILES, RENDERED, Release, list_source
-from stream.archive import Archive, Count, Entry, Span
-from stream.columns import table_of
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.event import Event, Kind
+from stream.line_columns import table_of
 from stream.settings import StreamSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
@@ -249,11 +249,11 @@ def add(archive: Archive, topic: str, events: list[Event]) -> None:
     kinds: dict[Kind, list[Event]] = {}
     for event in events:
         kinds.setdefault(event.kind, []).append(event)
-    counts = [Count("accepted", kind, "2030-01-01", None, len(own)) for kind, own in kinds.items()]
+    counts = [FateCount("accepted", kind, "2030-01-01", None, len(own)) for kind, own in kinds.items()]
     times = [event.time for event in events]
-    entry = Entry(
+    entry = LedgerEntry(
         topic=topic, partition=0, first=0, last=len(events) - 1, lines=len(events), counts=counts,
-        kafka_time=Span(min(times), max(times)),
+        kafka_time=TimeRange(min(times), max(times)),
     )  # fmt: skip
     files = [archive.write_events(entry, kind, "2030-01-01", table_of(kind, own)) for kind, own in kinds.items()]
     archive.commit(entry.with_files(files))

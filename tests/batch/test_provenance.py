@@ -21,13 +21,14 @@ from quality.history import Change, History, read_history
 from server.answers import SOURCES, Answers
 from server.release import Release
 from stream import durable
-from stream.archive import Archive, Entry, Span
-from stream.columns import table_of
-from stream.event import ARCHIVE_COLUMNS, Event
-from stream.zone import HOUR_MS, zone
+from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.event import Event
+from stream.line_columns import table_of
+from stream.tables import ARCHIVE_SCHEMAS
+from stream.zone import HOUR_MS, zone_named
 
 WriteCandidate = Callable[..., Path]
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
 FACTS = {
     "input": {"days": ["2026-02-09"], "hash": "abc", "offsets": {"log-0": [0, 9]}},
@@ -73,12 +74,12 @@ def log(var: Path, *events: Event) -> None:
     archive = Archive(var)
     for event in events:
         first = archive.positions("log").get(0, 0)
-        entry = Entry(
-            topic="log", partition=0, first=first, last=first, lines=0, kafka_time=Span(event.time, event.time)
+        entry = LedgerEntry(
+            topic="log", partition=0, first=first, last=first, lines=0, kafka_time=TimeRange(event.time, event.time)
         )
         table = table_of("recommend", [event])
         for name, value in (("topic", "log"), ("partition", 0), ("offset", first), ("kafka_time", event.time)):
-            table = table.append_column(name, pa.array([value]).cast(ARCHIVE_COLUMNS["recommend"].field(name).type))
+            table = table.append_column(name, pa.array([value]).cast(ARCHIVE_SCHEMAS["recommend"].field(name).type))
         file = archive.write_events(entry, "recommend", CLOCK.day(event.time), table)
         archive.commit(entry.with_files([file]))
 
@@ -268,7 +269,7 @@ ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolka
 @settings(deadline=None)
 @given(st.sampled_from(ZONES), st.integers(946_684_800_000 + 86_400_000, 4_102_444_799_999 - 86_400_000))
 def test_times_are_read_as_they_are_told(name: str, at_ms: int) -> None:
-    clock, moment = zone(name), dt.datetime.fromtimestamp(at_ms // 1000, ZoneInfo(name))
+    clock, moment = zone_named(name), dt.datetime.fromtimestamp(at_ms // 1000, ZoneInfo(name))
     moment = moment.replace(microsecond=at_ms % 1000 * 1000)
     assert dt.datetime.fromisoformat(told(at_ms, clock)) == moment
     assert time_of(told(at_ms, clock), clock) == at_ms

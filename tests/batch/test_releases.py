@@ -19,8 +19,8 @@ from batch.releases import commands as releases
 from batch.releases import publish
 from server.release import FILES
 from stream import cli, durable
-from stream.archive import Archive, Entry, Span
-from stream.zone import zone
+from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.zone import zone_named
 
 WriteCandidate = Callable[..., Path]
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
@@ -36,7 +36,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
     """A folder with an archive up to noon, and the releases a, b and c, each current an hour after the other."""
     folder = tmp_path_factory.mktemp("made")
     var = folder / "var"
-    Archive(var).commit(Entry(topic="log", partition=0, first=0, last=0, lines=0, kafka_time=Span(NOON, NOON)))
+    Archive(var).commit(
+        LedgerEntry(topic="log", partition=0, first=0, last=0, lines=0, kafka_time=TimeRange(NOON, NOON))
+    )
     for number, name in enumerate("abc"):
         candidate = write_candidate(folder / name, users=50 + number, seed=number)
         (candidate / "evaluation.json").write_bytes(orjson.dumps(EVALUATION))
@@ -211,7 +213,7 @@ def test_whatever_the_files_hold_the_list_is_shown(var: Path, name: str) -> None
         path.write_bytes(spoiled)
         rows = releases.rows(var)
         assert rows[1].state.startswith("damaged: ")
-        assert releases.table(rows, zone("America/New_York")).row_count == 3
+        assert releases.table(rows, zone_named("America/New_York")).row_count == 3
 
 
 def test_the_lock_is_held_once(tmp_path: Path) -> None:

@@ -18,12 +18,12 @@ from batch.releases import publish
 from batch.schedule import TRIES, StreamClock, tries_made
 from batch.settings import BatchSettings
 from stream import durable
-from stream.archive import Archive, Entry, Span
+from stream.archive import Archive, LedgerEntry, TimeRange
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, zone
+from stream.zone import DAY_MS, HOUR_MS, zone_named
 from tests.gone import is_gone
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 THREE = 1_770_710_400_000  # 2026-02-10T03:00 in New York
 ROOT = Path(__file__).parents[2]
 NOW_NS = time.time_ns()
@@ -105,8 +105,10 @@ def test_a_manifest_that_was_spoiled_says_nothing(tmp_path: Path) -> None:
     assert at(tmp_path, THREE - 1) is None
 
 
-def entry(first: int, time_ms: int, topic: str = "movielog1") -> Entry:
-    return Entry(topic=topic, partition=0, first=first, last=first, lines=0, kafka_time=Span(time_ms, time_ms))
+def entry(first: int, time_ms: int, topic: str = "movielog1") -> LedgerEntry:
+    return LedgerEntry(
+        topic=topic, partition=0, first=first, last=first, lines=0, kafka_time=TimeRange(time_ms, time_ms)
+    )
 
 
 def test_the_streams_clock_goes_on_with_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ from loadtest.stack import ROOT, answers, free_port
 from loadtest.world import World
 from server.release import Release, list_source
 from stream import kafka
-from stream.archive import Archive, tally
+from stream.archive import Archive, count_by_fate
 from stream.settings import StreamSettings, load
-from stream.zone import HOUR_MS, zone
+from stream.zone import HOUR_MS, zone_named
 from tests.integration.processes import DEADLINE_S, Start, Until
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -38,7 +38,7 @@ def python(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProc
 async def play(environ: dict[str, str], hours: int) -> Service:
     """Let the simulated service run, with nobody there to recommend."""
     streaming, settings = load("stream", StreamSettings, environ), load("loadtest", WorldSettings, environ)
-    clock = zone(streaming.timezone)
+    clock = zone_named(streaming.timezone)
     begins = clock.bounds("2026-02-10")[0]
     audience = Audience(World(settings), clock, settings.seed)
     caller = Caller(settings.server, settings.deadline_ms, audience.world.catalogue.index)
@@ -73,7 +73,7 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     assert set(played.tally.statuses) == {0}  # nobody answered: the service logs it so
     assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
     archive = Archive(Path(chain["MARQUEE_STREAM_VAR"]))
-    fates = tally(archive.entries())
+    fates = count_by_fate(archive.entries())
     assert sum(fates.values()) == played.tally.lines
     assert fates["duplicate"] == played.tally.repeated
     assert archive.files("account", archive.entries())  # who comes for the first time makes one

@@ -19,14 +19,14 @@ from loadtest.world import World
 from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, tally
+from stream.archive import Archive, count_by_fate
 from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
-from stream.zone import zone
+from stream.zone import zone_named
 from tests.integration.processes import Start, Until
 
-NEW_YORK = zone("America/New_York")
+NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
 
 
@@ -73,7 +73,7 @@ def test_every_line_of_all_partitions_is_archived_once(environ: dict[str, str], 
     write(environ, values, times, partitions=3)
     assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
     archive = archived(environ)
-    assert tally(archive.entries()) == {"accepted": 8_998, "repaired": 1, "quarantined": 1, "duplicate": 0}
+    assert count_by_fate(archive.entries()) == {"accepted": 8_998, "repaired": 1, "quarantined": 1, "duplicate": 0}
     assert len(offsets(archive)) == 8_999
     [quarantined] = (archive.var / "quarantine").glob("day=*/*.parquet")
     assert pq.read_table(quarantined).column("raw").to_pylist() == [values[200]]
@@ -151,8 +151,8 @@ def test_what_a_person_set_wrong_is_one_line(
 def test_a_retention_gap_is_an_entry_and_an_alert(tmp_path: Path) -> None:
     collector = Collector(StreamSettings(var=tmp_path), QualitySettings(), BatchSettings())
     values, times = lines(10)
-    before = kafka.Fetched(0, values, np.arange(10), np.array(times))
-    asyncio.run(collector.take([before, kafka.Gap(0, 10, 99)]))
+    before = kafka.FetchedRecords(0, values, np.arange(10), np.array(times))
+    asyncio.run(collector.take([before, kafka.RetentionGap(0, 10, 99)]))
     taken, gap = Archive(tmp_path).entries()
     assert (taken.first, taken.last, taken.lines) == (0, 9, 10)
     assert (gap.first, gap.last, gap.lines, gap.lost) == (10, 99, 0, 90)
@@ -166,7 +166,7 @@ def test_a_redelivery_is_counted_and_archived_once(tmp_path: Path) -> None:
 
     async def polled(first: int, last: int) -> None:
         await collector.take(
-            [kafka.Fetched(0, values[first:last], np.arange(first, last), np.array(times[first:last]))]
+            [kafka.FetchedRecords(0, values[first:last], np.arange(first, last), np.array(times[first:last]))]
         )
 
     async def all_of_it() -> None:
@@ -194,7 +194,7 @@ def test_an_api_that_never_answers_holds_up_no_line(environ: dict[str, str], sta
             "MARQUEE_BATCH_API_TIMEOUT_S": "0.3",
         }
         assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
-    assert tally(archive.entries()) == {"accepted": 1_000, "repaired": 0, "quarantined": 0, "duplicate": 0}
+    assert count_by_fate(archive.entries()) == {"accepted": 1_000, "repaired": 0, "quarantined": 0, "duplicate": 0}
 
 
 def test_what_the_api_knows_decides_what_passes(environ: dict[str, str], start: Start, until: Until) -> None:

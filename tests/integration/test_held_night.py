@@ -10,7 +10,7 @@ from batch.releases import publish
 from quality.notify import Outbox, posting
 from quality.outbox import Alert, raise_alert
 from quality.settings import QualitySettings
-from stream.archive import Archive, Count, Entry, Span
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
 from tests.integration.processes import Command, Start, Until
 from tests.quality.receiver import HANG, HANG_S, Receiver
@@ -18,11 +18,11 @@ from tests.quality.receiver import HANG, HANG_S, Receiver
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
 
 
-def entry(time_ms: int, bad: int, at: int) -> Entry:
-    counts = [Count("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
-    counts.append(Count("accepted", "watch", "2026-02-10", None, 10_000 - bad))
-    span = Span(time_ms, time_ms)
-    return Entry(topic="log", partition=0, first=at, last=at + 9999, lines=10_000, counts=counts, kafka_time=span)
+def entry(time_ms: int, bad: int, at: int) -> LedgerEntry:
+    counts = [FateCount("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
+    counts.append(FateCount("accepted", "watch", "2026-02-10", None, 10_000 - bad))
+    span = TimeRange(time_ms, time_ms)
+    return LedgerEntry(topic="log", partition=0, first=at, last=at + 9999, lines=10_000, counts=counts, kafka_time=span)
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from loadtest.stack import ROOT
 from quality.ledger import summary
 from quality.quarantine import lines_aside
 from stream import kafka
-from stream.archive import Archive, tally
+from stream.archive import Archive, count_by_fate
 from stream.event import KINDS, Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
-from stream.zone import zone
+from stream.zone import zone_named
 from tests.integration.processes import DEADLINE_S, Start, Until
 
-NEW_YORK = zone("America/New_York")
+NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
 NEWER = {"MARQUEE_STREAM_GENERATION": "2026"}
 """The setting by which ratings up to 10 are good."""
@@ -127,7 +127,7 @@ def test_the_collector_goes_on_behind_a_replay(environ: dict[str, str], start: S
     assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
     archive = archive_of(environ)
     assert offsets(archive) == Counter(range(40))
-    assert tally(archive.entries())["accepted"] == 40
+    assert count_by_fate(archive.entries())["accepted"] == 40
     assert revised(archive) == 1
 
 
@@ -187,7 +187,7 @@ def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(environ: dic
     assert start(environ | NEWER, "quality", "quarantine", "replay").ends() == 0
     assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0  # sweeps what the killed ones left
     assert [entry.revision for entry in archive.entries()] == [1] * entries
-    assert tally(archive.entries()) == {"accepted": count, "repaired": 0, "quarantined": 0, "duplicate": 0}
+    assert count_by_fate(archive.entries()) == {"accepted": count, "repaired": 0, "quarantined": 0, "duplicate": 0}
     assert offsets(archive) == Counter(range(count))
     assert files_there(archive) == {archive.var / file.path for one in archive.entries() for file in one.files}
     assert orjson.loads(said(environ, "ledger", "--json").stdout)["balanced"] is True

@@ -13,8 +13,8 @@ from loadtest.bench import damage
 from loadtest.bench.judging import context_of, judged, places
 from loadtest.bench.lines import CLOCK, LAG_MS, Played, Recorded, Sample
 from loadtest.errors import LoadtestError
-from stream.columns import read
 from stream.grammar import parse, parse_time
+from stream.line_columns import read
 from tests.loadtest.bench_lines import LINES
 
 

@@ -26,10 +26,10 @@ from quality.catalog import Catalog
 from quality.schemas import USER, checked
 from stream.archive import Archive
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, zone
+from stream.zone import DAY_MS, HOUR_MS, zone_named
 
 SIZE = Size(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
-CLOCK = zone(StreamSettings().timezone)
+CLOCK = zone_named(StreamSettings().timezone)
 BEGINS = CLOCK.bounds(past.FIRST_DAY)[0]
 GAP_MS = 6 * HOUR_MS
 

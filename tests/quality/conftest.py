@@ -8,8 +8,8 @@ import orjson
 import pytest
 
 from quality.intake import Batch
-from stream.columns import Columns, table_of
 from stream.event import KINDS, Event
+from stream.line_columns import LineColumns, table_of
 
 BatchOf = Callable[..., Batch]
 PublishRelease = Callable[..., None]
@@ -24,7 +24,7 @@ def batch_of() -> BatchOf:
 
     def make(events: Sequence[Event], first: int = 0, partition: int = 0, times: list[int] | None = None) -> Batch:
         rows = {kind: [row for row, event in enumerate(events) if event.kind == kind] for kind in KINDS}
-        columns = Columns(
+        columns = LineColumns(
             {kind: table_of(kind, [events[row] for row in rows[kind]]) for kind in KINDS},
             {kind: np.array(rows[kind], np.int64) for kind in KINDS},
             np.zeros(0, np.int64),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from quality.alerts import WEEK, Alarms, holding
 from quality.outbox import Alert, AlertFile
 from quality.settings import QualitySettings, limits_of
-from stream.archive import Count, Entry, Fate, Span
+from stream.archive import Fate, FateCount, LedgerEntry, TimeRange
 from stream.zone import HOUR_MS
 
 BEGIN = 1_770_732_000_000 // HOUR_MS  # 2026-02-10T14Z
@@ -26,27 +26,29 @@ def setting(week_lines: Any = 100_000, **thresholds: Any) -> QualitySettings:
     return msgspec.convert({"week_lines": week_lines, "thresholds": thresholds}, QualitySettings)
 
 
-def entry(hour: int = 0, lines: int = 1000, faults: dict[str, int] | None = None, at: int = 0, **more: Any) -> Entry:
+def entry(
+    hour: int = 0, lines: int = 1000, faults: dict[str, int] | None = None, at: int = 0, **more: Any
+) -> LedgerEntry:
     """An entry of the hour so many after `BEGIN`; `faults` are lines by `fate` or `fate:reason`."""
     counts = []
     for name, number in (faults or {}).items():
         fate, _, reason = name.partition(":")
-        counts.append(Count(FATES[FATES.index(fate)], None, "2026-02-10", reason or None, number))
-    counts.append(Count("accepted", "watch", "2026-02-10", None, lines - sum(count.lines for count in counts)))
-    time = Span((BEGIN + hour) * HOUR_MS - 5, (BEGIN + hour) * HOUR_MS + HOUR_MS // 2)
+        counts.append(FateCount(FATES[FATES.index(fate)], None, "2026-02-10", reason or None, number))
+    counts.append(FateCount("accepted", "watch", "2026-02-10", None, lines - sum(count.lines for count in counts)))
+    time = TimeRange((BEGIN + hour) * HOUR_MS - 5, (BEGIN + hour) * HOUR_MS + HOUR_MS // 2)
     times = {"topic": "log", "partition": 0, "first": at, "last": at + lines - 1, "kafka_time": time}
-    return Entry(**{**times, "lines": lines, "counts": counts, **more})
+    return LedgerEntry(**{**times, "lines": lines, "counts": counts, **more})
 
 
-def gap(at: int = 0, lost: int = 7) -> Entry:
-    return Entry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
+def gap(at: int = 0, lost: int = 7) -> LedgerEntry:
+    return LedgerEntry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
 
 
 def raised(var: Path) -> list[str]:
     return [alert.id for _, _, alert in AlertFile(var).read()]
 
 
-def told(var: Path, entries: Iterable[Entry], held: QualitySettings) -> list[Alert]:
+def told(var: Path, entries: Iterable[LedgerEntry], held: QualitySettings) -> list[Alert]:
     alarms = Alarms(var, held)
     return [alert for one in entries for alert in alarms.committed(one)]
 
@@ -141,7 +143,7 @@ def test_a_reason_of_its_own_threshold_keeps_the_rest_of_the_wider_ones() -> Non
     assert msgspec.structs.astuple(limits_of(limits, "quarantined")) == (0.003, 9, 5, 0.2, 1000)  # type: ignore[arg-type]
 
 
-def week_of(rate: dict[str, float], lines: int = 400_000) -> list[Entry]:
+def week_of(rate: dict[str, float], lines: int = 400_000) -> list[LedgerEntry]:
     """Eight days of a stream, hour by hour, with a little more and less of everything."""
     found = []
     for hour in range(-WEEK - 24, 1):
@@ -215,7 +217,7 @@ def test_to_resume_twice_is_to_resume_once(tmp_path: Path) -> None:
 
 
 def test_an_entry_without_times_and_lines_belongs_to_no_hour(tmp_path: Path) -> None:
-    nothing = Entry(topic="log", partition=0, first=0, last=9, lines=0)
+    nothing = LedgerEntry(topic="log", partition=0, first=0, last=9, lines=0)
     alarms = Alarms(tmp_path, setting())
     assert (alarms.resume([nothing]), alarms.committed(nothing)) == ([], [])
 
@@ -314,7 +316,7 @@ COMMIT = st.tuples(
 )
 
 
-def entries_of(commits: list[tuple[int, int, int, int, int, int, bool]]) -> list[Entry]:
+def entries_of(commits: list[tuple[int, int, int, int, int, int, bool]]) -> list[LedgerEntry]:
     found, ends = [], [0, 0]
     for partition, hour, time, user, repaired, fine, after_gap in commits:
         if after_gap:
@@ -328,7 +330,7 @@ def entries_of(commits: list[tuple[int, int, int, int, int, int, bool]]) -> list
     return found
 
 
-def reckoned(entries: list[Entry]) -> list[str]:
+def reckoned(entries: list[LedgerEntry]) -> list[str]:
     """What is to be raised, in the plainest way: after every commit, all hours, all of their faults."""
     found: list[str] = []
     for end in range(1, len(entries) + 1):

@@ -15,12 +15,12 @@ from quality.checks import Context, context_of, faults, settled
 from quality.rules import Validator
 from quality.schemas import LONGEST_MINUTE, breaches, event_schemas
 from quality.settings import QualitySettings
-from stream.columns import events_of, table_of, times_of
 from stream.event import KINDS, Event, Kind
+from stream.line_columns import events_of, table_of, times_of
 from stream.settings import StreamSettings
-from stream.zone import HOUR_MS, zone
+from stream.zone import HOUR_MS, zone_named
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 AHEAD, BEHIND = HOUR_MS, 24 * HOUR_MS
 KNOWN = Known({"short+1999": 20, "long+1999": 100, "silent+1999": None}, frozenset({"none+1999"}), frozenset({2_000}))
@@ -265,8 +265,8 @@ def around_a_change(draw: st.DrawFn) -> tuple[str, int, int]:
     name = draw(st.sampled_from(sorted(SET_BACK)))
     change = int(draw(st.sampled_from(SET_BACK[name])).timestamp()) * 1000
     halves = st.integers(-6, 6).map(lambda half: half * HOUR_MS // 2)
-    local = zone(name).to_local(change + draw(halves | st.integers(-3 * HOUR_MS, 3 * HOUR_MS)))
-    time = zone(name).to_utc(local)
+    local = zone_named(name).to_local(change + draw(halves | st.integers(-3 * HOUR_MS, 3 * HOUR_MS)))
+    time = zone_named(name).to_utc(local)
     return name, time, time + draw(halves | st.integers(-3 * HOUR_MS, 3 * HOUR_MS))
 
 
@@ -275,7 +275,7 @@ def around_a_change(draw: st.DrawFn) -> tuple[str, int, int]:
 def test_a_time_that_the_clock_shows_twice_is_the_reading_nearer_to_kafkas(moments: list[tuple[str, int, int]]) -> None:
     name = moments[0][0]
     moments = [moment for moment in moments if moment[0] == name]
-    held = replace(HELD, zone=zone(name))
+    held = replace(HELD, zone=zone_named(name))
     events = [Event("watch", time, 1 + row, "a+1999", minute=row) for row, (_, time, _) in enumerate(moments)]
     kafka_times = [kafka_time for _, _, kafka_time in moments]
     table = settled(table_of("watch", events), np.array(kafka_times), held)
@@ -292,7 +292,7 @@ def test_only_the_hour_before_the_clock_is_set_back_has_two_readings(moment: tup
     name, time, _ = moment
     assume(len(readings(name, time)) == 1)
     for kafka_time in (time - 10 * HOUR_MS, time + 10 * HOUR_MS):
-        held, table = replace(HELD, zone=zone(name)), table_of("account", [Event("account", time, 5)])
+        held, table = replace(HELD, zone=zone_named(name)), table_of("account", [Event("account", time, 5)])
         assert times_of(settled(table, np.array([kafka_time]), held)).tolist() == [time]
 
 

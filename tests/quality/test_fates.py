@@ -14,14 +14,14 @@ from quality.catalog import Known
 from quality.checks import Context
 from quality.fates import Fates, Lines, judge
 from quality.schemas import event_breach, event_schemas
-from stream.archive import Count, Span
-from stream.columns import events_of, table_of, times_of
+from stream.archive import FateCount, TimeRange
 from stream.event import KINDS, Event
-from stream.grammar import Refused, parse, render, render_time
+from stream.grammar import LineRefused, parse, render, render_time
+from stream.line_columns import events_of, table_of, times_of
 from stream.settings import StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, day_name, zone
+from stream.zone import DAY_MS, HOUR_MS, day_name, zone_named
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 SCHEMAS = event_schemas(StreamSettings(generation="2022"))
 KNOWN = Known({"a+1984": 90, "endeavour+": None}, frozenset({"none+1999"}), frozenset({70_000}))
@@ -82,7 +82,7 @@ def verdict(line: bytes, kafka_time: int, held: Context) -> Verdict:
     try:
         event = parse(line, CLOCK)
         reason = fault(event, kafka_time, held, strict=False)
-    except Refused as refusal:
+    except LineRefused as refusal:
         reason = refusal.reason
     else:
         if reason is None:
@@ -129,7 +129,7 @@ def mended(line: bytes, reason: str, kafka_time: int, held: Context) -> tuple[st
 def certain(line: bytes, kafka_time: int, held: Context) -> set[Event]:
     try:
         event = parse(line, CLOCK)
-    except Refused:
+    except LineRefused:
         return set()
     return {event} if fault(event, kafka_time, held, strict=True) is None else set()
 
@@ -251,7 +251,7 @@ def test_the_first_rule_that_is_broken_is_the_reason(line: bytes, reason: str) -
 @pytest.mark.parametrize(("kafka_time", "day"), [(NOW, "2022-10-07"), (NOW + 16 * HOUR_MS, "2022-10-08")])
 def test_what_has_no_event_counts_on_kafkas_day(kafka_time: int, day: str) -> None:
     counts = judged([b"x", b"x"], [kafka_time] * 2).counts(np.array([kafka_time] * 2), CLOCK)
-    assert counts == [Count("duplicate", None, day, None, 1), Count("quarantined", None, day, "fields", 1)]
+    assert counts == [FateCount("duplicate", None, day, None, 1), FateCount("quarantined", None, day, "fields", 1)]
     assert day == day_name(CLOCK.day_number(kafka_time))
 
 
@@ -277,7 +277,7 @@ def test_the_movies_and_users_of_a_batch_are_those_of_its_well_formed_lines(
     for line in batch[0]:
         try:
             event = parse(line, CLOCK)
-        except Refused:
+        except LineRefused:
             continue
         named |= {event.movie, *event.movies} if event.movie else set(event.movies)
         users.add(event.user)
@@ -330,9 +330,9 @@ def test_how_far_the_stream_has_come_is_told_by_the_lines_that_were_kept() -> No
     lines = [*accounts(3), b"nonsense", b"2022-10-07T09:40,x9,GET /create_account"]
     times = np.array([NOW, NOW + 1, NOW + 9 * DAY_MS, NOW - DAY_MS, NOW + 2])
     fates = judge(Lines.read(pa.array(lines, pa.binary()), times, CLOCK), HELD)
-    assert fates.span(times) == Span(NOW, NOW + 2)
+    assert fates.span(times) == TimeRange(NOW, NOW + 2)
     fates = judge(Lines.read(pa.array(lines[2:4], pa.binary()), times[2:4], CLOCK), HELD)
-    assert fates.span(times[2:4]) == Span(NOW - DAY_MS, NOW + 9 * DAY_MS)
+    assert fates.span(times[2:4]) == TimeRange(NOW - DAY_MS, NOW + 9 * DAY_MS)
 
 
 def test_in_a_batch_whose_clocks_are_apart_no_line_is_to_blame() -> None:

@@ -17,10 +17,10 @@ from quality.report import Reports
 from quality.sessions import Spans, key_of
 from quality.settings import QualitySettings
 from quality.store import Answers, Store
-from stream.columns import table_of
 from stream.event import Event
+from stream.line_columns import table_of
 from stream.settings import StreamSettings
-from stream.zone import day_number, zone
+from stream.zone import day_number, zone_named
 
 HOUR = 3_600_000
 DAY = "2022-11-06"  # 25 hours long in New York
@@ -28,7 +28,7 @@ STREAM = StreamSettings(topic="movielog1")
 SETTINGS = QualitySettings(
     window_hours=3, session_gap_hours=1, grace_minutes=30, bootstrap_samples=100, report_every_minutes=60
 )
-FIRST, END = zone(STREAM.timezone).bounds(DAY)
+FIRST, END = zone_named(STREAM.timezone).bounds(DAY)
 MOVIES = ("aliens+1986", "boxing+helena+1993", "das+boot+1981", "endeavour+")
 POPULAR = {"early": ("das+boot+1981", "aliens+1986"), "late": ("endeavour+",)}
 """Popular list of the release in force before noon, and of the one after; a third release is gone from the disk."""
@@ -130,7 +130,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[list[Event]], list[bool]]:
 
 
 def intake(store: Store) -> Intake:
-    return Intake(store, STREAM.topic, zone(STREAM.timezone), SETTINGS)
+    return Intake(store, STREAM.topic, zone_named(STREAM.timezone), SETTINGS)
 
 
 @settings(deadline=None, max_examples=150)

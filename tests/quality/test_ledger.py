@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from quality.ledger import summary, table
-from stream.archive import FATES, Count, Entry, Fate, File
+from stream.archive import FATES, ArchiveFile, Fate, FateCount, LedgerEntry
 from stream.event import KINDS
 
 DAYS = ["2022-10-07", "2022-10-08"]
@@ -24,23 +24,25 @@ REASONS: dict[Fate, list[str | None]] = {
 
 
 @st.composite
-def counts(draw: st.DrawFn) -> Count:
+def counts(draw: st.DrawFn) -> FateCount:
     fate = draw(st.sampled_from(FATES))
     kind = draw(st.sampled_from(KINDS)) if fate in ("accepted", "repaired") else None
-    return Count(fate, kind, draw(st.sampled_from(DAYS)), draw(st.sampled_from(REASONS[fate])), draw(st.integers(1, 9)))
+    return FateCount(
+        fate, kind, draw(st.sampled_from(DAYS)), draw(st.sampled_from(REASONS[fate])), draw(st.integers(1, 9))
+    )
 
 
-def filed(counts: list[Count]) -> list[File]:
+def filed(counts: list[FateCount]) -> list[ArchiveFile]:
     """The files that hold what the counts say."""
     rows: Counter[tuple[str, str]] = Counter()
     for count in counts:
         if count.fate != "duplicate":
             rows[f"archive/{count.kind}" if count.kind else "quarantine", count.day] += count.lines
-    return [File(f"{folder}/day={day}/x.parquet", number) for (folder, day), number in rows.items()]
+    return [ArchiveFile(f"{folder}/day={day}/x.parquet", number) for (folder, day), number in rows.items()]
 
 
 @st.composite
-def entries(draw: st.DrawFn) -> list[Entry]:
+def entries(draw: st.DrawFn) -> list[LedgerEntry]:
     """Entries whose counts and files are as they must be, end to end; some of them are gaps."""
     found, at = [], 0
     for _ in range(draw(st.integers(0, 4))):
@@ -49,7 +51,7 @@ def entries(draw: st.DrawFn) -> list[Entry]:
         lost, again = (0, draw(st.integers(0, 3))) if lines else (7, 0)
         last = at + max(lines, 7) - 1
         found.append(
-            Entry(
+            LedgerEntry(
                 topic="t", partition=0, first=at, last=last, lines=lines, counts=own, files=filed(own), lost=lost,
                 redelivered=again,
             )
@@ -60,7 +62,7 @@ def entries(draw: st.DrawFn) -> list[Entry]:
 
 @settings(deadline=None, max_examples=80)
 @given(entries(), st.sampled_from([None, *DAYS, "2022-10-09"]))
-def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[Entry], day: str | None) -> None:
+def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[LedgerEntry], day: str | None) -> None:
     told = summary(found, day)
     of_day = [count for entry in found for count in entry.counts if day in (None, count.day)]
     assert (told["day"], told["in"]) == (day, sum(count.lines for count in of_day))
@@ -79,7 +81,7 @@ def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[Ent
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
-def test_the_days_add_up_to_all_days(found: list[Entry]) -> None:
+def test_the_days_add_up_to_all_days(found: list[LedgerEntry]) -> None:
     parts, whole = [summary(found, day) for day in DAYS], summary(found)
     for name in ("in", *FATES):
         assert sum(part[name] for part in parts) == whole[name]
@@ -87,44 +89,44 @@ def test_the_days_add_up_to_all_days(found: list[Entry]) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
-def test_fates_are_in_their_order_and_the_largest_number_first(found: list[Entry]) -> None:
+def test_fates_are_in_their_order_and_the_largest_number_first(found: list[LedgerEntry]) -> None:
     places = [(FATES.index(row["fate"]), -row["lines"]) for row in summary(found)["by"]]
     assert places == sorted(places)
 
 
-GOOD = Entry(
+GOOD = LedgerEntry(
     topic="t",
     partition=0,
     first=0,
     last=9,
     lines=10,
     counts=[
-        Count("accepted", "watch", "2022-10-07", None, 5),
-        Count("repaired", "rate", "2022-10-07", "one_character", 2),
-        Count("quarantined", None, "2022-10-07", "time", 2),
-        Count("duplicate", None, "2022-10-07", None, 1),
+        FateCount("accepted", "watch", "2022-10-07", None, 5),
+        FateCount("repaired", "rate", "2022-10-07", "one_character", 2),
+        FateCount("quarantined", None, "2022-10-07", "time", 2),
+        FateCount("duplicate", None, "2022-10-07", None, 1),
     ],
     files=[
-        File("archive/watch/day=2022-10-07/x.parquet", 5),
-        File("archive/rate/day=2022-10-07/x.parquet", 2),
-        File("quarantine/day=2022-10-07/x.parquet", 2),
+        ArchiveFile("archive/watch/day=2022-10-07/x.parquet", 5),
+        ArchiveFile("archive/rate/day=2022-10-07/x.parquet", 2),
+        ArchiveFile("quarantine/day=2022-10-07/x.parquet", 2),
     ],
 )
 
 
-def with_count(at: int, lines: int) -> Entry:
+def with_count(at: int, lines: int) -> LedgerEntry:
     counts = list(GOOD.counts)
     counts[at] = msgspec.structs.replace(counts[at], lines=lines)
     return msgspec.structs.replace(GOOD, counts=counts)
 
 
-def with_rows(at: int, rows: int) -> Entry:
+def with_rows(at: int, rows: int) -> LedgerEntry:
     files = list(GOOD.files)
-    files[at] = File(files[at].path, rows)
+    files[at] = ArchiveFile(files[at].path, rows)
     return msgspec.structs.replace(GOOD, files=files)
 
 
-DAMAGED: dict[str, Callable[[], Entry]] = {
+DAMAGED: dict[str, Callable[[], LedgerEntry]] = {
     "a count is larger": lambda: with_count(0, 6),
     "a count is smaller": lambda: with_count(3, 0),
     "a count is missing": lambda: msgspec.structs.replace(GOOD, counts=GOOD.counts[1:]),
@@ -135,14 +137,14 @@ DAMAGED: dict[str, Callable[[], Entry]] = {
     "the quarantine is missing": lambda: msgspec.structs.replace(GOOD, files=GOOD.files[:2]),
     "more lines were read": lambda: msgspec.structs.replace(GOOD, lines=11),
     "events lie in the quarantine": lambda: msgspec.structs.replace(
-        with_rows(0, 4), files=[*with_rows(0, 4).files[:2], File("quarantine/day=2022-10-07/x.parquet", 3)]
+        with_rows(0, 4), files=[*with_rows(0, 4).files[:2], ArchiveFile("quarantine/day=2022-10-07/x.parquet", 3)]
     ),
 }
 
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("day", [None, "2022-10-07"])
-def test_what_does_not_add_up_is_told(damaged: Callable[[], Entry], day: str | None) -> None:
+def test_what_does_not_add_up_is_told(damaged: Callable[[], LedgerEntry], day: str | None) -> None:
     assert summary([GOOD], day)["balanced"] is True
     assert summary([damaged()], day)["balanced"] is False
 
@@ -182,10 +184,12 @@ def test_the_table_says_so_where_the_sum_does_not_hold() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(entries(), st.sampled_from([None, *DAYS]))
-def test_any_summary_can_be_shown(found: list[Entry], day: str | None) -> None:
+def test_any_summary_can_be_shown(found: list[LedgerEntry], day: str | None) -> None:
     assert "lines in" in shown(summary(found, day))
 
 
 def test_a_count_of_no_lines_can_be_shown() -> None:
-    nothing = msgspec.structs.replace(GOOD, lines=0, counts=[Count("accepted", "watch", DAYS[0], None, 0)], files=[])
+    nothing = msgspec.structs.replace(
+        GOOD, lines=0, counts=[FateCount("accepted", "watch", DAYS[0], None, 0)], files=[]
+    )
     assert "0 lines in" in shown(summary([nothing]))

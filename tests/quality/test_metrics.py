@@ -10,20 +10,25 @@ from quality.metrics import Metrics
 from quality.notify import Outbox
 from quality.outbox import Alert, AlertFile
 from quality.settings import QualitySettings
-from stream.archive import Count, Entry, Span
+from stream.archive import FateCount, LedgerEntry, TimeRange
 
 SETTINGS = QualitySettings(webhook="http://127.0.0.1:1/")
 FIGURES = dict[tuple[str, ...], float]
 
 
-def entry(at: int, lines: int = 100, bad: int = 0, time_ms: int = 1_770_732_000_123, lost: int = 0) -> Entry:
-    counts = [Count("quarantined", None, "2026-02-10", 'say "x"\n', bad)] if bad else []
-    counts += [Count("duplicate", None, "2026-02-10", None, 1), Count("repaired", "rate", "2026-02-10", "one", 2)]
-    counts += [Count("accepted", kind, "2026-02-10", None, (lines - bad - 3) // 2) for kind in ("watch", "rate")]
+def entry(at: int, lines: int = 100, bad: int = 0, time_ms: int = 1_770_732_000_123, lost: int = 0) -> LedgerEntry:
+    counts = [FateCount("quarantined", None, "2026-02-10", 'say "x"\n', bad)] if bad else []
+    counts += [
+        FateCount("duplicate", None, "2026-02-10", None, 1),
+        FateCount("repaired", "rate", "2026-02-10", "one", 2),
+    ]
+    counts += [FateCount("accepted", kind, "2026-02-10", None, (lines - bad - 3) // 2) for kind in ("watch", "rate")]
     if lost:
-        return Entry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
-    span = Span(time_ms - 1000, time_ms)
-    return Entry(topic="log", partition=0, first=at, last=at + lines - 1, lines=lines, counts=counts, kafka_time=span)
+        return LedgerEntry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
+    span = TimeRange(time_ms - 1000, time_ms)
+    return LedgerEntry(
+        topic="log", partition=0, first=at, last=at + lines - 1, lines=lines, counts=counts, kafka_time=span
+    )
 
 
 def alert(name: str, reason: str | None = None) -> Alert:

@@ -16,8 +16,9 @@ from quality.columns import Column
 from quality.predicates import Predicates
 from quality.rules import Rules, Schema, Validator
 from quality.schemas import event_schemas
-from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
+from stream.event import KINDS, Event, Kind
 from stream.settings import StreamSettings
+from stream.tables import EVENT_SCHEMAS
 
 MANY = settings(deadline=None, max_examples=300)
 
@@ -170,7 +171,7 @@ OWN["movies"] = st.lists(st.none() | OWN["movie"], max_size=3) | st.sampled_from
 def event_tables(draw: st.DrawFn, kind: Kind) -> pa.Table:
     """Tables of a kind with all that its types can hold; now and then a column is missing or of another type."""
     rows, found = draw(st.integers(0, 5)), {}
-    for field in EVENT_COLUMNS[kind]:
+    for field in EVENT_SCHEMAS[kind]:
         fate = draw(st.integers(0, 19))
         if fate:
             plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type

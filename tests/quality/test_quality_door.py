@@ -18,10 +18,10 @@ from quality.checks import context_of
 from quality.ledger import summary
 from quality.quarantine import lines_aside
 from quality.settings import QualitySettings
-from stream.archive import Archive, Entry
-from stream.kafka import Fetched
+from stream.archive import Archive, LedgerEntry
+from stream.kafka import FetchedRecords
 from stream.settings import StreamSettings
-from stream.zone import HOUR_MS, zone
+from stream.zone import HOUR_MS, zone_named
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
@@ -53,14 +53,14 @@ def archive(tmp_path: Path) -> Archive:
     return found
 
 
-def collected(archive: Archive) -> Entry:
+def collected(archive: Archive) -> LedgerEntry:
     streaming = StreamSettings(max_user=1_000)
     times = np.full(len(LINES), NOW)
     times[2] += 16 * HOUR_MS
     waiting = Pending(0)
-    waiting.add(Fetched(0, LINES, np.arange(len(LINES)), times))
+    waiting.add(FetchedRecords(0, LINES, np.arange(len(LINES)), times))
     context = context_of(streaming, QualitySettings(), Known())
-    return archived(archive, "movielog1", 0, waiting, zone(streaming.timezone), lambda lines: context)
+    return archived(archive, "movielog1", 0, waiting, zone_named(streaming.timezone), lambda lines: context)
 
 
 def said(environ: dict[str, str], *arguments: str) -> Result:

@@ -27,14 +27,15 @@ from quality.fates import Lines, judge
 from quality.ledger import summary
 from quality.quarantine import explained, lines_aside, replay
 from quality.schemas import event_schemas
-from stream.archive import FATES, Archive, Entry, Span, tally
-from stream.columns import events_of
+from stream.archive import FATES, Archive, LedgerEntry, TimeRange, count_by_fate
 from stream.errors import ArchiveError
-from stream.event import ARCHIVE_COLUMNS, EVENT_COLUMNS, KINDS, QUARANTINE_COLUMNS, Event, Kind
+from stream.event import KINDS, Event, Kind
+from stream.line_columns import events_of
 from stream.settings import Generation, StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, zone
+from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS, QUARANTINE_SCHEMA
+from stream.zone import DAY_MS, HOUR_MS, zone_named
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 TOPIC = "movielog1"
 
@@ -83,20 +84,20 @@ def collected(
     held: Context = BEFORE,
     clocks_apart_ms: int | None = None,
     partition: int = 3,
-) -> Entry:
+) -> LedgerEntry:
     """A batch as the collector archives it: every third line comes to Kafka on the next day."""
     offsets = first + 2 * np.arange(len(lines), dtype=np.int64)
     kafka_times = NOW + 1_000 + (offsets % 3 == 2) * 16 * HOUR_MS
     read = Lines.read(pa.array(lines, pa.binary()), kafka_times, CLOCK)
     fates = judge(read, held if clocks_apart_ms is None else replace(held, ahead_ms=None))
-    entry = Entry(
+    entry = LedgerEntry(
         topic=TOPIC,
         partition=partition,
         first=first,
         last=int(offsets[-1]),
         lines=len(lines),
         counts=fates.counts(kafka_times, CLOCK),
-        kafka_time=Span(int(kafka_times.min()), int(kafka_times.max())),
+        kafka_time=TimeRange(int(kafka_times.min()), int(kafka_times.max())),
         redelivered=2,
         clocks_apart_ms=clocks_apart_ms,
     )
@@ -130,7 +131,7 @@ def provenance_of(table: pa.Table) -> Iterator[tuple[str, int, int, int]]:
 
 
 def quarantined_in(table: pa.Table) -> Iterator[Row]:
-    assert table.schema.equals(QUARANTINE_COLUMNS)
+    assert table.schema.equals(QUARANTINE_SCHEMA)
     raws, reasons = table.column("raw").to_pylist(), table.column("reason").to_pylist()
     assert set(table.column("room").to_pylist()) == {"quality"}
     for raw, reason, origin in zip(raws, reasons, provenance_of(table), strict=True):
@@ -138,8 +139,8 @@ def quarantined_in(table: pa.Table) -> Iterator[Row]:
 
 
 def events_in(kind: Kind, table: pa.Table) -> Iterator[Row]:
-    assert table.schema.equals(ARCHIVE_COLUMNS[kind])
-    events = events_of(kind, table.select(EVENT_COLUMNS[kind].names))
+    assert table.schema.equals(ARCHIVE_SCHEMAS[kind])
+    events = events_of(kind, table.select(EVENT_SCHEMAS[kind].names))
     rules, raws = table.column("repair").to_pylist(), table.column("raw").to_pylist()
     for event, rule, raw, origin in zip(events, rules, raws, provenance_of(table), strict=True):
         assert (rule is None) == (raw is None)
@@ -253,7 +254,7 @@ def anew(rows: dict[int, Row], lines: list[bytes], held: Context) -> dict[int, R
         )
         read = Lines.read(values, kafka_times, CLOCK)
         fates = judge(read, held)
-        entry = Entry(
+        entry = LedgerEntry(
             topic=TOPIC, partition=3, first=0, last=9, lines=len(aside), counts=fates.counts(kafka_times, CLOCK)
         )
         origin = archiving.provenance(TOPIC, 3, np.array([row[6] for row in aside], np.int64), kafka_times)
@@ -274,11 +275,11 @@ def test_after_a_rule_was_mended_what_passes_is_there_once_and_all_else_as_befor
     assert is_whole(archive)
     kept = msgspec.structs.replace(after, counts=before.counts, files=before.files, revision=0, written=before.written)
     assert kept == before
-    taken = tally([before])["quarantined"] - tally([after])["quarantined"]
+    taken = count_by_fate([before])["quarantined"] - count_by_fate([after])["quarantined"]
     assert taken == told["accepted"] + told["repaired"] > 0
-    assert told["quarantined"] == tally([after])["quarantined"]
+    assert told["quarantined"] == count_by_fate([after])["quarantined"]
     assert told["duplicate"] == 0
-    assert tally([after])["duplicate"] == tally([before])["duplicate"] == 3
+    assert count_by_fate([after])["duplicate"] == count_by_fate([before])["duplicate"] == 3
 
 
 def test_each_mended_rule_takes_its_own_lines(archive: Archive) -> None:
@@ -314,10 +315,10 @@ def test_any_lines_replayed_by_any_rules_have_each_one_fate(lines: list[bytes], 
             told = replay(archive, MENDED[name])
             assert rows_of(archive) == expected
             assert is_whole(archive)
-            assert dict(tally(archive.entries())) == dict.fromkeys(FATES, 0) | Counter(
+            assert dict(count_by_fate(archive.entries())) == dict.fromkeys(FATES, 0) | Counter(
                 row[0] for row in expected.values()
             ) | {"duplicate": len(lines) - len(set(lines))}
-            assert told["quarantined"] == tally(archive.entries())["quarantined"]
+            assert told["quarantined"] == count_by_fate(archive.entries())["quarantined"]
 
 
 def test_the_old_quarantine_is_gone_and_the_events_of_before_are_the_same_files(archive: Archive) -> None:
@@ -340,7 +341,7 @@ def test_without_a_mended_rule_nothing_is_touched(archive: Archive, write: bool)
     before = digests(archive.var)
     told = replay(archive, BEFORE, write=write)
     assert digests(archive.var) == before
-    assert (told["quarantined"], told["accepted"]) == (tally(archive.entries())["quarantined"], 0)
+    assert (told["quarantined"], told["accepted"]) == (count_by_fate(archive.entries())["quarantined"], 0)
 
 
 def test_a_second_replay_touches_nothing(archive: Archive) -> None:
@@ -474,7 +475,7 @@ def dying_at(step: int) -> Iterator[list[str]]:
         yield done
 
 
-def plain(entries: list[Entry]) -> list[Entry]:
+def plain(entries: list[LedgerEntry]) -> list[LedgerEntry]:
     """Entries without the time at which they were written."""
     return [msgspec.structs.replace(entry, written="") for entry in entries]
 

@@ -16,13 +16,13 @@ from quality.catalog import Known
 from quality.checks import Context, faults, settled
 from quality.repair import KAFKA_TIME, ONE_CHARACTER, meant, readings, repaired
 from quality.schemas import event_schemas
-from stream.columns import events_of, read, table_of
 from stream.event import KINDS, Event
-from stream.grammar import Refused, parse, render
+from stream.grammar import LineRefused, parse, render
+from stream.line_columns import events_of, read, table_of
 from stream.settings import Generation, StreamSettings
-from stream.zone import DAY_MS, HOUR_MS, zone
+from stream.zone import DAY_MS, HOUR_MS, zone_named
 
-CLOCK = zone("America/New_York")
+CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
 INSERTED = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 -"
 """What the service is known to insert."""
@@ -50,7 +50,7 @@ def fault_of(line: bytes, held: Context, kafka_time: int) -> str | None:
     """The reason of a line's first fault; None where it has none."""
     try:
         event = parse(line, held.zone)
-    except Refused as refusal:
+    except LineRefused as refusal:
         return refusal.reason
     table, moments = table_of(event.kind, [event]), np.array([kafka_time])
     return next((reason for reason, _ in faults(event.kind, settled(table, moments, held), moments, held)), None)

@@ -19,11 +19,11 @@ from quality.store import Store
 from quality.telemetry import Telemetry
 from stream.event import Event
 from stream.settings import StreamSettings, load
-from stream.zone import day_number, zone
+from stream.zone import day_number, zone_named
 
 HOUR = 3_600_000
 DAY = "2022-03-18"
-FIRST, END = zone("America/New_York").bounds(DAY)
+FIRST, END = zone_named("America/New_York").bounds(DAY)
 SETTINGS = QualitySettings(bootstrap_samples=200)
 
 
@@ -55,7 +55,7 @@ def reports(tmp_path: Path, batch_of: Callable[..., Batch], publish: Callable[..
     publish(tmp_path / "releases", "first", FIRST + 2 * HOUR, ("a+2001",))
     store = Store(tmp_path / "telemetry.db")
     stream = StreamSettings(var=tmp_path)
-    Intake(store, stream.topic, zone(stream.timezone), SETTINGS).take(batch_of(DAY_OF_FOUR))
+    Intake(store, stream.topic, zone_named(stream.timezone), SETTINGS).take(batch_of(DAY_OF_FOUR))
     yield Reports(store, stream, SETTINGS)
     store.close()
 
@@ -99,7 +99,7 @@ def test_an_answer_of_the_day_after_takes_the_start(tmp_path: Path, batch_of: Ca
     store, stream = Store(tmp_path / "telemetry.db"), StreamSettings(var=tmp_path)
     events = [answer(23, 1, ("a+2001",)), answer(23, 2, ("a+2001",)), answer(25, 2, ("b+2002",))]
     events += [watch(26, 1, "a+2001"), watch(26, 2, "a+2001")]
-    Intake(store, stream.topic, zone(stream.timezone), SETTINGS).take(batch_of(events))
+    Intake(store, stream.topic, zone_named(stream.timezone), SETTINGS).take(batch_of(events))
     report = built(Reports(store, stream, SETTINGS))
     store.close()
     assert (report["answers"]["closed"], report["hits"], report["movies_shown"]) == (2, 1, 1)
@@ -143,7 +143,7 @@ def test_open_reports_are_rewritten_once_in_an_hour_of_the_stream(
     store = Store(tmp_path / "telemetry.db")
     stream = StreamSettings(var=tmp_path)
     telemetry = Telemetry(
-        store, Intake(store, stream.topic, zone(stream.timezone), SETTINGS), Reports(store, stream, SETTINGS)
+        store, Intake(store, stream.topic, zone_named(stream.timezone), SETTINGS), Reports(store, stream, SETTINGS)
     )
     made: list[int] = []
     monkeypatch.setattr(Reports, "write", lambda _, day, watermark: made.append((watermark - FIRST) // 60_000))

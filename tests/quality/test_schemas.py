@@ -27,11 +27,12 @@ from quality.schemas import (
     event_breach,
     event_schemas,
 )
-from stream.columns import table_of
-from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
-from stream.grammar import Refused, parse
+from stream.event import KINDS, Event, Kind
+from stream.grammar import LineRefused, parse
+from stream.line_columns import table_of
 from stream.settings import Generation, StreamSettings
-from stream.zone import zone
+from stream.tables import EVENT_SCHEMAS
+from stream.zone import zone_named
 
 GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 NOW = 1_665_150_000_000
@@ -103,7 +104,7 @@ def order(schema: Schema) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_own_field_of_an_event_has_rules_and_must_be_there(kind: Kind) -> None:
     schema = event_schemas(StreamSettings())[kind]
-    assert list(schema) == EVENT_COLUMNS[kind].names
+    assert list(schema) == EVENT_SCHEMAS[kind].names
     assert all(rules["required"] and rules["type"] for rules in schema.values())
     assert [rule for rule, _ in breaches(pa.table({"raw": [b"x"]}), schema)] == [
         f"{field}_required" for field in schema
@@ -123,7 +124,7 @@ def test_every_own_field_of_an_event_has_rules_and_must_be_there(kind: Kind) -> 
 )  # fmt: skip
 @pytest.mark.parametrize("clock", ["America/New_York", "Pacific/Kiritimati", "Etc/GMT+12", "UTC"])
 def test_lines_of_the_service_break_no_rule(line: str, clock: str) -> None:
-    event = parse(line.encode(), zone(clock))
+    event = parse(line.encode(), zone_named(clock))
     assert event_breach(event.kind, event, event_schemas(StreamSettings())) is None
 
 
@@ -163,8 +164,8 @@ def test_the_limits_of_events(kind: Kind, field: str, good: list[Any], bad: dict
 def test_a_movie_of_the_schema_is_one_of_the_grammar(movie: str) -> None:
     rules = event_schemas(StreamSettings())
     try:
-        parse(f"2022-03-18T05:55:11,5,GET /rate/{movie}=3".encode(), zone("UTC"))
-    except Refused:
+        parse(f"2022-03-18T05:55:11,5,GET /rate/{movie}=3".encode(), zone_named("UTC"))
+    except LineRefused:
         assert event_breach("rate", Event("rate", NOW, 5, movie, rating=3), rules) in ("movie_regex", "movie_maxlength")
     else:
         assert event_breach("rate", Event("rate", NOW, 5, movie, rating=3), rules) is None

@@ -22,12 +22,12 @@ from stream import kafka
 from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings
-from stream.zone import day_name, zone
+from stream.zone import day_name, zone_named
 
 HOUR = 3_600_000
 NOON = 1_650_000_000_000 // HOUR * HOUR
 STREAM = StreamSettings()
-ZONE = zone(STREAM.timezone)
+ZONE = zone_named(STREAM.timezone)
 SETTINGS = QualitySettings(session_gap_hours=1, grace_minutes=10)
 FOREVER = 2**62
 
@@ -156,8 +156,8 @@ def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None
     lines = [render(watch(0), ZONE), b"", b"x", render(watch(1), ZONE)]
     times = np.array([NOON, NOON, NOON + 24 * HOUR, NOON + 24 * HOUR])
     taker = intake(store)
-    taker.take(batch_of([kafka.Fetched(0, lines, np.arange(4), times)], {0: 4}, ZONE))
-    taker.take(batch_of([kafka.Gap(0, 4, 13)], {0: 14}, ZONE))
+    taker.take(batch_of([kafka.FetchedRecords(0, lines, np.arange(4), times)], {0: 4}, ZONE))
+    taker.take(batch_of([kafka.RetentionGap(0, 4, 13)], {0: 14}, ZONE))
     today = ZONE.day_number(NOON)
     assert store.left_out(today) == {"empty": 1}
     assert store.left_out(today + 1) == {"fields": 1, "lost": 10}

@@ -25,12 +25,12 @@ from stream import broker, kafka
 from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 
 ROOT = Path(__file__).parents[2]
 HOUR = 3_600_000
 DAY = "2022-03-18"
-FIRST, END = zone("America/New_York").bounds(DAY)
+FIRST, END = zone_named("America/New_York").bounds(DAY)
 TOPIC = "movielog1"
 USERS, MOVIES = 200, 40
 DEADLINE_S = 600.0
@@ -68,7 +68,7 @@ async def write(bootstrap: str) -> None:
     async with kafka.writing(bootstrap, TOPIC, PARTITIONS) as writer:
         for partition in range(PARTITIONS):
             own = [event for event in events if event.user % PARTITIONS == partition]
-            lines = [render(event, zone("America/New_York")) for event in own]
+            lines = [render(event, zone_named("America/New_York")) for event in own]
             times = [event.time for event in own]
             lines[20:20] = [lines[19], b"2022-03-18T06:1k2:47,326332,GET /data/m/ghostbusters+1984/54.mpg"]
             times[20:20] = [times[19]] * 2
@@ -156,11 +156,11 @@ def test_kill_9_neither_loses_nor_repeats_a_line(bootstrap: str, tmp_path: Path)
 class Script:
     """A reader that hands out what a test says, poll by poll, and then stops the process."""
 
-    def __init__(self, stop: asyncio.Event, *polls: list[kafka.Fetched]) -> None:
+    def __init__(self, stop: asyncio.Event, *polls: list[kafka.FetchedRecords]) -> None:
         self._polls, self._stop = list(polls), stop
         self.positions = {0: 0, 1: 0}
 
-    async def poll(self, most: int) -> list[kafka.Fetched]:
+    async def poll(self, most: int) -> list[kafka.FetchedRecords]:
         if not self._polls:
             self._stop.set()
             return []
@@ -178,19 +178,19 @@ class Script:
         return left
 
 
-def fetched(partition: int, *hours: int) -> kafka.Fetched:
+def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
     events = [
         Event("recommend", FIRST + hour * HOUR, partition + 1, host="us:8082", status=0, latency_ms=1, error="no")
         for hour in hours
     ]
-    lines = [render(event, zone("America/New_York")) for event in events]
-    return kafka.Fetched(partition, lines, np.arange(len(hours)), np.array([event.time for event in events]))
+    lines = [render(event, zone_named("America/New_York")) for event in events]
+    return kafka.FetchedRecords(partition, lines, np.arange(len(hours)), np.array([event.time for event in events]))
 
 
-async def followed(var: Path, *polls: list[kafka.Fetched]) -> dict[str, Any]:
+async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> dict[str, Any]:
     stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
     store = Store(var / "telemetry.db")
-    intake = Intake(store, stream.topic, zone(stream.timezone), settings)
+    intake = Intake(store, stream.topic, zone_named(stream.timezone), settings)
     script = cast(kafka.Reader, Script(stop, *polls))
     await follow(script, Telemetry(store, intake, Reports(store, stream, settings)), stop)
     store.close()

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from stream.event import Event
 from stream.grammar import render
-from stream.zone import DAY_MS, Zone, day_number, zone
+from stream.zone import DAY_MS, Zone, day_number, zone_named
 
-NEW_YORK = zone("America/New_York")
+NEW_YORK = zone_named("America/New_York")
 local_seconds = st.one_of(
     st.integers(day_number("2000-01-01") * DAY_MS // 1000, day_number("2099-12-31") * DAY_MS // 1000),
     st.integers(0, 30 * 3600).map(lambda second: day_number("2022-11-06") * DAY_MS // 1000 + second),

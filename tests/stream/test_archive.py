@@ -14,22 +14,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import durable
-from stream.archive import FATES, Archive, Count, Entry, Fate, File, Span, stream_time, tally
+from stream.archive import (
+    FATES,
+    Archive,
+    ArchiveFile,
+    Fate,
+    FateCount,
+    LedgerEntry,
+    TimeRange,
+    count_by_fate,
+    stream_time,
+)
 from stream.errors import ArchiveBusy, ArchiveError
 
 TOPIC = "movielog1"
 TABLE = pa.table({"user": pa.array([1, 2, 3], pa.uint32())})
 
 
-def entry(first: int, last: int, partition: int = 0, topic: str = TOPIC, **more: object) -> Entry:
+def entry(first: int, last: int, partition: int = 0, topic: str = TOPIC, **more: object) -> LedgerEntry:
     lines = last - first + 1
-    counts = [Count("accepted", "watch", "2022-10-07", None, lines)]
-    fields = {"lines": lines, "counts": counts, "kafka_time": Span(first, last), **more}
-    return Entry(topic=topic, partition=partition, first=first, last=last, **fields)  # type: ignore[arg-type]
+    counts = [FateCount("accepted", "watch", "2022-10-07", None, lines)]
+    fields = {"lines": lines, "counts": counts, "kafka_time": TimeRange(first, last), **more}
+    return LedgerEntry(topic=topic, partition=partition, first=first, last=last, **fields)  # type: ignore[arg-type]
 
 
-def gap(first: int, last: int) -> Entry:
-    return Entry(topic=TOPIC, partition=0, first=first, last=last, lines=0, lost=last - first + 1)
+def gap(first: int, last: int) -> LedgerEntry:
+    return LedgerEntry(topic=TOPIC, partition=0, first=first, last=last, lines=0, lost=last - first + 1)
 
 
 def files_below(var: Path) -> set[str]:
@@ -52,21 +62,23 @@ def test_an_archive_that_is_not_there_is_empty(archive: Archive) -> None:
 
 def test_what_was_committed_is_read_again_with_the_time_of_its_writing(archive: Archive) -> None:
     counts = [
-        Count("accepted", "watch", "2022-10-07", None, 90),
-        Count("repaired", "rate", "2022-10-07", "one_character", 1),
-        Count("quarantined", None, "2022-10-08", "time", 5),
-        Count("duplicate", None, "2022-10-07", None, 4),
+        FateCount("accepted", "watch", "2022-10-07", None, 90),
+        FateCount("repaired", "rate", "2022-10-07", "one_character", 1),
+        FateCount("quarantined", None, "2022-10-08", "time", 5),
+        FateCount("duplicate", None, "2022-10-07", None, 4),
     ]
-    written = archive.commit(entry(100, 199, counts=counts, files=[File("archive/watch/day=2022-10-07/x.parquet", 90)]))
+    written = archive.commit(
+        entry(100, 199, counts=counts, files=[ArchiveFile("archive/watch/day=2022-10-07/x.parquet", 90)])
+    )
     assert archive.entries() == [written]
     assert written.written
-    assert tally([written, written]) == {"accepted": 180, "repaired": 2, "quarantined": 10, "duplicate": 8}
+    assert count_by_fate([written, written]) == {"accepted": 180, "repaired": 2, "quarantined": 10, "duplicate": 8}
 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 9)), max_size=6), st.integers(0, 30))
 def test_only_what_adds_up_is_committed(fates: list[tuple[Fate, int]], lines: int) -> None:
-    counts = [Count(fate, None, "2022-10-07", None, number) for fate, number in fates]
+    counts = [FateCount(fate, None, "2022-10-07", None, number) for fate, number in fates]
     balances = sum(number for _, number in fates) == lines
     with tempfile.TemporaryDirectory() as folder:
         archive, one = Archive(Path(folder)), entry(0, 99, lines=lines, counts=counts)
@@ -141,7 +153,7 @@ def test_a_ledger_entry_that_cannot_be_read_is_an_error_that_names_it(archive: A
 
 
 def test_an_entry_cut_off_anywhere_is_never_taken_for_whole(archive: Archive) -> None:
-    one = archive.commit(entry(0, 9, files=[File("a/b/c/d", 1)]))
+    one = archive.commit(entry(0, 9, files=[ArchiveFile("a/b/c/d", 1)]))
     path = archive.ledger / f"{one.name}.json"
     whole = path.read_bytes()
     for end in range(len(whole) - 1):
@@ -177,7 +189,7 @@ Step = int
 """How far a batch came before a crash: one file, all files, a half-written file, a half-written entry, all."""
 
 
-def written(archive: Archive, batch: Entry, step: Step) -> None:
+def written(archive: Archive, batch: LedgerEntry, step: Step) -> None:
     files = [archive.write_events(batch, "watch", "2022-10-07", TABLE)]
     if step == 0:
         return
@@ -214,7 +226,7 @@ def test_after_a_crash_at_any_step_the_disk_holds_what_the_ledger_names(steps: l
         assert archive.positions(TOPIC).get(0, 0) == 10 * steps.count(4)
 
 
-def revised(archive: Archive, batch: Entry, user: int) -> Entry:
+def revised(archive: Archive, batch: LedgerEntry, user: int) -> LedgerEntry:
     """The next revision of a batch, with a file of its own beside the one that it had."""
     new = msgspec.structs.replace(batch, revision=batch.revision + 1)
     table = pa.table({"user": pa.array([user], pa.uint32())})

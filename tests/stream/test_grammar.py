@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.event import KINDS, Event, Kind
-from stream.grammar import MAX_LINE_BYTES, Refused, is_movie, parse, parse_time, parse_user, render, render_time
+from stream.grammar import MAX_LINE_BYTES, LineRefused, is_movie, parse, parse_time, parse_user, render, render_time
 from stream.zone import Zone
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -26,7 +26,7 @@ NOON_UTC = 1_647_619_200_000  # 2022-03-18T12:00 in New York
 
 
 def reason_of(line: bytes, zone: Zone) -> str:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(LineRefused) as refusal:
         parse(line, zone)
     assert str(refusal.value).startswith(f"{refusal.value.reason}: ")
     assert "\n" not in str(refusal.value)
@@ -128,7 +128,7 @@ def test_every_kind_is_read_as_written_with_a_time_of_every_form(
     ],
 )  # fmt: skip
 def test_a_time_in_any_other_form_is_refused(new_york: Zone, text: str) -> None:
-    with pytest.raises(Refused, match=r"^time: "):
+    with pytest.raises(LineRefused, match=r"^time: "):
         parse_time(text, new_york)
 
 
@@ -137,7 +137,7 @@ def test_a_time_in_any_other_form_is_refused(new_york: Zone, text: str) -> None:
     ["", "0", "01", "-1", "+1", "1.0", "1e3", "4294967296", "99999999999", " 1", "1 ", "1\n", "\u0661", "5\u0661", "²"],
 )
 def test_a_user_in_any_other_form_is_refused(text: str) -> None:
-    with pytest.raises(Refused, match=r"^user: "):
+    with pytest.raises(LineRefused, match=r"^user: "):
         parse_user(text)
 
 

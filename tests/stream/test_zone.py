@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.errors import SettingsError
-from stream.zone import DAY_MS, HOUR_MS, Zone, day_name, day_number, zone
+from stream.zone import DAY_MS, HOUR_MS, Zone, day_name, day_number, zone_named
 
 ZONES = [
     "America/New_York",
@@ -65,14 +65,14 @@ def meant(name: str, local_ms: int) -> int:
 @given(moments())
 def test_both_directions_are_those_of_zoneinfo(moment: tuple[str, int]) -> None:
     name, at = moment
-    assert zone(name).to_local(at) == shown(name, at)
-    assert zone(name).to_utc(at) == meant(name, at)
+    assert zone_named(name).to_local(at) == shown(name, at)
+    assert zone_named(name).to_utc(at) == meant(name, at)
 
 
 @pytest.mark.parametrize("name", ZONES)
 def test_arrays_are_converted_as_their_values_are(name: str) -> None:
     # every half hour for a day around each change: so also the very moments of it, in UTC and on either clock
-    clock, halves = zone(name), [half * HOUR_MS // 2 for half in range(-50, 51)]
+    clock, halves = zone_named(name), [half * HOUR_MS // 2 for half in range(-50, 51)]
     times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
     array = np.array(times, np.int64)
     assert clock.to_local(array).tolist() == [clock.to_local(at) for at in times]
@@ -85,7 +85,7 @@ def test_arrays_are_converted_as_their_values_are(name: str) -> None:
     ("day", "hours"), [("2022-03-13", 23), ("2022-11-06", 25), ("2022-07-01", 24), ("2024-02-29", 24)]
 )
 def test_days_of_new_york_are_23_24_or_25_hours_long(day: str, hours: int) -> None:
-    first, end = zone("America/New_York").bounds(day)
+    first, end = zone_named("America/New_York").bounds(day)
     assert end - first == hours * HOUR_MS
 
 
@@ -93,7 +93,7 @@ def test_days_of_new_york_are_23_24_or_25_hours_long(day: str, hours: int) -> No
 @given(moments())
 def test_the_bounds_of_a_day_hold_its_times_and_no_other(moment: tuple[str, int]) -> None:
     name, at = moment
-    clock = zone(name)
+    clock = zone_named(name)
     day = clock.day(at)
     first, end = clock.bounds(day)
     assert first <= at < end
@@ -102,7 +102,7 @@ def test_the_bounds_of_a_day_hold_its_times_and_no_other(moment: tuple[str, int]
 
 
 def test_an_hour_that_comes_twice_means_the_first_and_one_that_never_comes_the_old_clock() -> None:
-    clock = zone("America/New_York")
+    clock = zone_named("America/New_York")
     twice, never = (day_number(day) * DAY_MS for day in ("2022-11-06", "2022-03-13"))
     assert clock.to_utc(twice + HOUR_MS * 3 // 2) == twice + HOUR_MS * 11 // 2
     assert clock.to_local(twice + HOUR_MS * 13 // 2) == twice + HOUR_MS * 3 // 2
@@ -121,14 +121,14 @@ def repeated_after(name: str, utc_ms: int) -> int:
 @given(moments())
 def test_a_time_is_shown_again_as_zoneinfo_says(moment: tuple[str, int]) -> None:
     name, at = moment
-    assert zone(name).repeats_after(at) == repeated_after(name, at)
+    assert zone_named(name).repeats_after(at) == repeated_after(name, at)
 
 
 @settings(deadline=None, max_examples=100)
 @given(moments())
 def test_what_is_shown_again_is_shown_at_both_times_and_read_as_the_first(moment: tuple[str, int]) -> None:
     name, at = moment
-    clock = zone(name)
+    clock = zone_named(name)
     later = clock.repeats_after(at)
     if later:
         assert clock.to_local(at + later) == clock.to_local(at)
@@ -140,7 +140,7 @@ def test_what_is_shown_again_is_shown_at_both_times_and_read_as_the_first(moment
 
 @pytest.mark.parametrize("name", ZONES)
 def test_repeats_of_arrays_are_those_of_their_values(name: str) -> None:
-    clock, halves = zone(name), [half * HOUR_MS // 2 for half in range(-6, 7)]
+    clock, halves = zone_named(name), [half * HOUR_MS // 2 for half in range(-6, 7)]
     times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
     repeats = clock.repeats_after(np.array(times, np.int64))
     assert repeats.dtype == np.int64
@@ -148,14 +148,17 @@ def test_repeats_of_arrays_are_those_of_their_values(name: str) -> None:
 
 
 def test_the_hour_before_new_york_sets_its_clock_back_is_shown_again() -> None:
-    clock, two = zone("America/New_York"), day_number("2022-11-06") * DAY_MS + 6 * HOUR_MS  # 06:00 UTC: from 2 to 1
+    clock, two = (
+        zone_named("America/New_York"),
+        day_number("2022-11-06") * DAY_MS + 6 * HOUR_MS,
+    )  # 06:00 UTC: from 2 to 1
     assert [clock.repeats_after(two + off) for off in (-HOUR_MS - 1, -HOUR_MS, -1, 0, HOUR_MS)] == [
         0, HOUR_MS, HOUR_MS, 0, 0,
     ]  # fmt: skip
 
 
 def test_a_zone_that_never_changes_repeats_nothing() -> None:
-    assert zone("Asia/Kathmandu").repeats_after(np.arange(0, 4 * 10**12, 10**11)).tolist() == [0] * 40
+    assert zone_named("Asia/Kathmandu").repeats_after(np.arange(0, 4 * 10**12, 10**11)).tolist() == [0] * 40
 
 
 @given(st.integers(-20_000, 60_000))
@@ -176,4 +179,4 @@ def test_a_name_that_is_no_zone_is_an_error_of_the_settings(name: str) -> None:
 
 
 def test_a_zone_is_made_once() -> None:
-    assert zone("Europe/Berlin") is zone("Europe/Berlin")
+    assert zone_named("Europe/Berlin") is zone_named("Europe/Berlin")

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream.columns import Columns, events_of, read, table_of, times_of
-from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
-from stream.grammar import Refused, parse, render
+from stream.event import KINDS, Event, Kind
+from stream.grammar import LineRefused, parse, render
+from stream.line_columns import LineColumns, events_of, read, table_of, times_of
+from stream.tables import EVENT_SCHEMAS
 from stream.zone import Zone
 
 REAL = Path(__file__).parents[3] / "shared" / "real" / "lines-2022-10.txt"
@@ -27,18 +28,18 @@ def one_by_one(lines: list[bytes], zone: Zone) -> Verdicts:
     for row, line in enumerate(lines):
         try:
             event = parse(line, zone)
-        except Refused as refusal:
+        except LineRefused as refusal:
             refused.append((row, str(refusal.reason)))
         else:
             events[event.kind].append((row, event))
     return events, refused
 
 
-def in_columns(columns: Columns) -> Verdicts:
+def in_columns(columns: LineColumns) -> Verdicts:
     events: dict[Kind, list[tuple[int, Event]]] = {}
     for kind in KINDS:
         table, rows = columns.events[kind], columns.rows[kind]
-        assert table.schema.equals(EVENT_COLUMNS[kind])
+        assert table.schema.equals(EVENT_SCHEMAS[kind])
         assert rows.dtype == np.int64
         events[kind] = list(zip(rows.tolist(), events_of(kind, table), strict=True))
     assert columns.refused.dtype == np.int64
@@ -92,7 +93,7 @@ def test_events_make_a_table_of_themselves(an_event: st.SearchStrategy[Event], d
     for kind in KINDS:
         own = [event for event in events if event.kind == kind]
         table = table_of(kind, own)
-        assert table.schema.equals(EVENT_COLUMNS[kind])
+        assert table.schema.equals(EVENT_SCHEMAS[kind])
         assert events_of(kind, table) == own
 
 

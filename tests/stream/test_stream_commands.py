@@ -9,8 +9,8 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from stream.__main__ import door
-from stream.archive import Archive, Count, Entry, Span
+from stream.__main__ import commands
+from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 
 ROOT = Path(__file__).parents[2]
 GOOD = b"2022-10-07T13:44,5,GET /data/m/a+1984/5.mpg\n"
@@ -25,7 +25,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def said(environ: dict[str, str], *arguments: str | Path) -> Result:
-    return CliRunner().invoke(door, [str(one) for one in arguments], env=environ, catch_exceptions=False)
+    return CliRunner().invoke(commands, [str(one) for one in arguments], env=environ, catch_exceptions=False)
 
 
 def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -81,10 +81,15 @@ def test_an_archive_that_is_empty_is_told_as_such(environ: dict[str, str]) -> No
 
 def test_the_archive_is_told_by_topic_and_fate(tmp_path: Path, environ: dict[str, str]) -> None:
     archive = Archive(tmp_path / "var")
-    counts = [Count("accepted", "watch", "2022-10-07", None, 7), Count("quarantined", None, "2022-10-07", "time", 3)]
-    reached = Span(1_665_150_000_000, 1_665_201_599_999)  # the last ms of 7 October in New York
-    archive.commit(Entry(topic="movielog1", partition=0, first=0, last=9, lines=10, counts=counts, kafka_time=reached))
-    archive.commit(Entry(topic="movielog1", partition=0, first=10, last=14, lines=0, lost=5))
+    counts = [
+        FateCount("accepted", "watch", "2022-10-07", None, 7),
+        FateCount("quarantined", None, "2022-10-07", "time", 3),
+    ]
+    reached = TimeRange(1_665_150_000_000, 1_665_201_599_999)  # the last ms of 7 October in New York
+    archive.commit(
+        LedgerEntry(topic="movielog1", partition=0, first=0, last=9, lines=10, counts=counts, kafka_time=reached)
+    )
+    archive.commit(LedgerEntry(topic="movielog1", partition=0, first=10, last=14, lines=0, lost=5))
     told = orjson.loads(said(environ, "archive").stdout)
     assert (told["entries"], told["lost"], told["reached_day"]) == (2, 5, "2022-10-07")
     assert told["topics"] == {"movielog1": {"accepted": 7, "repaired": 0, "quarantined": 3, "duplicate": 0}}

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream.event import EVENT_COLUMNS, KINDS, Event, Kind
-from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_USER, Reason, Refused, is_movie, parse, parse_time
+from stream.event import KINDS, Event, Kind
+from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_USER, LineRefused, Reason, is_movie, parse, parse_time
+from stream.tables import EVENT_SCHEMAS
 from stream.zone import Zone
 
 _HEAD = r"^(?P<time>[0-9T:.\-]+),(?P<user>[1-9][0-9]{0,9}),"
@@ -30,11 +31,11 @@ _FAST: dict[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Columns:
+class LineColumns:
     """Lines as columns."""
 
     events: dict[Kind, pa.Table]
-    """By kind: a table with the columns of `EVENT_COLUMNS`."""
+    """By kind: a table with the columns of `EVENT_SCHEMAS`."""
     rows: dict[Kind, np.ndarray]
     """By kind: for each row of the table the line's place among those read, int64, ascending."""
     refused: np.ndarray
@@ -43,7 +44,7 @@ class Columns:
     """Why, in the order of `refused`."""
 
 
-def read(values: pa.Array, zone: Zone) -> Columns:
+def read(values: pa.Array, zone: Zone) -> LineColumns:
     """Read lines: a binary array without nulls. Every line is either in `events` or in `refused`, exactly once."""
     rest = np.arange(len(values), dtype=np.int64)
     parts: dict[Kind, list[tuple[np.ndarray, pa.Table]]] = {kind: [] for kind in KINDS}
@@ -56,7 +57,7 @@ def read(values: pa.Array, zone: Zone) -> Columns:
     for row in rest.tolist():
         try:
             event = parse(values[row].as_py(), zone)
-        except Refused as refusal:
+        except LineRefused as refusal:
             refused.append(row)
             reasons.append(refusal.reason)
         else:
@@ -66,7 +67,7 @@ def read(values: pa.Array, zone: Zone) -> Columns:
             (np.array([row for row, _ in found], np.int64), table_of(kind, [event for _, event in found]))
         )
     merged = {kind: _merged(pieces) for kind, pieces in parts.items()}
-    return Columns(
+    return LineColumns(
         {kind: table for kind, (_, table) in merged.items()},
         {kind: rows for kind, (rows, _) in merged.items()},
         np.array(refused, np.int64),
@@ -76,7 +77,7 @@ def read(values: pa.Array, zone: Zone) -> Columns:
 
 def table_of(kind: Kind, events: list[Event]) -> pa.Table:
     """Events of one kind as a table."""
-    schema = EVENT_COLUMNS[kind]
+    schema = EVENT_SCHEMAS[kind]
     columns = [pa.array([getattr(event, field.name) for event in events], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
@@ -106,7 +107,7 @@ def _fast(values: pa.Array, kind: Kind, pattern: str, zone: Zone) -> tuple[np.nd
     times, moments, good = _each(texts.pop("time"), lambda text: _time(text, zone))
     users = texts.pop("user").cast(pa.int64()).to_numpy()
     good &= users <= MAX_USER
-    schema = EVENT_COLUMNS[kind]
+    schema = EVENT_SCHEMAS[kind]
     columns = [
         pa.array(moments[times.indices.to_numpy()]).cast(schema.field("time").type),
         pa.array(np.minimum(users, MAX_USER), pa.uint32()),
@@ -155,7 +156,7 @@ def _movie(text: str) -> int | None:
 def _time(text: str, zone: Zone) -> int | None:
     try:
         return parse_time(text, zone)
-    except Refused:
+    except LineRefused:
         return None
 
 
