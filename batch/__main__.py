@@ -20,8 +20,8 @@ from batch.movielens import importing as movielens
 from batch.releases import commands as releases
 from batch.releases import provenance
 from batch.settings import BatchSettings, ModelName
+from quality.alerts.webhook import posting
 from quality.catalog import Catalog
-from quality.notify import posting
 from quality.settings import QualitySettings
 from stream.cli import run
 from stream.errors import SettingsError

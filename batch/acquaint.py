@@ -16,12 +16,12 @@ import msgspec
 from batch.api import Api, ask
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
-from quality.catalog import Catalog, Known, Subject
+from quality.catalog import Catalog, KnownIds, Subject
 from quality.errors import RecordsError
-from quality.fates import Lines
+from quality.lines.verdicts import ParsedLines
 from stream.settings import StreamSettings
 
-log = logging.getLogger("batch.acquaint")
+log = logging.getLogger(__name__)
 
 _MOST = 200
 """Ids asked of the API for one batch."""
@@ -38,14 +38,14 @@ class Acquaintance:
         self._catalog = Catalog(streaming.var)
         self._max_user = streaming.max_user
         self._api = Api(msgspec.structs.replace(settings, api_retries=0, api_connections=1), streaming.generation)
-        self._known, self._state = Known(), self._catalog.state()
+        self._known, self._state = KnownIds(), self._catalog.state()
         self._tried: dict[tuple[Subject, str], float] = {}
         """When an id was asked, by the monotonic clock."""
         self._rest_until = 0.0
         self._asking: threading.Thread | None = None
         self._known = self._catalog.known(self._max_user)
 
-    def known_for(self, lines: Lines) -> Known:
+    def known_for(self, lines: ParsedLines) -> KnownIds:
         """What is known now, after asking for what is new in these lines."""
         self._reload()
         known = self._known

@@ -15,12 +15,12 @@ import urllib3
 
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
-from quality.catalog import Catalog, Found, Status, Subject
-from quality.schemas import MOVIE_RECORD, USER, Schema, checked
+from quality.catalog import Catalog, FoundRecord, Status, Subject
+from quality.lines.schemas import MOVIE_RECORD, USER, Schema, checked
 from stream.redaction import redact
 from stream.settings import Generation
 
-log = logging.getLogger("batch.api")
+log = logging.getLogger(__name__)
 
 _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "user": (USER, "user_id")}
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
@@ -53,7 +53,7 @@ class Api:
         timeout = urllib3.Timeout(settings.api_timeout_s)
         self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
 
-    def ask(self, subject: Subject, ids: Sequence[str], tell: Callable[[list[Found]], None]) -> None:
+    def ask(self, subject: Subject, ids: Sequence[str], tell: Callable[[list[FoundRecord]], None]) -> None:
         """Ask for records; `tell` gets them as they come. Raises `CatalogError` where the API does not answer."""
         chunks = _chunks(ids, self._bulk)
         if self._connections == 1:  # without threads, which the end of the process would wait for
@@ -66,10 +66,10 @@ class Api:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[Found]]:
+    def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[FoundRecord]]:
         """In their order. Only a few are asked for before those ahead of them are judged, however long that takes: an
         API that is out of order shall not be asked for everything, nor all answers be held in memory."""
-        asked: deque[Future[list[Found]]] = deque()
+        asked: deque[Future[list[FoundRecord]]] = deque()
         for chunk in chunks:
             asked.append(threads.submit(self._chunk, subject, chunk))
             if len(asked) > 2 * self._connections:
@@ -77,7 +77,7 @@ class Api:
         while asked:
             yield asked.popleft().result()
 
-    def _listen(self, answers: Iterable[list[Found]], tell: Callable[[list[Found]], None]) -> None:
+    def _listen(self, answers: Iterable[list[FoundRecord]], tell: Callable[[list[FoundRecord]], None]) -> None:
         failed = 0
         for answer in answers:
             tell(answer)
@@ -85,7 +85,7 @@ class Api:
             if failed == _GIVE_UP:
                 raise CatalogError(f"catalogue: {self._shown}: {failed} answers one after the other were no records")
 
-    def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[Found]:
+    def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[FoundRecord]:
         url = f"{self._root}/{subject}/{','.join(ids)}"
         try:
             response = self._pool.request("GET", url)
@@ -108,7 +108,7 @@ def _chunks(ids: Sequence[str], most: int) -> list[list[str]]:
     return chunks
 
 
-def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[Found]:
+def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[FoundRecord]:
     """What an answer of the API says of each of the ids that were asked."""
     if status not in (200, 404):
         return [(one, "bad", None, f"HTTP {status}") for one in ids]
@@ -128,7 +128,7 @@ def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> l
     return [_one(subject, one, by_id.get(one, by_place.get(one))) for one in ids]
 
 
-def _one(subject: Subject, name: str, part: Any) -> Found:
+def _one(subject: Subject, name: str, part: Any) -> FoundRecord:
     if part is None:
         return name, "bad", None, "not in the answer"
     if part is _CONTRADICTORY:
@@ -144,7 +144,7 @@ def _one(subject: Subject, name: str, part: Any) -> Found:
     return name, "known", document, ""
 
 
-def _reasons(found: list[Found]) -> dict[str, list[str]]:
+def _reasons(found: list[FoundRecord]) -> dict[str, list[str]]:
     """By reason: the ids of the bad ones."""
     reasons: dict[str, list[str]] = {}
     for name, status, _, reason in found:
@@ -181,7 +181,7 @@ def ask(
     """Ask the API for the ids and keep what it says. Raises `CatalogError` as `refresh` does."""
     counts: Counter[Status] = Counter()
 
-    def tell(found: list[Found]) -> None:
+    def tell(found: list[FoundRecord]) -> None:
         catalog.keep(subject, found)
         counts.update(status for _, status, _, _ in found)
         for reason, names in _reasons(found).items():

@@ -22,19 +22,19 @@ import pyarrow as pa
 
 from batch.acquaint import Acquaintance
 from batch.settings import BatchSettings
-from quality import archiving
-from quality.alerts import Alarms
-from quality.checks import Context, context_of
-from quality.fates import Lines, judge
-from quality.metrics import Metrics
-from quality.notify import Poster, posting
+from quality.alerts.prometheus import LedgerMetrics
+from quality.alerts.thresholds import ThresholdMonitor
+from quality.alerts.webhook import Poster, posting
+from quality.lines import archive_writer
+from quality.lines.context_checks import JudgingContext, make_context
+from quality.lines.verdicts import ParsedLines, judge
 from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, LedgerEntry, count_by_fate
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
-log = logging.getLogger("batch.collect")
+log = logging.getLogger(__name__)
 
 GROUP = "marquee-collect"
 BATCH_BYTES = 256 << 20
@@ -85,11 +85,16 @@ class Pending:
 
 
 def archived(
-    archive: Archive, topic: str, partition: int, pending: Pending, clock: Zone, context_for: Callable[[Lines], Context]
+    archive: Archive,
+    topic: str,
+    partition: int,
+    pending: Pending,
+    clock: Zone,
+    context_for: Callable[[ParsedLines], JudgingContext],
 ) -> LedgerEntry:
     """Judge a batch, write its files and commit it."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
-    lines = Lines.read(pa.array(pending.values, pa.binary()), times, clock)
+    lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, clock)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)
     fates = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
@@ -104,8 +109,8 @@ def archived(
         redelivered=pending.redelivered,
         clocks_apart_ms=apart_ms,
     )
-    origin = archiving.provenance(topic, partition, offsets, times)
-    files = archiving.write(archive, entry, fates, lines.values, origin, clock)
+    origin = archive_writer.provenance_columns(topic, partition, offsets, times)
+    files = archive_writer.write_batch(archive, entry, fates, lines.values, origin, clock)
     return archive.commit(entry.with_files(files))
 
 
@@ -119,8 +124,8 @@ class Collector:
         self._zone = zone_named(streaming.timezone)
         self._archive = Archive(streaming.var)
         self._acquaintance = Acquaintance(streaming, settings)
-        self._alarms = Alarms(streaming.var, quality)
-        self._metrics = Metrics(streaming.var, "collect", quality)
+        self._alarms = ThresholdMonitor(streaming.var, quality)
+        self._metrics = LedgerMetrics(streaming.var, "collect", quality)
         self._pending: dict[int, Pending] = {}
         self._ends: dict[int, int] = {}
         """By partition: the offset behind the last entry."""
@@ -171,8 +176,8 @@ class Collector:
             done[partition] = entry.last + 1
         return done
 
-    def _context_for(self, lines: Lines) -> Context:
-        return context_of(self._settings, self._quality, self._acquaintance.known_for(lines))
+    def _context_for(self, lines: ParsedLines) -> JudgingContext:
+        return make_context(self._settings, self._quality, self._acquaintance.known_for(lines))
 
     def tell(self) -> None:
         """Write the metrics, and have posted what was raised, here or by others."""

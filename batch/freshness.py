@@ -34,7 +34,7 @@ from batch.errors import Held, Refusal, ReleaseError
 from batch.releases import publish
 from stream import durable
 
-log = logging.getLogger("batch.freshness")
+log = logging.getLogger(__name__)
 
 Ending = Literal["published", "refused", "held", "failed"]
 ENDINGS: dict[int, Ending] = {0: "published", Refusal.exit_code: "refused", Held.exit_code: "held"}

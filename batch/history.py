@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from batch.daily import Daily
 from batch.interactions import History, Requests
-from quality.sessions import Spans, key_of, united, user_movie
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from stream import durable
 
 FILES = ("history.parquet", "requests.parquet", "users.npy", "movies.txt", "segments.npy")
@@ -25,11 +25,11 @@ _SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
 class Gathered:
     """The sessions and ratings of some days, of known movies; movies by their place among `movies`."""
 
-    spans: Spans
+    spans: TimeSpans
     """Sessions, ascending by user, movie and start."""
     minutes: np.ndarray
     """int32: different minutes of each."""
-    rated: Spans
+    rated: TimeSpans
     """From the first rating of each user and movie to the latest, ascending by both."""
     ratings: np.ndarray
     """int8: what was given at the latest."""
@@ -51,8 +51,10 @@ def gather(daily: Daily, days: Sequence[str], known: Mapping[str, object], gap_m
     users = [table.column("user").to_numpy() for table in (sessions, ratings)]
     users += [daily.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
     unknown = int((~kept).sum() + (rated < 0).sum())
-    keys = key_of(_column(sessions, "user")[kept], watched[kept])
-    spans, rows = united(Spans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms)
+    keys = session_key(_column(sessions, "user")[kept], watched[kept])
+    spans, rows = merge_spans(
+        TimeSpans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms
+    )
     minutes = np.bincount(rows, _column(sessions, "minutes")[kept], len(spans)).astype(np.int32)
     given, values = _given(ratings, rated)
     return Gathered(spans, minutes, given, values, movies, _unique(np.concatenate(users)), unknown)
@@ -69,7 +71,7 @@ def assemble(gathered: Gathered, runtimes: np.ndarray, best_rating: int, segment
     order = np.argsort(keys, kind="stable")
     keys, start = keys[order], np.concatenate([spans.start, rated.start[unseen]])[order]
     minutes = np.concatenate([gathered.minutes, np.zeros(int(unseen.sum()), np.int32)])[order]
-    user, movie = user_movie(keys)
+    user, movie = split_key(keys)
     # one more rating, of nobody: where a pair would stand that was not rated
     place = np.searchsorted(rated.key, keys)
     has = np.append(rated.key, np.uint64(2**64 - 1))[place] == keys
@@ -127,7 +129,7 @@ def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
 
 
-def _before_any(rated: Spans, spans: Spans) -> np.ndarray:
+def _before_any(rated: TimeSpans, spans: TimeSpans) -> np.ndarray:
     """Which users and movies were rated before the first of their sessions, or have none: bool."""
     if not len(spans):
         return np.ones(len(rated), bool)
@@ -176,12 +178,12 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
     return found
 
 
-def _given(ratings: pa.Table, movie: np.ndarray) -> tuple[Spans, np.ndarray]:
+def _given(ratings: pa.Table, movie: np.ndarray) -> tuple[TimeSpans, np.ndarray]:
     """When each user rated each movie, and the latest rating; of two at one moment the better."""
     kept = movie >= 0
-    keys, times = key_of(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
+    keys, times = session_key(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
     values = _column(ratings, "rating")[kept]
     order = np.lexsort((values, times, keys))
     new = np.append(True, np.diff(keys[order]) != 0) if len(order) else np.zeros(0, bool)
     first, last = order[new], order[np.roll(new, -1)]
-    return Spans(keys[last], times[first], times[last]), values[last]
+    return TimeSpans(keys[last], times[first], times[last]), values[last]

@@ -11,14 +11,14 @@ import msgspec
 
 from batch.errors import Held
 from batch.releases import publish
-from quality.alerts import holding
-from quality.outbox import Alert, raise_alert
+from quality.alerts.alert_file import Alert, raise_alert
+from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
 from stream.archive import LedgerEntry, stream_time
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 
-log = logging.getLogger("batch.hold")
+log = logging.getLogger(__name__)
 
 
 def require_sound(
@@ -49,7 +49,7 @@ def alerts_since(entries: list[LedgerEntry], streaming: StreamSettings, quality:
         return []
     changed, reached = history[-1]["stream_time"], publish.reached(streaming.var)
     since = changed if reached is None else min(changed, reached)
-    return holding(streaming.var, entries, quality, since)
+    return blocking_alerts(streaming.var, entries, quality, since)
 
 
 def _alert(found: list[Alert], day: str) -> Alert:

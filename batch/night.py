@@ -50,7 +50,7 @@ from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import zone_named
 
-log = logging.getLogger("batch.night")
+log = logging.getLogger(__name__)
 
 _ANEW = "the next night makes all of it anew: python -m batch nightly"
 

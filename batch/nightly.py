@@ -30,7 +30,7 @@ from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS
 
-log = logging.getLogger("batch.nightly")
+log = logging.getLogger(__name__)
 
 STEPS: dict[str, Callable[[Night], dict[str, Any]]] = {
     "sessions": Night.sessions,

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-log = logging.getLogger("progress")
+log = logging.getLogger(__name__)
 
 Advance = Callable[[int], object]
 

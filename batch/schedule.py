@@ -40,7 +40,7 @@ from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings, load
 from stream.zone import DAY_MS, Zone, zone_named
 
-log = logging.getLogger("batch.schedule")
+log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 RETRY_S = 60.0

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from batch.daily import COLUMNS, LAYOUT, Daily, Made, as_table
 from batch.errors import Mixed
-from quality.sessions import Spans, key_of, united, user_movie
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from stream.archive import Archive, LedgerEntry
 from stream.errors import ArchiveError
 from stream.event import KINDS, Kind
@@ -28,7 +28,7 @@ from stream.zone import DAY_MS, day_number
 
 Files = dict[Kind, list[Path]]
 Minutes = list[tuple[np.ndarray, np.ndarray]]
-"""By file, of each line: user and movie (`key_of`); ms since a base, and the minute below it. Both uint64."""
+"""By file, of each line: user and movie (`session_key`); ms since a base, and the minute below it. Both uint64."""
 _SHARE_ROWS = 4_000_000
 """Minutes that are sorted together."""
 _THREADS = 2
@@ -131,7 +131,7 @@ def sessions_of(
         shares = threads.map(lambda low, high: _cut(*_between(minutes, low, high), base, gap_ms), edges, edges[1:])
         cut = list(shares)
     names, places = words.sorted()
-    user, number = user_movie(np.concatenate([spans.key for spans, _ in cut] or [np.zeros(0, np.uint64)]))
+    user, number = split_key(np.concatenate([spans.key for spans, _ in cut] or [np.zeros(0, np.uint64)]))
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(spans, name) for spans, _ in cut] or [np.zeros(0, np.int64)])
         for name in ("start", "last")
@@ -148,7 +148,7 @@ def sessions_of(
 
 def _minutes(path: Path, words: _Words, base: int, advance: Callable[[int], object]) -> tuple[np.ndarray, np.ndarray]:
     table = _rows(path, ["time", "user", "movie", "minute"])
-    keys = key_of(table.column("user").to_numpy(), words.indices(table.column("movie")))
+    keys = session_key(table.column("user").to_numpy(), words.indices(table.column("movie")))
     since = (table.column("time").cast(pa.int64()).to_numpy() - base).astype(np.uint64)
     advance(table.num_rows)
     return keys, since << np.uint64(32) | table.column("minute").to_numpy().astype(np.uint64)
@@ -171,7 +171,7 @@ def _between(minutes: Minutes, low: np.uint64, high: np.uint64) -> tuple[np.ndar
     )
 
 
-def _cut(keys: np.ndarray, times: np.ndarray, base: int, gap_ms: int) -> tuple[Spans, np.ndarray]:
+def _cut(keys: np.ndarray, times: np.ndarray, base: int, gap_ms: int) -> tuple[TimeSpans, np.ndarray]:
     """Minutes in any order to sessions, and the different minutes of each (int32)."""
     order = np.argsort(keys, kind="stable")
     keys, times = keys[order], times[order]
@@ -182,7 +182,7 @@ def _cut(keys: np.ndarray, times: np.ndarray, base: int, gap_ms: int) -> tuple[S
         same = keys[1:] == keys[:-1]
     new = np.append(True, ~same | (times[1:] != times[:-1])) if len(keys) else np.zeros(0, bool)
     at = (times[new] >> np.uint64(32)).astype(np.int64) + base
-    spans, rows = united(Spans(keys[new], at, at), gap_ms)
+    spans, rows = merge_spans(TimeSpans(keys[new], at, at), gap_ms)
     return spans, np.bincount(rows, minlength=len(spans)).astype(np.int32)
 
 

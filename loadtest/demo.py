@@ -37,7 +37,7 @@ from stream.archive import Archive
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, Zone, day_name, day_number, zone_named
 
-log = logging.getLogger("demo")
+log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 FIRST_LIVE_DAY = "2026-02-10"

@@ -13,7 +13,7 @@ import orjson
 from batch.releases import publish
 from loadtest.service import Tally
 from quality.errors import ReportError
-from quality.report import validate
+from quality.telemetry.report import validate_report
 from stream.archive import Archive, count_by_fate
 
 
@@ -113,7 +113,7 @@ def _invalid(reports: dict[str, dict[str, Any]]) -> list[str]:
     broken = []
     for day, report in reports.items():
         try:
-            validate(report)
+            validate_report(report)
         except ReportError as error:
             broken.append(str(error))
         if not report.get("final"):

@@ -17,11 +17,11 @@ from stream.settings import StreamSettings, load
 from stream.zone import day_number
 
 if TYPE_CHECKING:
-    from quality.checks import Context
+    from quality.lines.context_checks import JudgingContext
 
 
 @click.group(help="Good data and good answers: the ledger of the lines, the quarantine, telemetry, reports.")
-def door() -> None:
+def commands() -> None:
     pass
 
 
@@ -32,32 +32,32 @@ def _day(context: click.Context, parameter: click.Parameter, value: datetime | N
 day_option = click.option("--day", type=click.DateTime(["%Y-%m-%d"]), callback=_day, help="Only this day (YYYY-MM-DD).")
 
 
-@door.command()
+@commands.command()
 @day_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def ledger(day: str | None, as_json: bool) -> None:
     """Print what came in and what became of it, by fate, kind and reason; exit 1 where it does not add up."""
     from rich.console import Console
 
-    from quality.ledger import damaged, summary, table
+    from quality.lines.ledger_summary import damaged_files, summarize, summary_table
     from stream.archive import Archive
 
     archive = Archive(load("stream", StreamSettings).var)
     entries = archive.entries()
-    if damaged(archive, entries, day):  # or replayed in this moment: then the ledger names other files now
+    if damaged_files(archive, entries, day):  # or replayed in this moment: then the ledger names other files now
         entries = archive.entries()
-    found = summary(entries, day) | {"damaged": damaged(archive, entries, day)}
+    found = summarize(entries, day) | {"damaged": damaged_files(archive, entries, day)}
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
-        Console().print(table(found))
+        Console().print(summary_table(found))
         for path in found["damaged"]:
             click.echo(f"damaged or gone: {path}", err=True)
     if found["damaged"] or not found["balanced"]:
         raise SystemExit(1)
 
 
-@door.group()
+@commands.group()
 def quarantine() -> None:
     """Look into the lines that were set aside, and judge them anew."""
 
@@ -70,14 +70,14 @@ def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
     """Print the lines in quarantine: id, day and time of Kafka, reason, bytes."""
     from itertools import islice
 
-    from quality.quarantine import lines_aside
+    from quality.lines.quarantine import quarantined_lines
     from stream.archive import Archive
     from stream.grammar import render_time
     from stream.zone import zone_named
 
     streaming = load("stream", StreamSettings)
     clock = zone_named(streaming.timezone)
-    for aside in islice(lines_aside(Archive(streaming.var), day, reason), limit or None):
+    for aside in islice(quarantined_lines(Archive(streaming.var), day, reason), limit or None):
         text = aside.raw.decode("utf-8", "backslashreplace")
         click.echo(f"{aside.id}\t{render_time(aside.kafka_time, clock)}\t{aside.reason}\t{text[:200]!a}")
 
@@ -86,10 +86,10 @@ def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
 @click.argument("line")
 def show(line: str) -> None:
     """Print all that can be said of one LINE (an id of `list`) as JSON: why it was set aside, what it could mean."""
-    from quality.quarantine import explained
+    from quality.lines.quarantine import explain
     from stream.archive import Archive
 
-    found = explained(Archive(load("stream", StreamSettings).var), line, _context())
+    found = explain(Archive(load("stream", StreamSettings).var), line, _context())
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
@@ -100,7 +100,7 @@ def replay(day: str | None, dry_run: bool) -> None:
     """Judge quarantined lines by the rules of today; what passes becomes events. Stop the collector first."""
     from contextlib import nullcontext
 
-    from quality import quarantine as quarantine_
+    from quality.lines import quarantine as quarantine_
     from stream.archive import Archive
 
     archive = Archive(load("stream", StreamSettings).var)
@@ -109,28 +109,28 @@ def replay(day: str | None, dry_run: bool) -> None:
     click.echo(orjson.dumps(dict(found), option=orjson.OPT_INDENT_2))
 
 
-def _context() -> "Context":
+def _context() -> "JudgingContext":
     from quality.catalog import Catalog
-    from quality.checks import context_of
+    from quality.lines.context_checks import make_context
 
     streaming = load("stream", StreamSettings)
-    return context_of(streaming, load("quality", QualitySettings), Catalog(streaming.var).known(streaming.max_user))
+    return make_context(streaming, load("quality", QualitySettings), Catalog(streaming.var).known(streaming.max_user))
 
 
-@door.command("telemetry")
+@commands.command("telemetry")
 def run_telemetry() -> None:
     """Follow the topic and keep the reports up to date, until Ctrl-C or SIGTERM."""
-    from quality import telemetry  # pandas and Kafka take their time: not for --help
+    from quality.telemetry import consumer  # pandas and Kafka take their time: not for --help
 
-    asyncio.run(telemetry.run(load("stream", StreamSettings), load("quality", QualitySettings)))
+    asyncio.run(consumer.run(load("stream", StreamSettings), load("quality", QualitySettings)))
 
 
-@door.command("report")
+@commands.command("report")
 @click.option("--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Day of the service's zone.")
 def show_report(day: datetime) -> None:
     """Print a day's report as JSON: the final one, or one made anew from the store as it is. Writes nothing."""
-    from quality.report import Reports
-    from quality.store import Store
+    from quality.telemetry.report import Reports
+    from quality.telemetry.store import Store
 
     settings = load("stream", StreamSettings)
     number = day_number(day.date().isoformat())
@@ -147,4 +147,4 @@ def show_report(day: datetime) -> None:
 
 
 if __name__ == "__main__":
-    run(door, "quality")
+    run(commands, "quality")

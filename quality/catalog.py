@@ -4,7 +4,7 @@ One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the 
 where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its
 schema, with the reason; bad ones are asked again. What could not be asked is not there, and is asked the next time.
 
-`Known` is what of it lines are held against.
+`KnownIds` is what of it lines are held against.
 """
 
 import sqlite3
@@ -24,12 +24,12 @@ RUNTIME_SHARE, RUNTIME_MINUTES = 1.05, 5
 
 Subject = Literal["movie", "user"]
 Status = Literal["known", "unknown", "bad"]
-Found = tuple[str, Status, dict[str, Any] | None, str]
+FoundRecord = tuple[str, Status, dict[str, Any] | None, str]
 """Id, what became of it, the record where it is known, the reason where it is bad."""
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownIds:
     """What is known of movies and users when lines are judged."""
 
     runtimes: Mapping[str, int | None] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Catalog:
         columns = f"CAST(id AS INTEGER), json_extract({body}, '$.age'), json_extract({body}, '$.gender')"
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
-    def known(self, max_user: int) -> Known:
+    def known(self, max_user: int) -> KnownIds:
         """What lines are held against; of users only those with ids above `max_user`."""
         runtime = (
             "SELECT id, status, json_extract(CAST(body AS TEXT), '$.runtime') FROM records WHERE subject = 'movie'"
@@ -93,14 +93,14 @@ class Catalog:
             " AND (length(id) > length(?1) OR (length(id) = length(?1) AND id > ?1))"
         )
         users = self._rows(text, str(max_user))
-        return Known(
+        return KnownIds(
             {name: runtime for name, status, runtime in movies if status == "known"},
             frozenset(name for name, status, _ in movies if status == "unknown"),
             frozenset(int(name) for name, status in users if status == "known"),
             frozenset(int(name) for name, status in users if status == "unknown"),
         )
 
-    def keep(self, subject: Subject, found: list[Found]) -> None:
+    def keep(self, subject: Subject, found: list[FoundRecord]) -> None:
         """Store what the API said, durably."""
         rows = [(subject, name, status, body and orjson.dumps(body), reason) for name, status, body, reason in found]
         with self._opened() as store, store:

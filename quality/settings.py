@@ -15,7 +15,7 @@ Lines = Annotated[int, msgspec.Meta(ge=1)]
 Url = Annotated[str, msgspec.Meta(pattern=r"^(https?://([^\s/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?([/?#]\S*)?)?$")]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class AlertLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What is normal, whole: a threshold with nothing left to be said elsewhere."""
 
     share: float
@@ -44,7 +44,7 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     hold_count: Lines | None = None
     """Where `hold` is a share: fewer such lines in the hour hold nothing back."""
 
-    def over(self, limits: Limits) -> Limits:
+    def over(self, limits: AlertLimits) -> AlertLimits:
         """The limits, with what is set here instead."""
         given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         if isinstance(self.hold, bool):
@@ -52,11 +52,11 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(limits, **given)
 
 
-NORMAL: dict[str, Limits] = {
-    "quarantined": Limits(share=0.003, count=100, times=5, hold=0.2, hold_count=1000),
-    "repaired": Limits(share=0.003, count=100, times=5, hold=None, hold_count=1000),
-    "duplicate": Limits(share=0.005, count=1000, times=20, hold=None, hold_count=1000),
-    "reason": Limits(share=0.002, count=50, times=5, hold=None, hold_count=1000),
+NORMAL: dict[str, AlertLimits] = {
+    "quarantined": AlertLimits(share=0.003, count=100, times=5, hold=0.2, hold_count=1000),
+    "repaired": AlertLimits(share=0.003, count=100, times=5, hold=None, hold_count=1000),
+    "duplicate": AlertLimits(share=0.005, count=1000, times=20, hold=None, hold_count=1000),
+    "reason": AlertLimits(share=0.002, count=50, times=5, hold=None, hold_count=1000),
 }
 """A healthy stream has one stray character in 0.02-0.06 % of its lines and repeats 0.01 % of them."""
 
@@ -87,7 +87,7 @@ else:
     )
 
 
-def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> Limits | None:
+def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> AlertLimits | None:
     """What is normal of a fate, or of one of its reasons; None where that is not judged apart.
 
     Repaired lines have few rules, so their fate tells all, unless a rule has a threshold of its own.

@@ -23,7 +23,7 @@ from server import refusals
 from server.guard import BEAT_S, Guard, GuardedProtocol
 from server.probes import Probes
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _FEW = 8
 _SHARE_S = 0.0003

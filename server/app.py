@@ -29,7 +29,7 @@ from server.probes import ALIVE, READY, RETRY_AFTER_S, UNREADY
 from server.release import LENGTH
 from server.settings import ServerSettings
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _USER = re.compile(r"[0-9]{1,19}")
 _COUNT = re.compile(r"[0-9]{1,2}")

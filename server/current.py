@@ -32,7 +32,7 @@ from server.release import Release, forget
 from server.release_files import Progress, no_progress
 from server.status import ReleaseStatus
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
 """Until a release that was refused is tried again, the first time; what is wrong may have been the disk's fault."""

@@ -13,7 +13,7 @@ import msgspec
 from server.regular_file import read_regular
 from stream import durable
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 LAST_GOOD = "last-good.json"
 _KEPT = 2

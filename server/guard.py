@@ -38,7 +38,7 @@ from server import refusals
 from server.http1 import Http1
 from server.settings import ServerSettings
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 BEAT_S = 0.02

@@ -20,7 +20,7 @@ from server.errors import HiddenUnreadable
 from server.regular_file import read_regular
 from stream import durable
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 HIDDEN = "hidden.txt"
 LAST_HIDDEN = Path("releases", "last-hidden.json")

@@ -17,7 +17,7 @@ from server.current import Current
 from server.guard import Guard
 from server.tallies import BUCKETS, Tallies, Tally
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 FEW = 2
 """Deaths that are put down to chance, and one more."""

@@ -30,7 +30,7 @@ from server.settings import ServerSettings
 from server.worker_status import WorkerStatus, ask_workers
 from stream.redaction import redact
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 METHODS = ("GET", "HEAD")
 Statuses = dict[int, WorkerStatus | None]

@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock
 import msgspec
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 BUCKETS = 20
 """Handling times are counted by powers of two: bucket i holds those below 2^i µs; the last one all the rest."""

@@ -14,7 +14,7 @@ import orjson
 
 from server.regular_file import read_regular
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 State = list[list[int]]
 _LONGEST = 1 << 16

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _PROCESS = Path(__file__).with_name("watchdog_process.py")
 _LAST_S = 1.0

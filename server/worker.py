@@ -41,7 +41,7 @@ from server.settings import ServerSettings
 from server.watchdog import Watchdog
 from server.worker_status import State, StatusSocket, WorkerStatus
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
 _TURN_S = 0.0001

@@ -22,7 +22,7 @@ import msgspec
 
 from server.status import ReleaseStatus
 
-log = logging.getLogger("server")
+log = logging.getLogger(__name__)
 
 ASK_S = 0.8
 """How long a worker may take to say how it is: a probe is to be answered within a second."""

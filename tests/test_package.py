@@ -93,7 +93,7 @@ def test_the_front_door_of_a_room_opens_from_another_folder(installed: Installed
 def test_reports_are_held_to_the_schema_that_is_installed(installed: Installed) -> None:
     program = """
 from quality.errors import ReportError
-from quality.report import validate
+from quality.telemetry.report import validate
 try:
     validate({})
 except ReportError as error:

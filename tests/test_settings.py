@@ -9,10 +9,10 @@ import pytest
 
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
-from quality import checks
-from quality.repair import KAFKA_TIME, ONE_CHARACTER
-from quality.schemas import event_schemas
-from quality.settings import NORMAL, Fault, Limits, QualitySettings, Thresholds, limits_of
+from quality.lines import context_checks
+from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER
+from quality.lines.schemas import event_schemas
+from quality.settings import NORMAL, AlertLimits, Fault, QualitySettings, Thresholds, limits_of
 from server.settings import ServerSettings
 from stream.archive import FATES
 from stream.errors import SettingsError
@@ -210,14 +210,14 @@ def test_thresholds_are_read_table_by_table(tmp_path: Path) -> None:
     hold_count = 7
     """
     limits = load("quality", QualitySettings, written(tmp_path / "s.toml", text)).thresholds
-    assert limits_of(limits, "quarantined") == Limits(share=0.003, count=500, times=5, hold=0.2, hold_count=1000)
+    assert limits_of(limits, "quarantined") == AlertLimits(share=0.003, count=500, times=5, hold=0.2, hold_count=1000)
     assert limits_of(limits, "repaired") == NORMAL["repaired"]
-    assert limits_of(limits, "duplicate") == Limits(share=0.005, count=1000, times=20, hold=0, hold_count=1)
+    assert limits_of(limits, "duplicate") == AlertLimits(share=0.005, count=1000, times=20, hold=0, hold_count=1)
     never = float("inf")
-    assert limits_of(limits, "quarantined", "movie_unknown") == Limits(
+    assert limits_of(limits, "quarantined", "movie_unknown") == AlertLimits(
         share=0.01, count=50, times=never, hold=0.5, hold_count=7
     )
-    assert limits_of(limits, "quarantined", "time") == Limits(
+    assert limits_of(limits, "quarantined", "time") == AlertLimits(
         share=0.002, count=50, times=never, hold=None, hold_count=1000
     )
 
@@ -235,7 +235,9 @@ def test_every_reason_and_nothing_else_can_have_a_threshold() -> None:
     fields = [item for schema in event_schemas(StreamSettings()).values() for item in schema.items()]
     limits = {f"{field}_{rule}" for field, rules in fields for rule in {"min", "max"} & set(rules)}
     assert len(limits) > 8
-    checked = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+.*?)\|", checks.__doc__ or "", re.MULTILINE))))
+    checked = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`\w+.*?)\|", context_checks.__doc__ or "", re.MULTILINE)))
+    )
     assert checked >= {"time_ahead", "time_behind", "status_list"}
     rules = {ONE_CHARACTER, KAFKA_TIME}
     assert {*FATES[1:], "reason", *get_args(Reason), *limits, *checked, *rules} == set(get_args(Fault))

@@ -20,8 +20,8 @@ from batch.evaluation.figures import difference
 from batch.evaluation.rival import LEAST_USERS, shown_to
 from batch.history import gather
 from batch.releases import publish
-from quality import ranking
-from quality.sessions import user_movie
+from quality.metrics import ranking
+from quality.metrics.watch_sessions import split_key
 from quality.settings import QualitySettings
 from server.release import Release
 from stream.settings import StreamSettings, load
@@ -111,7 +111,7 @@ def later(pair: Pair, daily: Daily, clock: Zone, gap_ms: int) -> dict[str, Any]:
         few = f"{len(who)} users began something after both were made and were shown no list; {LEAST_USERS} are needed"
         return {"since_ms": since, "none": few}
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    scores = [ranking.score(_lists(release, who, names), indptr, movies).ndcg for release in pair]
+    scores = [ranking.rank_metrics(_lists(release, who, names), indptr, movies).ndcg for release in pair]
     means = [float(one.mean()) for one in scores]
     return {"since_ms": since, "users": len(who), "means": means, **difference(scores[1], scores[0], 1)}
 
@@ -123,7 +123,7 @@ def _started(
     names = _names(pair)
     gathered = gather(daily, days, names, gap_ms)
     fresh = np.unique(gathered.spans.key[gathered.spans.start > since])
-    user, movie = user_movie(fresh)
+    user, movie = split_key(fresh)
     place = np.array([names[name] for name in gathered.movies] or [0], np.int64)
     return user, place[movie], names
 

@@ -26,7 +26,7 @@ from batch.interactions import History, Requests
 from batch.lists import top_lists
 from batch.models import Model
 from batch.settings import BatchSettings
-from quality.bootstrap import mean_interval
+from quality.metrics.bootstrap import mean_interval
 
 POPULAR = "popular"
 Advance = Callable[[int], object]

@@ -34,7 +34,7 @@ from stream.errors import MarqueeError
 from stream.redaction import public_settings
 from stream.settings import StreamSettings, load
 
-log = logging.getLogger("batch.evaluation.experiment")
+log = logging.getLogger(__name__)
 
 _NO_DECAY_DAYS = 1e6
 """With `split = "last"` every user's cut is at a moment of its own: no start is more recent than another."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from batch.evaluation.splits import Slice
 from batch.segments import NAMES
-from quality import ranking
-from quality.bootstrap import mean_interval
+from quality.metrics import ranking
+from quality.metrics.bootstrap import mean_interval
 
 CHOICE_METRIC = "ndcg@20"
 LEAST_USERS = 100
@@ -26,14 +26,14 @@ class Measured:
 
     lists: np.ndarray
     """int32 [users, 20], -1 for none."""
-    scores: ranking.Scores
+    scores: ranking.RankingScores
     """Of all these users, in their order."""
 
 
 def measured(part: Slice, users: np.ndarray, lists: np.ndarray) -> Measured:
     """Score the lists of some users (int64, each with something relevant) of a slice."""
     relevant = part.relevant[users]
-    return Measured(lists, ranking.score(lists, relevant.indptr.astype(np.int64), relevant.indices))
+    return Measured(lists, ranking.rank_metrics(lists, relevant.indptr.astype(np.int64), relevant.indices))
 
 
 def figures_of(part: Slice, users: np.ndarray, model: Measured, popular: Measured, seed: int) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _by_segment(scores: np.ndarray, segments: np.ndarray, seed: int) -> dict[str
     return found
 
 
-def _named(scores: ranking.Scores) -> list[tuple[str, np.ndarray]]:
+def _named(scores: ranking.RankingScores) -> list[tuple[str, np.ndarray]]:
     return [
         ("hr@20", scores.hit),
         ("recall@20", scores.recall),

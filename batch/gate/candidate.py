@@ -11,7 +11,7 @@ import orjson
 import scipy.sparse as sp
 
 from batch.gate import affinity
-from quality.outbox import Alert
+from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.archive import LedgerEntry
 

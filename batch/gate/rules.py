@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from batch.errors import Refusal
 from batch.gate import affinity, ledger, listed, soundness, trial
 from batch.gate.candidate import PARTS, SEED, Candidate
-from quality.outbox import Alert, raise_alert
+from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
 from server.release import LENGTH
 from stream.archive import stream_time

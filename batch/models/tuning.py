@@ -15,7 +15,7 @@ from batch.interactions import Interactions
 from batch.lists import top_lists
 from batch.models.history import DAYS, FLOORS, ITEMS
 from batch.models.model import Model
-from quality import ranking
+from quality.metrics import ranking
 
 USERS = 4_000
 """At most so many users are asked, the same ones in every trial: the standard error is then a few thousandths."""
@@ -65,7 +65,7 @@ def trial(model: Model, data: Interactions, relevant: sp.csr_matrix, users: np.n
     """NDCG@20 of a model for at most `USERS` of some users, always the same ones: float64 [k]."""
     users = users[np.linspace(0, len(users) - 1, min(USERS, len(users))).astype(np.int64)]
     wanted = relevant[users]
-    return ranking.score(top_lists(model, data, users), wanted.indptr.astype(np.int64), wanted.indices).ndcg
+    return ranking.rank_metrics(top_lists(model, data, users), wanted.indptr.astype(np.int64), wanted.indices).ndcg
 
 
 def simplest(found: list[np.ndarray]) -> int:

@@ -22,7 +22,7 @@ from batch.errors import BadSource, Mixed
 from batch.lock import holding
 from batch.movielens.files import Archive, Movie, Person, Ratings
 from batch.progress import step
-from quality.catalog import Catalog, Found
+from quality.catalog import Catalog, FoundRecord
 from stream import durable
 from stream.archive import Archive as Log
 from stream.settings import BEST_RATING, StreamSettings, load
@@ -161,11 +161,11 @@ def _tables(
     }
 
 
-def _movie(name: str, movie: Movie) -> Found:
+def _movie(name: str, movie: Movie) -> FoundRecord:
     return name, "known", {"id": name, "title": movie.title, "runtime": None, "genres": movie.genres}, ""
 
 
-def _person(person: Person) -> Found:
+def _person(person: Person) -> FoundRecord:
     age = min(max(person.age, _AGES[0]), _AGES[1])
     known = {"user_id": person.number, "age": age, "occupation": person.occupation, "gender": person.gender}
     return str(person.number), "known", known, ""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-log = logging.getLogger("batch.releases.commands")
+log = logging.getLogger(__name__)
 
 _BOUNDS = ("mean", "low", "high")
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from batch.errors import ProvenanceError
-from quality.history import Change, read_history
+from quality.telemetry.release_history import ReleaseChange, read_release_history
 from server.errors import BadRelease
 from server.release import LENGTH, Release, list_source, sha256
 from stream.archive import Archive
@@ -36,7 +36,7 @@ _COLUMNS = ["time", "status", "movies", "latency_ms", "error", "topic", "partiti
 def provenance(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any]:
     """All that is known of the answer to a user at a time (ms UTC). Raises `ProvenanceError` where no release was in
     force then, or nothing of it is known any more."""
-    history = read_history(var / "releases")
+    history = read_release_history(var / "releases")
     change, before, after = history.around(at_ms)
     if change is None:
         first = f"the first one came at {told(after.stream_time, clock)}" if after else "there has been none"
@@ -157,7 +157,7 @@ def _logged(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any] | N
     return {"at": told(int(times[place]), clock), "at_ms": int(times[place]), **found}
 
 
-def _held_against(var: Path, logged: dict[str, Any], user: int, changes: list[Change | None]) -> dict[str, Any]:
+def _held_against(var: Path, logged: dict[str, Any], user: int, changes: list[ReleaseChange | None]) -> dict[str, Any]:
     """Which of these releases, the first that does, says what was answered, and what must have been hidden for it."""
     for change in changes:
         shown = _shown(var / "releases" / change.release, user) if change else None

@@ -34,7 +34,7 @@ from server.good_releases import good_releases
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 
-log = logging.getLogger("batch.releases.publish")
+log = logging.getLogger(__name__)
 
 By = Literal["night", "rollback", "pin"]
 KEPT_REFUSED = 3

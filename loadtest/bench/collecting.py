@@ -26,7 +26,7 @@ from quality.catalog import Catalog
 from stream import broker, kafka
 from stream.archive import Archive
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 _WORK = ROOT / "var" / "bench"
 _HOST = "127.0.0.1"

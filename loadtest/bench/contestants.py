@@ -2,9 +2,9 @@
 documentation says.
 
 The work: a line in; a typed record and the verdict good or bad out. Checked are form, types and the ranges of
-`quality.schemas`, from which all take their limits; catalogue, Kafka's time, duplicates and repair are left out. The
-lines are taken apart by one regular expression a kind, and times are aware ones, of the service's zone. Where in doubt
-a contestant does less: none keeps its times in UTC as ours are, and pandera gets text instead of bytes.
+`quality.lines.schemas`, from which all take their limits; catalogue, Kafka's time, duplicates and repair are left out.
+The lines are taken apart by one regular expression a kind, and times are aware ones, of the service's zone. Where in
+doubt a contestant does less: none keeps its times in UTC as ours are, and pandera gets text instead of bytes.
 
 Guarantee: all give the same verdicts, which is measured with their speed. Without `pydantic` and `pandera`, which
 `make bench` installs, this module can be imported, but `contestants` raises `LoadtestError`.
@@ -27,7 +27,7 @@ import pyarrow as pa
 from loadtest.bench.judging import SCHEMAS
 from loadtest.bench.lines import CLOCK
 from loadtest.errors import LoadtestError
-from quality.schemas import MOVIE_RECORD, breaches
+from quality.lines.schemas import MOVIE_RECORD, breaches
 from stream.event import KINDS, Kind
 from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_MOVIE_CHARACTERS, MOVIE
 from stream.line_columns import read

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from loadtest.bench.lines import SETTINGS
-from quality import checks
-from quality.catalog import Known
-from quality.checks import Context
-from quality.fates import Fates, Lines, judge
-from quality.schemas import event_schemas
+from quality.catalog import KnownIds
+from quality.lines import context_checks
+from quality.lines.context_checks import JudgingContext
+from quality.lines.schemas import event_schemas
+from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream.event import Event
 from stream.line_columns import events_of
@@ -35,18 +35,18 @@ class Judged(NamedTuple):
     """That repaired it; None where the line was accepted."""
 
 
-def context_of(runtimes: Mapping[str, int | None]) -> Context:
+def context_of(runtimes: Mapping[str, int | None]) -> JudgingContext:
     """What lines are held against: the settings' defaults, and a catalogue of movies and their minutes."""
-    return checks.context_of(SETTINGS, QualitySettings(), Known(runtimes=runtimes))
+    return context_checks.make_context(SETTINGS, QualitySettings(), KnownIds(runtimes=runtimes))
 
 
-def judged(values: pa.Array, kafka_times: np.ndarray, context: Context) -> Fates:
+def judged(values: pa.Array, kafka_times: np.ndarray, context: JudgingContext) -> Verdicts:
     """The fates of a batch, from the lines' bytes.
 
     As in the collector, movies that the catalogue does not have are asked for first; the answer, that there are none,
     is given here at once and for all of them.
     """
-    lines = Lines.read(values, kafka_times, context.zone)
+    lines = ParsedLines.read(values, kafka_times, context.zone)
     known = context.known
     if known.runtimes:
         missing = lines.movies() - known.runtimes.keys()
@@ -54,7 +54,7 @@ def judged(values: pa.Array, kafka_times: np.ndarray, context: Context) -> Fates
     return judge(lines, context)
 
 
-def places(fates: Fates) -> dict[str, np.ndarray]:
+def places(fates: Verdicts) -> dict[str, np.ndarray]:
     """By fate: the places of its lines in the batch (int64)."""
     repaired = [good.rows[list(good.rules)] for good in fates.good.values()]
     accepted = [np.delete(good.rows, list(good.rules)) for good in fates.good.values()]
@@ -66,7 +66,7 @@ def places(fates: Fates) -> dict[str, np.ndarray]:
     }
 
 
-def events(fates: Fates) -> dict[int, Judged]:
+def events(fates: Verdicts) -> dict[int, Judged]:
     """By place of the line: the event that it was taken for."""
     found: dict[int, Judged] = {}
     for kind, good in fates.good.items():

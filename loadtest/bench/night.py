@@ -45,7 +45,7 @@ from loadtest.bench.processes import ends_on_sigterm
 from loadtest.bench.watched import Watched
 from loadtest.stack import ROOT
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 TARGETS: dict[str, Target] = {
     "compaction_seconds": ("<=", 360),

@@ -28,13 +28,13 @@ from loadtest.bench.crowd import Crowd, Visits
 from loadtest.catalogue import make_catalogue
 from loadtest.errors import LoadtestError
 from loadtest.population import make_population
-from quality.catalog import Catalog, Found
-from quality.schemas import MOVIE_RECORD, checked
+from quality.catalog import Catalog, FoundRecord
+from quality.lines.schemas import MOVIE_RECORD, checked
 from stream.archive import Archive
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, day_name, day_number, zone_named
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 FIRST_DAY = "2022-02-15"
 SOURCE = "the benchmark"
@@ -251,7 +251,7 @@ def keep_catalogue(catalog: Catalog, crowd: Crowd) -> None:
         catalog.keep("user", [(str(row + 1), "known", people.record(row), "") for row in rows])
 
 
-def _movie(record: dict[str, Any]) -> Found:
+def _movie(record: dict[str, Any]) -> FoundRecord:
     """The record as its schema wants it; users' are so already."""
     document, reason = checked(record, MOVIE_RECORD)
     return record["id"], "known" if document else "bad", document, reason

@@ -37,7 +37,7 @@ from loadtest.bench.judging import BATCH, context_of, judged, places
 from loadtest.bench.lines import Sample, Source
 from loadtest.bench.outcome import Outcome, Target
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 TARGETS: dict[str, Target] = {
     "lines_per_s": (">=", 400_000),

@@ -46,10 +46,10 @@ from loadtest.bench.outcome import Outcome, Target
 from loadtest.bench.processes import ends_on_sigterm
 from loadtest.errors import LoadtestError
 from loadtest.stack import ROOT
-from quality.bootstrap import mean_interval
-from quality.ranking import Scores
+from quality.metrics.bootstrap import mean_interval
+from quality.metrics.ranking import RankingScores
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 SETS = ("world", "sequences", "shuffled", "movielens")
 _METRICS = {"ndcg@20": "ndcg", "recall@20": "recall", "hr@20": "hit"}
@@ -161,7 +161,7 @@ def _of_this_set(
     return {"movielens_ease_ratio": ratio} | of_1m
 
 
-def textbook_scores(splits: Splits, part: Slice, seed: int) -> tuple[dict[str, Scores], float]:
+def textbook_scores(splits: Splits, part: Slice, seed: int) -> tuple[dict[str, RankingScores], float]:
     """Scores of the two others on the test slice, and EASE's penalty, which the other slice chose."""
     choice = splits.choice()
     worth = {
@@ -182,15 +182,15 @@ def _lists_of(chosen: str, parameters: dict[str, dict[str, float]], part: Slice,
     return top_lists(model, part.known, part.users)
 
 
-def _scores(part: Slice, lists: np.ndarray) -> Scores:
+def _scores(part: Slice, lists: np.ndarray) -> RankingScores:
     return measured(part, part.users, lists).scores
 
 
-def _row(scores: Scores, seed: int) -> dict[str, Any]:
+def _row(scores: RankingScores, seed: int) -> dict[str, Any]:
     return {metric: _interval(getattr(scores, field), seed) for metric, field in _METRICS.items()}
 
 
-def _less(ours: Scores, theirs: Scores, seed: int) -> dict[str, Any]:
+def _less(ours: RankingScores, theirs: RankingScores, seed: int) -> dict[str, Any]:
     """By how much ours are better, paired user by user."""
     pairs = {metric: getattr(ours, field) - getattr(theirs, field) for metric, field in _METRICS.items()}
     return {metric: _interval(difference, seed) for metric, difference in pairs.items()}

@@ -37,7 +37,7 @@ from loadtest.bench.wrk import Load
 from loadtest.stack import ROOT
 from server.metrics import Meter
 
-log = logging.getLogger("bench")
+log = logging.getLogger(__name__)
 
 TARGETS: dict[str, Target] = {
     "rendered_nginx_ratio": ("<=", 1.2),

@@ -16,7 +16,7 @@ from batch.errors import Refusal
 from batch.gate.candidate import Candidate
 from batch.gate.rules import judge
 from batch.releases import publish
-from quality.outbox import Alert
+from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.archive import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS

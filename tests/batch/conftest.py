@@ -21,8 +21,8 @@ from loadtest.audience import Audience
 from loadtest.settings import WorldSettings
 from loadtest.stack import answers, free_port
 from loadtest.world import World
-from quality.catalog import Catalog, Found
-from quality.schemas import MOVIE_RECORD, USER, checked
+from quality.catalog import Catalog, FoundRecord
+from quality.lines.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
 from stream.event import Event
 from stream.line_columns import table_of
@@ -93,7 +93,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return var
 
 
-def known(name: str, record: dict[str, object] | None) -> Found:
+def known(name: str, record: dict[str, object] | None) -> FoundRecord:
     assert record is not None
     return name, "known", record, ""
 

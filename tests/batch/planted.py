@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from quality.outbox import Alert
+from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.zone import DAY_MS
 from tests.batch.candidates import (

@@ -24,9 +24,9 @@ from batch.collect import Collector
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
 from loadtest.world import World
-from quality.catalog import Catalog, Known
-from quality.checks import context_of
-from quality.fates import Fates, Lines, judge
+from quality.catalog import Catalog, KnownIds
+from quality.lines.context_checks import make_context
+from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream.archive import Archive, count_by_fate
 from stream.kafka import FetchedRecords
@@ -43,17 +43,17 @@ Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 GENERATIONS: tuple[Generation, ...] = get_args(Generation)
 
 
-def lines(*texts: str) -> Lines:
+def lines(*texts: str) -> ParsedLines:
     """Lines of 09:40: `<user>,<request>` each."""
     values = pa.array([f"2022-10-07T09:40,{text}".encode() for text in texts], pa.binary())
-    return Lines.read(values, np.full(len(texts), NOW), CLOCK)
+    return ParsedLines.read(values, np.full(len(texts), NOW), CLOCK)
 
 
-def watched(*movies: str, user: int = 5) -> Lines:
+def watched(*movies: str, user: int = 5) -> ParsedLines:
     return lines(*(f"{user},GET /data/m/{movie}/3.mpg" for movie in movies))
 
 
-def by(*users: int) -> Lines:
+def by(*users: int) -> ParsedLines:
     return lines(*(f"{user},GET /create_account" for user in users))
 
 
@@ -71,8 +71,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquaint, "_PATIENCE_S", 60.0)
 
 
-def judged(var: Path, some: Lines, known: Known) -> Fates:
-    return judge(some, context_of(streaming(var), QualitySettings(), known))
+def judged(var: Path, some: ParsedLines, known: KnownIds) -> Verdicts:
+    return judge(some, make_context(streaming(var), QualitySettings(), known))
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
 def test_an_empty_catalogue_asks_nothing_and_is_filled_by_others(scripted: Scripted, tmp_path: Path) -> None:
     with scripted(service) as server:
         one = acquainted(tmp_path, server.root)
-        assert one.known_for(watched("new+2022")) == Known()
+        assert one.known_for(watched("new+2022")) == KnownIds()
         assert server.asked == []
         Catalog(tmp_path).keep("movie", [("old+1999", "known", {"id": "old+1999", "runtime": 90}, "")])
         assert one.known_for(watched("old+1999")).runtimes == {"old+1999": 90}
@@ -419,7 +419,7 @@ import numpy as np
 import pyarrow as pa
 from batch.acquaint import Acquaintance
 from batch.settings import BatchSettings
-from quality.fates import Lines
+from quality.lines.verdicts import Lines
 from stream.settings import StreamSettings
 from stream.zone import zone
 values = pa.array([b"2022-10-07T09:40,5,GET /data/m/new+2022/3.mpg"], pa.binary())

@@ -20,11 +20,11 @@ from batch import collect
 from batch.collect import Collector, Pending, archived
 from batch.settings import BatchSettings
 from quality.catalog import Catalog
-from quality.checks import Context
-from quality.fates import Lines
-from quality.ledger import summary
-from quality.quarantine import lines_aside
-from quality.schemas import event_schemas
+from quality.lines.context_checks import JudgingContext
+from quality.lines.ledger_summary import summarize
+from quality.lines.quarantine import quarantined_lines
+from quality.lines.schemas import event_schemas
+from quality.lines.verdicts import ParsedLines
 from quality.settings import QualitySettings, Threshold, Thresholds
 from stream.archive import Archive, LedgerEntry, TimeRange, count_by_fate
 from stream.event import KINDS
@@ -52,10 +52,10 @@ LINES = [
 ]
 
 
-HELD = Context(CLOCK, event_schemas(StreamSettings()), 1_000_000, HOUR_MS, DAY_MS)
+HELD = JudgingContext(CLOCK, event_schemas(StreamSettings()), 1_000_000, HOUR_MS, DAY_MS)
 
 
-def held(_: Lines) -> Context:
+def held(_: ParsedLines) -> JudgingContext:
     return HELD
 
 
@@ -120,7 +120,7 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
     by_offset = dict(zip(offsets, zip(lines, times, strict=True), strict=True))
     assert (entry.first, entry.last, entry.lines) == (90, offsets[-1], len(lines))
     assert (entry.redelivered, entry.revision) == (0, 0)
-    assert summary([entry])["balanced"]
+    assert summarize([entry])["balanced"]
     kept = [row["kafka_time"] for row in rows if "reason" not in row] or times
     assert entry.kafka_time == TimeRange(min(kept), max(kept))
     assert len({row["offset"] for row in rows}) == len(rows) == len(set(lines))
@@ -303,10 +303,10 @@ def test_a_time_of_kafka_that_no_calendar_has_ends_nothing_and_costs_no_line(
     collector = collector_of(tmp_path)
     run(collector, [replace(fetched(values), times=times)])
     [entry] = Archive(tmp_path).entries()
-    assert summary([entry])["balanced"]
+    assert summarize([entry])["balanced"]
     assert sum(count_by_fate([entry]).values()) == others + 3
     assert collector_of(tmp_path).resume() == {0: others + 3}
-    assert {aside.raw for aside in lines_aside(Archive(tmp_path))} >= {b"nonsense"}
+    assert {aside.raw for aside in quarantined_lines(Archive(tmp_path))} >= {b"nonsense"}
 
 
 # what Kafka hands out again ------------------------------------------------------------------------------------
@@ -412,7 +412,7 @@ def test_whatever_is_handed_out_again_is_archived_once_and_the_ranges_lie_end_to
         for step in [*what, ("flush", 0, 0, 1)]:
             collector = play(collector, begin, played, step)
         entries = Archive(var).entries()
-        assert summary(entries)["balanced"]
+        assert summarize(entries)["balanced"]
         for at, one in enumerate(played):
             own = [entry for entry in entries if entry.partition == at]
             rows = sorted((row["offset"], row["user"]) for entry in own for row in rows_of(var, entry))

@@ -15,7 +15,7 @@ from batch.errors import Mixed
 from batch.history import Gathered, assemble, gather
 from batch.interactions import Interactions
 from batch.sessions import compact, rows_to_read
-from quality.sessions import user_movie
+from quality.metrics.watch_sessions import split_key
 from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.errors import ArchiveError
 from stream.event import Event, Kind
@@ -74,7 +74,7 @@ def gathered(var: Path, gap_ms: int = GAP_MS) -> Gathered:
 
 
 def rows(found: Gathered) -> list[Session]:
-    user, movie = user_movie(found.spans.key)
+    user, movie = split_key(found.spans.key)
     numbers = [MOVIES.index(found.movies[place]) for place in movie.tolist()]
     columns = user.tolist(), numbers, found.spans.start.tolist(), found.spans.last.tolist(), found.minutes.tolist()
     return list(zip(*columns, strict=True))
@@ -251,7 +251,7 @@ def test_the_latest_rating_counts_the_better_of_two_at_once(events: list[Event],
         archive(Path(folder), [part for part in (events[:cut], events[cut:]) if part])
         counts = compacted(Path(folder))
         found = gathered(Path(folder))
-    user, movie = user_movie(found.rated.key)
+    user, movie = split_key(found.rated.key)
     pairs = [(one, found.movies[place]) for one, place in zip(user.tolist(), movie.tolist(), strict=True)]
     values = zip(found.rated.last.tolist(), found.ratings.tolist(), strict=True)
     assert dict(zip(pairs, values, strict=True)) == latest

@@ -12,8 +12,8 @@ from batch.errors import Refusal
 from batch.gate import listed, trial
 from batch.gate import rules as gate
 from batch.gate.rules import RULES, judge, refusal_alert, tell
-from quality.alerts import holding
-from quality.outbox import AlertFile
+from quality.alerts.alert_file import AlertFile
+from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
 from server.release import Release
 from stream.archive import LedgerEntry
@@ -307,4 +307,4 @@ def test_a_refusal_is_told_once_a_day_for_the_same_rules(tmp_path: Path) -> None
 def test_what_is_told_of_a_refusal_does_not_hold_the_next_night(tmp_path: Path) -> None:
     assert refusal_alert("r1", REFUSAL, "2030-01-07").stream_time is None
     tell(tmp_path, "r1", REFUSAL, "2030-01-07")
-    assert holding(tmp_path, [], QualitySettings(), 0) == []
+    assert blocking_alerts(tmp_path, [], QualitySettings(), 0) == []

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batch.history import FILES, Gathered, assemble, load, save
 from batch.interactions import History, Requests
-from quality.sessions import Spans, key_of
+from quality.metrics.watch_sessions import TimeSpans, session_key
 
 USERS = np.array([3, 5, 2**32 - 1], np.uint32)
 MOVIES = ["a+1999", "b+1999", "c+1999"]
@@ -21,11 +21,11 @@ places = st.tuples(st.integers(0, 2), st.integers(0, 2))
 def gathered(sessions: list[tuple[int, int, int, int]], ratings: dict[tuple[int, int], tuple[int, int]]) -> Gathered:
     """Sessions are user, movie, start, minutes; ratings by user and movie: time, rating."""
     table = np.array(sorted(sessions), np.int64).reshape(-1, 4)
-    keys = key_of(USERS[table[:, 0]], table[:, 1].astype(np.int32))
+    keys = session_key(USERS[table[:, 0]], table[:, 1].astype(np.int32))
     rated = np.array([(*pair, *ratings[pair]) for pair in sorted(ratings)], np.int64).reshape(-1, 4)
-    spans = Spans(key_of(USERS[rated[:, 0]], rated[:, 1].astype(np.int32)), rated[:, 2], rated[:, 2])
+    spans = TimeSpans(session_key(USERS[rated[:, 0]], rated[:, 1].astype(np.int32)), rated[:, 2], rated[:, 2])
     return Gathered(
-        Spans(keys, table[:, 2], table[:, 2] + table[:, 3]), table[:, 3].astype(np.int32),
+        TimeSpans(keys, table[:, 2], table[:, 2] + table[:, 3]), table[:, 3].astype(np.int32),
         spans, rated[:, 3].astype(np.int8), MOVIES, USERS, 0,
     )  # fmt: skip
 

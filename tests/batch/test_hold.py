@@ -14,7 +14,7 @@ from batch.errors import Held
 from batch.hold import require_sound
 from batch.releases import publish
 from batch.settings import BatchSettings
-from quality.outbox import Alert, AlertFile, raise_alert
+from quality.alerts.alert_file import Alert, AlertFile, raise_alert
 from quality.settings import QualitySettings
 from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.settings import StreamSettings

@@ -16,7 +16,7 @@ from batch.models.model import sampled
 from batch.models.pairs import regressed, watched_in_turn
 from batch.models.tuning import simplest
 from batch.settings import BatchSettings
-from quality import ranking
+from quality.metrics import ranking
 from stream.zone import DAY_MS
 
 pytestmark = pytest.mark.blas
@@ -82,7 +82,7 @@ def split(sequences: np.ndarray, last: int = 3) -> tuple[Interactions, sp.csr_ma
 
 def quality(model: Model, data: Interactions, relevant: sp.csr_matrix) -> float:
     lists = top_lists(model, data, np.arange(USERS))
-    return float(ranking.score(lists, relevant.indptr.astype(np.int64), relevant.indices).ndcg.mean())
+    return float(ranking.rank_metrics(lists, relevant.indptr.astype(np.int64), relevant.indices).ndcg.mean())
 
 
 def plain(data: Interactions) -> EASE:

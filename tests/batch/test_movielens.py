@@ -28,7 +28,7 @@ from batch.movielens.files import Archive, Movie
 from batch.movielens.importing import STAGED, ids_of, import_, import_movielens, movie_id
 from batch.segments import NAMES, segments_of
 from quality.catalog import Catalog
-from quality.schemas import MOVIE_RECORD, USER, checked
+from quality.lines.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive as Log
 from stream.grammar import MOVIE
 from stream.settings import StreamSettings

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from batch.errors import ProvenanceError
 from batch.releases import publish
 from batch.releases.provenance import command, provenance, text, time_of, told, without
-from quality.history import Change, History, read_history
+from quality.telemetry.release_history import ReleaseChange, ReleaseHistory, read_release_history
 from server.answers import SOURCES, Answers
 from server.release import Release
 from stream import durable
@@ -315,16 +315,16 @@ def test_the_command_tells_people_and_programs(var: Path, monkeypatch: pytest.Mo
 
 
 def test_the_changes_around_a_time() -> None:
-    changes = [Change("a", 10), Change("b", 20), Change("a", 30)]
-    history = History(changes)
+    changes = [ReleaseChange("a", 10), ReleaseChange("b", 20), ReleaseChange("a", 30)]
+    history = ReleaseHistory(changes)
     for at, expected in ((9, "--a"), (10, "a-b"), (19, "a-b"), (20, "baa"), (30, "ab-"), (99, "ab-")):
         found = [change.release if change else "-" for change in history.around(at)]
         assert "".join(found) == expected, at
-    assert History([]).around(5) == (None, None, None)
+    assert ReleaseHistory([]).around(5) == (None, None, None)
 
 
 def test_older_lines_of_the_history_do_not_say_who_moved_it(tmp_path: Path) -> None:
     lines = b'{"release":"a","stream_time":1,"wall_time":""}\n{"release":"b","stream_time":2,"by":"rollback","new":1}\n'
     (tmp_path / "history.jsonl").write_bytes(lines)
-    moved = [change.by for change in read_history(tmp_path).around(1) if change]
+    moved = [change.by for change in read_release_history(tmp_path).around(1) if change]
     assert moved == ["night", "rollback"]

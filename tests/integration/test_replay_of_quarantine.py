@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from loadtest.stack import ROOT
-from quality.ledger import summary
-from quality.quarantine import lines_aside
+from quality.lines.ledger_summary import summarize
+from quality.lines.quarantine import quarantined_lines
 from stream import kafka
 from stream.archive import Archive, count_by_fate
 from stream.event import KINDS, Event
@@ -116,7 +116,7 @@ def test_damaged_lines_are_accounted_for_looked_into_and_taken_when_a_setting_is
     archive = archive_of(environ)
     assert set(offsets(archive).values()) == {1}
     assert files_there(archive) == {archive.var / file.path for one in archive.entries() for file in one.files}
-    assert {one.raw for one in lines_aside(archive)} == {values[30], values[31]}
+    assert {one.raw for one in quarantined_lines(archive)} == {values[30], values[31]}
 
 
 def test_the_collector_goes_on_behind_a_replay(environ: dict[str, str], start: Start) -> None:
@@ -181,7 +181,7 @@ def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(environ: dic
         command = [sys.executable, "-c", DYING, str(archive.var), str(wanted)]
         killed = subprocess.run(command, cwd=ROOT, env=environ | NEWER, timeout=DEADLINE_S, check=False)
         assert killed.returncode == -signal.SIGKILL
-        assert summary(archive.entries())["balanced"]
+        assert summarize(archive.entries())["balanced"]
         assert offsets(archive) == Counter(range(count))
     assert revised(archive) < entries
     assert start(environ | NEWER, "quality", "quarantine", "replay").ends() == 0

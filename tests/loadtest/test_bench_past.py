@@ -23,7 +23,7 @@ from loadtest.catalogue import make_catalogue
 from loadtest.errors import LoadtestError
 from loadtest.population import make_population
 from quality.catalog import Catalog
-from quality.schemas import USER, checked
+from quality.lines.schemas import USER, checked
 from stream.archive import Archive
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named

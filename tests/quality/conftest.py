@@ -7,11 +7,11 @@ import numpy as np
 import orjson
 import pytest
 
-from quality.intake import Batch
+from quality.telemetry.ingest import TelemetryBatch
 from stream.event import KINDS, Event
 from stream.line_columns import LineColumns, table_of
 
-BatchOf = Callable[..., Batch]
+BatchOf = Callable[..., TelemetryBatch]
 PublishRelease = Callable[..., None]
 
 
@@ -22,7 +22,9 @@ def batch_of() -> BatchOf:
     Kafka's times are the events' own unless they are given.
     """
 
-    def make(events: Sequence[Event], first: int = 0, partition: int = 0, times: list[int] | None = None) -> Batch:
+    def make(
+        events: Sequence[Event], first: int = 0, partition: int = 0, times: list[int] | None = None
+    ) -> TelemetryBatch:
         rows = {kind: [row for row, event in enumerate(events) if event.kind == kind] for kind in KINDS}
         columns = LineColumns(
             {kind: table_of(kind, [events[row] for row in rows[kind]]) for kind in KINDS},
@@ -30,7 +32,7 @@ def batch_of() -> BatchOf:
             np.zeros(0, np.int64),
             [],
         )
-        return Batch(
+        return TelemetryBatch(
             columns,
             np.full(len(events), partition, np.int32),
             np.arange(first, first + len(events)),

@@ -13,26 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality.catalog import Catalog, Found, Known, Status, Subject
+from quality.catalog import Catalog, FoundRecord, KnownIds, Status, Subject
 from quality.errors import RecordsError
 
 SUBJECTS: tuple[Subject, ...] = ("movie", "user")
 LARGEST = 2**32 - 1
 
 
-def movie(name: str, runtime: int | None = None) -> Found:
+def movie(name: str, runtime: int | None = None) -> FoundRecord:
     return name, "known", {"id": name, "runtime": runtime}, ""
 
 
-def user(number: int) -> Found:
+def user(number: int) -> FoundRecord:
     return str(number), "known", {"user_id": number, "age": 28}, ""
 
 
-def none(name: str) -> Found:
+def none(name: str) -> FoundRecord:
     return name, "unknown", None, ""
 
 
-def bad(name: str) -> Found:
+def bad(name: str) -> FoundRecord:
     return name, "bad", None, "HTTP 500"
 
 
@@ -42,7 +42,7 @@ def catalog(tmp_path: Path) -> Catalog:
 
 
 def test_a_catalogue_that_is_not_there_is_empty_and_is_not_made_by_looking(catalog: Catalog) -> None:
-    assert catalog.known(1_000) == Known()
+    assert catalog.known(1_000) == KnownIds()
     assert [catalog.statuses(subject) for subject in SUBJECTS] == [{}, {}]
     assert [catalog.records(subject) for subject in SUBJECTS] == [{}, {}]
     assert catalog.state() == ()
@@ -78,7 +78,7 @@ found = st.one_of(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(found, max_size=4), max_size=4))
-def test_what_was_said_last_counts(answers: list[list[Found]]) -> None:
+def test_what_was_said_last_counts(answers: list[list[FoundRecord]]) -> None:
     last = {one[0]: one for answer in answers for one in answer}
     with tempfile.TemporaryDirectory() as folder:
         catalog = Catalog(Path(folder))

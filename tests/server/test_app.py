@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.rules import Validator
-from quality.schemas import REQUEST
+from quality.lines.rule_functions import Validator
+from quality.lines.schemas import REQUEST
 from server.probes import RETRY_AFTER_S
 from stream import durable
 from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Ended, Wire, Worker, serving

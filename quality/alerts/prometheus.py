@@ -1,0 +1,98 @@
+"""Metrics: `var/metrics/<process>.prom`, in the text format of Prometheus, for node_exporter's textfile collector.
+
+All figures follow from the ledger and from `alerts.jsonl`, never from what a process has seen since it began: they are
+exact after a crash, and a counter goes back only where a ledger was. A file is replaced whole.
+
+| metric | what |
+|---|---|
+| `marquee_lines_total{fate,reason}` | lines by fate, and by why or by which rule; both add up to all lines |
+| `marquee_entries_total` | entries of the ledger |
+| `marquee_lost_lines_total` | lines that were gone from Kafka before they were read |
+| `marquee_stream_time_seconds` | the latest time of Kafka that was archived |
+| `marquee_alerts_total{alert,reason}` | alerts that were raised |
+| `marquee_alerts_unposted` | alerts that the webhook has not taken yet; 0 where none is set |
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Metric, write_to_textfile
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from quality.alerts.alert_file import AlertFile
+from quality.alerts.webhook import Outbox
+from quality.settings import QualitySettings
+from stream.archive import FATES, LedgerEntry
+
+log = logging.getLogger(__name__)
+
+
+class LedgerMetrics(Collector):
+    """The figures of one process's file. `committed` costs what the entry has counts, `write` what there are series."""
+
+    def __init__(self, var: Path, process: str, settings: QualitySettings) -> None:
+        self._path = var / "metrics" / f"{process}.prom"
+        self._alerts = AlertFile(var)
+        self._outbox = Outbox(var) if settings.webhook else None
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        self._failing = False
+        self._stream_time: int | None = None
+        self._reset()
+
+    def resume(self, entries: Iterable[LedgerEntry]) -> None:
+        """Begin anew from the whole ledger, and remove what a crash left of an earlier write."""
+        self._reset()
+        for entry in entries:
+            self.committed(entry)
+        for path in self._path.parent.glob(f"{self._path.name}.*"):
+            path.unlink(missing_ok=True)
+
+    def committed(self, entry: LedgerEntry) -> None:
+        """Add a committed entry."""
+        self._entries += 1
+        self._lost += entry.lost
+        if entry.kafka_time is not None:
+            self._stream_time = max(self._stream_time or 0, entry.kafka_time.last)
+        for count in entry.counts:
+            self._lines[count.fate, count.reason or ""] += count.lines
+
+    def write(self) -> None:
+        """Replace the file. Where that fails it is logged once: nobody's work ends for want of a metric."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._alerts.refresh()
+            write_to_textfile(str(self._path), self._registry)
+        except OSError as error:
+            if not self._failing:
+                log.error("metrics: cannot write %s: %s", self._path, error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they are; called by the registry."""
+        lines = CounterMetricFamily("marquee_lines", "Lines by fate and reason.", labels=["fate", "reason"])
+        for (fate, reason), number in sorted(self._lines.items()):
+            lines.add_metric([fate, reason], number)
+        yield lines
+        yield CounterMetricFamily("marquee_entries", "Entries of the ledger.", value=self._entries)
+        yield CounterMetricFamily("marquee_lost_lines", "Lines gone from Kafka before they were read.", self._lost)
+        if self._stream_time is not None:
+            time_s = self._stream_time / 1000
+            yield GaugeMetricFamily("marquee_stream_time_seconds", "Latest Kafka time that was archived.", time_s)
+        alerts = CounterMetricFamily("marquee_alerts", "Alerts that were raised.", labels=["alert", "reason"])
+        for (alert, reason), number in sorted(self._alerts.raised.items()):
+            alerts.add_metric([alert, reason], number)
+        yield alerts
+        unposted = len(self._outbox.pending()) if self._outbox else 0
+        yield GaugeMetricFamily("marquee_alerts_unposted", "Alerts that the webhook has not taken yet.", unposted)
+
+    def _reset(self) -> None:
+        self._entries, self._lost = 0, 0
+        self._stream_time = None
+        # every fate from the beginning on: a series that appears with its first line has no rate
+        self._lines: Counter[tuple[str, str]] = Counter({(fate, ""): 0 for fate in FATES})

@@ -1,0 +1,198 @@
+"""Alarms: the faults of the stream, judged by the hour of its own clock against what is normal.
+
+An entry of the ledger belongs to the hour of its last Kafka time. After each commit the hours that it bears upon are
+judged as they now stand: its own, and those of the week behind it, which are compared with it. So what is raised
+follows from the ledger alone, whatever the batches and whoever was killed in between:
+
+| killed | what the next start does |
+|---|---|
+| before the commit | its lines are read and judged again |
+| between the commit and its alerts, or amid these | `resume` judges what each partition's last entry bears upon |
+| after them | `resume` judges that again, and an alert that stands in the file is not raised again |
+
+An hour has one alert of each fate and reason, `<fate>[:<reason>]:<hour>`, and one more, `…:hold`, once it is so bad
+that the night must not learn from it. Whether the night is held in the end the ledger says (`blocking_alerts`), by the
+whole hour.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from quality.alerts.alert_file import Alert, AlertFile
+from quality.settings import AlertLimits, QualitySettings, limits_of
+from stream.archive import FATES, LedgerEntry
+from stream.zone import HOUR_MS
+
+JUDGED = FATES[1:]
+"""The fates that there can be too many of."""
+WEEK = 7 * 24
+HOLD = ":hold"
+
+Fault = tuple[str, str | None]
+"""A fate and one of its reasons, or None for all of its lines."""
+
+
+@dataclass
+class HourCounts:
+    """What an hour of the stream holds so far."""
+
+    lines: int = 0
+    counts: Counter[Fault] = field(default_factory=Counter)
+    """Lines by fault; those with a reason count for their fate as well."""
+    batch: str = ""
+    """Name of the entry that was added last."""
+
+
+class HourlyCounts:
+    """The stream's hours, numbered from 1970 on: of each a number of lines and a few counts, so all are kept."""
+
+    def __init__(self, settings: QualitySettings) -> None:
+        self._settings = settings
+        self._hours: dict[int, HourCounts] = {}
+
+    def add(self, entry: LedgerEntry) -> list[int]:
+        """Count an entry; the hours that it bears upon, in order."""
+        if entry.kafka_time is None:
+            return []
+        number = entry.kafka_time.last // HOUR_MS
+        hour = self._hours.setdefault(number, HourCounts())
+        hour.lines += entry.lines
+        hour.batch = entry.name
+        for count in entry.counts:
+            hour.counts[count.fate, None] += count.lines
+            if count.reason is not None:
+                hour.counts[count.fate, count.reason] += count.lines
+        return self.touched(entry)
+
+    def touched(self, entry: LedgerEntry) -> list[int]:
+        """The hours that an entry bears upon: its own, and those that it is in the week before of."""
+        if entry.kafka_time is None:
+            return []
+        number = entry.kafka_time.last // HOUR_MS
+        return [other for other in range(number, number + WEEK + 1) if other in self._hours]
+
+    def since(self, number: int) -> list[int]:
+        """The hours from one on, in order."""
+        return sorted(other for other in self._hours if other >= number)
+
+    def alerts(self, number: int) -> list[Alert]:
+        """What an hour gives rise to as it now stands."""
+        faults = sorted(self._hours[number].counts, key=lambda fault: (fault[0], fault[1] or ""))
+        found = (self._judged(number, fault) for fault in faults if fault[0] in JUDGED)
+        return [alert for alert in found if alert is not None]
+
+    def _judged(self, number: int, fault: Fault) -> Alert | None:
+        hour, limits = self._hours[number], limits_of(self._settings.thresholds, *fault)
+        lines = hour.counts[fault]
+        if limits is None or lines < limits.count:
+            return None
+        week_lines, week_count = self._week(number, fault)
+        comparable = week_lines >= self._settings.week_lines
+        # whole numbers on both sides: exact at the edge
+        grown = comparable and lines * week_lines > limits.times * week_count * hour.lines
+        if lines / hour.lines <= limits.share and not grown:
+            return None
+        return self._alert(number, fault, limits, week_count / week_lines if comparable else None)
+
+    def _week(self, number: int, fault: Fault) -> tuple[int, int]:
+        """Lines of the week before an hour, and those of a fault."""
+        before = [hour for at in range(number - WEEK, number) if (hour := self._hours.get(at))]
+        return sum(hour.lines for hour in before), sum(hour.counts[fault] for hour in before)
+
+    def _alert(self, number: int, fault: Fault, limits: AlertLimits, week: float | None) -> Alert:
+        hour, (fate, reason) = self._hours[number], fault
+        lines, share, name = hour.counts[fault], hour.counts[fault] / hour.lines, hour_name(number)
+        hold = limits.hold is not None and share > limits.hold and lines >= limits.hold_count
+        what = f"{fate} ({reason})" if reason else fate
+        text = f"{name}: {share:.2%} of {hour.lines} lines {what}, at most {limits.share:.2%} are normal"
+        text += "" if week is None else f"; in the week before {week:.3%}"
+        others = {why: count for (other, why), count in sorted(hour.counts.items(), key=str) if other == fate and why}
+        return Alert(
+            id=f"{fate}{f':{reason}' if reason else ''}:{name}{HOLD if hold else ''}",
+            alert=fate,
+            text=text + ("; too many to learn from" if hold else ""),
+            reason=reason,
+            hour=name,
+            stream_time=number * HOUR_MS,
+            lines=lines,
+            of=hour.lines,
+            share=share,
+            threshold=limits.share,
+            week=week,
+            reasons=others if reason is None else {reason: lines},
+            batch=hour.batch,
+            hold=hold,
+        )
+
+
+class ThresholdMonitor:
+    """What the collector tells of what it commits. Call `committed` after each commit, before the next one."""
+
+    def __init__(self, var: Path, settings: QualitySettings) -> None:
+        self._settings = settings
+        self._file = AlertFile(var)
+        self._hours = HourlyCounts(settings)
+
+    def resume(self, entries: Iterable[LedgerEntry]) -> list[Alert]:
+        """Begin anew from the whole ledger, and raise what a crash kept from being raised. Returns what is new."""
+        self._hours = HourlyCounts(self._settings)
+        last: dict[tuple[str, int], LedgerEntry] = {}
+        for entry in entries:
+            self._hours.add(entry)
+            before = last.setdefault((entry.topic, entry.partition), entry)
+            if before.last < entry.last:
+                last[entry.topic, entry.partition] = entry
+        gaps = [alert for entry in last.values() for alert in _of_itself(entry)]
+        touched = {number for entry in last.values() for number in self._hours.touched(entry)}
+        return self._raise(gaps, sorted(touched))
+
+    def committed(self, entry: LedgerEntry) -> list[Alert]:
+        """Count a committed entry, and raise what it gives rise to. Returns what is new."""
+        return self._raise(_of_itself(entry), self._hours.add(entry))
+
+    def _raise(self, gaps: list[Alert], hours: list[int]) -> list[Alert]:
+        found = gaps + [alert for number in hours for alert in self._hours.alerts(number)]
+        if all(alert.id in self._file.ids for alert in found):
+            return []
+        self._file.refresh()
+        # what was already said to be too bad is not told of again when it is diluted
+        return self._file.append(one for one in found if one.id + HOLD not in self._file.ids)
+
+
+def blocking_alerts(var: Path, entries: Iterable[LedgerEntry], settings: QualitySettings, since_ms: int) -> list[Alert]:
+    """What holds a night back that learns from the stream since a time: the worst first.
+
+    Hours are judged by the ledger as it stands, so what a mended rule took out of the quarantine ends a hold, and so
+    does an hour that turned out well; alerts of other kinds hold as they were raised.
+    """
+    hours = HourlyCounts(settings)
+    for entry in entries:
+        hours.add(entry)
+    found = [alert for number in hours.since(since_ms // HOUR_MS) for alert in hours.alerts(number)]
+    others = (alert for _, _, alert in AlertFile(var).read() if alert.alert not in JUDGED)
+    found += [alert for alert in others if (alert.stream_time or 0) >= since_ms]
+    return sorted((alert for alert in found if alert.hold), key=lambda alert: (-(alert.share or 0), alert.id))
+
+
+def hour_name(number: int) -> str:
+    """`YYYY-MM-DDTHHZ` of an hour counted from 1970 on."""
+    return f"{datetime.fromtimestamp(number * HOUR_MS // 1000, UTC):%Y-%m-%dT%HZ}"
+
+
+def _of_itself(entry: LedgerEntry) -> list[Alert]:
+    """What one entry gives rise to, whatever the others say."""
+    if entry.lost:
+        name = "retention_gap"
+        text = f"{entry.lost} records of {entry.topic}-{entry.partition} were gone from Kafka before they were read"
+        return [Alert(id=f"{name}:{entry.name}", alert=name, text=text, lines=entry.lost, batch=entry.name)]
+    if entry.clocks_apart_ms is not None and entry.kafka_time is not None:
+        name, last = "clocks_apart", entry.kafka_time.last
+        hours = entry.clocks_apart_ms / HOUR_MS
+        text = f"most lines of {entry.name} came {hours:+.1f} h after their own time; they were taken by that."
+        text += " Is [stream] timezone right, and does the producer set the records' times?"
+        id_ = f"{name}:{hour_name(last // HOUR_MS)}"
+        return [Alert(id=id_, alert=name, text=text, stream_time=last, lines=entry.lines, batch=entry.name)]
+    return []

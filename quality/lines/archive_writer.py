@@ -1,0 +1,65 @@
+"""What became of lines, written into the archive: the events by kind and day, and the lines that were set aside.
+
+Pure but for the files. They count once the ledger entry that names them is committed, which is the caller's part.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+
+from quality.lines.verdicts import Verdicts
+from stream.archive import Archive, ArchiveFile, LedgerEntry
+from stream.line_columns import times_of
+from stream.tables import ARCHIVE_SCHEMAS, PROVENANCE_FIELDS, QUARANTINE_SCHEMA
+from stream.zone import Zone, day_name
+
+
+def provenance_columns(topic: str, partition: int, offsets: np.ndarray, kafka_times: np.ndarray) -> pa.Table:
+    """Where each line of a batch came from (offsets and Kafka times int64), in the columns of `PROVENANCE_FIELDS`."""
+    count = len(offsets)
+    topics = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([topic]))
+    moments = pa.array(kafka_times).cast(pa.timestamp("ms", tz="UTC"))
+    columns = [topics, pa.array(np.full(count, partition, np.int32)), pa.array(offsets), moments]
+    return pa.Table.from_arrays(columns, schema=pa.schema(PROVENANCE_FIELDS))
+
+
+def write_batch(
+    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+) -> list[ArchiveFile]:
+    """Write the files of an entry: `values` are its lines, `origin` says of each where it came from."""
+    arguments = archive, entry, fates, values, origin, zone
+    return [*_events(*arguments), *_quarantined(*arguments)]
+
+
+def _events(
+    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+) -> Iterator[ArchiveFile]:
+    for kind, good in fates.good.items():
+        table = good.table
+        for name, column in zip(origin.column_names, origin.take(pa.array(good.rows)).columns, strict=True):
+            table = table.append_column(origin.field(name), column)
+        rules, accepted = np.full(len(good.rows), None, object), np.ones(len(good.rows), bool)
+        for row, rule in good.rules.items():
+            rules[row], accepted[row] = rule, False
+        schema = ARCHIVE_SCHEMAS[kind]
+        table = table.append_column(schema.field("repair"), pa.array(rules, pa.string()).dictionary_encode())
+        table = table.append_column(schema.field("raw"), values.take(pa.array(good.rows, mask=accepted))).cast(schema)
+        days = zone.day_number(times_of(good.table))
+        for day in np.unique(days).tolist():
+            part = table if (days == day).all() else table.filter(pa.array(days == day))
+            yield archive.write_events(entry, kind, day_name(day), part)
+
+
+def _quarantined(
+    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+) -> Iterator[ArchiveFile]:
+    rows = pa.array(fates.quarantined)
+    reasons = pa.array(fates.reasons, pa.string()).dictionary_encode()
+    rooms = pa.array(["quality"] * len(rows), pa.string()).dictionary_encode()
+    origin = origin.take(rows)
+    columns = [values.take(rows), reasons, rooms, *origin.columns]
+    table = pa.Table.from_arrays(columns, names=QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)
+    days = zone.day_number(origin.column("kafka_time").cast(pa.int64()).to_numpy())
+    for day in np.unique(days).tolist():
+        yield archive.write_quarantine(entry, day_name(day), table.filter(pa.array(days == day)))

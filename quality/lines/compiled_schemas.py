@@ -1,0 +1,160 @@
+"""The schemas at the speed of the stream: a Cerberus schema compiled to three forms, each when it is first asked for.
+
+*Columns*: every rule over an Arrow table (`column_rules.py`). *One document*: the first rule that an event or a mapping
+breaks (`rule_functions.py`). *Records*: Cerberus' way of making a record normal, with the rules of one document; it may
+only accept, and what it does not accept goes to Cerberus, so it can be narrower than Cerberus, never wider.
+
+Each form says, verdict and reason, what `Validator` says row by row; property tests hold them to it. A rule without
+the form that is asked for is a `NotImplementedError` that names it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from quality.lines.column_rules import ColumnRules
+from quality.lines.rule_functions import (
+    BREAKS,
+    Rules,
+    Schema,
+    Validator,
+    first_broken_rule,
+    is_required,
+    require_known_rules,
+)
+from stream.event import Event, Kind
+
+_MISSING: Any = object()
+"""In place of a field that a document does not have; None is a value."""
+
+Normal = Callable[[dict[str, Any]], bool]
+"""Makes one field of a document normal, in place, and says whether it is then good."""
+
+
+class CompiledSchema:
+    """A schema, compiled. The schema must not change afterwards."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    def breaches(self, table: pa.Table) -> list[tuple[str, np.ndarray]]:
+        """For each rule that rows break, in the schema's order: `<field>_<rule>` and which rows (bool).
+
+        A field's `required`, `nullable` and `type` come before its other rules, and hide them. A column that the
+        table does not have is missing in every row; one that the schema does not have is passed over.
+        """
+        names, found = frozenset(table.column_names), []
+        for field, column in self._columns.items():
+            broken = column.broken(table.column(field)) if field in names else column.missing(len(table))
+            found += [(f"{field}_{rule}", rows) for rule, rows in broken.items()]
+        return found
+
+    def breach(self, document: Mapping[str, Any] | Event) -> str | None:
+        """The first rule that one document breaks, named and ordered as by `breaches`; None where it breaks none."""
+        value_of = partial(getattr, document) if isinstance(document, Event) else document.get
+        for field, required, first in self._fields:
+            value = value_of(field, _MISSING)
+            rule = first(value) if value is not _MISSING else "required" if required else None
+            if rule is not None:
+                return f"{field}_{rule}"
+        return None
+
+    def checked(self, record: object) -> tuple[dict[str, Any] | None, str]:
+        """A record of an API as its schema wants it, or None and why not. Fields without rules stay as they are."""
+        if not isinstance(record, dict):
+            return None, f"not an object but {type(record).__name__}"
+        document = self.accepted(record)
+        if document is not None:
+            return document, ""
+        validator = Validator(self.schema, allow_unknown=True)
+        if validator.validate(record):
+            return validator.document, ""
+        return None, "; ".join(f"{field}: {reasons[0]}" for field, reasons in sorted(validator.errors.items(), key=str))
+
+    def accepted(self, record: dict[str, Any]) -> dict[str, Any] | None:
+        """The record made normal, without Cerberus; None where Cerberus has to judge it."""
+        normals = self._normals
+        if type(record) is not dict:
+            return None
+        document = record.copy()
+        try:
+            return document if all(normal(document) for normal in normals) else None
+        except Exception:  # noqa: BLE001 – a coercer may raise anything; Cerberus catches it too, and says where
+            return None
+
+    @cached_property
+    def _columns(self) -> dict[str, ColumnRules]:
+        return {field: ColumnRules(rules) for field, rules in require_known_rules(self.schema, *BREAKS).items()}
+
+    @cached_property
+    def _fields(self) -> list[tuple[str, bool, Callable[[Any], str | None]]]:
+        fields = require_known_rules(self.schema, *BREAKS).items()
+        return [(field, is_required(rules), first_broken_rule(rules)) for field, rules in fields]
+
+    @cached_property
+    def _normals(self) -> list[Normal]:
+        # no `schema`: Cerberus itself breaks off at an object where it expects a list of items
+        fields = require_known_rules(self.schema, "coerce", "default", *(BREAKS.keys() - {"schema"})).items()
+        return [_normal(field, rules) for field, rules in fields]
+
+
+def _normal(field: str, rules: Rules) -> Normal:
+    """As Cerberus does it: the default, then the coercers, then the rules. Fields do not see one another."""
+    coercers, first = _coercers(rules.get("coerce", ())), first_broken_rule(rules)
+    default, required, nullable = rules.get("default", _MISSING), is_required(rules), bool(rules.get("nullable"))
+
+    def normal(document: dict[str, Any]) -> bool:
+        value = was = document.get(field, _MISSING)
+        if default is not _MISSING and (value is _MISSING or (value is None and not nullable)):
+            value = default
+        if value is _MISSING:
+            return not required
+        for coerced in coercers:
+            value = coerced(value)
+        if value is not was:
+            document[field] = value
+        return first(value) is None
+
+    return normal
+
+
+def _coercers(coerce: Any) -> list[Callable[[Any], Any]]:
+    return [one for part in coerce for one in _coercers(part)] if isinstance(coerce, Iterable) else [coerce]
+
+
+class _Identity:
+    """A schema as the key of a cache: equal only to itself, which can be told without looking into it."""
+
+    __slots__ = ("schema",)
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.schema is other.schema
+
+
+@lru_cache(maxsize=64)
+def _compiled(identity: _Identity) -> CompiledSchema:
+    return CompiledSchema(identity.schema)
+
+
+def breaches(table: pa.Table, schema: Schema) -> list[tuple[str, np.ndarray]]:
+    """`Predicates.breaches` of a schema, which is compiled once and must not change."""
+    return _compiled(_Identity(schema)).breaches(table)
+
+
+def event_breach(kind: Kind, event: Event, schemas: Mapping[Kind, Schema]) -> str | None:
+    """`Predicates.breach` of an event by the schema of a kind, which is compiled once and must not change."""
+    return _compiled(_Identity(schemas[kind])).breach(event)
+
+
+def checked(record: object, schema: Schema) -> tuple[dict[str, Any] | None, str]:
+    """`Predicates.checked` of a schema, which is compiled once and must not change."""
+    return _compiled(_Identity(schema)).checked(record)

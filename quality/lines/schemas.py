@@ -1,0 +1,143 @@
+"""What good data is: Cerberus schemas of every input, the single source of the rules.
+
+Events of each kind, records of the APIs of both generations, and our own requests. This module only says what the
+rules are. `rules.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings into
+numbers; `compiled_schemas.py` compiles them for the stream and for a million records, with the same verdicts and
+reasons.
+"""
+
+import math
+from typing import Any
+
+from quality.lines.compiled_schemas import breaches, checked, event_breach
+from quality.lines.rule_functions import Rules, Schema
+from stream.event import Kind
+from stream.grammar import MAX_LIST, MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
+from stream.settings import BEST_RATING, StreamSettings
+from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
+
+__all__ = [
+    "LONGEST_MINUTE",
+    "MOVIE_RECORD",
+    "REQUEST",
+    "USER",
+    "Schema",
+    "breaches",
+    "checked",
+    "event_breach",
+    "event_schemas",
+]
+
+_MOVIE = {"type": "string", "regex": MOVIE.pattern, "maxlength": MAX_MOVIE_CHARACTERS, "required": True}
+LONGEST_MINUTE = 20_000
+"""No movie or series of the service is known to run longer than 14,000 minutes."""
+
+
+def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
+    """The rules for events of each kind: every field that is the event's own, in the order of its columns.
+
+    Which users and movies there are is no matter of a schema, but of `context_checks.py`.
+    `line_columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read
+    it.
+    """
+    common = {"time": _whole_number(*_times()), "user": _whole_number(1, MAX_USER)}
+    best = BEST_RATING[settings.generation]
+    return {
+        "watch": {**common, "movie": _MOVIE, "minute": _whole_number(0, LONGEST_MINUTE)},
+        "rate": {**common, "movie": _MOVIE, "rating": _whole_number(1, best)},
+        "recommend": {
+            **common,
+            "host": {"type": "string", "required": True},
+            "status": _whole_number(0, 999),
+            "movies": {"type": "list", "maxlength": MAX_LIST, "schema": _MOVIE, "required": True},
+            "latency_ms": {"type": "integer", "min": 0, "required": True},
+            "error": {"type": "string", "nullable": True, "required": True},
+        },
+        "account": common,
+    }
+
+
+def _whole_number(least: int, most: int) -> Rules:
+    return {"type": "integer", "min": least, "max": most, "required": True}
+
+
+def _times() -> tuple[int, int]:
+    """First and last ms, UTC, of the grammar's years, and a day more: these are years of a wall clock in some zone."""
+    first, end = (day_number(f"{year}-01-01") * DAY_MS for year in (FIRST_YEAR, LAST_YEAR + 1))
+    return first - DAY_MS, end + DAY_MS - 1
+
+
+REQUEST: Schema = {
+    "user_id": {"type": "string", "regex": "[0-9]{1,19}", "required": True},
+    "n": {"type": "integer", "min": 1, "max": MAX_LIST},
+}
+"""What we are asked: the user id as it stands in the path, and how many movies, once read as a number."""
+
+_COUNT = {"type": "integer", "min": 0, "max": 2**63 - 1, "nullable": True}
+"""A number that there is of something; what is larger is a fault, and fits into no column."""
+
+
+def _number(value: object) -> object:
+    """A number in a text as a number. Raises `ValueError` for another text, and for what is no finite number."""
+    if not isinstance(value, str) or not value.strip():
+        return value
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("must be a finite number")
+    return number
+
+
+def _whole(value: object) -> object:
+    """As `_number`, for whole numbers: `"95"` and `"95.0"`, not `"95.5"`."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    number = _number(value)
+    if isinstance(value, str) and isinstance(number, float):
+        if not number.is_integer():
+            raise ValueError("must be a whole number")
+        return int(number)
+    return number
+
+
+def _unknown(*marks: object) -> Any:
+    """Turn the service's ways of saying 'unknown' into None."""
+    return lambda value: None if any(type(value) is type(mark) and value == mark for mark in marks) else value
+
+
+USER: Schema = {
+    "user_id": {"type": "integer", "min": 1, "required": True, "coerce": _whole},
+    "age": {"type": "integer", "min": 8, "max": 90, "required": True, "coerce": _whole},
+    "occupation": {"type": "string", "nullable": True},
+    "gender": {"type": "string", "allowed": ["M", "F"], "required": True},
+    "self_description_likes": {"type": "string", "nullable": True},
+    "self_description_dislikes": {"type": "string", "nullable": True},
+}
+
+
+def _genre_names(value: object) -> list[str]:
+    """`[{"id": 18, "name": "Drama"}]` to `["Drama"]`. Raises `ValueError` for another shape.
+
+    A nested schema would say the same, at twenty times the price: Cerberus makes a validator for every item.
+    """
+    items = value if isinstance(value, list) else [None]
+    names = [item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    if len(names) < len(items):
+        raise ValueError("must be a list of {id, name}")
+    return names
+
+
+MOVIE_RECORD: Schema = {
+    "id": _MOVIE,
+    "title": {"type": "string", "nullable": True},
+    "release_date": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
+    "runtime": {**_COUNT, "min": 1, "max": LONGEST_MINUTE, "coerce": (_whole, _unknown(0, ""))},
+    "genres": {"type": "list", "coerce": _genre_names, "default": []},
+    "popularity": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
+    "vote_average": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
+    "vote_count": {**_COUNT, "coerce": (_whole, _unknown(""))},
+    "budget": {**_COUNT, "coerce": (_whole, _unknown(0, ""))},
+    "revenue": {**_COUNT, "coerce": (_whole, _unknown(0, ""))},
+    "homepage": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
+    "belongs_to_collection": {"type": "dict", "nullable": True, "coerce": _unknown({}, "null", "")},
+    "cost": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
+}

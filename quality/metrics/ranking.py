@@ -1,0 +1,102 @@
+"""Offline ranking metrics: how well lists meet what their users then watched. Pure functions of arrays.
+
+Binary relevance, full lists, no sampled negatives (Krichene & Rendle 2020 show how those mislead). Every metric of
+`rank_metrics` is one number a user, so that the caller can average it over any segment and bootstrap it; users without
+a relevant item say nothing about a list and are not scored. 100,000 lists of 20 take a fraction of a second.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from quality.errors import MetricError
+
+NONE = -1
+"""The item index that stands for an empty place of a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankingScores:
+    """One entry for each scored user, ascending by `users`; k is the width of the lists; all float64 lie in 0..1."""
+
+    users: np.ndarray
+    """int64: rows of `lists`."""
+    hit: np.ndarray
+    """HR@k: 1.0 if any listed item is relevant."""
+    recall: np.ndarray
+    """Recall@k: relevant items listed / relevant items."""
+    ndcg: np.ndarray
+    """NDCG@k, gain 1, discount 1 / log2(rank + 1) (Järvelin & Kekäläinen 2002), ideal cut at min(k, relevant)."""
+    reciprocal_rank: np.ndarray
+    """1 / rank of the first relevant item, 0.0 without one; its mean is MRR (Voorhees 1999)."""
+
+
+def rank_metrics(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> RankingScores:
+    """Score `lists` (int[users, k], best first, `NONE` for an empty place) against what was relevant.
+
+    User u's relevant items are `items[indptr[u]:indptr[u + 1]]` (`indptr` int64[users + 1]), in any order. Raises
+    `MetricError` where shapes do not fit or a list repeats an item.
+    """
+    _check(lists, indptr, items)
+    users = np.flatnonzero(np.diff(indptr))
+    lists = lists[users]
+    keys, width = _relevant(lists, indptr, items)
+    found = _found(lists, users, keys, width)
+    relevant = np.bincount(keys // width, minlength=len(indptr) - 1)[users]
+    discounts = 1.0 / np.log2(np.arange(2, lists.shape[1] + 2))
+    ideal = np.concatenate([[0.0], np.cumsum(discounts)])
+    hits = found.sum(axis=1)
+    first = np.where(hits > 0, found.argmax(axis=1) + 1.0, np.inf)
+    return RankingScores(
+        users,
+        (hits > 0).astype(np.float64),
+        hits / relevant,
+        # added up in the order of `ideal`: a perfect list comes to 1, whoever's row it is
+        np.cumsum(np.where(found, discounts, 0.0), axis=1)[:, -1] / ideal[np.minimum(relevant, len(discounts))],
+        1.0 / first,
+    )
+
+
+def coverage(lists: np.ndarray, items: int) -> float:
+    """Catalogue coverage: the share of `items` that any list shows (Ge et al. 2010)."""
+    if items <= 0:
+        raise MetricError(f"coverage: a catalogue of {items} items")
+    shown = np.zeros(items, bool)
+    shown[lists[lists >= 0]] = True
+    return float(shown.mean())
+
+
+def novelty(lists: np.ndarray, interactions: np.ndarray, users: int) -> float | None:
+    """Mean self-information of the listed items in bits (Zhou et al. 2010); None where nothing is listed.
+
+    -log2 of the chance that a user drawn at random has the item in training: `interactions[item]` / `users`, with one
+    count a user and item. An item that nobody has counts as if one user had it.
+    """
+    bits = -np.log2(np.maximum(interactions, 1) / users)
+    listed = bits[lists[lists >= 0]]
+    return float(listed.mean()) if len(listed) else None
+
+
+def _check(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> None:
+    if lists.ndim != 2 or not lists.shape[1] or len(indptr) != len(lists) + 1 or indptr[-1] != len(items):
+        raise MetricError(f"ranking: lists {lists.shape}, indptr {indptr.shape} and items {items.shape} do not fit")
+    ordered = np.sort(lists, axis=1)
+    if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != NONE)).any():
+        raise MetricError("ranking: a list holds an item more than once")
+
+
+def _relevant(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, int]:
+    """Relevant pairs as int64 `user * width + item`, ascending, each once; place width - 1 is never taken."""
+    width = int(max(lists.max(initial=0), items.max(initial=0))) + 2
+    owners = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))
+    keys = np.sort(owners * width + items)  # np.unique hashes since NumPy 2.3, at fifty times the price
+    return keys[np.diff(keys, prepend=-1) != 0], width
+
+
+def _found(lists: np.ndarray, users: np.ndarray, keys: np.ndarray, width: int) -> np.ndarray:
+    """bool[scored, k]: whether a place of a list holds a relevant item. `NONE` falls on the place never taken."""
+    if not len(keys):
+        return np.zeros(lists.shape, bool)
+    wanted = (users[:, None] * width + lists).ravel()
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return (keys[places] == wanted).reshape(lists.shape)

@@ -1,0 +1,66 @@
+"""The join of answers and sessions: which answers were hits. Pure functions of arrays; the definitions stand here.
+
+A session of a movie that *starts* at s is credited to the latest answer with status 200 that its user got strictly
+before s (last touch). That answer, at t, is a *hit* if s ≤ t + window and the movie is in its list; its rank is the
+place of the movie that started first, the better place of two that started at once. A session that began at or
+before t starts nothing after t, so it never counts. Further starts change nothing: an answer is a hit once. The
+*baseline* is the same rule, the same answers and starts, with another list in place of the one that was shown.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from quality.metrics.watch_sessions import TimeSpans, split_key
+from quality.telemetry.store import StoredAnswers
+
+_CHUNK = 1 << 16
+"""Starts compared at a time, to bound memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """Starts that are credited to an answer, ascending by time; all int64."""
+
+    answer: np.ndarray
+    """Row of the answer."""
+    movie: np.ndarray
+    """Number of the movie that was started."""
+    time: np.ndarray
+    """When, ms UTC."""
+
+
+def attribute_starts(answers: StoredAnswers, starts: TimeSpans, window_ms: int) -> Attribution:
+    """Credit starts to `answers` (status 200 only, ascending by time). Those with no answer in reach are left out."""
+    user, movie = split_key(starts.key)
+    started = pd.DataFrame({"time": starts.start, "user": user, "movie": movie}).sort_values("time", kind="stable")
+    asked = pd.DataFrame({"time": answers.time, "user": answers.user, "answer": np.arange(len(answers.time))})
+    # of several answers to a user at one time, the last row: the later one
+    joined = pd.merge_asof(started, asked, on="time", by="user", allow_exact_matches=False, tolerance=window_ms)
+    joined = joined[joined["answer"].notna()]
+    return Attribution(*(joined[name].to_numpy(np.int64) for name in ("answer", "movie", "time")))
+
+
+def hit_ranks(touched: Attribution, lists: np.ndarray, list_of: np.ndarray) -> np.ndarray:
+    """int64[answers]: rank of the hit, from 1; 0 for an answer that is none.
+
+    Answer a showed `lists[list_of[a]]` (int32[n, 20], movie numbers, -1 for none); `list_of[a]` -1 is no list at all.
+    """
+    ranks = _places(lists, list_of[touched.answer], touched.movie)
+    hits = np.flatnonzero(ranks)
+    hits = hits[np.lexsort((ranks[hits], touched.time[hits], touched.answer[hits]))]
+    answers, firsts = np.unique(touched.answer[hits], return_index=True)
+    found = np.zeros(len(list_of), np.int64)
+    found[answers] = ranks[hits[firsts]]
+    return found
+
+
+def _places(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`; 0 where it is not there or the row is -1."""
+    places = np.zeros(len(rows), np.int64)
+    known = np.flatnonzero(rows >= 0)
+    for chunk in np.array_split(known, len(known) // _CHUNK + 1):
+        same = lists[rows[chunk]] == movies[chunk, None]
+        places[chunk] = np.where(same.any(axis=1), same.argmax(axis=1) + 1, 0)
+    return places

@@ -1,0 +1,202 @@
+"""From batches of the stream to rows of the telemetry store, vectorised; the state between batches is small and
+bounded.
+
+Held in memory are the sessions that may still grow (24 bytes each) and the numbers of the movies. What is held is a
+copy of rows of the store, so a process that starts anew has the same state. A line that comes so late that its
+session is not held any more is joined with the store's row: the order of lines never changes a session, nor does the
+place of the batch borders. Exact duplicates (redelivery) fall on the row that is there.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from sqlite3 import Connection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key
+from quality.settings import QualitySettings
+from quality.telemetry.store import LIST, Store, pack_lists, session_rows
+from stream.line_columns import LineColumns
+from stream.zone import Zone
+
+LATE = "late"
+"""Reason of an answer that came when its day's report was final."""
+LOST = "lost"
+"""Reason of offsets that were gone from Kafka before they could be read."""
+
+_SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
+_SQL_GONE = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
+_SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
+_SQL_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)"
+_SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET value = min(value, excluded.value)"
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryBatch:
+    """Lines that were read, with their provenance; n lines, of any partitions in any order."""
+
+    columns: LineColumns
+    partition: np.ndarray
+    """int32[n]."""
+    offset: np.ndarray
+    """int64[n]."""
+    kafka_time: np.ndarray
+    """int64[n], ms UTC."""
+    positions: dict[int, int]
+    """By partition: the offset to read after this batch."""
+    lost: dict[int, int] = field(default_factory=dict)
+    """By partition: how many offsets were gone from Kafka."""
+
+
+class Ingest:
+    """Takes batches into a store, each in one transaction.
+
+    After an exception the state may be ahead of the store: make a new one.
+    """
+
+    def __init__(self, store: Store, topic: str, zone: Zone, settings: QualitySettings) -> None:
+        self._store, self._topic, self._zone, self._settings = store, topic, zone, settings
+        self._positions = store.positions(topic)
+        self._kafka_times = store.kafka_times(topic)
+        self._horizon = self._session_horizon()
+        self._open = store.sessions(-1, np.iinfo(np.int64).max, self._horizon)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read anew what `Store.finish` changes."""
+        self._movies = self._store.movies()
+        self._next_movie = max(self._movies.values(), default=0) + 1
+        self._final_through = max(self._store.days(final=True), default=-1)
+
+    @property
+    def open_since(self) -> int:
+        """Sessions without a minute since then cannot grow by a line that is in time, ms UTC."""
+        return self._horizon
+
+    def take(self, batch: TelemetryBatch) -> None:
+        """Commit a batch: its rows and its positions."""
+        with self._store.transaction() as db:
+            self._take_left_out(db, batch)
+            self._take_answers(db, batch)
+            self._take_minutes(db, batch.columns.events["watch"])
+            self._take_positions(db, batch)
+
+    def _take_positions(self, db: Connection, batch: TelemetryBatch) -> None:
+        for partition in sorted(set(batch.partition.tolist())):
+            latest = int(batch.kafka_time[batch.partition == partition].max())
+            self._kafka_times[partition] = max(latest, self._kafka_times.get(partition, latest))
+        self._positions |= batch.positions
+        rows = [(self._topic, part, at, self._kafka_times.get(part)) for part, at in self._positions.items()]
+        db.executemany(_SQL_POSITION, rows)
+        if len(batch.kafka_time):
+            days = np.unique(self._zone.day_number(batch.kafka_time))
+            db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
+            db.execute(_SQL_FIRST, (int(batch.kafka_time.min()),))
+
+    def _take_left_out(self, db: Connection, batch: TelemetryBatch) -> None:
+        days = self._zone.day_number(batch.kafka_time[batch.columns.refused])
+        counts = Counter(zip(days.tolist(), batch.columns.reasons, strict=True))
+        db.executemany(_SQL_LEFT_OUT, [(day, reason, lines) for (day, reason), lines in counts.items()])
+        for partition, lines in batch.lost.items():
+            # nobody knows when they were written: they count where the partition was left
+            day = self._zone.day_number(self._kafka_times.get(partition, 0))
+            db.execute(_SQL_LEFT_OUT, (day, LOST, lines))
+
+    def _take_answers(self, db: Connection, batch: TelemetryBatch) -> None:
+        table, rows = batch.columns.events["recommend"], batch.columns.rows["recommend"]
+        if not table.num_rows:
+            return
+        times = table["time"].cast(pa.int64()).to_numpy()
+        days = self._zone.day_number(times)
+        late = days <= self._final_through
+        self._count_late(db, batch.kafka_time[rows[late]])
+        fresh = np.flatnonzero(~late)
+        new_days = np.unique(days[fresh]).tolist()
+        db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in new_days])
+        table, rows = table.take(pa.array(fresh)), rows[fresh]
+        blobs = pack_lists(self._lists(db, table["movies"].combine_chunks()))
+        status = table["status"].to_pylist()
+        columns = [
+            times[fresh].tolist(), table["user"].to_pylist(), requests(table),
+            status, table["latency_ms"].to_pylist(),
+            [blob if code == 200 else None for blob, code in zip(blobs, status, strict=True)],
+            batch.partition[rows].tolist(), batch.offset[rows].tolist(),
+        ]  # fmt: skip
+        db.executemany(_SQL_ANSWER, zip(*columns, strict=True))
+
+    def _count_late(self, db: Connection, kafka_time: np.ndarray) -> None:
+        counts = Counter(self._zone.day_number(kafka_time).tolist())
+        db.executemany(_SQL_LEFT_OUT, [(day, LATE, lines) for day, lines in counts.items()])
+
+    def _lists(self, db: Connection, movies: pa.ListArray) -> np.ndarray:
+        """int32[answers, 20] of movie numbers, -1 for none."""
+        lengths = pc.list_value_length(movies).to_numpy(zero_copy_only=False).astype(np.int64)
+        words = movies.flatten().dictionary_encode()
+        rows = np.repeat(np.arange(len(movies)), lengths)
+        places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        lists = np.full((len(movies), LIST), -1, np.int32)
+        lists[rows, places] = self._numbers(db, words)
+        return lists
+
+    def _numbers(self, db: Connection, words: pa.DictionaryArray) -> np.ndarray:
+        """Numbers of movies, int32; new movies get new ones."""
+        names = words.dictionary.to_pylist()
+        new = [name for name in names if name not in self._movies]
+        numbered = list(zip(range(self._next_movie, self._next_movie + len(new)), new, strict=True))
+        db.executemany("INSERT INTO movies VALUES (?, ?)", numbered)
+        self._movies.update((name, number) for number, name in numbered)
+        self._next_movie += len(new)
+        return np.array([self._movies[name] for name in names], np.int32)[words.indices.to_numpy()]
+
+    def _take_minutes(self, db: Connection, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
+        movies = self._numbers(db, table["movie"].unify_dictionaries().combine_chunks())
+        times = table["time"].cast(pa.int64()).to_numpy()
+        minutes, _ = merge_spans(
+            TimeSpans(session_key(table["user"].to_numpy(), movies), times, times), self._settings.gap_ms
+        )
+        touched = _among(self._open.key, minutes.key)
+        before = self._open[touched] + self._unheld(minutes)
+        after, rows = merge_spans(before + minutes, self._settings.gap_ms)
+        gone = before[after.start[rows[: len(before)]] != before.start]
+        db.executemany(_SQL_GONE, session_rows(gone))
+        db.executemany(_SQL_SESSION, session_rows(after))
+        self._horizon = max(self._horizon, self._session_horizon())
+        held = self._open[~touched] + after
+        self._open = held[held.last >= self._horizon]
+
+    def _unheld(self, minutes: TimeSpans) -> TimeSpans:
+        """Sessions of the store that are no longer held, but lie within the gap of lines that come late."""
+        gap_ms = self._settings.gap_ms
+        late = minutes[minutes.start < self._horizon + gap_ms]
+        if not len(late):
+            return late
+        found = self._store.sessions(-1, int(late.last.max()) + gap_ms, int(late.start.min()) - gap_ms)
+        found = found[found.last < self._horizon]
+        return found[_among(found.key, np.unique(late.key))]
+
+    def _session_horizon(self) -> int:
+        watermark = min(self._kafka_times.values(), default=0)
+        return max(0, watermark - self._settings.gap_ms - self._settings.grace_ms)
+
+
+def requests(table: pa.Table) -> list[int]:
+    """A digest of what else an answer says (host, status, list or error, latency): 64 bits, signed."""
+    fields: Sequence[list[object]] = [
+        table[name].to_pylist() for name in ("host", "status", "movies", "error", "latency_ms")
+    ]
+    digests = (blake2b(repr(row).encode(), digest_size=8).digest() for row in zip(*fields, strict=True))
+    return [int.from_bytes(digest, "big", signed=True) for digest in digests]
+
+
+def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
+    """bool: which of the keys are among `some` (ascending, not empty)."""
+    places = np.minimum(np.searchsorted(some, keys), len(some) - 1)
+    found: np.ndarray = some[places] == keys
+    return found

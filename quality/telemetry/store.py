@@ -1,0 +1,217 @@
+"""The telemetry store, `var/telemetry.db`: what open reports need of the stream, and how far it was read.
+
+SQLite in WAL mode, one writer. Rows and positions are committed in one transaction, so a killed process neither
+loses nor repeats a line: it goes on after the last commit. `synchronous=NORMAL`: a loss of power may undo the last
+commits, whole, and their lines are read again. Tables are clustered by time, because rows come, are asked for and
+are pruned by time.
+
+    positions   by topic and partition: the offset to read next, the latest Kafka time seen (null for none)
+    movies      a number for each movie id that is mentioned below
+    answers     one row for each different answer: time, user, what was answered; `request` is a digest of all it says
+    sessions    one row for each session of a user and movie: first and last minute
+    left_out    by day of Kafka's time and reason: lines that are in no figure
+    days        the days that lines came of, and whether their report is final
+    state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports
+
+All times are ms UTC; days are numbers counted from 1970-01-01 in the service's zone.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from quality.errors import StoreError
+from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
+
+LAYOUT = 1
+LIST = 20
+"""Places of a list."""
+_CHUNK = 50_000
+
+_TABLES = """
+CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, kafka_time INTEGER,
+    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+CREATE TABLE movies (number INTEGER PRIMARY KEY, movie TEXT NOT NULL UNIQUE);
+CREATE TABLE answers (time INTEGER, user INTEGER, request INTEGER, status INTEGER, latency_ms INTEGER, movies BLOB,
+    partition INTEGER, "offset" INTEGER, PRIMARY KEY (time, user, request)) WITHOUT ROWID;
+CREATE TABLE sessions (start INTEGER, user INTEGER, movie INTEGER, last INTEGER, PRIMARY KEY (start, user, movie))
+    WITHOUT ROWID;
+CREATE TABLE left_out (day INTEGER, reason TEXT, lines INTEGER, PRIMARY KEY (day, reason)) WITHOUT ROWID;
+CREATE TABLE days (day INTEGER PRIMARY KEY, final INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswers:
+    """Answers, ascending by time; of several at one time to one user the last row is the later one."""
+
+    time: np.ndarray
+    """int64, ms UTC."""
+    user: np.ndarray
+    """int64."""
+    status: np.ndarray
+    """int64."""
+    latency_ms: np.ndarray
+    """int64."""
+    movies: np.ndarray
+    """int32[answers, 20]: numbers of movies, best first, -1 for none; all -1 unless status is 200."""
+
+    def __getitem__(self, rows: np.ndarray) -> "StoredAnswers":
+        return StoredAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
+
+
+class Store:
+    """One open store. Raises `StoreError` where the file cannot be opened or has another layout."""
+
+    def __init__(self, path: Path, *, create: bool = True) -> None:
+        if not create and not path.exists():
+            raise StoreError(f"telemetry: no store {path}; run `python -m quality telemetry` first")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            # one thread at a time uses it, but not always the same one
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
+            try:
+                self._set_up(path)
+            except BaseException:
+                self._db.close()
+                raise
+        except sqlite3.Error as error:
+            raise StoreError(f"telemetry: cannot open {path}: {error}") from error
+
+    def _set_up(self, path: Path) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA cache_size=-65536")
+        self._lay_out(path)
+
+    def _lay_out(self, path: Path) -> None:
+        (layout,) = self._db.execute("PRAGMA user_version").fetchone()
+        if layout == 0:
+            self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={LAYOUT};COMMIT;")
+        elif layout != LAYOUT:
+            raise StoreError(
+                f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again"
+            )
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing of what the block writes. Raises `StoreError` where it cannot be written."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise StoreError(f"telemetry: cannot write the store: {error}") from error
+
+    def positions(self, topic: str) -> dict[int, int]:
+        """By partition: the offset to read next."""
+        return dict(self._db.execute("SELECT partition, next FROM positions WHERE topic = ?", (topic,)))
+
+    def kafka_times(self, topic: str) -> dict[int, int]:
+        """By partition that had lines: the latest Kafka time seen."""
+        known = "SELECT partition, kafka_time FROM positions WHERE topic = ? AND kafka_time IS NOT NULL"
+        return dict(self._db.execute(known, (topic,)))
+
+    def watermark(self, topic: str) -> int | None:
+        """Up to when the stream was read: least advanced of the partitions that had lines; None before the first."""
+        return min(self.kafka_times(topic).values(), default=None)
+
+    def state(self, name: str) -> int | None:
+        """A value of the table `state`."""
+        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+        return row and int(row[0])
+
+    def movies(self) -> dict[str, int]:
+        """Numbers of all movies that rows mention."""
+        return dict(self._db.execute("SELECT movie, number FROM movies"))
+
+    def answers(self, first: int, end: int, listed_until: int | None = None) -> StoredAnswers:
+        """Answers with first ≤ time < end; from `listed_until` on without their lists, which are most of the work."""
+        asked = (
+            "SELECT time, user, status, latency_ms, CASE WHEN time < ? THEN movies END FROM answers "
+            "WHERE time >= ? AND time < ? ORDER BY time, user, request"
+        )
+        chunks = [(np.zeros((0, 4), np.int64), np.zeros((0, LIST), np.int32))]
+        rows = self._db.execute(asked, (end if listed_until is None else listed_until, first, end))
+        while chunk := rows.fetchmany(_CHUNK):
+            numbers = np.array([row[:4] for row in chunk], np.int64)
+            chunks.append((numbers, unpack_lists([row[4] for row in chunk])))
+        numbers, lists = (np.concatenate([chunk[part] for chunk in chunks]) for part in (0, 1))
+        time, user, status, latency_ms = numbers.T
+        return StoredAnswers(time, user, status, latency_ms, lists)
+
+    def sessions(self, after: int, until: int, least_last: int = 0) -> TimeSpans:
+        """Sessions with after < start ≤ until and last ≥ `least_last`, ascending by start."""
+        asked = "SELECT user, movie, start, last FROM sessions WHERE start > ? AND start <= ? AND last >= ?"
+        chunks = [np.zeros((0, 4), np.int64)]
+        rows = self._db.execute(f"{asked} ORDER BY start", (after, until, least_last))
+        while chunk := rows.fetchmany(_CHUNK):
+            chunks.append(np.array(chunk, np.int64))
+        user, movie, start, last = np.concatenate(chunks).T
+        return TimeSpans(session_key(user, movie), start, last)
+
+    def left_out(self, day: int) -> dict[str, int]:
+        """By reason: lines of a day of Kafka's time that are in no figure."""
+        return dict(self._db.execute("SELECT reason, lines FROM left_out WHERE day = ? ORDER BY reason", (day,)))
+
+    def days(self, *, final: bool) -> list[int]:
+        """Days, ascending, whose report is final, or is not."""
+        return [day for (day,) in self._db.execute("SELECT day FROM days WHERE final = ? ORDER BY day", (final,))]
+
+    def set_reported(self, watermark: int) -> None:
+        """Note that the provisional reports were written."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO state VALUES ('reported', ?)", (watermark,))
+
+    def finish(self, days: Iterable[int], keep_from: int, keep_day: int, open_since: int) -> None:
+        """Mark days as final and prune what no open report needs.
+
+        Kept are answers from the time `keep_from` on, sessions that started then or had a minute since `open_since`,
+        and lines left out from the day `keep_day` on.
+        """
+        with self.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO days VALUES (?, 1)", [(day,) for day in days])
+            db.execute("DELETE FROM answers WHERE time < ?", (keep_from,))
+            db.execute("DELETE FROM sessions WHERE start < ? AND last < ?", (keep_from, open_since))
+            db.execute("DELETE FROM left_out WHERE day < ?", (keep_day,))
+            self._forget_movies(db)
+
+    def _forget_movies(self, db: sqlite3.Connection) -> None:
+        """Stray characters make new movie ids every day: those that no row mentions any more must go."""
+        every = [number for (number,) in db.execute("SELECT number FROM movies")]
+        used = np.zeros(max(every, default=0) + 2, bool)  # the last place is for the -1 of empty places
+        used[[number for (number,) in db.execute("SELECT DISTINCT movie FROM sessions")]] = True
+        rows = db.execute("SELECT movies FROM answers WHERE movies IS NOT NULL")
+        while chunk := rows.fetchmany(_CHUNK):
+            used[unpack_lists([blob for (blob,) in chunk])] = True
+        db.executemany("DELETE FROM movies WHERE number = ?", [(number,) for number in every if not used[number]])
+
+
+def pack_lists(lists: np.ndarray) -> list[bytes]:
+    """Rows of int32[n, 20] as they are stored."""
+    return [row.tobytes() for row in np.ascontiguousarray(lists, "<i4")]
+
+
+def unpack_lists(blobs: Sequence[bytes | None]) -> np.ndarray:
+    """The inverse of `pack_lists`; None is an empty list."""
+    empty = np.full(LIST, -1, "<i4").tobytes()
+    return np.frombuffer(b"".join(blob or empty for blob in blobs), "<i4").reshape(-1, LIST).astype(np.int32)
+
+
+def session_rows(spans: TimeSpans) -> Iterator[tuple[int, int, int, int]]:
+    """Spans as rows of the table: start, user, movie, last."""
+    user, movie = split_key(spans.key)
+    return zip(spans.start.tolist(), user.tolist(), movie.tolist(), spans.last.tolist(), strict=True)

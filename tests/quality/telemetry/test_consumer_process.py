@@ -1,0 +1,217 @@
+"""The telemetry process on a real broker: killed and started anew, it reports what an uninterrupted run reports."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import orjson
+import pytest
+
+from quality.settings import QualitySettings
+from quality.telemetry.consumer import Telemetry, follow
+from quality.telemetry.ingest import Ingest
+from quality.telemetry.report import Reports
+from quality.telemetry.store import Store
+from stream import broker, kafka
+from stream.event import Event
+from stream.grammar import render
+from stream.settings import StreamSettings
+from stream.zone import zone_named
+
+ROOT = Path(__file__).parents[3]
+HOUR = 3_600_000
+DAY = "2022-03-18"
+FIRST, END = zone_named("America/New_York").bounds(DAY)
+TOPIC = "movielog1"
+USERS, MOVIES = 200, 40
+DEADLINE_S = 600.0
+PARTITIONS = 2
+
+
+@pytest.fixture(scope="module")
+def bootstrap() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with broker.running("127.0.0.1", port):
+        asyncio.run(write(f"127.0.0.1:{port}"))
+        yield f"127.0.0.1:{port}"
+
+
+def story() -> list[Event]:
+    """A day and what follows until its report is final: visits, each after an answer that lists half the movies."""
+    rng = np.random.default_rng(4)
+    events = []
+    for at in range(FIRST, END + 30 * HOUR, HOUR // 15):
+        user, movie = int(rng.integers(1, USERS + 1)), int(rng.integers(MOVIES))
+        shown = tuple(f"film+{2000 + int(item)}" for item in rng.permutation(MOVIES)[:20])
+        events.append(Event("recommend", at, user, host="us:8082", status=200, movies=shown, latency_ms=7))
+        events += [
+            Event("watch", at + (minute + 1) * 60_000, user, f"film+{2000 + movie}", minute=minute)
+            for minute in range(8)
+        ]
+    return sorted(events, key=lambda event: event.time)
+
+
+async def write(bootstrap: str) -> None:
+    """Users of even and odd ids in a partition each; a torn line and a redelivered one among them."""
+    events = story()
+    async with kafka.writing(bootstrap, TOPIC, PARTITIONS) as writer:
+        for partition in range(PARTITIONS):
+            own = [event for event in events if event.user % PARTITIONS == partition]
+            lines = [render(event, zone_named("America/New_York")) for event in own]
+            times = [event.time for event in own]
+            lines[20:20] = [lines[19], b"2022-03-18T06:1k2:47,326332,GET /data/m/ghostbusters+1984/54.mpg"]
+            times[20:20] = [times[19]] * 2
+            await writer.write(lines, times, partition)
+
+
+DYING = """
+import sqlite3, sys
+from contextlib import closing
+from pathlib import Path
+from tests import dying
+path, lines = Path(sys.argv[1], "telemetry.db"), int(sys.argv[2])
+def holds():
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path, timeout=600)) as db:
+        try:
+            return db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0] >= lines
+        except sqlite3.OperationalError:  # not laid out yet
+            return False
+dying.run(holds, "quality", "telemetry")
+"""
+
+
+@contextmanager
+def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    """The process; one that is killed at so many lines where that is asked."""
+    how = ["-m", "quality", "telemetry"] if kill_at is None else ["-c", DYING, str(var), str(kill_at)]
+    settings = {
+        "MARQUEE_STREAM_BOOTSTRAP": bootstrap, "MARQUEE_STREAM_TOPIC": TOPIC, "MARQUEE_STREAM_VAR": str(var),
+        "MARQUEE_STREAM_FETCH_TIMEOUT_MS": "200", "MARQUEE_STREAM_BATCH_LINES": "300",
+        "MARQUEE_QUALITY_BOOTSTRAP_SAMPLES": "100", "MARQUEE_QUALITY_REPORT_EVERY_MINUTES": "360",
+    }  # fmt: skip
+    with (var / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, *how], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(DEADLINE_S)
+
+
+def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not done():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.002)
+
+
+def final_report(var: Path) -> bytes | None:
+    path = var / "reports" / f"{DAY}.json"
+    return path.read_bytes() if path.exists() and orjson.loads(path.read_bytes())["final"] else None
+
+
+def run_to_the_end(bootstrap: str, var: Path, kill_at: tuple[int, ...] = ()) -> bytes:
+    """Run until the day's report is final, and end in peace; before, kill at so many lines."""
+    var.mkdir()
+    for lines in kill_at:
+        with telemetry(bootstrap, var, lines) as process:
+            assert process.wait(DEADLINE_S) == -signal.SIGKILL, (var / "log").read_text()
+        assert final_report(var) is None, "killed too late to mean anything"
+    with telemetry(bootstrap, var) as process:
+        wait_until(lambda: final_report(var) is not None, process, var / "log")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0, (var / "log").read_text()
+    report = final_report(var)
+    assert report is not None
+    return report
+
+
+def test_kill_9_neither_loses_nor_repeats_a_line(bootstrap: str, tmp_path: Path) -> None:
+    whole = run_to_the_end(bootstrap, tmp_path / "whole")
+    report = orjson.loads(whole)
+    answers = [event for event in story() if event.kind == "recommend" and FIRST <= event.time < END]
+    assert report["answers"]["requests"] == report["answers"]["closed"] == len(answers)
+    assert 0.3 < report["hit_rate"]["mean"] < 0.7  # 20 of 40 movies are shown
+    assert report["left_out"] == {"lines": PARTITIONS, "by_reason": {"time": PARTITIONS}}
+    assert run_to_the_end(bootstrap, tmp_path / "killed", kill_at=(300, 2000)) == whole
+    log = (tmp_path / "killed" / "log").read_text()
+    assert "Traceback" not in log
+
+
+class Script:
+    """A reader that hands out what a test says, poll by poll, and then stops the process."""
+
+    def __init__(self, stop: asyncio.Event, *polls: list[kafka.FetchedRecords]) -> None:
+        self._polls, self._stop = list(polls), stop
+        self.positions = {0: 0, 1: 0}
+
+    async def poll(self, most: int) -> list[kafka.FetchedRecords]:
+        if not self._polls:
+            self._stop.set()
+            return []
+        got = self._polls.pop(0)
+        self.positions |= {part.partition: int(part.offsets[-1]) + 1 for part in got}
+        return got
+
+    async def commit(self, positions: dict[int, int]) -> None:
+        pass
+
+    def unread(self) -> dict[int, int | None]:
+        left: dict[int, int | None] = dict.fromkeys(self.positions, 0)
+        for part in (part for poll in self._polls for part in poll):
+            left[part.partition] = (left[part.partition] or 0) + len(part.offsets)
+        return left
+
+
+def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
+    events = [
+        Event("recommend", FIRST + hour * HOUR, partition + 1, host="us:8082", status=0, latency_ms=1, error="no")
+        for hour in hours
+    ]
+    lines = [render(event, zone_named("America/New_York")) for event in events]
+    return kafka.FetchedRecords(partition, lines, np.arange(len(hours)), np.array([event.time for event in events]))
+
+
+async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> dict[str, Any]:
+    stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
+    store = Store(var / "telemetry.db")
+    intake = Ingest(store, stream.topic, zone_named(stream.timezone), settings)
+    script = cast(kafka.Reader, Script(stop, *polls))
+    await follow(script, Telemetry(store, intake, Reports(store, stream, settings)), stop)
+    store.close()
+    report: dict[str, Any] = orjson.loads((var / "reports" / f"{DAY}.json").read_bytes())
+    return report
+
+
+def test_no_day_is_closed_before_every_partition_was_looked_at(tmp_path: Path) -> None:
+    # one partition comes whole, days long, before the first line of the other
+    report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], [], [fetched(1, 3, 80)]))
+    assert (report["final"], report["answers"]["requests"]) == (True, 3)
+
+
+def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
+    report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], []))
+    assert (report["final"], report["answers"]["requests"]) == (True, 2)
+
+
+def test_without_a_broker_one_line_says_so(tmp_path: Path) -> None:
+    with telemetry("127.0.0.1:1", tmp_path) as process:
+        assert process.wait(DEADLINE_S) == 1
+    log = (tmp_path / "log").read_text()
+    assert "error: kafka: 127.0.0.1:1" in log
+    assert "Traceback" not in log

@@ -1,0 +1,241 @@
+"""The telemetry store and its intake: one transaction a batch, duplicates, late lines, pruning, flat memory."""
+
+import os
+import sqlite3
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quality.errors import StoreError
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
+from quality.settings import QualitySettings
+from quality.telemetry.consumer import Telemetry, batch_of
+from quality.telemetry.ingest import Ingest, TelemetryBatch
+from quality.telemetry.report import Reports
+from quality.telemetry.store import Store, pack_lists, unpack_lists
+from stream import kafka
+from stream.event import Event
+from stream.grammar import render
+from stream.settings import StreamSettings
+from stream.zone import day_name, zone_named
+
+HOUR = 3_600_000
+NOON = 1_650_000_000_000 // HOUR * HOUR
+STREAM = StreamSettings()
+ZONE = zone_named(STREAM.timezone)
+SETTINGS = QualitySettings(session_gap_hours=1, grace_minutes=10)
+FOREVER = 2**62
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "telemetry.db")
+    yield opened
+    opened.close()
+
+
+def intake(store: Store) -> Ingest:
+    return Ingest(store, STREAM.topic, ZONE, SETTINGS)
+
+
+def watch(minute: int, user: int = 7, movie: str = "aliens+1986") -> Event:
+    return Event("watch", NOON + minute * 60_000, user, movie, minute=0)
+
+
+def answer(minute: int, user: int = 7, movies: tuple[str, ...] = ("aliens+1986",), latency_ms: int = 5) -> Event:
+    time = NOON + minute * 60_000
+    return Event("recommend", time, user, host="us:8082", status=200, movies=movies, latency_ms=latency_ms)
+
+
+def spans(store: Store) -> list[tuple[int, int]]:
+    """Sessions as minutes after noon."""
+    found = store.sessions(-1, FOREVER)
+    return [((a - NOON) // 60_000, (b - NOON) // 60_000) for a, b in zip(found.start, found.last, strict=True)]
+
+
+def test_minutes_become_sessions_across_batches(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
+    taker = intake(store)
+    taker.take(batch_of([watch(0), watch(1)]))
+    assert spans(store) == [(0, 1)]
+    taker.take(batch_of([watch(30, user=8, movie="zardoz+1974"), answer(30)], 2))
+    taker.take(batch_of([watch(61), watch(122)], 4))  # a gap of 60 minutes is within, one of 61 is not
+    assert spans(store) == [(0, 61), (30, 30), (122, 122)]
+
+
+def test_a_line_that_comes_late_joins_two_sessions(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
+    taker = intake(store)
+    taker.take(batch_of([watch(0), watch(100)]))
+    assert spans(store) == [(0, 0), (100, 100)]
+    taker.take(batch_of([watch(50)], 2))
+    assert spans(store) == [(0, 100)]
+
+
+def test_a_session_that_is_no_longer_held_is_found_again(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
+    taker = intake(store)
+    taker.take(batch_of([watch(0), watch(300, user=8)]))
+    taker.take(batch_of([watch(301, user=8)], 2))
+    assert (taker.open_since - NOON) // 60_000 == 300 - 70  # watermark, less gap and grace
+    taker.take(batch_of([watch(30), watch(-10)], 3))
+    assert spans(store) == [(-10, 30), (300, 301)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.integers(1, 2**32 - 1), st.integers(0, 2**31 - 1), st.integers(0, 40)), max_size=30))
+def test_sessions_are_those_of_the_sorted_minutes(minutes: list[tuple[int, int, int]]) -> None:
+    minutes = [(user % 2 + 2**32 - 2, movie % 2 + 2**31 - 2, time) for user, movie, time in minutes]
+    expected: dict[tuple[int, int], list[list[int]]] = {}
+    for user, movie, time in sorted(minutes):
+        runs = expected.setdefault((user, movie), [])
+        if runs and time - runs[-1][-1] <= 5:
+            runs[-1].append(time)
+        else:
+            runs.append([time])
+    user_, movie_, times = np.array(minutes, np.int64).reshape(-1, 3).T
+    got, rows = merge_spans(TimeSpans(session_key(user_, movie_), times, times), 5)
+    named = zip(*(column.tolist() for column in (*split_key(got.key), got.start, got.last)), strict=True)
+    assert list(named) == [(*key, run[0], run[-1]) for key, runs in expected.items() for run in runs]
+    assert (got.key[rows] == session_key(user_, movie_)).all()
+    assert ((got.start[rows] <= times) & (times <= got.last[rows])).all()
+
+
+def test_redelivery_counts_once_and_another_answer_at_the_same_time_counts(
+    store: Store, batch_of: Callable[..., TelemetryBatch]
+) -> None:
+    taker = intake(store)
+    taker.take(batch_of([answer(0), answer(0), answer(0, latency_ms=6)]))
+    taker.take(batch_of([answer(0), answer(0, user=8)], 3))
+    got = store.answers(NOON, NOON + 1)
+    assert list(zip(got.user.tolist(), got.latency_ms.tolist(), strict=True)).count((7, 5)) == 1
+    assert len(got.time) == 3
+
+
+def test_lists_come_back_as_they_were_shown(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
+    failed = Event("recommend", NOON, 9, host="us:8082", status=0, latency_ms=800, error="Request timeout")
+    full = tuple(f"film+{2000 + place}" for place in range(20))
+    intake(store).take(batch_of([answer(1, movies=full), failed, answer(2, movies=("b+2001", "a+2000"))]))
+    got = store.answers(NOON, FOREVER)
+    names = {number: movie for movie, number in store.movies().items()}
+    shown = [[names[number] for number in row if number >= 0] for row in got.movies.tolist()]
+    assert shown == [[], list(full), ["b+2001", "a+2000"]]
+    assert got.status.tolist() == [0, 200, 200]
+    lists = np.arange(40, dtype=np.int32).reshape(2, 20)
+    assert (unpack_lists(pack_lists(lists)) == lists).all()
+
+
+def test_a_batch_is_taken_whole_or_not_at_all(
+    store: Store, batch_of: Callable[..., TelemetryBatch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake(store).take(batch_of([watch(0)]))
+    with monkeypatch.context() as broken:
+        broken.setattr(Ingest, "_take_positions", lambda *_: 1 / 0)  # the last step of a batch
+        with pytest.raises(ZeroDivisionError):
+            intake(store).take(batch_of([watch(1), answer(2)], 1))
+    assert spans(store) == [(0, 0)]
+    assert not len(store.answers(0, FOREVER).time)
+    assert store.positions(STREAM.topic) == {0: 1}
+    assert store.movies() == {"aliens+1986": 1}
+
+
+def test_the_watermark_is_that_of_the_slowest_partition(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
+    taker = intake(store)
+    assert store.watermark(STREAM.topic) is None
+    taker.take(batch_of([watch(5), watch(3)]))
+    assert store.watermark(STREAM.topic) == NOON + 5 * 60_000
+    taker.take(batch_of([watch(2)], partition=1))
+    assert store.watermark(STREAM.topic) == NOON + 2 * 60_000
+    assert store.positions(STREAM.topic) == {0: 2, 1: 1}
+    assert store.watermark("another") is None
+
+
+def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None:
+    lines = [render(watch(0), ZONE), b"", b"x", render(watch(1), ZONE)]
+    times = np.array([NOON, NOON, NOON + 24 * HOUR, NOON + 24 * HOUR])
+    taker = intake(store)
+    taker.take(batch_of([kafka.FetchedRecords(0, lines, np.arange(4), times)], {0: 4}, ZONE))
+    taker.take(batch_of([kafka.RetentionGap(0, 4, 13)], {0: 14}, ZONE))
+    today = ZONE.day_number(NOON)
+    assert store.left_out(today) == {"empty": 1}
+    assert store.left_out(today + 1) == {"fields": 1, "lost": 10}
+    assert store.positions(STREAM.topic) == {0: 14}
+
+
+def test_a_store_of_another_layout_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.db"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version=99")
+    db.close()
+    with pytest.raises(StoreError, match="layout 99") as other_layout:
+        Store(path)
+    with pytest.raises(StoreError, match="no store"):
+        Store(tmp_path / "other.db", create=False)
+    (tmp_path / "text.db").write_text("not a database, but long enough to be looked at " * 100)
+    with pytest.raises(StoreError, match="cannot open") as no_database:
+        Store(tmp_path / "text.db")
+    # closed by hand: the errors are still held, and with them whatever the store had opened
+    assert other_layout.tb
+    assert no_database.tb
+    assert not [file for file in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(tmp_path) in file]
+
+
+def a_day(day: int, rng: np.random.Generator) -> list[Event]:
+    """400 sessions, 300 answers, and 50 movie ids that a stray character made, of one day."""
+    begin, _ = ZONE.bounds(day_name(day))
+    minutes = np.sort(rng.integers(0, 24 * 60, size=400)).tolist()
+    events = [Event("watch", begin + m * 60_000, m % 50 + 1, f"film+{2000 + m % 30}", minute=0) for m in minutes]
+    events += [
+        Event("recommend", begin + m * 60_000 + 1, m % 50 + 1, host="us:8082", status=200, latency_ms=3,
+              movies=(f"film+{2000 + m % 30}", f"film+{2001 + m % 30}"))
+        for m in minutes[:300]
+    ]  # fmt: skip
+    events += [Event("watch", begin + m * 60_000, 99, f"film{day}x{m}+2000", minute=0) for m in range(50)]
+    return sorted(events, key=lambda event: event.time)
+
+
+def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
+    tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
+) -> None:
+    reports = Reports(store, StreamSettings(var=tmp_path), QualitySettings(bootstrap_samples=100))
+    telemetry = Telemetry(store, intake(store), reports)
+    rng, first, at = np.random.default_rng(1), ZONE.day_number(NOON), 0
+    sizes = []
+    tracemalloc.start()
+    for day in range(first, first + 12):
+        events = a_day(day, rng)
+        telemetry.intake.take(batch_of(events, at))
+        telemetry.report()
+        at += len(events)
+        sizes.append((len(store.answers(0, FOREVER).time), len(spans(store)), len(store.movies())))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert store.days(final=True) == list(range(first, first + 10))
+    assert [path.stem for path in sorted((tmp_path / "reports").glob("*.json"))] == [
+        day_name(day) for day in range(first, first + 12)
+    ]
+    answers, sessions, movies = (max(column) for column in zip(*sizes, strict=True))
+    assert answers <= 3 * 300
+    assert sessions <= 3 * 450
+    assert movies <= 31 + 3 * 50
+    assert held < 20_000_000
+
+
+def test_an_answer_to_a_final_day_is_counted_as_late_and_changes_nothing(
+    tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
+) -> None:
+    reports = Reports(store, StreamSettings(var=tmp_path), SETTINGS)
+    telemetry = Telemetry(store, intake(store), reports)
+    telemetry.intake.take(batch_of([answer(0), watch(72 * 60)]))
+    telemetry.report()
+    today = ZONE.day_number(NOON)
+    assert store.days(final=True) == [today]
+    before = reports.path(today).read_bytes()
+    telemetry.intake.take(batch_of([answer(1)], 2, times=[NOON + 72 * HOUR]))
+    telemetry.report(now=True)
+    assert reports.path(today).read_bytes() == before
+    assert store.left_out(today + 3) == {"late": 1}
+    assert not len(store.answers(0, FOREVER).time)
