@@ -11,12 +11,11 @@ import click
 import msgspec
 import orjson
 
-from batch import nightly as nightly_
-from batch import schedule
-from batch.collect import collect as collect_
+from batch.collecting.collector import collect as collect_
 from batch.evaluation import compare, experiment
 from batch.lock import holding
 from batch.movielens import importing as movielens
+from batch.nights import runner, schedule
 from batch.releases import commands as releases
 from batch.releases import provenance
 from batch.settings import BatchSettings, ModelName
@@ -29,11 +28,11 @@ from stream.settings import StreamSettings, load
 
 
 @click.group(help="Gathering and the night: Kafka and the APIs to a release.")
-def door() -> None:
+def commands() -> None:
     pass
 
 
-@door.command()
+@commands.command()
 @click.option("--until-idle", type=click.FloatRange(min=0.1), help="End when no line came for so many seconds.")
 def collect(until_idle: float | None) -> None:
     """Read the topic into the archive, until SIGTERM."""
@@ -41,7 +40,7 @@ def collect(until_idle: float | None) -> None:
     asyncio.run(collect_(streaming, quality, load("batch", BatchSettings), until_idle))
 
 
-@door.command()
+@commands.command()
 @click.option("--model", type=click.Choice(get_args(ModelName)), help="Instead of the setting: model.")
 @click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
 @click.option("--seed", type=int, help="Instead of the setting: seed.")
@@ -50,11 +49,11 @@ def nightly(despite_alerts: bool, **changed: Any) -> None:
     """All steps of the night, or those that an interrupted one has left; prints a JSON summary."""
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
     with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-        summary = nightly_.nightly(streaming, quality, _settings(changed), despite_alerts)
+        summary = runner.run_night(streaming, quality, _settings(changed), despite_alerts)
     click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
-@door.command("forget-unknown")
+@commands.command("forget-unknown")
 def forget_unknown() -> None:
     """Forget which movies and users the API did not know, so that it is asked for them again."""
     click.echo(f"{Catalog(load('stream', StreamSettings).var).forget_unknown()} ids forgotten")
@@ -88,22 +87,22 @@ def _settings(changed: dict[str, Any]) -> BatchSettings:
 
 
 def _add_step(name: str, told: str) -> None:
-    @door.command(name, help=f"The step of the night alone: {told}")
+    @commands.command(name, help=f"The step of the night alone: {told}")
     def alone() -> None:
         streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
         with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-            found = nightly_.alone(name, streaming, quality, _settings({}))
+            found = runner.run_step(name, streaming, quality, _settings({}))
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
 
 
-for _name, _one in nightly_.STEPS.items():
+for _name, _one in runner.STEPS.items():
     _add_step(_name, (_one.__doc__ or "").splitlines()[0])
 
 for _command in (
     schedule.command, releases.list_releases, releases.rollback, releases.pin_release, releases.unpin_release,
     releases.prune_releases, provenance.command, compare.compare, experiment.experiment, movielens.import_movielens,
 ):  # fmt: skip
-    door.add_command(_command)
+    commands.add_command(_command)
 
 if __name__ == "__main__":
-    run(door, "batch")
+    run(commands, "batch")

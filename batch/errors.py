@@ -15,25 +15,25 @@ class NotEnoughData(BatchError):
     """The archive does not hold what a release could be made of."""
 
 
-class Spoiled(BatchError):
+class NightFilesDamaged(BatchError):
     """What one step of the night left for another is gone or damaged; the night is over, the next one begins anew."""
 
 
-class Mixed(BatchError):
+class MixedSources(BatchError):
     """A folder holds data of two sources that do not belong together."""
 
 
-class Busy(BatchError):
+class NightBusy(BatchError):
     """Another process does this already."""
 
 
-class Held(BatchError):
+class NightHeld(BatchError):
     """The data since the last release are too bad to learn from; what is current stays."""
 
     exit_code = 4
 
 
-class Refusal(BatchError):
+class GateRefusal(BatchError):
     """The gate does not let a candidate become the release; what is current stays."""
 
     exit_code = 3
@@ -52,11 +52,11 @@ class ProvenanceError(BatchError):
     """Nothing is known that could have made the answer that is asked for."""
 
 
-class BadSource(BatchError):
+class MovieLensError(BatchError):
     """What was to be imported is not of a form that is known, or damaged; nothing was imported."""
 
 
-class BadGrid(BatchError):
+class ExperimentError(BatchError):
     """The file of an experiment says something that is not known."""
 
     exit_code = 2

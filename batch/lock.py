@@ -8,14 +8,16 @@ from pathlib import Path
 
 import filelock
 
-from batch.errors import Busy
+from batch.errors import NightBusy
 
 
 def holding(var: Path) -> AbstractContextManager[object]:
-    """Take the lock, at once, for the block. Raises `Busy` where another process has it."""
+    """Take the lock, at once, for the block. Raises `NightBusy` where another process has it."""
     folder = var / "night"
     folder.mkdir(parents=True, exist_ok=True)
     try:
         return filelock.FileLock(folder / "night.lock", blocking=False).acquire()
     except filelock.Timeout as error:
-        raise Busy(f"night: another night runs in {folder}, or releases are moved; wait for it, or stop it") from error
+        raise NightBusy(
+            f"night: another night runs in {folder}, or releases are moved; wait for it, or stop it"
+        ) from error

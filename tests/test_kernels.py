@@ -21,7 +21,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_kernel_that_is_asked_for_and_not_in_use_ends_the_run() -> None:
-    command = [sys.executable, "-m", "pytest", "tests/batch/test_conditioning.py", "--blas-kernel=Nonsense"]
+    command = [sys.executable, "-m", "pytest", "tests/batch/models/test_conditioning.py", "--blas-kernel=Nonsense"]
     done = subprocess.run(
         command, cwd=kernels.ROOT, env=kernels.environ("Nonsense"), capture_output=True, text=True, check=False
     )
@@ -58,7 +58,7 @@ FIT = """
 import sys
 import numpy as np
 from batch.models import make
-from tests.batch.test_models_order import SETTINGS, USERS, chain, split
+from tests.batch.models.test_models_order import SETTINGS, USERS, chain, split
 from tests.kernels import kernels_in_use
 [kernel] = kernels_in_use()
 data, _ = split(chain(1))

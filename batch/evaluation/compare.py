@@ -14,11 +14,11 @@ import click
 import numpy as np
 import orjson
 
-from batch.daily import Daily
 from batch.errors import ReleaseError
 from batch.evaluation.figures import difference
-from batch.evaluation.rival import LEAST_USERS, shown_to
-from batch.history import gather
+from batch.evaluation.incumbent import LEAST_USERS, shown_to
+from batch.history.assemble import gather_days
+from batch.history.day_store import DayStore
 from batch.releases import publish
 from quality.metrics import ranking
 from quality.metrics.watch_sessions import split_key
@@ -40,7 +40,7 @@ Pair = tuple[Release, Release]
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRelease:
     """One of the two."""
 
     release: Release
@@ -48,19 +48,21 @@ class Side:
     """What its `evaluation.json` says."""
 
 
-def opened(var: Path, name: str) -> Side:
+def open_release(var: Path, name: str) -> ComparedRelease:
     """A release by its id, `current`, or its folder. Raises `ReleaseError`, or `BadRelease` for a damaged one."""
-    folder = publish.current(var) if name == "current" else var / "releases" / name
+    folder = publish.current_release(var) if name == "current" else var / "releases" / name
     if folder is None or not folder.is_dir():
         folder = Path(name)
     if not (folder / "manifest.json").is_file():
         raise ReleaseError(
             f"compare: there is no release '{name}' in {var / 'releases'}, and no folder of one of that name"
         )
-    return Side(Release.open(folder), orjson.loads((folder / "evaluation.json").read_bytes()))
+    return ComparedRelease(Release.open(folder), orjson.loads((folder / "evaluation.json").read_bytes()))
 
 
-def compared(one: Side, other: Side, daily: Daily, clock: Zone, gap_ms: int) -> dict[str, Any]:
+def compare_releases(
+    one: ComparedRelease, other: ComparedRelease, daily: DayStore, clock: Zone, gap_ms: int
+) -> dict[str, Any]:
     """All that is to be said of two releases; what is told of each is a list of two."""
     pair = one.release, other.release
     manifests = [release.manifest for release in pair]
@@ -96,7 +98,7 @@ def alike(pair: Pair) -> dict[str, Any]:
     }
 
 
-def later(pair: Pair, daily: Daily, clock: Zone, gap_ms: int) -> dict[str, Any]:
+def later(pair: Pair, daily: DayStore, clock: Zone, gap_ms: int) -> dict[str, Any]:
     """By how much the second ranks better what users started after both had been made, or why that cannot be said."""
     since = max(int(release.manifest["stream_time"]) for release in pair)
     before = day_name(day_number(clock.day(since)) - 1)  # a session may have begun on the day before
@@ -117,11 +119,11 @@ def later(pair: Pair, daily: Daily, clock: Zone, gap_ms: int) -> dict[str, Any]:
 
 
 def _started(
-    pair: Pair, daily: Daily, days: list[str], since: int, gap_ms: int
+    pair: Pair, daily: DayStore, days: list[str], since: int, gap_ms: int
 ) -> tuple[np.ndarray, np.ndarray, Mapping[str, int]]:
     """Who started what after a moment, each pair once: user ids, ascending, and movies by their place among `names`."""
     names = _names(pair)
-    gathered = gather(daily, days, names, gap_ms)
+    gathered = gather_days(daily, days, names, gap_ms)
     fresh = np.unique(gathered.spans.key[gathered.spans.start > since])
     user, movie = split_key(fresh)
     place = np.array([names[name] for name in gathered.movies] or [0], np.int64)
@@ -195,7 +197,7 @@ def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, li
     return {key: [one.get(key), other.get(key)] for key in keys if one.get(key) != other.get(key)}
 
 
-def table(found: Mapping[str, Any], clock: Zone) -> "Table":
+def comparison_table(found: Mapping[str, Any], clock: Zone) -> "Table":
     """The comparison as a table of three columns."""
     from rich.table import Table
 
@@ -283,9 +285,9 @@ def compare(one: str, other: str, as_json: bool) -> None:
     (python -m batch sessions).
     """
     streaming = load("stream", StreamSettings)
-    sides = opened(streaming.var, one), opened(streaming.var, other)
+    sides = open_release(streaming.var, one), open_release(streaming.var, other)
     clock = zone_named(streaming.timezone)
-    found = compared(*sides, Daily(streaming.var), clock, load("quality", QualitySettings).gap_ms)
+    found = compare_releases(*sides, DayStore(streaming.var), clock, load("quality", QualitySettings).gap_ms)
     if as_json:
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
@@ -293,6 +295,6 @@ def compare(one: str, other: str, as_json: bool) -> None:
 
     console = Console()
     console.width = console.width if console.is_terminal else 160
-    console.print(table(found, clock))
+    console.print(comparison_table(found, clock))
     for sentence in sentences(found, clock):
         click.echo(sentence)

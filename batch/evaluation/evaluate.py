@@ -19,12 +19,12 @@ import numpy as np
 
 from batch import models
 from batch.errors import NotEnoughData
-from batch.evaluation.figures import CHOICE_METRIC, Measured, difference, figures_of, measured
-from batch.evaluation.rival import LEAST_USERS, Rival, against
+from batch.evaluation.figures import CHOICE_METRIC, MeasuredLists, difference, figures_of, measure_lists
+from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent
 from batch.evaluation.splits import Slice, Splits, by_time
-from batch.interactions import History, Requests
-from batch.lists import top_lists
+from batch.history.interactions import Requests, TrainingHistory
 from batch.models import Model
+from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
 from quality.metrics.bootstrap import mean_interval
 
@@ -38,7 +38,7 @@ class Contest:
 
     users: np.ndarray
     """int64: who was measured, ascending."""
-    results: dict[str, Measured]
+    results: dict[str, MeasuredLists]
     """By model, the popular list first."""
 
     def gain(self, model: str) -> np.ndarray:
@@ -57,21 +57,21 @@ def steps(settings: BatchSettings) -> int:
 
 
 def evaluate(
-    history: History,
+    history: TrainingHistory,
     settings: BatchSettings,
     advance: Advance,
-    rival: Rival | None = None,
+    rival: Incumbent | None = None,
     requests: Requests | None = None,
 ) -> dict[str, Any]:
     """Choose a model on one slice, measure all of them on the next: what `evaluation.json` holds."""
-    return judged(by_time(history, settings), settings, advance, rival, requests)
+    return measure_models(by_time(history, settings), settings, advance, rival, requests)
 
 
-def judged(
+def measure_models(
     splits: Splits,
     settings: BatchSettings,
     advance: Advance,
-    rival: Rival | None = None,
+    rival: Incumbent | None = None,
     requests: Requests | None = None,
 ) -> dict[str, Any]:
     """As `evaluate`, on any two slices.
@@ -95,7 +95,9 @@ def judged(
         "parameters": parameters,
         "slices": {"choice": choosing, "test": test.told(part, settings.seed)},
         "against_popular": difference(*gain, settings.seed),
-        "against_current": against(rival, part, test.users, test.results[chosen], requests, settings.seed),
+        "against_current": compare_with_incumbent(
+            rival, part, test.users, test.results[chosen], requests, settings.seed
+        ),
     }
 
 
@@ -129,7 +131,7 @@ def _on_test(part: Slice, competing: list[Model], settings: BatchSettings, advan
 
 def _measure(contest: Contest, part: Slice, model: Model) -> None:
     lists = top_lists(model, part.known, contest.users)
-    contest.results[model.name] = measured(part, contest.users, lists)
+    contest.results[model.name] = measure_lists(part, contest.users, lists)
 
 
 def _drawn(part: Slice, settings: BatchSettings) -> np.ndarray:

@@ -20,12 +20,11 @@ import msgspec
 import numpy as np
 import orjson
 
-from batch import history as history_
-from batch.errors import BadGrid, BatchError, NotEnoughData
-from batch.evaluation import evaluate
-from batch.evaluation import outcome as outcome_
+from batch.errors import BatchError, ExperimentError, NotEnoughData
+from batch.evaluation import evaluate, experiment_report
 from batch.evaluation.splits import Split, by_order, by_time
-from batch.interactions import History
+from batch.history import assemble
+from batch.history.interactions import TrainingHistory
 from batch.progress import step
 from batch.releases.publish import versions
 from batch.settings import BatchSettings
@@ -63,17 +62,20 @@ class Run:
 
 
 def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
-    """The runs of a grid file, in its order, each once. Raises `BadGrid` for anything in it that is not known."""
+    """The runs of a grid file, in its order, each once. Raises `ExperimentError` for anything in it that is not
+    known."""
     try:
         told = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadGrid(f"experiment: cannot read {path}: {error}") from error
+        raise ExperimentError(f"experiment: cannot read {path}: {error}") from error
     base = told.pop("base", {})
     grids = told.pop("grid", {})
     grids = grids if isinstance(grids, list) else [grids]
     if told or not isinstance(base, dict) or not all(isinstance(grid, dict) for grid in grids):
         stray = next(iter(told), "base" if not isinstance(base, dict) else "grid")
-        raise BadGrid(f"experiment: {path}: '{stray}': there are [base], of single values, and [grid], of lists")
+        raise ExperimentError(
+            f"experiment: {path}: '{stray}': there are [base], of single values, and [grid], of lists"
+        )
     found: dict[bytes, Run] = {}
     for grid in grids:
         for given in _combinations(path, grid):
@@ -85,7 +87,7 @@ def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
 def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise BadGrid(f"experiment: {path}: {key} in [grid] must be a list of values, not {values!r}")
+            raise ExperimentError(f"experiment: {path}: {key} in [grid] must be a list of values, not {values!r}")
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
@@ -96,22 +98,24 @@ def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: B
     allowed = [key for key in known if not key.startswith(_IDLE)]
     for key in changed:
         if key not in known:
-            raise BadGrid(f"experiment: {path}: unknown key '{key}'; the keys are {', '.join(allowed)}")
+            raise ExperimentError(f"experiment: {path}: unknown key '{key}'; the keys are {', '.join(allowed)}")
         if key not in allowed:
-            raise BadGrid(f"experiment: {path}: {key} makes no difference here: all runs are on the night's history")
+            raise ExperimentError(
+                f"experiment: {path}: {key} makes no difference here: all runs are on the night's history"
+            )
     split = changed.pop("split", "time")
     if split not in get_args(Split):
-        raise BadGrid(f"experiment: {path}: split is {' or '.join(get_args(Split))}, not {split!r}")
+        raise ExperimentError(f"experiment: {path}: split is {' or '.join(get_args(Split))}, not {split!r}")
     if split == "last":
         changed["half_life_days"] = _NO_DECAY_DAYS
     try:
         merged = msgspec.convert({**msgspec.to_builtins(settings), **changed}, BatchSettings)
     except msgspec.ValidationError as error:
-        raise BadGrid(f"experiment: {path}: {error}") from error
+        raise ExperimentError(f"experiment: {path}: {error}") from error
     return Run(given, merged, split)
 
 
-def digest_of(history: History) -> str:
+def digest_of(history: TrainingHistory) -> str:
     """Of everything that an evaluation reads of a history."""
     digest = hashlib.sha256("\n".join(history.movies).encode())
     for name in ("user", "movie", "start", "minutes", "share", "rating", "rated", "users", "segments"):
@@ -119,7 +123,7 @@ def digest_of(history: History) -> str:
     return digest.hexdigest()
 
 
-def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, Any]]:
+def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[dict[str, Any]]:
     """Do the runs that are not done yet; the outcomes of all, in order.
 
     A run that cannot be done does not keep the others from it: raises `BatchError` after all of them, with the first.
@@ -134,7 +138,7 @@ def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, An
             with step(name, evaluate.steps(run.settings)) as advance:
                 began = time.monotonic()
                 splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
-                found = evaluate.judged(splits, run.settings, advance)
+                found = evaluate.measure_models(splits, run.settings, advance)
             if not found["slices"]:
                 raise NotEnoughData(found["against_current"]["none"])
             told = {
@@ -149,7 +153,7 @@ def finish(runs: list[Run], history: History, folder: Path) -> list[dict[str, An
     read = [(run, _outcome(folder / "runs" / f"{run.key(digest)}.json")) for run in runs]
     outcomes = [{"given": run.given, **done} for run, done in read if done]
     if outcomes:
-        outcome_.store(folder, outcomes)
+        experiment_report.store_results(folder, outcomes)
     if failed:
         raise BatchError(f"experiment: {len(failed)} of {len(runs)} runs could not be done; the first: {failed[0]}")
     return outcomes
@@ -189,16 +193,16 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     streaming = load("stream", StreamSettings)
     runs = runs_of(grid, load("batch", BatchSettings))
     if not no_plot:
-        outcome_.require_plotting()
+        experiment_report.require_plotting()
     folder = out or streaming.var / "experiments" / grid.stem
     try:
-        history, _ = history_.load(streaming.var / "night")
+        history, _ = assemble.load_history(streaming.var / "night")
     except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
         raise NotEnoughData(
             f"experiment: cannot read a history in {streaming.var / 'night'}: {error}; make it: python -m batch history"
         ) from error
     outcomes = finish(runs, history, folder)
-    outcome_.show(outcomes)
+    experiment_report.print_results(outcomes)
     if not no_plot:
-        outcome_.plot(folder / "experiment.svg", outcomes)
+        experiment_report.plot_results(folder / "experiment.svg", outcomes)
     click.echo(f"{len(outcomes)} runs in {folder}")

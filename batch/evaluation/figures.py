@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from batch.evaluation.splits import Slice
-from batch.segments import NAMES
+from batch.history.segments import NAMES
 from quality.metrics import ranking
 from quality.metrics.bootstrap import mean_interval
 
@@ -21,7 +21,7 @@ _DRAWS = 10_000
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredLists:
     """The lists that one model makes for some users of a slice, and what they are worth."""
 
     lists: np.ndarray
@@ -30,13 +30,15 @@ class Measured:
     """Of all these users, in their order."""
 
 
-def measured(part: Slice, users: np.ndarray, lists: np.ndarray) -> Measured:
+def measure_lists(part: Slice, users: np.ndarray, lists: np.ndarray) -> MeasuredLists:
     """Score the lists of some users (int64, each with something relevant) of a slice."""
     relevant = part.relevant[users]
-    return Measured(lists, ranking.rank_metrics(lists, relevant.indptr.astype(np.int64), relevant.indices))
+    return MeasuredLists(lists, ranking.rank_metrics(lists, relevant.indptr.astype(np.int64), relevant.indices))
 
 
-def figures_of(part: Slice, users: np.ndarray, model: Measured, popular: Measured, seed: int) -> dict[str, Any]:
+def figures_of(
+    part: Slice, users: np.ndarray, model: MeasuredLists, popular: MeasuredLists, seed: int
+) -> dict[str, Any]:
     """All figures of a model, for `evaluation.json`; `popular` is the popular list for the same users."""
     segments = part.known.segments[users]
     watched = np.bincount(part.known.movies, minlength=part.known.shape[1])

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from batch.errors import NotEnoughData
-from batch.interactions import History, Interactions
+from batch.history.interactions import Interactions, TrainingHistory
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
 
@@ -49,7 +49,7 @@ class Splits:
     test: Callable[[], Slice]
 
 
-def by_time(history: History, settings: BatchSettings) -> Splits:
+def by_time(history: TrainingHistory, settings: BatchSettings) -> Splits:
     """The last two stretches of `test_hours`; of a short history, its last two quarters.
 
     Making a slice raises `NotEnoughData` where nothing was watched before it, or nothing new in it.
@@ -64,7 +64,7 @@ def by_time(history: History, settings: BatchSettings) -> Splits:
     return Splits(lambda: cut(until - 2 * step, until - step), lambda: cut(until - step, until))
 
 
-def by_order(history: History) -> Splits:
+def by_order(history: TrainingHistory) -> Splits:
     """Of each user's events the last tenth for the test, and the last tenth of the others for the choice.
 
     Every user's cut lies at a moment of its own, so no start counts as more recent than another's for the popular list.
@@ -92,7 +92,7 @@ def _but_last(user: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _slice(history: History, known: Interactions, rows: np.ndarray, since_ms: int, until_ms: int) -> Slice:
+def _slice(history: TrainingHistory, known: Interactions, rows: np.ndarray, since_ms: int, until_ms: int) -> Slice:
     relevant = _new(known, history.touched(rows))
     if not len(known.movies) or not relevant.nnz:
         raise NotEnoughData("no sessions before one of the slices, or nothing new within it")

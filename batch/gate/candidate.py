@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import scipy.sparse as sp
 
-from batch.gate import affinity
+from batch.gate import list_relevance
 from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.archive import LedgerEntry
@@ -83,9 +83,9 @@ class Candidate:
         return np.flatnonzero(np.diff(self.seen.indptr))
 
     @cached_property
-    def together(self) -> affinity.Together:
+    def together(self) -> list_relevance.CoOccurrence:
         """Which movies are seen by the same users."""
-        return affinity.together(self.seen, np.random.default_rng(SEED))
+        return list_relevance.count_co_occurrence(self.seen, np.random.default_rng(SEED))
 
     @property
     def is_personal(self) -> bool:
@@ -95,5 +95,5 @@ class Candidate:
     def sampled(self) -> np.ndarray:
         """int64: rows of some users who have a history and a list; part by part, and in no order within each."""
         rows = self.history[self.lists[self.history, 0] >= 0]
-        rows = np.random.default_rng(SEED).permutation(rows)[: affinity.ROWS]
+        rows = np.random.default_rng(SEED).permutation(rows)[: list_relevance.ROWS]
         return rows[np.argsort(rows * PARTS // len(self.lists), kind="stable")]

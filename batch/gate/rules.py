@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from batch.errors import Refusal
-from batch.gate import affinity, ledger, listed, soundness, trial
+from batch.errors import GateRefusal
+from batch.gate import evaluation_checks, ledger_gaps, list_checks, list_relevance, worker_trial
 from batch.gate.candidate import PARTS, SEED, Candidate
 from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
@@ -60,7 +60,7 @@ def files_verify(candidate: Candidate) -> str | None:
 
 def ledger_balances(candidate: Candidate) -> str | None:
     """Every line that was read has one fate, and the ledger holds all that the input was made of."""
-    wrong = ledger.gap(candidate.entries, candidate.facts["offsets"])
+    wrong = ledger_gaps.first_gap(candidate.entries, candidate.facts["offsets"])
     return Wrong(wrong) if wrong else None
 
 
@@ -79,7 +79,7 @@ def input_is_recent(candidate: Candidate) -> str | None:
         return "nothing is archived"
     ends = {
         "the input": candidate.facts["stream_time"],
-        "its newest day": soundness.day_ms(max(candidate.facts["days"])) + DAY_MS,
+        "its newest day": evaluation_checks.day_ms(max(candidate.facts["days"])) + DAY_MS,
     }
     if ends["the input"] > now:
         return Wrong(f"the input ends {(ends['the input'] - now) / HOUR_MS:.0f} h ahead of the stream")
@@ -149,7 +149,7 @@ def movies_are_known(candidate: Candidate) -> str | None:
 
 def lists_are_full(candidate: Candidate) -> str | None:
     """20 movies for everybody with a history and in each popular list, or all that there are."""
-    lacking = listed.misfits(candidate.lists, candidate.seen, candidate.gone)
+    lacking = list_checks.count_short_lists(candidate.lists, candidate.seen, candidate.gone)
     fallbacks = candidate.release.fallbacks
     shown = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
     lacking += int((shown < min(LENGTH, int((~candidate.gone).sum()))).sum())
@@ -158,7 +158,7 @@ def lists_are_full(candidate: Candidate) -> str | None:
 
 def lists_are_fresh(candidate: Candidate) -> str | None:
     """No list holds what its user has seen, or what is hidden."""
-    stale, hidden = listed.repeated_offers(candidate.lists, candidate.seen, candidate.gone)
+    stale, hidden = list_checks.repeated_offers(candidate.lists, candidate.seen, candidate.gone)
     fallbacks = candidate.release.fallbacks
     hidden += int(candidate.gone[fallbacks[fallbacks < len(candidate.gone)]].sum())
     if stale or hidden:
@@ -173,7 +173,7 @@ def lists_differ(candidate: Candidate) -> str | None:
         return _alike(candidate, rows)
     if len(rows) < _FEW_USERS or int((~candidate.gone).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
-    share = listed.personal_share(candidate.lists[rows], candidate.seen[rows])
+    share = list_checks.personal_share(candidate.lists[rows], candidate.seen[rows])
     return Wrong(f"only {share:.1%} of the users get a ranking of their own") if share < _PERSONAL else None
 
 
@@ -183,12 +183,14 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
         return "no personal model"
     rows = candidate.sampled()
     seen, lists, together = candidate.seen[rows], candidate.lists[rows], candidate.together
-    told = affinity.suits(seen, lists, together, PARTS)
+    told = list_relevance.list_relevance(seen, lists, together, PARTS)
     if told is None:
         return "too little data to tell"
     if not told:
         return Wrong("the lists go with their users' histories no better than with those of others")
-    return None if affinity.best_first(seen, lists, together) else Wrong("the lists begin with what suits least")
+    return (
+        None if list_relevance.is_best_first(seen, lists, together) else Wrong("the lists begin with what suits least")
+    )
 
 
 def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
@@ -197,9 +199,9 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
     if not np.ptp(items, axis=0).any():
         return Wrong("all movies have the same embedding")
     watched = np.flatnonzero(np.bincount(candidate.seen.indices, minlength=len(items)))
-    rows = np.random.default_rng(SEED).permutation(watched)[: affinity.ROWS]
+    rows = np.random.default_rng(SEED).permutation(watched)[: list_relevance.ROWS]
     alone = sp.csr_matrix((np.ones(len(rows), np.float32), (np.arange(len(rows)), rows)), (len(rows), len(items)))
-    told = affinity.suits(alone, affinity.neighbours(items, rows), candidate.together)
+    told = list_relevance.list_relevance(alone, list_relevance.neighbours(items, rows), candidate.together)
     if told is None:
         return "too little data to tell"
     return None if told else Wrong("movies that are near each other are watched together no more than others")
@@ -208,7 +210,7 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
 def popular_lists_are_popular(candidate: Candidate) -> str | None:
     """At least half of the popular list belongs to the quarter that is seen most; those of segments are as they saw."""
     release = candidate.release
-    if wrong := listed.unlike_segments(candidate.seen, release.segments, release.fallbacks, candidate.gone):
+    if wrong := list_checks.unlike_segments(candidate.seen, release.segments, release.fallbacks, candidate.gone):
         return Wrong(f"the popular lists of {len(wrong)} segments are not of what these have seen most")
     counts = np.bincount(candidate.seen.indices, minlength=len(candidate.release.names))
     shown = candidate.release.fallbacks[0, :LENGTH].astype(np.int64)
@@ -229,7 +231,7 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
         if chosen not in ("popular", manifest["settings"]["model"]):
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
-    doubts = soundness.doubts(told, len(candidate.release.names), candidate.until)
+    doubts = evaluation_checks.evaluation_problems(told, len(candidate.release.names), candidate.until)
     return Wrong(doubts) if doubts else None
 
 
@@ -258,7 +260,7 @@ def not_below_current(candidate: Candidate) -> str | None:
 
 def a_worker_answers(candidate: Candidate) -> str | None:
     """A real worker answers 1,000 known users, and one unknown, from it as it should."""
-    fault = trial.fault(candidate.folder, candidate.release, candidate.hidden)
+    fault = worker_trial.first_wrong_answer(candidate.folder, candidate.release, candidate.hidden)
     return Wrong(fault) if fault else None
 
 
@@ -271,7 +273,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(candidate: Candidate) -> dict[str, str]:
-    """The verdict for the manifest: by rule, `passed` with its remark. Raises `Refusal` with the rules broken."""
+    """The verdict for the manifest: by rule, `passed` with its remark. Raises `GateRefusal` with the rules broken."""
     said: dict[str, str | None] = {}
     for rule in RULES:
         said[rule.__name__] = _said(rule, candidate)
@@ -280,16 +282,16 @@ def judge(candidate: Candidate) -> dict[str, str]:
     broken = {name: " ".join(what.split()) for name, what in said.items() if isinstance(what, Wrong)}
     if broken:
         told = "; ".join(f"{name}: {why}" for name, why in broken.items())
-        raise Refusal(f"gate: {candidate.folder.name} is refused, current stays: {told}", broken)
+        raise GateRefusal(f"gate: {candidate.folder.name} is refused, current stays: {told}", broken)
     return {name: f"passed: {remark}" if remark else "passed" for name, remark in said.items()}
 
 
-def tell(var: Path, release: str, refusal: Refusal, day: str) -> bool:
+def raise_refusal_alert(var: Path, release: str, refusal: GateRefusal, day: str) -> bool:
     """Raise an alert, once a day of the stream for the same rules. Returns whether it is new."""
     return raise_alert(var, refusal_alert(release, refusal, day))
 
 
-def refusal_alert(release: str, refusal: Refusal, day: str) -> Alert:
+def refusal_alert(release: str, refusal: GateRefusal, day: str) -> Alert:
     """What is told of a refusal on a day of the stream."""
     why = "; ".join(f"{name}: {what}" for name, what in refusal.broken.items())
     text = f"the night of {day} made {release}, which the gate refuses; the last release stays: {why}"
@@ -313,8 +315,8 @@ def _alike(candidate: Candidate, rows: np.ndarray) -> str:
     """What a model shows that is not personal is one ranking: of all the popular list, or one for each segment."""
     lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
     if candidate.evaluation["chosen"] == "popular":
-        wrong = listed.unlike_ranking(lists, seen, candidate.release.fallbacks[0])
+        wrong = list_checks.unlike_ranking(lists, seen, candidate.release.fallbacks[0])
     else:
         of = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
-        wrong = sum(len(own) > 1 and listed.personal_share(lists[own], seen[own]) > 0 for own in of)
+        wrong = sum(len(own) > 1 and list_checks.personal_share(lists[own], seen[own]) > 0 for own in of)
     return Wrong("lists that are not personal are not of one ranking") if wrong else "no personal model"

@@ -16,10 +16,10 @@ from implicit.cpu.als import AlternatingLeastSquares
 from implicit.recommender_base import ModelFitError
 
 from batch.errors import BatchError
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 from batch.models.conditioning import LEAST_RCOND
+from batch.models.decay import recent
 from batch.models.folded import Folded
-from batch.models.history import recent
 
 _ADVICE = "raise [batch] regularization, or lower confidence"
 

@@ -7,7 +7,7 @@ costs little more than one of its largest part.
 import numpy as np
 import scipy.sparse as sp
 
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 from batch.models import tuning
 from batch.models.als import ALS
 from batch.models.linear import EASE, Order

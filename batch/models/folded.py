@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import scipy.sparse as sp
 
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 from batch.models import tuning
-from batch.models.history import recent
+from batch.models.decay import recent
 from batch.models.model import ranks, sampled
 from batch.settings import BatchSettings
 

@@ -17,10 +17,10 @@ import threadpoolctl
 from scipy.linalg import lapack
 
 from batch.errors import BatchError
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 from batch.models.conditioning import cholesky
 from batch.models.folded import Folded
-from batch.models.pairs import regressed, watched_by_the_same, watched_in_turn
+from batch.models.pair_sums import regressed, watched_by_the_same, watched_in_turn
 
 
 class Linear(Folded):

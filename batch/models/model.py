@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 
 
 class Model(Protocol):

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 from batch.models import tuning
 from batch.models.model import ranks
 from batch.settings import BatchSettings

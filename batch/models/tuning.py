@@ -11,10 +11,10 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from batch.interactions import Interactions
-from batch.lists import top_lists
-from batch.models.history import DAYS, FLOORS, ITEMS
+from batch.history.interactions import Interactions
+from batch.models.decay import DAYS, FLOORS, ITEMS
 from batch.models.model import Model
+from batch.models.top_lists import top_lists
 from quality.metrics import ranking
 
 USERS = 4_000

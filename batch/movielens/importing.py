@@ -17,14 +17,14 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from batch.daily import Daily, Made, Part, as_table
-from batch.errors import BadSource, Mixed
+from batch.errors import MixedSources, MovieLensError
+from batch.history.day_store import DayPart, DaySource, DayStore, day_table
 from batch.lock import holding
-from batch.movielens.files import Archive, Movie, Person, Ratings
+from batch.movielens.archives import Movie, MovieLensArchive, Person, Ratings
 from batch.progress import step
 from quality.catalog import Catalog, FoundRecord
 from stream import durable
-from stream.archive import Archive as Log
+from stream.archive import Archive
 from stream.settings import BEST_RATING, StreamSettings, load
 from stream.zone import DAY_MS, Zone, day_name, zone_named
 
@@ -66,10 +66,11 @@ def ids_of(movies: list[Movie]) -> list[str]:
     return list(found)
 
 
-def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
+def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> dict[str, Any]:
     """Import everything into an empty `var`; returns what was counted.
 
-    Raises `BadSource` for an archive that is not as it should be, `Mixed` where something else lies in `var`.
+    Raises `MovieLensError` for an archive that is not as it should be, `MixedSources` where something else lies in
+    `var`.
     """
     movies, people = archive.movies(), archive.people()
     names = ids_of(movies)
@@ -81,7 +82,7 @@ def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
     shutil.rmtree(staged, ignore_errors=True)
     source = f"MovieLens {archive.name}, {ratings.digest}"
     try:
-        days = _write(Daily(staged), ratings, scaled, names, zone_named(streaming.timezone), source)
+        days = _write(DayStore(staged), ratings, scaled, names, zone_named(streaming.timezone), source)
         catalog.keep("movie", [_movie(name, movie) for name, movie in zip(names, movies, strict=True)])
         catalog.keep("user", [_person(person) for person in people])
         (staged / "sessions").rename(streaming.var / "sessions")
@@ -101,13 +102,17 @@ def import_(archive: Archive, streaming: StreamSettings) -> dict[str, Any]:
 
 
 def _require_room(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
-    if entries := Log(var).entries():
-        raise Mixed(f"import: {var} holds an archive of {len(entries)} batches; import into another [stream] var")
-    if days := Daily(var).days():
+    if entries := Archive(var).entries():
+        raise MixedSources(
+            f"import: {var} holds an archive of {len(entries)} batches; import into another [stream] var"
+        )
+    if days := DayStore(var).days():
         of = next(iter(days.values())).imported or "an archive"
-        raise Mixed(f"import: {var} holds {len(days)} days of {of}; remove {var / 'sessions'}, or use another var")
+        raise MixedSources(
+            f"import: {var} holds {len(days)} days of {of}; remove {var / 'sessions'}, or use another var"
+        )
     if not (catalog.statuses("movie").keys() <= movies and catalog.statuses("user").keys() <= people):
-        raise Mixed(f"import: {catalog.path} holds records of another source; import into another [stream] var")
+        raise MixedSources(f"import: {catalog.path} holds records of another source; import into another [stream] var")
 
 
 def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
@@ -115,13 +120,13 @@ def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
     if best == 2 * BEST_STARS:
         return stars
     if (stars % 2).any():
-        raise BadSource(
+        raise MovieLensError(
             'import: half stars do not fit a scale of 1 to 5; set generation = "2026" in [stream], which has 1 to 10'
         )
     return stars // 2
 
 
-def _write(daily: Daily, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str) -> int:
+def _write(daily: DayStore, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str) -> int:
     """Write the days, and return how many they are."""
     alphabetic = np.argsort(np.array(names, object))
     rank = np.empty(len(names), np.int32)
@@ -139,7 +144,7 @@ def _write(daily: Daily, ratings: Ratings, scaled: np.ndarray, names: list[str],
             rows = by_day[begin:end]
             rows = rows[np.lexsort((ratings.time[rows], rank[ratings.movie[rows]], ratings.user[rows]))]
             tables = _tables(ratings, rows, scaled, rank, words)
-            daily.write(day_name(first + day), Made(imported=source, counts={"ratings": len(rows)}), tables)
+            daily.write(day_name(first + day), DaySource(imported=source, counts={"ratings": len(rows)}), tables)
             count += 1
             advance(len(rows))
     return count
@@ -147,17 +152,17 @@ def _write(daily: Daily, ratings: Ratings, scaled: np.ndarray, names: list[str],
 
 def _tables(
     ratings: Ratings, rows: np.ndarray, scaled: np.ndarray, rank: np.ndarray, words: pa.Array
-) -> dict[Part, pa.Table]:
+) -> dict[DayPart, pa.Table]:
     """One day's ratings (rows in order), and a session of each."""
     used, place = np.unique(rank[ratings.movie[rows]], return_inverse=True)
     movie = pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), words.take(pa.array(used)))
     user, time = ratings.user[rows], ratings.time[rows]
     unseen = np.zeros(len(rows), np.int32)
     return {
-        "sessions": as_table(
+        "sessions": day_table(
             "sessions", {"user": user, "movie": movie, "start": time, "last": time, "minutes": unseen}
         ),
-        "ratings": as_table("ratings", {"user": user, "movie": movie, "time": time, "rating": scaled[rows]}),
+        "ratings": day_table("ratings", {"user": user, "movie": movie, "time": time, "rating": scaled[rows]}),
     }
 
 
@@ -190,7 +195,7 @@ def import_movielens(path: Path) -> None:
     history_days days; these archives span years, so set it high, and test_hours and half_life_days with it.
     """
     streaming = load("stream", StreamSettings)
-    archive = Archive(path)
+    archive = MovieLensArchive(path)
     with holding(streaming.var):
-        counts = import_(archive, streaming)
+        counts = import_archive(archive, streaming)
     click.echo(orjson.dumps(counts, option=orjson.OPT_INDENT_2))

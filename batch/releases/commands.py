@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 _BOUNDS = ("mean", "low", "high")
 
 
-class Row(msgspec.Struct, frozen=True):
+class ReleaseRow(msgspec.Struct, frozen=True):
     """One release as it is listed. What its files do not say is None."""
 
     release: str
@@ -63,10 +63,10 @@ class Row(msgspec.Struct, frozen=True):
     """By rule: why the gate refused it."""
 
 
-def rows(var: Path) -> list[Row]:
+def release_rows(var: Path) -> list[ReleaseRow]:
     """All releases that are there, oldest first."""
-    since = {move["release"]: move for move in publish.history(var)}
-    refused = publish.refused(var)
+    since = {move["release"]: move for move in publish.read_publications(var)}
+    refused = publish.refused_releases(var)
     return [_row(var, release, since.get(release, {}), refused.get(release, {})) for release in publish.sealed(var)]
 
 
@@ -77,7 +77,7 @@ def roll_back(var: Path, now_ms: int, to: str | None = None, even_refused: bool 
     """
     if held := publish.pinned(var):
         raise ReleaseError(f"rollback: {held} is pinned and stays current; first: python -m batch unpin")
-    here = publish.current(var)
+    here = publish.current_release(var)
     release = _opened(var, to or _before(var), even_refused)
     if publish.is_current(var, release.id):
         raise ReleaseError(f"rollback: {release.id} is current already")
@@ -87,7 +87,7 @@ def roll_back(var: Path, now_ms: int, to: str | None = None, even_refused: bool 
 
 def pin(var: Path, now_ms: int, which: str) -> tuple[str | None, Release]:
     """Make a release current for good, `current` for the one that is; returns as `roll_back` does, and raises so."""
-    here = publish.current(var)
+    here = publish.current_release(var)
     if which == "current" and here is None:
         raise ReleaseError(f"pin: there is no current release in {var / 'releases'}; name one: python -m batch pin ID")
     name = here.name if here and which == "current" else which
@@ -98,7 +98,7 @@ def pin(var: Path, now_ms: int, which: str) -> tuple[str | None, Release]:
 
 
 def _before(var: Path) -> str:
-    there, refused = publish.sealed(var), publish.refused(var)
+    there, refused = publish.sealed(var), publish.refused_releases(var)
     left = [name for name in publish.line(var)[:-1] if name in there and name not in refused]
     if not left:
         raise ReleaseError(
@@ -111,7 +111,7 @@ def _before(var: Path) -> str:
 def _opened(var: Path, name: str, even_refused: bool) -> Release:
     if name not in publish.sealed(var):
         raise ReleaseError(f"releases: there is no release '{name}' in {var / 'releases'}; python -m batch releases")
-    if not even_refused and (broken := publish.refused(var).get(name)):
+    if not even_refused and (broken := publish.refused_releases(var).get(name)):
         raise ReleaseError(
             f"releases: the gate refused {name} ({'; '.join(f'{rule}: {why}' for rule, why in broken.items())});"
             f" to take it all the same: python -m batch rollback --to {name} --even-refused"
@@ -125,18 +125,18 @@ def _opened(var: Path, name: str, even_refused: bool) -> Release:
     return release
 
 
-def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) -> Row:
+def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) -> ReleaseRow:
     folder = var / "releases" / release
     manifest, evaluation = _json(folder / "manifest.json"), _json(folder / "evaluation.json")
     model = _within(manifest, "model", "lists")
     model = model if isinstance(model, str) else None
     figures = _within(evaluation, "slices", "test", "models", model, "ndcg@20")
-    here, states = publish.current(var), []
+    here, states = publish.current_release(var), []
     states += ["current"] if here and here.name == release else []
     states += ["pinned"] if publish.pinned(var) == release else []
     states += [f"refused: {', '.join(broken)}"] if broken else []
     states += [f"damaged: {found}"] if (found := _damage(folder, manifest)) else []
-    return Row(
+    return ReleaseRow(
         release,
         move.get("stream_time"),
         move.get("by", "night") if move else None,
@@ -186,7 +186,7 @@ def _rows(path: Path) -> int | None:
         return None
 
 
-def table(found: list[Row], clock: Zone) -> "Table":
+def releases_table(found: list[ReleaseRow], clock: Zone) -> "Table":
     """The releases as a table; times are the service's."""
     from rich.table import Table
 
@@ -222,13 +222,13 @@ def list_releases(as_json: bool) -> None:
     from rich.console import Console
 
     streaming = load("stream", StreamSettings)
-    found = rows(streaming.var)
+    found = release_rows(streaming.var)
     if as_json:
         click.echo(orjson.dumps(msgspec.to_builtins(found), option=orjson.OPT_INDENT_2))
     elif found:
         console = Console()
         console.width = console.width if console.is_terminal else 200
-        console.print(table(found, zone_named(streaming.timezone)))
+        console.print(releases_table(found, zone_named(streaming.timezone)))
     else:
         click.echo(f"no releases in {streaming.var / 'releases'} yet; python -m batch nightly makes one")
 
@@ -299,7 +299,7 @@ def _tell(before: str | None, release: Release, streaming: StreamSettings) -> No
 
 def _now(var: Path) -> int:
     """The stream's time; where the archive is empty, or damaged, that of the last move."""
-    moves = publish.history(var)
+    moves = publish.read_publications(var)
     last = moves[-1]["stream_time"] if moves else 0
     try:
         return stream_time(Archive(var).entries()) or last

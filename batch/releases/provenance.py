@@ -33,7 +33,7 @@ NEAR_MS = 5_000
 _COLUMNS = ["time", "status", "movies", "latency_ms", "error", "topic", "partition", "offset"]
 
 
-def provenance(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any]:
+def trace_answer(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any]:
     """All that is known of the answer to a user at a time (ms UTC). Raises `ProvenanceError` where no release was in
     force then, or nothing of it is known any more."""
     history = read_release_history(var / "releases")
@@ -184,7 +184,7 @@ def without(answered: list[str], movies: list[str], reserve: list[str]) -> list[
 
 
 def text(found: dict[str, Any]) -> str:
-    """What `provenance` found, for people."""
+    """What `trace_answer` found, for people."""
     made_of = found["made_of"]
     rows = {
         f"user {found['user']}": f"at {found['at']}",
@@ -250,5 +250,5 @@ def command(user: int, at: str, as_json: bool) -> None:
     except ValueError as error:
         forms = "2026-02-12T03:00, with Z or +01:00 behind it for another zone than the service's, or ms since 1970"
         raise click.BadParameter(f"'{at}' is no time: {error}; say {forms}", param_hint="--at") from error
-    found = provenance(streaming.var, user, at_ms, clock)
+    found = trace_answer(streaming.var, user, at_ms, clock)
     click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2) if as_json else text(found))

@@ -1,12 +1,12 @@
-"""Publishing: a candidate folder becomes a release, whole or not at all, and `current` moves to it.
+"""Publishing: a candidate folder becomes a release, whole or not at all, and `current_release` moves to it.
 
     releases/<UTC time>-<short hash>/   immutable once it has this name; its files may be read only
     releases/current                    symbolic link, moved by rename
-    releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by what
-    releases/pinned.json                the release that stays current whatever nights make; none where it is missing
-    releases/last-good.json     what workers took last, and last but one; they note it (`server/good_releases.py`)
-    releases/.refused/<id>.json         why the gate refused a candidate, which stays for study
-    releases/manifests/<id>.json        the manifests of releases that were removed
+    releases/history.jsonl              every move of `current_release`: to what, when by the stream and by the wall, by
+    what releases/pinned.json                the release that stays current whatever nights make; none where it is
+    missing releases/last-good.json     what workers took last, and last but one; they note it
+    (`server/good_releases.py`) releases/.refused/<id>.json         why the gate refused a candidate, which stays for
+    study releases/manifests/<id>.json        the manifests of releases that were removed
 
 The stream's clock stands in the history so that reports can tell which release was in force when a user asked.
 
@@ -95,14 +95,14 @@ def refuse(var: Path, release: str, broken: dict[str, str]) -> None:
     durable.write_bytes(_refused(var, release), orjson.dumps(entry) + b"\n")
 
 
-def refused(var: Path) -> dict[str, dict[str, str]]:
+def refused_releases(var: Path) -> dict[str, dict[str, str]]:
     """By release: the rules that refused it, and why."""
     notes = [_objects(path, broken=dict)[0] for path in (var / "releases" / ".refused").glob("*.json")]
     return {note["release"]: note["broken"] for note in notes}
 
 
 def make_current(var: Path, release: str, stream_time: int, by: By = "night") -> bool:
-    """Point `current` at a release, and remember when; False where another one is pinned, against the night.
+    """Point `current_release` at a release, and remember when; False where another one is pinned, against the night.
 
     A night calls this for what its gate has passed, so that an earlier refusal of the same is void.
     """
@@ -117,10 +117,10 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
     before = link.readlink() if link.is_symlink() else None
     durable.point(link, release)
     entry = {"release": release, "stream_time": stream_time, "wall_time": _wall_time(), "by": by}
-    lines = [orjson.dumps(move) + b"\n" for move in [*history(var), entry]]
+    lines = [orjson.dumps(move) + b"\n" for move in [*read_publications(var), entry]]
     try:
         durable.write_bytes(var / "releases" / "history.jsonl", b"".join(lines))
-    except OSError:  # as of a full disk: who tries again shall find `current` where it was
+    except OSError:  # as of a full disk: who tries again shall find `current_release` where it was
         if before is None:
             link.unlink()
         else:
@@ -130,12 +130,12 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
 
 
 def is_current(var: Path, release: str) -> bool:
-    """Whether `current` points at a release, and the history says so as well."""
-    here, moves = current(var), history(var)
+    """Whether `current_release` points at a release, and the history says so as well."""
+    here, moves = current_release(var), read_publications(var)
     return bool(moves) and here is not None and here.name == moves[-1]["release"] == release
 
 
-def history(var: Path) -> list[dict[str, Any]]:
+def read_publications(var: Path) -> list[dict[str, Any]]:
     """What became current when, oldest first. What moved it is `by`; older moves, which do not say, were nights."""
     path = var / "releases" / "history.jsonl"
     return _objects(path, stream_time=int) if path.exists() and path.stat().st_size else []
@@ -143,10 +143,10 @@ def history(var: Path) -> list[dict[str, Any]]:
 
 def line(var: Path) -> list[str]:
     """How the current release came to be it, the current one last: what was gone back from is not part of it."""
-    here = current(var)
+    here = current_release(var)
     found: list[str] = []
     # the link moves before the history: after a crash between the two it knows better
-    for release in [*(move["release"] for move in history(var)), *([here.name] if here else [])]:
+    for release in [*(move["release"] for move in read_publications(var)), *([here.name] if here else [])]:
         if release in found:
             del found[found.index(release) :]
         found.append(release)
@@ -160,7 +160,7 @@ def pin(var: Path, release: str, stream_time: int) -> None:
 
 
 def unpin(var: Path) -> None:
-    """Let the next night move `current` again."""
+    """Let the next night move `current_release` again."""
     (var / "releases" / "pinned.json").unlink(missing_ok=True)
 
 
@@ -173,13 +173,13 @@ def pinned(var: Path) -> str | None:
     return release if (var / "releases" / release).is_dir() else None
 
 
-def current(var: Path) -> Path | None:
+def current_release(var: Path) -> Path | None:
     """The folder of the current release."""
     link = var / "releases" / "current"
     return link.resolve() if link.exists() else None
 
 
-def reached(var: Path) -> int | None:
+def data_until(var: Path) -> int | None:
     """How far the stream had come when the archive was read for the current release, ms UTC; None if it cannot say."""
     try:
         return int(orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())["stream_time"])
@@ -196,8 +196,8 @@ def sealed(var: Path) -> list[str]:
 def prunable(var: Path, keep: int) -> list[str]:
     """What `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one, and
     those that workers noted as good: they are what a worker starts from while the current one is bad."""
-    names, bad = sealed(var), refused(var)
-    here = current(var)
+    names, bad = sealed(var), refused_releases(var)
+    here = current_release(var)
     good = [name for name in names if name not in bad]
     studied = [name for name in names if name in bad]
     kept = {*good[-keep:], *studied[-KEPT_REFUSED:], here.name if here else None, pinned(var)}

@@ -36,7 +36,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from batch.daily import Daily
+from batch.history.day_store import DayStore
 from loadtest.bench import past as past_
 from loadtest.bench import watched
 from loadtest.bench.outcome import Outcome, Target
@@ -164,7 +164,7 @@ def exponent(nights: list[tuple[int, float]]) -> float | None:
 
 def spent(found: Past) -> Watched:
     """A night on a past as it was written: what an earlier part made of it is forgotten."""
-    Daily(found.var).remove(found.days[-1])
+    DayStore(found.var).remove(found.days[-1])
     for name in ("night", "releases"):
         shutil.rmtree(found.var / name, ignore_errors=True)
     return watched.batch(found.var, "nightly")

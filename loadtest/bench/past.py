@@ -1,7 +1,8 @@
 """A past to spend a night on: weeks of a million users, straight in the forms that Marquee keeps.
 
     var/sessions/day=…        the days before the last one: pieces of sessions, ratings and requests, as `batch
-                              sessions` would have made them (`batch.daily`); made.json names them as imported
+                              sessions` would have made them (`batch.history.day_store`); made.json names them as
+                              imported
     var/archive/, its ledger  the last day: one line a minute watched, in batches, see `busy_day.py`
     var/catalog/              the records of all movies and users, as the APIs would have told them
 
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch.daily import Daily, Made, Part, as_table
+from batch.history.day_store import DayPart, DaySource, DayStore, day_table
 from loadtest.bench.busy_day import RATING, REQUEST, BusyDay, Lines, lines_of
 from loadtest.bench.crowd import Crowd, Visits
 from loadtest.catalogue import make_catalogue
@@ -85,7 +86,7 @@ def write(var: Path, size: Size, seed: int, advance: Callable[[int], object] = l
     """Write a past. Raises `LoadtestError` where the disk has too little room for it, or `var` has one already."""
     streaming = StreamSettings()
     _require(var, size)
-    clock, archive, daily = zone_named(streaming.timezone), Archive(var), Daily(var)
+    clock, archive, daily = zone_named(streaming.timezone), Archive(var), DayStore(var)
     days = [day_name(day_number(FIRST_DAY) + number) for number in range(size.days)]
     crowd = Crowd(
         make_catalogue(size.movies, seed, streaming.generation),
@@ -103,7 +104,9 @@ def write(var: Path, size: Size, seed: int, advance: Callable[[int], object] = l
             counts = _archive(archive, crowd, running, visits, begins, day, size.batch_lines, streaming.topic, rng)
         else:
             tables, running = straight(running, visits, begins, names, rng)
-            daily.write(day, Made(imported=SOURCE, counts={part: len(table) for part, table in tables.items()}), tables)
+            daily.write(
+                day, DaySource(imported=SOURCE, counts={part: len(table) for part, table in tables.items()}), tables
+            )
         advance(1)
     return Past(var, days, sessions, counts["watch"], sum(counts.values()))
 
@@ -136,7 +139,7 @@ class Begun:
 
 def straight(
     running: Begun, visits: Visits, begins_ms: int, names: Names, rng: np.random.Generator
-) -> tuple[dict[Part, pa.Table], Begun]:
+) -> tuple[dict[DayPart, pa.Table], Begun]:
     """The tables of a day: what was left of the day before, and what began; and what goes on after it."""
     ends = begins_ms + DAY_MS
     late = visits.starts + visits.minutes * np.int64(_LONGEST_STEP_MS) + 90_000 > ends
@@ -197,7 +200,7 @@ def _pieces(visits: Visits, lines: Lines, begins_ms: int) -> dict[str, np.ndarra
     }
 
 
-def _tables(pieces: list[dict[str, np.ndarray]], names: Names) -> dict[Part, pa.Table]:
+def _tables(pieces: list[dict[str, np.ndarray]], names: Names) -> dict[DayPart, pa.Table]:
     """Pieces of all kinds as the sorted tables of a day."""
     columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     return {
@@ -213,7 +216,7 @@ def _tables(pieces: list[dict[str, np.ndarray]], names: Names) -> dict[Part, pa.
     }
 
 
-def _sorted(part: Part, names: Names, columns: dict[str, np.ndarray]) -> pa.Table:
+def _sorted(part: DayPart, names: Names, columns: dict[str, np.ndarray]) -> pa.Table:
     """A table by user, movie and time; users become ids, rows of movies words."""
     time = columns["start" if part == "sessions" else "time"]
     places = names.places[columns["movie"]] if "movie" in columns else np.zeros(len(time), np.int32)
@@ -222,7 +225,7 @@ def _sorted(part: Part, names: Names, columns: dict[str, np.ndarray]) -> pa.Tabl
     found["user"] = (found["user"] + 1).astype(np.uint32)
     if "movie" in found:
         found["movie"] = pa.DictionaryArray.from_arrays(places[order], names.words)
-    return as_table(part, found)
+    return day_table(part, found)
 
 
 def _archive(

@@ -35,11 +35,11 @@ import msgspec
 import numpy as np
 
 from batch import models
-from batch.evaluation.evaluate import judged
-from batch.evaluation.figures import measured
+from batch.evaluation.evaluate import measure_models
+from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
-from batch.interactions import History
-from batch.lists import top_lists
+from batch.history.interactions import TrainingHistory
+from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
 from loadtest.bench import sequences, textbook
 from loadtest.bench.outcome import Outcome, Target
@@ -97,8 +97,8 @@ def run(size: Size, seed: int, parts: tuple[str, ...] = (), data: Path | None = 
     return Outcome("ranking", figures, TARGETS)
 
 
-def _makers(size: Size, seed: int, data: Path | None, folder: Path) -> dict[str, Callable[[], History]]:
-    found: dict[str, Callable[[], History]] = {
+def _makers(size: Size, seed: int, data: Path | None, folder: Path) -> dict[str, Callable[[], TrainingHistory]]:
+    found: dict[str, Callable[[], TrainingHistory]] = {
         "world": lambda: sequences.world(*size.world, seed),
         "sequences": lambda: sequences.sequences(*size.sequences, seed),
         "shuffled": lambda: sequences.shuffled(sequences.sequences(*size.sequences, seed), seed),
@@ -108,14 +108,14 @@ def _makers(size: Size, seed: int, data: Path | None, folder: Path) -> dict[str,
     return found
 
 
-def measure(name: str, history: History, seed: int) -> dict[str, Any]:
+def measure(name: str, history: TrainingHistory, seed: int) -> dict[str, Any]:
     """All figures of a set."""
     if history.shape[1] > textbook.MOST_MOVIES:
         most = f"{textbook.MOST_MOVIES:,} movies at most, for EASE's sake"
         raise LoadtestError(f"bench: {name} has {history.shape[1]:,} movies; ranking is measured on {most}")
     settings = BatchSettings(seed=seed, evaluation_users=len(history.users))
     splits = by_time(history, settings) if name == "world" else by_order(history)
-    found = judged(splits, settings, lambda done: None)
+    found = measure_models(splits, settings, lambda done: None)
     if not found["slices"]:
         raise LoadtestError(f"bench: {name} is too small to hold anything out: {found['chosen_by']}")
     part = splits.test()
@@ -183,7 +183,7 @@ def _lists_of(chosen: str, parameters: dict[str, dict[str, float]], part: Slice,
 
 
 def _scores(part: Slice, lists: np.ndarray) -> RankingScores:
-    return measured(part, part.users, lists).scores
+    return measure_lists(part, part.users, lists).scores
 
 
 def _row(scores: RankingScores, seed: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import annoy
 import numpy as np
 
-from batch import rendered
+from batch.releases import rendered
 from batch.settings import BatchSettings
 from loadtest.catalogue import make_catalogue
 from server.release import FILES, LAYOUT, LENGTH, METRIC, RENDERED, sha256

@@ -1,6 +1,7 @@
 """Histories to rank on: what the simulated world's users watched, and long sequences with order in them, or without.
 
-Each is a `History`, as the night has it, made in memory. Times are those of the data; users and movies are dense.
+Each is a `TrainingHistory`, as the night has it, made in memory. Times are those of the data; users and movies are
+dense.
 
     world        visits and sessions of `loadtest.world`, a nested choice that is no model's formula; to be cut by time
     sequences    many movies a user, in moods that last for a dozen of them and come back; what follows next lies near
@@ -17,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from batch import history as history_
-from batch.daily import Daily
-from batch.interactions import History
-from batch.movielens import importing as movielens_
-from batch.movielens.files import Archive
-from batch.segments import NAMES, segments_of, without_small
+from batch.history import assemble
+from batch.history.day_store import DayStore
+from batch.history.interactions import TrainingHistory
+from batch.history.segments import NAMES, segments_of, without_small
+from batch.movielens import importing
+from batch.movielens.archives import MovieLensArchive
 from batch.settings import BatchSettings
 from loadtest.audience import Audience
 from loadtest.settings import WorldSettings
@@ -43,7 +44,7 @@ _GAP_MS = 12 * HOUR_MS
 _MINUTES = 100
 
 
-def world(users: int, movies: int, days: int, seed: int) -> History:
+def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
     """What users of the simulated world watched and rated in some days."""
     settings = WorldSettings(users=users, movies=movies, seed=seed)
     clock = zone_named(StreamSettings().timezone)
@@ -73,7 +74,7 @@ def world(users: int, movies: int, days: int, seed: int) -> History:
     )
 
 
-def sequences(users: int, movies: int, events: int, seed: int) -> History:
+def sequences(users: int, movies: int, events: int, seed: int) -> TrainingHistory:
     """Long sequences in which order says much; so many movies a user, in the median."""
     rng = np.random.default_rng([seed, 61])
     chart = (np.arange(movies) + 8.0) ** -0.8
@@ -113,26 +114,26 @@ def sequences(users: int, movies: int, events: int, seed: int) -> History:
     return _history(user, movie, start, minutes, np.ones(len(user)), np.zeros(len(user)), movies, segments)
 
 
-def shuffled(history: History, seed: int) -> History:
+def shuffled(history: TrainingHistory, seed: int) -> TrainingHistory:
     """The same, with the movies of each user in another order; a user has each movie once."""
     rng = np.random.default_rng([seed, 67])
     order = np.lexsort((rng.random(len(history.user)), history.user))
     return replace(history, movie=history.movie[order])
 
 
-def movielens(path: Path, var: Path) -> History:
+def movielens(path: Path, var: Path) -> TrainingHistory:
     """What an archive of MovieLens holds, imported into an empty folder `var`.
 
     Raises `BadSource` for one that cannot be read.
     """
     streaming = StreamSettings(var=var, generation="2026")  # whose scale has room for half stars
-    movielens_.import_(Archive(path), streaming)
-    daily, catalog = Daily(var), Catalog(var)
+    importing.import_archive(MovieLensArchive(path), streaming)
+    daily, catalog = DayStore(var), Catalog(var)
     known = catalog.known(streaming.max_user).runtimes
-    gathered = history_.gather(daily, list(daily.days()), known, QualitySettings().gap_ms)
+    gathered = assemble.gather_days(daily, list(daily.days()), known, QualitySettings().gap_ms)
     segments = without_small(segments_of(gathered.users, catalog.people()), BatchSettings().minimum_segment)
     best = BEST_RATING[streaming.generation]
-    return history_.assemble(gathered, np.full(len(gathered.movies), np.nan), best, segments)
+    return assemble.assemble(gathered, np.full(len(gathered.movies), np.nan), best, segments)
 
 
 def _drawn(
@@ -162,12 +163,12 @@ def _history(
     stars: np.ndarray,
     movies: int,
     segments: np.ndarray,
-) -> History:
+) -> TrainingHistory:
     """Sessions in any order as a history; `stars` 1..5, 0 for none, are given a minute after the end."""
     order = np.lexsort((movie, start, user))
     rated = stars[order] > 0
     ends = start[order] + (minutes[order] + 1) * 60_000
-    return History(
+    return TrainingHistory(
         user=user[order].astype(np.int32),
         movie=movie[order].astype(np.int32),
         start=start[order].astype(np.int64),

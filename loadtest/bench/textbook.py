@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import threadpoolctl
 from implicit.cpu.als import AlternatingLeastSquares
 
-from batch.interactions import Interactions
+from batch.history.interactions import Interactions
 
 Scores = Callable[[np.ndarray], np.ndarray]
 """Users (int64 rows) to the scores of all movies: float [len(users), m]."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from batch.collect import Collector
+from batch.collecting.collector import Collector
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
 from loadtest.stack import answers, free_port

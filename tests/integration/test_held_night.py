@@ -52,7 +52,7 @@ def test_a_held_night_ends_with_its_own_code_and_tells_the_webhook(var: Path, st
     assert "quarantined:2026-02-10T18Z:hold (2026-02-10T18Z: 33.33% of 10000 lines" in told
     assert told.endswith("python -m batch nightly --despite-alerts")
     assert "Traceback" not in night.text()
-    assert publish.current(var) == (var / "releases" / "r1").resolve()
+    assert publish.current_release(var) == (var / "releases" / "r1").resolve()
     assert not list((var / "night").glob("*.parquet"))
     assert receiver.taken == ["earlier", "night_held:2026-02-10"]
 
@@ -96,4 +96,4 @@ def test_the_schedule_waits_for_the_next_hour_and_tells_each_day_once(var: Path,
         assert schedule.ends() == 0, schedule.text()
     assert schedule.text().count("night begins") == 2
     assert receiver.taken == ["night_held:2026-02-11", "night_held:2026-02-12"]
-    assert publish.current(var) == (var / "releases" / "r1").resolve()
+    assert publish.current_release(var) == (var / "releases" / "r1").resolve()

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from batch.daily import COLUMNS, Daily
-from batch.sessions import compact
+from batch.history.day_sessions import compact_days
+from batch.history.day_store import DAY_SCHEMAS, DayStore
 from loadtest.bench import busy_day, night, past
 from loadtest.bench.busy_day import RATING, REQUEST, BusyDay, lines_of
 from loadtest.bench.crowd import AGAIN_SHARE, Crowd, Marks, Visits
@@ -232,7 +232,7 @@ def test_the_catalogue_knows_everyone(written: Past) -> None:
 
 
 def test_days_are_whole_and_sorted(written: Past) -> None:
-    daily = Daily(written.var)
+    daily = DayStore(written.var)
     assert list(daily.days()) == written.days[:-1]
     assert {made.imported for made in daily.days().values()} == {past.SOURCE}
     sessions = 0
@@ -241,7 +241,7 @@ def test_days_are_whole_and_sorted(written: Past) -> None:
         assert ends - begins == DAY_MS
         for part in ("sessions", "ratings", "requests"):
             table = daily.read(part, [day])
-            assert table.schema == COLUMNS[part]
+            assert table.schema == DAY_SCHEMAS[part]
             names = ["user", "movie", "start"] if part == "sessions" else ["user", "time"]
             names = ["user", "movie", "time"] if part == "ratings" else names
             found = rows(table, *names)
@@ -283,11 +283,11 @@ def test_a_straight_day_is_what_sessions_are_made_of_its_lines(tmp_path: Path) -
     tables, running = straight(
         Begun.nothing(), one.day(BEGINS, 2_000), BEGINS, Names(one.catalogue.ids), np.random.default_rng(1)
     )
-    visits, archive, daily = other.day(BEGINS, 2_000), Archive(tmp_path), Daily(tmp_path)
+    visits, archive, daily = other.day(BEGINS, 2_000), Archive(tmp_path), DayStore(tmp_path)
     BusyDay(archive, other, visits, BEGINS, past.FIRST_DAY, "movielog1").write(
         Begun.nothing().lines, 5_000, np.random.default_rng(2)
     )
-    counts = compact(archive, archive.entries(), daily, GAP_MS, lambda rows: None)
+    counts = compact_days(archive, archive.entries(), daily, GAP_MS, lambda rows: None)
     assert counts["duplicates"] == 0
     made = daily.read("sessions", [past.FIRST_DAY])
     expected, found = _ended(tables["sessions"]), _ended(made)

@@ -12,10 +12,10 @@ import pytest
 import scipy.sparse as sp
 from click.testing import CliRunner
 
-from batch.errors import BadSource
+from batch.errors import MovieLensError
 from batch.evaluation.splits import by_order
-from batch.interactions import History, Interactions
-from batch.segments import segments_of
+from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.segments import segments_of
 from loadtest.bench import door, ranking, ranking_picture, sequences, textbook
 from loadtest.bench.outcome import Outcome
 from loadtest.errors import LoadtestError
@@ -113,7 +113,7 @@ def test_the_penalty_is_chosen_before_the_test_slice(monkeypatch: pytest.MonkeyP
 # The sets
 
 
-def is_a_history(history: History) -> None:
+def is_a_history(history: TrainingHistory) -> None:
     order = np.lexsort((history.movie, history.start, history.user))
     assert np.array_equal(order, np.arange(len(order)))
     assert history.movies == sorted(history.movies)
@@ -144,7 +144,7 @@ def test_what_the_world_watched() -> None:
     assert np.array_equal(history.segments, segments_of(history.users, told))
 
 
-def follows(history: History) -> np.ndarray:
+def follows(history: TrainingHistory) -> np.ndarray:
     """How often each movie comes next after each: int64 [m, m]."""
     same = history.user[1:] == history.user[:-1]
     pairs = history.movie[:-1][same], history.movie[1:][same]
@@ -172,7 +172,7 @@ def test_sequences_have_order_and_the_shuffled_have_none() -> None:
     assert agree[1] < 0.6 * agree[0]
 
 
-def _sessions(history: History, rows: np.ndarray) -> History:
+def _sessions(history: TrainingHistory, rows: np.ndarray) -> TrainingHistory:
     """Some of the sessions."""
     names = ("user", "movie", "start", "minutes", "share", "rating", "rated")
     columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in names}
@@ -211,7 +211,7 @@ def test_an_archive_of_movielens(tmp_path: Path) -> None:
     assert "movie+0+1930" in history.movies
     assert np.unique(history.rating) == pytest.approx(np.arange(1, 6) / 5)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadSource):
+    with pytest.raises(MovieLensError):
         sequences.movielens(tmp_path / "empty", tmp_path / "other")
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from batch.collect import Pending, archived
+from batch.collecting.collector import PendingLines, archive_batch
 from quality.__main__ import commands
 from quality.catalog import Catalog, KnownIds
 from quality.lines.context_checks import make_context
@@ -57,10 +57,10 @@ def collected(archive: Archive) -> LedgerEntry:
     streaming = StreamSettings(max_user=1_000)
     times = np.full(len(LINES), NOW)
     times[2] += 16 * HOUR_MS
-    waiting = Pending(0)
+    waiting = PendingLines(0)
     waiting.add(FetchedRecords(0, LINES, np.arange(len(LINES)), times))
     context = make_context(streaming, QualitySettings(), KnownIds())
-    return archived(archive, "movielog1", 0, waiting, zone_named(streaming.timezone), lambda lines: context)
+    return archive_batch(archive, "movielog1", 0, waiting, zone_named(streaming.timezone), lambda lines: context)
 
 
 def said(environ: dict[str, str], *arguments: str) -> Result:

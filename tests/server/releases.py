@@ -8,7 +8,7 @@ import annoy
 import numpy as np
 import orjson
 
-from batch import rendered
+from batch.releases import rendered
 
 MOVIES = [f"movie+{number}+2000" for number in range(30)]
 NONE = 65_535

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.rendered import write as render
+from batch.releases.rendered import write as render
 from server.answers import Answers
 from server.errors import BadRelease
 from server.release import FILES, MOVIE, RENDERED, Release, sha256
@@ -291,7 +291,7 @@ def test_a_list_that_repeats_a_movie_is_found_among_many_users(tmp_path: Path) -
 PROBE = """
 import sys
 from pathlib import Path
-from batch.rendered import write as render
+from batch.releases.rendered import write as render
 from server.answers import Answers
 from server.errors import BadRelease
 from server.release import Release

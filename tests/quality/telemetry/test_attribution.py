@@ -79,9 +79,7 @@ def by_definition(events: list[Event]) -> Expected:
     return Expected(
         {answer: min(hits[answer])[1] if hits[answer] else 0 for answer in ofday},
         {
-            answer: None
-            if popular_at(answer.time) is None
-            else (min(popular[answer])[1] if popular[answer] else 0)
+            answer: None if popular_at(answer.time) is None else (min(popular[answer])[1] if popular[answer] else 0)
             for answer in ofday
         },
     )

@@ -1,0 +1,1 @@
+"""Gathering: Kafka and the service's APIs into the archive and the catalog."""

@@ -1,0 +1,224 @@
+"""The collector: Kafka to the archive, batch by batch, neither losing nor repeating a line.
+
+| when it dies | what is on disk | what the next start does |
+|---|---|---|
+| while lines wait in memory | nothing of them | reads them again from the last entry's end |
+| while files are written | files that no entry names | removes these, reads the lines again |
+| after the ledger entry | the batch, whole | goes on behind it; an alert that was due is raised then |
+
+`PendingLines` gathers what is read; `archive_batch` judges and writes one batch; `collect` is the process around them.
+"""
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import compress
+
+import numpy as np
+import pyarrow as pa
+
+from batch.collecting.unknown_ids import UnknownIdLookup
+from batch.settings import BatchSettings
+from quality.alerts.prometheus import LedgerMetrics
+from quality.alerts.thresholds import ThresholdMonitor
+from quality.alerts.webhook import Poster, posting
+from quality.lines import archive_writer
+from quality.lines.context_checks import JudgingContext, make_context
+from quality.lines.verdicts import ParsedLines, judge
+from quality.settings import QualitySettings
+from stream import kafka
+from stream.archive import Archive, LedgerEntry, count_by_fate
+from stream.settings import StreamSettings
+from stream.zone import Zone, zone_named
+
+log = logging.getLogger(__name__)
+
+GROUP = "marquee-collect"
+BATCH_BYTES = 256 << 20
+"""A batch with so many bytes is full, however few lines they are."""
+TELL_S = 15.0
+"""How often the metrics are written where nothing comes."""
+
+
+@dataclass
+class PendingLines:
+    """Lines of one partition that were read and not archived yet, in order of their offsets."""
+
+    first: int
+    """Where the last entry ended: the range begins there, whether or not Kafka has a record at it."""
+    since: float = 0.0
+    """When the first of them came, seconds of the monotonic clock."""
+    values: list[bytes] = field(default_factory=list)
+    offsets: list[np.ndarray] = field(default_factory=list)
+    times: list[np.ndarray] = field(default_factory=list)
+    redelivered: int = 0
+    """Records that Kafka handed out once more."""
+    size: int = 0
+    """Bytes of the lines."""
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last line."""
+        return int(self.offsets[-1][-1]) + 1 if self.offsets else self.first
+
+    def add(self, got: kafka.FetchedRecords) -> None:
+        """Take what is new; an offset that was read before is counted and passed over."""
+        new = got.offsets >= self.end
+        self.redelivered += len(new) - int(new.sum())
+        if not new.any():
+            return
+        if not self.values:
+            self.since = time.monotonic()
+        values = list(compress(got.values, new.tolist()))
+        self.values += values
+        self.size += sum(map(len, values))
+        self.offsets.append(got.offsets[new])
+        self.times.append(got.times[new])
+
+    def due(self, settings: StreamSettings) -> bool:
+        waited = time.monotonic() - self.since
+        full = len(self.values) >= settings.batch_lines or self.size >= BATCH_BYTES
+        return bool(self.values) and (full or waited >= settings.batch_seconds)
+
+
+def archive_batch(
+    archive: Archive,
+    topic: str,
+    partition: int,
+    pending: PendingLines,
+    clock: Zone,
+    context_for: Callable[[ParsedLines], JudgingContext],
+) -> LedgerEntry:
+    """Judge a batch, write its files and commit it."""
+    offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
+    lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, clock)
+    context = context_for(lines)
+    apart_ms = lines.clocks_apart_ms(context)
+    fates = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
+    entry = LedgerEntry(
+        topic=topic,
+        partition=partition,
+        first=pending.first,
+        last=int(offsets[-1]),
+        lines=len(times),
+        counts=fates.counts(times, clock),
+        kafka_time=fates.span(times),
+        redelivered=pending.redelivered,
+        clocks_apart_ms=apart_ms,
+    )
+    origin = archive_writer.provenance_columns(topic, partition, offsets, times)
+    files = archive_writer.write_batch(archive, entry, fates, lines.values, origin, clock)
+    return archive.commit(entry.with_files(files))
+
+
+class Collector:
+    """Gathers what a reader polls and archives what is due."""
+
+    def __init__(
+        self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
+    ) -> None:
+        self._settings, self._quality, self._poster = streaming, quality, poster
+        self._zone = zone_named(streaming.timezone)
+        self._archive = Archive(streaming.var)
+        self._acquaintance = UnknownIdLookup(streaming, settings)
+        self._alarms = ThresholdMonitor(streaming.var, quality)
+        self._metrics = LedgerMetrics(streaming.var, "collect", quality)
+        self._pending: dict[int, PendingLines] = {}
+        self._ends: dict[int, int] = {}
+        """By partition: the offset behind the last entry."""
+
+    def resume(self) -> dict[int, int]:
+        """Remove what a crash left behind, tell what it left untold; by partition, the offset to read next."""
+        for path in self._archive.sweep():
+            log.warning("removed %s: left behind by a crash, its lines are read again", path)
+        entries = self._archive.entries()
+        self._alarms.resume(entries)
+        self._metrics.resume(entries)
+        self.tell()
+        self._ends = self._archive.positions(self._settings.topic)
+        return dict(self._ends)
+
+    async def take(self, got: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
+        """Gather what was polled; a gap is committed at once, as an entry of its own."""
+        for piece in got:
+            if isinstance(piece, kafka.FetchedRecords):
+                first = self._ends.get(piece.partition, int(piece.offsets[0]))
+                self._pending.setdefault(piece.partition, PendingLines(first)).add(piece)
+            else:
+                await self.flush()
+                lost = piece.last - piece.first + 1
+                entry = LedgerEntry(
+                    topic=self._settings.topic,
+                    partition=piece.partition,
+                    first=piece.first,
+                    last=piece.last,
+                    lines=0,
+                    lost=lost,
+                )
+                self._told(self._archive.commit(entry))
+                if piece.partition in self._pending:  # nothing but what was handed out again
+                    self._pending[piece.partition].first = piece.last + 1
+
+    async def flush(self, only_due: bool = False) -> dict[int, int]:
+        """Archive what waits (or what is due of it); by partition, where its entries now end."""
+        done = {}
+        for partition, pending in list(self._pending.items()):
+            if not pending.values or (only_due and not pending.due(self._settings)):
+                continue
+            del self._pending[partition]
+            # judging takes a second or so: off the loop, so that the client can go on fetching
+            arguments = self._archive, self._settings.topic, partition, pending, self._zone, self._context_for
+            entry = await asyncio.to_thread(archive_batch, *arguments)
+            self._told(entry)
+            done[partition] = entry.last + 1
+        return done
+
+    def _context_for(self, lines: ParsedLines) -> JudgingContext:
+        return make_context(self._settings, self._quality, self._acquaintance.known_for(lines))
+
+    def tell(self) -> None:
+        """Write the metrics, and have posted what was raised, here or by others."""
+        self._metrics.write()
+        if self._poster is not None:
+            self._poster.wake()
+
+    def _told(self, entry: LedgerEntry) -> None:
+        self._ends[entry.partition] = entry.last + 1
+        self._alarms.committed(entry)
+        self._metrics.committed(entry)
+        self.tell()
+        log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(count_by_fate([entry])))
+
+
+async def collect(
+    streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, until_idle: float | None = None
+) -> None:
+    """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive what waits.
+
+    Raises `ArchiveBusy` where another collector runs, `BrokerError` or `StreamError` where Kafka fails.
+    """
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with Archive(streaming.var).writing(), posting(streaming.var, quality) as poster:
+        collector = Collector(streaming, quality, settings, poster)
+        async with kafka.reading(streaming, GROUP, collector.resume()) as reader:
+            last = told = time.monotonic()
+            while not stop.is_set() and (until_idle is None or time.monotonic() - last < until_idle):
+                got = await reader.poll(streaming.batch_lines)
+                await collector.take(got)
+                await _flushed(collector, reader, only_due=True)
+                if time.monotonic() - told > TELL_S:
+                    collector.tell()
+                    told = time.monotonic()
+                last = time.monotonic() if got else last  # after the work: it is no idleness
+            await _flushed(collector, reader, only_due=False)
+
+
+async def _flushed(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:
+    positions = await collector.flush(only_due)
+    if positions:
+        await reader.commit(positions)

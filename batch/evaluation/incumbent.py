@@ -1,0 +1,76 @@
+"""The rival: what the current release shows, so that what is to replace it can be measured against it.
+
+Its lists were made of what it had read. They can be compared with a candidate's only on what happened afterwards, and
+only for users who were not shown them: who is shown a list tends to watch what is on it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from batch.evaluation.figures import MeasuredLists, difference, measure_lists
+from batch.evaluation.splits import Slice
+from batch.history.interactions import Requests, TrainingHistory
+from server.release import LENGTH, Release
+from stream.zone import HOUR_MS
+
+LEAST_USERS = 30
+"""With fewer, an interval says little."""
+_OVERLAP_MS = HOUR_MS
+"""So much of what is held out it may have read: nights do not begin to the minute. It is the rival's loss: what its
+users began in that time it takes as seen, and does not list."""
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """What a release shows the users of a history. n users."""
+
+    release: str
+    until: int
+    """How far it had read the stream, ms UTC."""
+    lists: np.ndarray
+    """int32 [n, 20]: movie indices of the history, -1 for none and for movies that the history does not have."""
+
+
+def incumbent_of(release: Release, history: TrainingHistory) -> Incumbent:
+    """What a release answers each user of a history: the personal list, else that of the segment, else of everyone."""
+    number = {name: at for at, name in enumerate(history.movies)}
+    place = np.array([*(number.get(name, -1) for name in release.movies), -1], np.int32)  # the last stands for none
+    lists = place[np.minimum(shown_to(release, history.users), len(release.movies))]
+    return Incumbent(release.id, int(release.manifest["stream_time"]), lists)
+
+
+def shown_to(release: Release, users: np.ndarray) -> np.ndarray:
+    """The lists of some users (ids), in the release's own indices: [users, 20]."""
+    none = np.iinfo(release.lists.dtype).max
+    row = np.minimum(np.searchsorted(release.users, users), len(release.users) - 1)
+    known = release.users[row] == users
+    popular = np.array(release.fallbacks[:, :LENGTH])
+    popular[popular[:, 0] == none] = popular[0]
+    lists = popular[np.where(known, release.segments[row], 0)]
+    personal = known & (release.lists[row, 0] != none)
+    lists[personal] = release.lists[row[personal]]
+    return lists
+
+
+def compare_with_incumbent(
+    rival: Incumbent | None, part: Slice, users: np.ndarray, model: MeasuredLists, requests: Requests | None, seed: int
+) -> dict[str, Any]:
+    """How much better a model ranks than the rival on a slice, paired by user; or why that cannot be said.
+
+    `users` (int64) are those that the model was measured on.
+    """
+    if rival is None:
+        return {"none": "there is no current release"}
+    if rival.until > part.from_ms + _OVERLAP_MS:
+        return {"release": rival.release, "none": "the current release had read what is held out"}
+    unmoved = np.ones(len(users), bool)
+    if requests is not None:
+        unmoved = ~requests.within(part.from_ms, part.until_ms, part.known.shape[0])[users]
+    if unmoved.sum() < LEAST_USERS:
+        few = f"only {unmoved.sum()} users watched something new and were shown no list, {LEAST_USERS} are needed"
+        return {"release": rival.release, "none": few}
+    current = measure_lists(part, users, rival.lists[users])
+    found = difference(model.scores.ndcg[unmoved], current.scores.ndcg[unmoved], seed)
+    return {"release": rival.release, "users": int(unmoved.sum()), **found}

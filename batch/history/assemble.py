@@ -1,0 +1,189 @@
+"""The history that a night learns from: the sessions of all days put together, with ratings, catalogue and segments.
+
+Pieces of sessions that lie in two days are joined; movies that the catalogue does not know are left out, and counted;
+users and movies are numbered, ascending. It is kept in `night/`, so that every later step is made of the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch.history.day_store import DayStore
+from batch.history.interactions import Requests, TrainingHistory
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
+from stream import durable
+
+FILES = ("history.parquet", "requests.parquet", "users.npy", "movies.txt", "segments.npy")
+_SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
+
+
+@dataclass(frozen=True)
+class GatheredDays:
+    """The sessions and ratings of some days, of known movies; movies by their place among `movies`."""
+
+    spans: TimeSpans
+    """Sessions, ascending by user, movie and start."""
+    minutes: np.ndarray
+    """int32: different minutes of each."""
+    rated: TimeSpans
+    """From the first rating of each user and movie to the latest, ascending by both."""
+    ratings: np.ndarray
+    """int8: what was given at the latest."""
+    movies: list[str]
+    """Known movies that were watched or rated, ascending."""
+    users: np.ndarray
+    """uint32, ascending: all who did anything."""
+    unknown: int
+    """Pieces of sessions and ratings of movies that are not known."""
+
+
+def gather_days(daily: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> GatheredDays:
+    """Read some days. `known` has the movies of the catalogue as its keys."""
+    sessions, ratings = daily.read("sessions", days), daily.read("ratings", days)
+    movies = sorted((_named(sessions) | _named(ratings)) & known.keys())
+    number = {name: place for place, name in enumerate(movies)}
+    watched, rated = _numbers(sessions, number), _numbers(ratings, number)
+    kept = watched >= 0
+    users = [table.column("user").to_numpy() for table in (sessions, ratings)]
+    users += [daily.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
+    unknown = int((~kept).sum() + (rated < 0).sum())
+    keys = session_key(_column(sessions, "user")[kept], watched[kept])
+    spans, rows = merge_spans(
+        TimeSpans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms
+    )
+    minutes = np.bincount(rows, _column(sessions, "minutes")[kept], len(spans)).astype(np.int32)
+    given, values = _given(ratings, rated)
+    return GatheredDays(spans, minutes, given, values, movies, _unique(np.concatenate(users)), unknown)
+
+
+def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, segments: np.ndarray) -> TrainingHistory:
+    """The history of what was gathered.
+
+    `runtimes` is float64 [movies], minutes, NaN for unknown; `segments` uint8 [users].
+    """
+    spans, rated = gathered.spans, gathered.rated
+    unseen = _before_any(rated, spans)  # rated by somebody who had not been seen to watch, whatever came later
+    keys = np.concatenate([spans.key, rated.key[unseen]])
+    order = np.argsort(keys, kind="stable")
+    keys, start = keys[order], np.concatenate([spans.start, rated.start[unseen]])[order]
+    minutes = np.concatenate([gathered.minutes, np.zeros(int(unseen.sum()), np.int32)])[order]
+    user, movie = split_key(keys)
+    # one more rating, of nobody: where a pair would stand that was not rated
+    place = np.searchsorted(rated.key, keys)
+    has = np.append(rated.key, np.uint64(2**64 - 1))[place] == keys
+    rating = np.where(has, np.append(gathered.ratings / best_rating, np.nan)[place], np.nan)
+    when = np.where(has, np.append(rated.last, 0)[place], 0)
+    user = np.searchsorted(gathered.users, user)
+    order = _in_time(user, start)
+    share = np.minimum(minutes / runtimes[movie], 1)
+    return TrainingHistory(
+        user=user[order].astype(np.int32),
+        movie=movie[order].astype(np.int32),
+        start=start[order].astype(np.int64),
+        minutes=minutes[order],
+        share=share[order].astype(np.float32),
+        rating=rating[order].astype(np.float32),
+        rated=when[order].astype(np.int64),
+        users=gathered.users,
+        movies=gathered.movies,
+        segments=segments,
+    )
+
+
+def requests_of(daily: DayStore, days: Sequence[str], users: np.ndarray) -> Requests:
+    """Who of the users (ids, ascending) was shown a list on some days, and when."""
+    table = daily.read("requests", days)
+    return Requests(
+        np.searchsorted(users, table.column("user").to_numpy()).astype(np.int32), table.column("time").to_numpy()
+    )
+
+
+def save_history(folder: Path, history: TrainingHistory, requests: Requests) -> None:
+    """Write the files of `FILES`, each whole."""
+    _write(folder / "history.parquet", {name: getattr(history, name) for name in _SESSIONS})
+    _write(folder / "requests.parquet", {"user": requests.user, "time": requests.time})
+    durable.write_array(folder / "users.npy", history.users)
+    durable.write_bytes(folder / "movies.txt", "".join(f"{name}\n" for name in history.movies).encode())
+    durable.write_array(folder / "segments.npy", history.segments)
+
+
+def load_history(folder: Path) -> tuple[TrainingHistory, Requests]:
+    """What `save_history` wrote. Raises `OSError` where a file is missing."""
+    table = pq.ParquetFile(folder / "history.parquet").read()
+    requests = pq.ParquetFile(folder / "requests.parquet").read()
+    history = TrainingHistory(
+        **{name: table.column(name).to_numpy() for name in _SESSIONS},
+        users=np.load(folder / "users.npy"),
+        movies=(folder / "movies.txt").read_text("utf-8").splitlines(),
+        segments=np.load(folder / "segments.npy"),
+    )
+    return history, Requests(*(requests.column(name).to_numpy() for name in ("user", "time")))
+
+
+def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    table = pa.table(dict(columns))
+    durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
+
+
+def _before_any(rated: TimeSpans, spans: TimeSpans) -> np.ndarray:
+    """Which users and movies were rated before the first of their sessions, or have none: bool."""
+    if not len(spans):
+        return np.ones(len(rated), bool)
+    first = np.minimum(np.searchsorted(spans.key, rated.key), len(spans) - 1)
+    before: np.ndarray = (spans.key[first] != rated.key) | (rated.start < spans.start[first])
+    return before
+
+
+def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Rows that come by user and movie, by user and start: int64. Starts at one moment stay in order of their movies.
+
+    Millions are sorted by one number, where both fit into it.
+    """
+    since = start - start.min(initial=2**62)
+    bits = int(since.max(initial=0)).bit_length()
+    if int(user.max(initial=0)).bit_length() + bits > 63:
+        return np.lexsort((since, user))
+    return np.argsort(user << bits | since, kind="stable")
+
+
+def _unique(values: np.ndarray) -> np.ndarray:
+    """Each value once, ascending. np.unique hashes since NumPy 2.3, at many times the price."""
+    values = np.sort(values)
+    return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
+
+
+def _named(table: pa.Table) -> set[str]:
+    """The movies that a table names."""
+    column = table.column("movie")
+    return set(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else set()
+
+
+def _numbers(table: pa.Table, number: Mapping[str, int]) -> np.ndarray:
+    """Place of each row's movie: int32, -1 for one that is not known."""
+    column = table.column("movie")
+    if not column.num_chunks:
+        return np.zeros(0, np.int32)
+    encoded = column.combine_chunks()
+    known = np.array([number.get(word, -1) for word in encoded.dictionary.to_pylist()] or [-1], np.int32)
+    places: np.ndarray = known[encoded.indices.to_numpy()]
+    return places
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    found: np.ndarray = table.column(name).to_numpy()
+    return found
+
+
+def _given(ratings: pa.Table, movie: np.ndarray) -> tuple[TimeSpans, np.ndarray]:
+    """When each user rated each movie, and the latest rating; of two at one moment the better."""
+    kept = movie >= 0
+    keys, times = session_key(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
+    values = _column(ratings, "rating")[kept]
+    order = np.lexsort((values, times, keys))
+    new = np.append(True, np.diff(keys[order]) != 0) if len(order) else np.zeros(0, bool)
+    first, last = order[new], order[np.roll(new, -1)]
+    return TimeSpans(keys[last], times[first], times[last]), values[last]

@@ -1,0 +1,348 @@
+"""MovieLens archives as they are handed out: folder or .zip, of every size, read into arrays and records.
+
+| format | files | separated by | stars |
+|---|---|---|---|
+| 100k | `u.data`, `u.item`, `u.user` | tab, bar | whole |
+| 1M, 10M | `ratings.dat`, `movies.dat`, `users.dat` (not 10M) | `::` | whole, half |
+| 20M, 25M, 32M, latest | `ratings.csv`, `movies.csv` | comma | half |
+
+Nothing is mended or passed over: where a file is not as it should be, that is one error, with its line. Ratings are
+read in blocks of 16 MB; 32 M of them are 0.6 GB of arrays. A rating is held as half stars, 1..10, whatever the format.
+"""
+
+import csv
+import hashlib
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Generic, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from batch.errors import MovieLensError
+from stream.zone import day_number
+
+_BLOCK_BYTES = 1 << 24
+_EARLIEST_S, _END_S = day_number("1990-01-01") * 86_400, day_number("2100-01-01") * 86_400
+_GENRES = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)  # fmt: skip
+"""What the flags of 100k stand for."""
+_OCCUPATIONS = (
+    "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
+    "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
+    "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
+    "unemployed", "writer",
+)  # fmt: skip
+"""What the codes of 1M stand for."""
+_TYPES = {"user": pa.uint32(), "movie": pa.uint32(), "stars": pa.float64(), "time": pa.int64()}
+"""Columns of ratings; all others are the nothing between the colons of a `::`."""
+
+
+@dataclass(frozen=True)
+class Movie:
+    """A movie as its archive names it."""
+
+    number: int
+    title: str
+    """With the year in brackets, mostly."""
+    genres: list[str]
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of whom the archive says more than the number. 1M has the first age of a band, and 1 for the youngest."""
+
+    number: int
+    age: int
+    gender: str
+    occupation: str
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """All ratings, in the order of the file; r of them."""
+
+    user: np.ndarray
+    """uint32 [r]."""
+    movie: np.ndarray
+    """int32 [r]: place among the movies."""
+    stars: np.ndarray
+    """int8 [r]: half stars, 1..10."""
+    time: np.ndarray
+    """int64 [r]: ms UTC."""
+
+    @property
+    def digest(self) -> str:
+        """Of what they say: the same for a folder and for the .zip of it."""
+        digest = hashlib.sha256()
+        for column in (self.user, self.movie, self.stars, self.time):
+            digest.update(np.ascontiguousarray(column).data)
+        return f"sha256 {digest.hexdigest()[:16]}"
+
+
+Record = TypeVar("Record", Movie, Person)
+
+
+@dataclass(frozen=True)
+class _Records(Generic[Record]):
+    """A file with a record a line."""
+
+    name: str
+    fields: Callable[[str], list[str]]
+    width: int
+    record: Callable[[list[str]], Record]
+    header: str | None = None
+
+
+@dataclass(frozen=True)
+class _Format:
+    """The files of a format."""
+
+    name: str
+    ratings: str
+    delimiter: str
+    movies: _Records[Movie]
+    people: _Records[Person] | None
+    header: str | None = None
+    columns: tuple[str, ...] = field(default=("user", "movie", "stars", "time"))
+
+
+def _quoted(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _kinds(text: str) -> list[str]:
+    return [] if text == "(no genres listed)" else text.split("|")
+
+
+def _flagged(fields: list[str]) -> Movie:
+    if set(fields[5:]) - {"0", "1"}:
+        raise ValueError("a flag that is neither 0 nor 1")
+    named = [genre for genre, flag in zip(_GENRES, fields[5:], strict=True) if flag == "1" and genre != "unknown"]
+    return Movie(_number(fields[0]), fields[1], named)
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[1-9]\d{0,8}", text, re.ASCII):
+        raise ValueError(f"{text!r} is no number")
+    return int(text)
+
+
+def _gender(text: str) -> str:
+    if text not in ("F", "M"):
+        raise ValueError(f"{text!r} is neither F nor M")
+    return text
+
+
+def _occupation(text: str) -> str:
+    if not text.isascii() or not text.isdigit() or int(text) >= len(_OCCUPATIONS):
+        raise ValueError(f"{text!r} is no code of an occupation")
+    return _OCCUPATIONS[int(text)]
+
+
+_FORMATS = (
+    _Format(
+        "100k",
+        "u.data",
+        "\t",
+        _Records("u.item", lambda line: line.split("|"), 5 + len(_GENRES), _flagged),
+        _Records(
+            "u.user",
+            lambda line: line.split("|"),
+            5,
+            lambda row: Person(_number(row[0]), _number(row[1]), _gender(row[2]), row[3]),
+        ),
+    ),
+    _Format(
+        "1M",
+        "ratings.dat",
+        ":",
+        _Records(
+            "movies.dat", lambda line: line.split("::"), 3, lambda row: Movie(_number(row[0]), row[1], _kinds(row[2]))
+        ),
+        _Records(
+            "users.dat",
+            lambda line: line.split("::"),
+            5,
+            lambda row: Person(_number(row[0]), _number(row[2]), _gender(row[1]), _occupation(row[3])),
+        ),
+        columns=("user", "", "movie", " ", "stars", "  ", "time"),
+    ),
+    _Format(
+        "20M",
+        "ratings.csv",
+        ",",
+        _Records(
+            "movies.csv",
+            _quoted,
+            3,
+            lambda row: Movie(_number(row[0]), row[1], _kinds(row[2])),
+            header="movieId,title,genres",
+        ),
+        None,
+        header="userId,movieId,rating,timestamp",
+    ),
+)
+
+
+class MovieLensArchive:
+    """One archive, known by the names of its files. Raises `MovieLensError` where it is none, or not as it should
+    be."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with self._reading(""):
+            self._zip = None if path.is_dir() else zipfile.ZipFile(path)
+            files = self._files()
+        by_name = {kind.ratings: kind for kind in _FORMATS}
+        found = [file for file in files if file.name in by_name]
+        if len(found) != 1:
+            what = " and ".join(map(str, found)) or f"none of {', '.join(by_name)}"
+            raise MovieLensError(f"movielens: {path}: {what} in it, and not the ratings of one archive")
+        self._folder, self._kind = found[0].parent, by_name[found[0].name]
+        self._has_people = self._kind.people is not None and self._folder / self._kind.people.name in files
+
+    @property
+    def name(self) -> str:
+        """What the archive is called, as `ml-1m`."""
+        return self._folder.name or self._path.resolve().name
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ratings."""
+        name = self._folder / self._kind.ratings
+        return self._zip.getinfo(str(name)).file_size if self._zip else (self._path / name).stat().st_size
+
+    def movies(self) -> list[Movie]:
+        """All movies, by number."""
+        return self._records(self._kind.movies)
+
+    def people(self) -> list[Person]:
+        """Users of whom it says more than the number, by number."""
+        return self._records(self._kind.people) if self._kind.people and self._has_people else []
+
+    def ratings(self, numbers: np.ndarray, advance: Callable[[int], object] = lambda bytes_: None) -> Ratings:
+        """All ratings. `numbers` are those of the movies, int64 [m], ascending; `advance` is told bytes."""
+        name, line = self._kind.ratings, 1
+        blocks: list[tuple[np.ndarray, ...]] = []
+        with self._opened(name) as file:
+            if self._kind.header is not None:
+                self._require_header(name, file.readline(1000), self._kind.header)
+                line += 1
+            for block in self._parsed(name, file, line):
+                blocks.append(self._checked(line, block, numbers))
+                line += block.num_rows
+                advance(block.nbytes)
+        if not blocks:
+            raise self._bad(name, "there is no rating in it")
+        return Ratings(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
+
+    def _parsed(self, name: str, file: IO[bytes], line: int) -> Iterator[pa.RecordBatch]:
+        columns = self._kind.columns
+        types = {column: _TYPES.get(column, pa.string()) for column in columns}
+        try:
+            yield from pa_csv.open_csv(
+                file,
+                # on one thread, so that errors name the row
+                pa_csv.ReadOptions(use_threads=False, column_names=columns, block_size=_BLOCK_BYTES),
+                pa_csv.ParseOptions(delimiter=self._kind.delimiter, ignore_empty_lines=False),
+                pa_csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" in str(error):
+                return
+            row = re.search(r"Row #(\d+): (.*)", str(error))
+            where = f"{name}, line {int(row[1]) + line - 1}" if row else name
+            raise self._bad(where, row[2] if row else str(error)) from error
+
+    def _checked(self, line: int, block: pa.RecordBatch, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        user, movie, stars, time = (block.column(name).to_numpy() for name in _TYPES)
+        place = np.minimum(np.searchsorted(numbers, movie), len(numbers) - 1)
+        half = stars * 2
+        wrong = {
+            "no user": user < 1,
+            "a movie that the list of movies does not have": numbers[place] != movie,
+            "not 0.5 to 5 stars": ~((half >= 1) & (half <= 10) & (half == np.rint(half))),
+            "no time in seconds since 1970": (time < _EARLIEST_S) | (time >= _END_S),
+        }
+        for name in set(self._kind.columns) - set(_TYPES):
+            wrong[f"something between two {self._kind.delimiter}{name}"] = (
+                block.column(name).to_numpy(zero_copy_only=False) != ""
+            )
+        for what, rows in wrong.items():
+            if rows.any():
+                raise self._bad(f"{self._kind.ratings}, line {line + int(rows.argmax())}", what)
+        return user, place.astype(np.int32), half.astype(np.int8), time * 1000
+
+    def _records(self, kind: _Records[Record]) -> list[Record]:
+        with self._opened(kind.name) as file:
+            data = file.read()
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = data.decode("latin-1")  # as 100k and 1M are
+        lines = text.replace("\r\n", "\n").split("\n")
+        if kind.header is not None:
+            self._require_header(kind.name, lines[0].encode(), kind.header)
+        found: dict[int, Record] = {}
+        for number, line in list(enumerate(lines, 1))[kind.header is not None :]:
+            if line:
+                record = self._record(kind, number, line)
+                if record.number in found:
+                    raise self._bad(f"{kind.name}, line {number}", f"{record.number} for the second time")
+                found[record.number] = record
+        if not found:
+            raise self._bad(kind.name, "there is nothing in it")
+        return [found[number] for number in sorted(found)]
+
+    def _record(self, kind: _Records[Record], number: int, line: str) -> Record:
+        try:
+            fields = kind.fields(line)
+            if len(fields) != kind.width:
+                raise ValueError(f"{len(fields)} columns, not {kind.width}")
+            return kind.record(fields)
+        except ValueError as error:
+            raise self._bad(f"{kind.name}, line {number}", str(error)) from error
+
+    def _require_header(self, name: str, line: bytes, header: str) -> None:
+        if line.decode("utf-8-sig", "replace").strip().replace('"', "") != header:
+            raise self._bad(f"{name}, line 1", f"not {header}")
+
+    def _files(self) -> list[PurePosixPath]:
+        """All of a .zip, but for what macOS adds; of a folder those at its top and in the folders there."""
+        if self._zip:
+            names = [PurePosixPath(name) for name in self._zip.namelist()]
+            return [name for name in names if name.parts[:1] != ("__MACOSX",)]
+        found = [*self._path.glob("*"), *self._path.glob("*/*")]
+        return [PurePosixPath(path.relative_to(self._path)) for path in found]
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[IO[bytes]]:
+        with self._reading(name):
+            path = str(self._folder / name)
+            with self._zip.open(path) if self._zip else (self._path / path).open("rb") as file:
+                yield file
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (KeyError, FileNotFoundError) as error:
+            raise self._bad(name, "it is missing") from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise self._bad(name, f"the .zip is damaged, or none: {error}") from error
+
+    def _bad(self, where: str, what: str) -> MovieLensError:
+        shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in what)
+        return MovieLensError(": ".join(["movielens", str(self._path), *filter(None, [where]), shown]))

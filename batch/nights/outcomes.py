@@ -1,0 +1,176 @@
+"""How fresh the release is, and how the nights went: `var/metrics/nights.prom`, for node_exporter's textfile collector.
+
+All figures are read from disk, never from memory: they are exact after a crash, and whoever moves a release by hand
+shows in them as well. Nights leave their outcome in `var/night/outcomes.jsonl`, a line a try; only the newest lines are
+kept, and each carries the totals up to it.
+
+| metric | what |
+|---|---|
+| `marquee_release_stream_time_seconds` | how far the night of the current release had read the stream |
+| `marquee_release_age_seconds` | how far the stream has come since then, by its own clock |
+| `marquee_release_current_since_seconds` | when the current release became current, by the stream's clock |
+| `marquee_night_last_success_seconds` | when a night last ended well, by this machine's clock |
+| `marquee_night_last_failure_seconds` | when one last did not |
+| `marquee_night_last_exit_code` | of the last try; negative for a signal |
+| `marquee_nights_total{outcome}` | tries by outcome: published, refused, held, failed |
+
+While the stream stands still no night is due and the age does not grow; that the last success lies back too far shows
+all the same: `time() - marquee_night_last_success_seconds > 26 * 3600`.
+"""
+
+import datetime as dt
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from prometheus_client import CollectorRegistry, Metric, write_to_textfile
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from batch.errors import GateRefusal, NightHeld, ReleaseError
+from batch.releases import publish
+from stream import durable
+
+log = logging.getLogger(__name__)
+
+Ending = Literal["published", "refused", "held", "failed"]
+ENDINGS: dict[int, Ending] = {0: "published", GateRefusal.exit_code: "refused", NightHeld.exit_code: "held"}
+"""By exit code; any other is a failure."""
+KEPT = 200
+_TOLD: set[tuple[int, int]] = set()
+"""Files that were spoiled, and told of: inode and time of change."""
+REFRESH_S = 30.0
+
+
+class NightOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How one try of a night ended."""
+
+    ended: float
+    """When, by this machine's clock, seconds since 1970."""
+    stream_time: int
+    """How far the stream had come when it began, ms UTC."""
+    exit_code: int
+    seconds: float
+    last: dict[Ending, float]
+    """By ending: when a try last ended so."""
+    totals: dict[Ending, int]
+    """By ending: how many tries have, this one among them."""
+
+    @property
+    def ending(self) -> Ending:
+        return ENDINGS.get(self.exit_code, "failed")
+
+
+def note_outcome(var: Path, exit_code: int, seconds: float, stream_time: int) -> None:
+    """Write down how a try ended that began at a time of the stream (ms UTC) and took some seconds."""
+    before = read_outcomes(var)
+    ending = ENDINGS.get(exit_code, "failed")
+    last, totals = (before[-1].last, before[-1].totals) if before else ({}, {})
+    outcome = NightOutcome(
+        ended=time.time(),
+        stream_time=stream_time,
+        exit_code=exit_code,
+        seconds=round(seconds, 1),
+        last={**last, ending: time.time()},
+        totals={**totals, ending: totals.get(ending, 0) + 1},
+    )
+    lines = [msgspec.json.encode(one) + b"\n" for one in [*before[1 - KEPT :], outcome]]
+    durable.write_bytes(_path(var), b"".join(lines))
+
+
+def read_outcomes(var: Path) -> list[NightOutcome]:
+    """The newest tries, oldest first; a file that was spoiled is none, and begins anew."""
+    try:
+        return [msgspec.json.decode(line, type=NightOutcome) for line in _path(var).read_bytes().splitlines()]
+    except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        if (state := _stamp(_path(var))) not in _TOLD:  # the schedule asks every second
+            _TOLD.add(state)
+            log.error("%s cannot be read, the nights are counted anew: %s", _path(var), error)
+        return []
+
+
+def _path(var: Path) -> Path:
+    return var / "night" / "outcomes.jsonl"
+
+
+class NightMetrics(Collector):
+    """The metrics file of one `var` folder."""
+
+    def __init__(self, var: Path) -> None:
+        self._var, self._path = var, var / "metrics" / "nights.prom"
+        self._registry = CollectorRegistry()
+        self._now_ms: int | None = None
+        self._registry.register(self)
+        self._state: object = None
+        self._written_s = -REFRESH_S
+        self._failing = False
+
+    def refresh(self, now_ms: int | None) -> None:
+        """Replace the file where something has changed, the stream's time (ms UTC) too, or it is older than 30 s.
+
+        Where that fails it is logged once: no night is lost for want of a metric.
+        """
+        state = now_ms, _stamp(self._var / "releases" / "history.jsonl"), _stamp(_path(self._var))
+        if state == self._state and time.monotonic() - self._written_s < REFRESH_S:
+            return
+        self._now_ms = now_ms
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_to_textfile(str(self._path), self._registry)
+        except (OSError, ReleaseError) as error:
+            if not self._failing:
+                log.error("metrics: cannot write %s: %s", self._path, error)
+            self._failing = True
+        else:
+            self._failing, self._state, self._written_s = False, state, time.monotonic()
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as the disk has them; called by the registry."""
+        read_ms, moves, tries = (
+            publish.data_until(self._var),
+            publish.read_publications(self._var),
+            read_outcomes(self._var),
+        )
+        if read_ms is not None:
+            yield _gauge("release_stream_time_seconds", "How far the current release had read.", read_ms / 1000)
+            if self._now_ms is not None:
+                age_s = (self._now_ms - read_ms) / 1000
+                yield _gauge("release_age_seconds", "How far the stream has come since then, by its clock.", age_s)
+        if moves:
+            since_s = moves[-1]["stream_time"] / 1000
+            yield _gauge("release_current_since_seconds", "When it became current, by the stream's clock.", since_s)
+        last, totals = (tries[-1].last, tries[-1].totals) if tries else ({}, {})
+        succeeded = [_wall_s(move) for move in moves if move.get("by", "night") == "night"]
+        succeeded += [at for ending, at in last.items() if ending == "published"]
+        failed = [at for ending, at in last.items() if ending != "published"]
+        if succeeded:
+            yield _gauge("night_last_success_seconds", "When a night last ended well, wall clock.", max(succeeded))
+        if failed:
+            yield _gauge("night_last_failure_seconds", "When a night last failed, wall clock.", max(failed))
+        if tries:
+            yield _gauge("night_last_exit_code", "Exit code of the last try of a night.", tries[-1].exit_code)
+        nights = CounterMetricFamily("marquee_nights", "Tries of nights by outcome.", labels=["outcome"])
+        for ending in (*ENDINGS.values(), "failed"):
+            nights.add_metric([ending], totals.get(ending, 0))
+        yield nights
+
+
+def _gauge(name: str, said: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"marquee_{name}", said, value)
+
+
+def _wall_s(move: dict[str, str]) -> float:
+    return dt.datetime.fromisoformat(move["wall_time"]).timestamp()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns

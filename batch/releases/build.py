@@ -1,0 +1,90 @@
+"""The files of a candidate: the chosen model's lists, the popular lists, the embeddings and the index over them."""
+
+from pathlib import Path
+from typing import Any
+
+import annoy
+import numpy as np
+
+from batch import models
+from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.segments import NAMES
+from batch.models import top_lists
+from batch.progress import Advance, step
+from batch.releases import rendered
+from batch.settings import BatchSettings
+from server.release import METRIC, RENDERED
+from stream import durable
+
+RENDERED_BYTES = 1 << 30
+"""Answers are rendered by default where they take less than this."""
+
+
+def build_files(
+    folder: Path, history: TrainingHistory, evaluation: dict[str, Any], settings: BatchSettings, hidden: frozenset[str]
+) -> dict[str, Any]:
+    """Fit the model that the evaluation chose to the whole history, and write what a release is made of."""
+    data = history.before(history.until, settings.half_life_days)
+    gone = np.array([name in hidden for name in history.movies])
+    chosen, parameters = evaluation["chosen"], evaluation["parameters"]
+    with step(f"fit {chosen}"):
+        model = models.make(chosen, settings, parameters.get(chosen, {}))
+        model.fit(data)
+    with step("lists", len(history.users)) as advance:
+        personal = _personal(model, data, gone, advance)
+    popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, gone)
+    kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
+    none = np.iinfo(kind).max
+    personal = _indices(personal, kind)
+    durable.write_array(folder / "lists.npy", personal)
+    durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
+    _write_texts(folder, personal, none, history.movies, settings)
+    items = _embeddings(model, data, settings)
+    durable.write_array(folder / "items.npy", items)
+    with step("index"):
+        durable.write(folder / "items.ann", lambda path: _build_index(items, settings, str(path)))
+    return {"model": chosen, "dimensions": items.shape[1], "users": len(personal), "movies": data.shape[1]}
+
+
+def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
+    """Lists as a release holds them: -1, which stands for no movie, becomes the largest value of `kind`."""
+    indices = lists.astype(kind)
+    indices[lists < 0] = np.iinfo(kind).max
+    return indices
+
+
+def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Advance) -> np.ndarray:
+    """A list for each user with a history; the others are answered from their segment's list."""
+    found = np.full((data.shape[0], top_lists.LENGTH), -1, np.int32)
+    users = np.flatnonzero(np.diff(data.indptr))
+    advance(data.shape[0] - len(users))
+    found[users] = top_lists.top_lists(model, data, users, gone, advance)
+    return found
+
+
+def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings) -> np.ndarray:
+    """float32 [m, d], of the factorisation whatever makes the lists: its neighbours are alike in taste."""
+    factors = model
+    if model.name not in (models.ALS.name, models.Blend.name):  # a blend has factors of its own
+        with step("fit als"):
+            factors = models.make("als", settings, {})
+            factors.fit(data)
+    return np.ascontiguousarray(factors.item_embeddings, np.float32)
+
+
+def _write_texts(folder: Path, personal: np.ndarray, none: int, names: list[str], settings: BatchSettings) -> None:
+    for name in RENDERED:
+        (folder / name).unlink(missing_ok=True)
+    small = settings.answers == "auto" and rendered.size(personal, names, none) < RENDERED_BYTES
+    if settings.answers == "rendered" or small:
+        with step("answers", len(personal)) as advance:
+            rendered.write(folder, personal, names, none, advance)
+
+
+def _build_index(items: np.ndarray, settings: BatchSettings, path: str) -> None:
+    index = annoy.AnnoyIndex(items.shape[1], METRIC)
+    index.set_seed(settings.seed)
+    for number, vector in enumerate(items):
+        index.add_item(number, vector)
+    index.build(settings.trees, n_jobs=1)  # several jobs would build another index every time
+    index.save(path)

@@ -1,0 +1,259 @@
+"""Comparing releases: what differs is told, and what ranks better later is what the naive definition says."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from batch.errors import ReleaseError
+from batch.evaluation.compare import alike, compare, compare_releases, later, open_release, sentences
+from batch.evaluation.incumbent import LEAST_USERS
+from batch.history.day_store import DaySource, DayStore, day_table
+from batch.releases import publish
+from server.errors import BadRelease
+from server.release import Release
+from stream.zone import DAY_MS, HOUR_MS, day_number, zone_named
+
+pytestmark = pytest.mark.blas
+
+CLOCK = zone_named("America/New_York")
+GAP_MS = 6 * HOUR_MS
+NOW = day_number("2030-03-10") * DAY_MS + 9 * HOUR_MS
+"""Within the 10th of March there; the stream time of the newer release."""
+Make = Callable[..., Release]
+
+
+@pytest.fixture
+def make(tmp_path: Path, write_candidate: Callable[..., Path]) -> Make:
+    """`make(name, stream_time, settings, edit)`: a published release of its own; `edit(folder)` changes its files."""
+
+    def made(
+        name: str, stream_time: int = NOW, edit: Callable[[Path], object] = lambda folder: None, **changed: Any
+    ) -> Release:
+        folder = write_candidate(tmp_path / name, users=changed.pop("users", 100), seed=changed.pop("seed", 1))
+        edit(folder)
+        facts: dict[str, Any] = {
+            "input": {
+                "days": ["2030-03-01", "2030-03-09"],
+                "offsets": {"movielog1-0": [0, 1_000_000]},
+                "counts": {"sessions": 5000},
+            },
+            "settings": {"factors": 64, "seed": 1, **changed},
+            "model": {"lists": "als", "parameters": {"items": 10.0}, "chosen_by": "ndcg@20 on the choice slice"},
+        }
+        return Release.open(tmp_path / "releases" / publish.publish(tmp_path, folder, facts, stream_time))
+
+    return made
+
+
+def put_evaluation(folder: Path, mean: float = 0.2, from_ms: int = 5) -> None:
+    interval = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+    figures = {**dict.fromkeys(("ndcg@20", "recall@20", "hr@20", "mrr"), interval), "users": 7, "coverage": 0.5}
+    figures |= {"novelty_bits": 3.0, "personal": 0.9}
+    told = {"slices": {"test": {"from_ms": from_ms, "until_ms": from_ms + 1, "models": {"als": figures}}}}
+    (folder / "evaluation.json").write_bytes(orjson.dumps(told))
+
+
+def put(daily: DayStore, day: str, starts: list[tuple[int, str, int]], requests: list[tuple[int, int]] = []) -> None:  # noqa: B006
+    """Keep a day of sessions (user, movie, start) of an hour, and requests (user, time)."""
+    starts = sorted(starts)
+    times = [time for *_, time in starts]
+    sessions = day_table(
+        "sessions",
+        {
+            "user": [user for user, *_ in starts],
+            "movie": [movie for _, movie, _ in starts],
+            "start": times,
+            "last": [time + HOUR_MS for time in times],
+            "minutes": [60] * len(starts),
+        },
+    )
+    asked = day_table("requests", {"user": [row[0] for row in requests], "time": [row[1] for row in requests]})
+    daily.write(day, DaySource(), {"sessions": sessions, "requests": asked})
+
+
+def listed(release: Release, user: int) -> list[str]:
+    """What a user is shown, worked out naively."""
+    none = np.iinfo(release.lists.dtype).max
+    own: list[int] = []
+    if user in release.users.tolist():
+        own = [movie for movie in release.lists[release.users.tolist().index(user)].tolist() if movie != none]
+    own = own or [movie for movie in release.fallbacks[0].tolist()[:20] if movie != none]
+    return [release.movies[movie] for movie in own]
+
+
+def ndcg(shown: list[str], began: set[str]) -> float:
+    gain = sum(1 / np.log2(place + 2) for place, movie in enumerate(shown) if movie in began)
+    return float(gain / sum(1 / np.log2(place + 2) for place in range(min(20, len(began)))))
+
+
+def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, tmp_path: Path) -> None:
+    one, other = make("one", seed=1, stream_time=NOW - DAY_MS), make("other", seed=2)
+    rng = np.random.default_rng(1)
+    daily, began = DayStore(tmp_path), {}
+    starts: list[tuple[int, str, int]] = []
+    for user in [*range(1, 91), 500, 501]:
+        movies = rng.choice(60, 4, replace=False)
+        starts += [(user, f"movie+{movies[0]}+2000", NOW - 2 * HOUR_MS), (user, f"movie+{movies[1]}+2000", NOW)]
+        own = [f"movie+{movie}+2000" for movie in movies[2:]]
+        began[user] = set(own)
+        starts += [(user, movie, NOW + 1 + int(rng.integers(20 * HOUR_MS))) for movie in own]
+    asked = [(3, NOW + 5), (4, NOW - 5), (5, NOW + 23 * HOUR_MS)]
+    for day in ("2030-03-10", "2030-03-11"):
+        on = [row for row in starts if CLOCK.day(row[2]) == day]
+        put(daily, day, on, [row for row in asked if CLOCK.day(row[1]) == day])
+    found = later((one, other), daily, CLOCK, GAP_MS)
+    counted = [user for user in began if user not in (3, 5)]
+    differences = [ndcg(listed(other, user), began[user]) - ndcg(listed(one, user), began[user]) for user in counted]
+    assert (found["users"], found["since_ms"]) == (len(counted), NOW)
+    assert found["mean"] == pytest.approx(np.mean(differences))
+    assert found["low"] < found["mean"] < found["high"]
+    assert found["means"][0] == pytest.approx(np.mean([ndcg(listed(one, user), began[user]) for user in counted]))
+    backwards = later((other, one), daily, CLOCK, GAP_MS)
+    assert backwards["mean"] == pytest.approx(-found["mean"])
+
+
+def test_a_release_that_shows_what_is_watched_is_said_to_rank_better(make: Make, tmp_path: Path) -> None:
+    one, other = make("one", seed=1), make("other", seed=2)
+    starts = [(user, listed(other, user)[0], NOW + HOUR_MS) for user in range(1, 81)]
+    put(DayStore(tmp_path), "2030-03-10", starts)
+    found = later((one, other), DayStore(tmp_path), CLOCK, GAP_MS)
+    assert found["means"][1] == 1.0
+    assert found["low"] > 0
+
+
+def test_a_session_that_had_begun_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
+    since = CLOCK.bounds("2030-03-11")[0] - HOUR_MS  # an hour before midnight
+    pair = make("one", seed=1, stream_time=since), make("other", seed=2, stream_time=since)
+    daily, midnight = DayStore(tmp_path), since + HOUR_MS
+    put(daily, "2030-03-10", [(user, "movie+7+2000", since - HOUR_MS) for user in range(1, 81)])
+    put(daily, "2030-03-11", [(user, "movie+7+2000", midnight + 60_000) for user in range(1, 81)])
+    assert "0 users" in later(pair, daily, CLOCK, GAP_MS)["none"]
+    put(daily, "2030-03-10", [])
+    assert later(pair, daily, CLOCK, GAP_MS)["users"] == 80
+
+
+def test_a_session_that_had_begun_on_the_day_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
+    midnight = CLOCK.bounds("2030-03-11")[0]
+    since = midnight + HOUR_MS
+    pair = make("one", seed=1, stream_time=since), make("other", seed=2, stream_time=since)
+    daily = DayStore(tmp_path)
+    put(daily, "2030-03-10", [(user, "movie+7+2000", midnight - 2 * HOUR_MS) for user in range(1, 81)])
+    put(daily, "2030-03-11", [(user, "movie+7+2000", midnight + 3 * HOUR_MS) for user in range(1, 81)])
+    assert "0 users" in later(pair, daily, CLOCK, GAP_MS)["none"]
+
+
+def test_where_there_are_no_later_sessions_it_is_said(make: Make, tmp_path: Path) -> None:
+    pair = make("one", seed=1), make("other", seed=2)
+    assert "0 users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+    few = [(user, "movie+7+2000", NOW + HOUR_MS) for user in range(1, LEAST_USERS)]
+    put(DayStore(tmp_path), "2030-03-10", few)
+    assert f"{LEAST_USERS - 1} users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+    put(DayStore(tmp_path), "2030-03-10", [(user, "unknown+2000", NOW + HOUR_MS) for user in range(1, 99)])
+    assert "0 users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+
+
+def test_how_alike_lists_are_is_what_sets_say(make: Make) -> None:
+    def edit(folder: Path) -> None:
+        rows = np.load(folder / "lists.npy")
+        rows[:40] = np.load(folder.parent / "one" / "lists.npy")[:40]  # unchanged
+        rows[40:50] = rows[40:50, ::-1]
+        rows[50, 5:] = 65535
+        np.save(folder / "lists.npy", rows)
+        np.save(folder / "users.npy", np.r_[1:91, 1001:1011].astype(np.uint32))
+        names = (folder / "movies.txt").read_text().replace("movie+59+", "movie+new+")
+        (folder / "movies.txt").write_text(names)
+
+    one, other = make("one", seed=1), make("other", seed=2, edit=edit)
+    found = alike((one, other))
+    shared = range(1, 91)
+    pairs = [(listed(one, user), listed(other, user)) for user in shared]
+    assert found["users"] == 90
+    assert found["overlap@20"] == pytest.approx(np.mean([len({*a} & {*b}) / max(len(a), len(b)) for a, b in pairs]))
+    assert found["unchanged"] == pytest.approx(np.mean([a == b for a, b in pairs]))
+    assert found["unchanged"] > 0.2
+    change = {
+        movie: sum(movie in b for _, b in pairs) - sum(movie in a for a, _ in pairs)
+        for movie in {*one.movies, *other.movies}
+    }
+    assert next(iter(found["gained"])) == "movie+new+2000"
+    assert next(iter(found["lost"])) == "movie+59+2000"
+    for what, sign in (("gained", 1), ("lost", -1)):
+        assert all(change[movie] == number and number * sign > 0 for movie, number in found[what].items())
+        assert [abs(number) for number in found[what].values()] == sorted(
+            (abs(number) for number in change.values() if number * sign > 0), reverse=True
+        )[:10]
+
+
+def test_a_release_is_wholly_like_itself(make: Make) -> None:
+    one = make("one")
+    assert alike((one, one)) == {"users": 100, "overlap@20": 1.0, "unchanged": 1.0, "gained": {}, "lost": {}}
+
+
+def test_releases_without_a_user_in_common_are_not_alike_in_anything(make: Make) -> None:
+    other = make("other", edit=lambda f: np.save(f / "users.npy", np.arange(1001, 1101, dtype=np.uint32)))
+    assert alike((make("one"), other))["overlap@20"] is None
+
+
+def test_what_made_them_is_told_side_by_side(make: Make, tmp_path: Path) -> None:
+    one = make("one", NOW - DAY_MS, put_evaluation, factors=32)
+    other = make("other", NOW, lambda folder: put_evaluation(folder, 0.3), seed=2, extra=5)
+    sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
+    found = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
+    assert found["releases"] == [one.id, other.id]
+    assert (
+        found["settings"]
+        == {"factors": [32, 64], "extra": [None, 5]}
+        == dict(sorted(found["settings"].items(), reverse=True))
+    )
+    assert found["versions"] == {}
+    assert [made["model"] for made in found["made"]] == ["als", "als"]
+    assert found["made"][0]["days"] == {"count": 2, "first": "2030-03-01", "last": "2030-03-09"}
+    assert found["made"][0]["counts"] == {"sessions": 5000, "users": 100, "movies": 60}
+    assert [figures["ndcg@20"]["mean"] for figures in found["figures"]] == [0.2, 0.3]
+    assert found["same_hours"] is True
+    assert json.loads(orjson.dumps(found)) == found
+
+
+def test_figures_of_different_hours_are_said_not_to_compare(make: Make, tmp_path: Path) -> None:
+    one = make("one", edit=put_evaluation)
+    other = make("other", edit=lambda folder: put_evaluation(folder, 0.3, from_ms=6), seed=2)
+    sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
+    found = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
+    assert found["same_hours"] is False
+    assert any("different hours" in sentence for sentence in sentences(found, CLOCK))
+
+
+def test_a_release_is_found_by_id_by_folder_and_as_the_current_one(make: Make, tmp_path: Path) -> None:
+    one, other = make("one"), make("other", seed=2)
+    publish.make_current(tmp_path, other.id, NOW)
+    assert open_release(tmp_path, "current").release.id == other.id
+    assert open_release(tmp_path, one.id).release.id == one.id
+    assert open_release(tmp_path / "elsewhere", str(tmp_path / "releases" / one.id)).release.id == one.id
+    for name in ("none", "current", "../one"):
+        with pytest.raises(ReleaseError, match="there is no release"):
+            open_release(tmp_path / "elsewhere", name)
+    (tmp_path / "releases" / one.id / "users.npy").write_bytes(b"")
+    with pytest.raises(BadRelease, match=r"users\.npy"):
+        open_release(tmp_path, one.id)
+
+
+def test_the_command_prints_a_table_or_json(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path))
+    one, other = make("one", factors=32), make("other", seed=2, edit=put_evaluation)
+    put(DayStore(tmp_path), "2030-03-10", [(user, listed(other, user)[0], NOW + HOUR_MS) for user in range(1, 81)])
+    printed = CliRunner().invoke(compare, [one.id, other.id], catch_exceptions=False).stdout
+    for text in (one.id, other.id, "settings: factors", "0.2000 [0.1900, 0.2100]", "the second ranks better"):
+        assert text in printed
+    told = msgspec.json.decode(CliRunner().invoke(compare, ["--json", one.id, other.id]).stdout)
+    assert told["later"]["users"] == 80
+    publish.make_current(tmp_path, one.id, NOW)
+    again = CliRunner().invoke(compare, ["current", "current"], catch_exceptions=False).stdout
+    assert "100.0% of the lists unchanged" in again
+    assert "no difference beyond noise" in again

@@ -1,0 +1,365 @@
+"""Evaluation: what is told of a model is what it did on hours it had not seen, and nothing of these hours leaks."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from batch import models
+from batch.errors import NotEnoughData
+from batch.evaluation.evaluate import evaluate, measure_models, steps
+from batch.evaluation.figures import largest_gap
+from batch.evaluation.splits import by_order, by_time
+from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.segments import NAMES
+from batch.models import Model, Popular
+from batch.settings import BatchSettings
+from stream.zone import HOUR_MS
+
+pytestmark = pytest.mark.blas
+
+USERS, MOVIES, HOURS = 200, 60, 240
+SETTINGS = BatchSettings(test_hours=24)
+END = HOURS * HOUR_MS
+Starts = Sequence[tuple[int, int, int]]
+"""User index, movie, hour."""
+
+
+def history(starts: Starts, users: int = USERS, segments: np.ndarray | None = None) -> TrainingHistory:
+    table = np.array(sorted((user, hour, movie) for user, movie, hour in starts), np.int64).reshape(-1, 3)
+    return TrainingHistory(
+        user=table[:, 0].astype(np.int32),
+        movie=table[:, 2].astype(np.int32),
+        start=table[:, 1] * HOUR_MS,
+        minutes=np.full(len(table), 90, np.int32),
+        share=np.ones(len(table), np.float32),
+        rating=np.full(len(table), np.nan, np.float32),
+        rated=np.zeros(len(table), np.int64),
+        users=np.arange(1, users + 1, dtype=np.uint32),
+        movies=[f"movie+{number:02}+2000" for number in range(MOVIES)],
+        segments=np.zeros(users, np.uint8) if segments is None else segments,
+    )
+
+
+def planted(seed: int = 2, by_taste: bool = True) -> list[tuple[int, int, int]]:
+    """Every user starts 20 different movies, of one half of the catalogue if by taste, at any hour."""
+    rng, found = np.random.default_rng(seed), []
+    for user in range(USERS):
+        movies = rng.permutation(30)[:20] + 30 * (user % 2) if by_taste else rng.permutation(MOVIES)[:20]
+        found += [(user, int(movie), int(rng.integers(HOURS))) for movie in movies]
+    return found
+
+
+class Taste:
+    """Likes the half of the catalogue that most of a user's movies are of, the popular ones first."""
+
+    name = "taste"
+
+    def __init__(self, parameters: dict[str, float]) -> None:
+        self.parameters = parameters
+        self.calls: list[tuple[str, int, np.ndarray]] = []
+
+    def fit(self, data: Interactions) -> None:
+        self.calls.append(("fit", data.until, data.movies))
+        self._popularity = data.popularity
+
+    def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
+        self.calls.append(("tune", data.until, users))
+        assert relevant.shape == data.shape
+        assert np.diff(relevant.indptr)[users].all()
+        self.parameters = {"strength": 1e6}
+
+    def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
+        halves = np.stack([data.matrix[users][:, half].sum(axis=1).A1 for half in (slice(0, 30), slice(30, 60))], 1)
+        liked = np.repeat(halves == halves.max(axis=1, keepdims=True), 30, axis=1)
+        return np.asarray(self._popularity + self.parameters.get("strength", 0.0) * liked, np.float32)
+
+    @property
+    def item_embeddings(self) -> np.ndarray:
+        raise AssertionError("evaluation needs no embeddings")
+
+
+class Contrary(Taste):
+    """Likes best what the fewest watch."""
+
+    name = "contrary"
+
+    def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
+        return np.repeat(-self._popularity[None, :].astype(np.float32), len(users), axis=0)
+
+
+KINDS: dict[str, type[Taste]] = {"taste": Taste, "contrary": Contrary}
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
+    """The popular list, `taste` and `contrary` compete; all that are made, in their order."""
+    found: list[Taste] = []
+
+    def candidates(settings: BatchSettings) -> list[Model]:
+        names = list(KINDS) if settings.model == "best" else [name for name in KINDS if name == settings.model]
+        new = [KINDS[name]({}) for name in names]
+        found.extend(new)
+        return [Popular(), *new]
+
+    monkeypatch.setattr(models, "candidates", candidates)
+    return found
+
+
+def told(starts: Starts, settings: BatchSettings = SETTINGS, segments: np.ndarray | None = None) -> dict[str, Any]:
+    return evaluate(history(starts, segments=segments), settings, lambda _: None)
+
+
+def means(found: dict[str, Any], name: str) -> dict[str, float]:
+    return {model: figures["ndcg@20"]["mean"] for model, figures in found["slices"][name]["models"].items()}
+
+
+def test_a_planted_taste_is_found_and_told_with_all_its_figures(made: list[Taste]) -> None:
+    segments = (1 + np.arange(USERS) % 2).astype(np.uint8)
+    done: list[int] = []
+    found = evaluate(history(planted(), segments=segments), SETTINGS, done.append)
+    test = found["slices"]["test"]["models"]
+    assert (found["chosen"], found["chosen_by"]) == ("taste", "ndcg@20 on the choice slice")
+    assert list(test) == ["popular", "taste", "contrary"]
+    assert test["taste"]["ndcg@20"]["mean"] > 1.3 * test["popular"]["ndcg@20"]["mean"]
+    assert found["against_popular"]["low"] > 0
+    assert found["against_current"] == {"none": "there is no current release"}
+    assert sum(done) == steps(SETTINGS) == 6
+    assert found["slices"]["choice"]["until_ms"] == found["slices"]["test"]["from_ms"]
+    assert found["slices"]["test"]["until_ms"] - found["slices"]["test"]["from_ms"] == 24 * HOUR_MS
+    assert set(test["taste"]["segments"]) == {NAMES[1], NAMES[2]}
+    for figures in test.values():
+        assert sum(part["users"] for part in figures["segments"].values()) == figures["users"]
+        for part in (figures, *figures["segments"].values()):
+            assert part["ndcg@20"]["low"] <= part["ndcg@20"]["mean"] <= part["ndcg@20"]["high"]
+    assert test["popular"]["personal"] == 0.0
+    assert test["contrary"]["personal"] == 1.0
+
+
+def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(made: list[Taste]) -> None:
+    past = history(planted())
+    found = evaluate(past, SETTINGS, lambda _: None)
+    taste = made[0]
+    choice, test = (found["slices"][name]["from_ms"] for name in ("choice", "test"))
+    assert [call[:2] for call in taste.calls] == [("fit", choice), ("tune", choice), ("fit", test)]
+    users = taste.calls[1][2]
+    eligible = by_time(past, SETTINGS).choice().users
+    assert set(users.tolist()) < set(eligible.tolist())
+    assert len(users) == len(eligible) // 2
+    assert found["slices"]["choice"]["models"]["taste"]["users"] == len(eligible) - len(users)
+    assert taste.parameters == {"strength": 1e6} == found["parameters"]["taste"]
+    assert found["parameters"]["popular"] == {}
+
+
+def test_nobody_is_measured_on_the_choice_who_was_tuned_on(made: list[Taste], monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[set[int]] = []
+
+    def score(self: Taste, data: Interactions, users: np.ndarray) -> np.ndarray:
+        measured.append(set(users.tolist()))
+        return np.zeros((len(users), MOVIES), np.float32)
+
+    monkeypatch.setattr(Taste, "score", score)
+    told(planted())
+    tuned = next(set(call[2].tolist()) for model in made for call in model.calls if call[0] == "tune")
+    assert tuned
+    assert not tuned & measured[0]
+
+
+def test_without_taste_the_difference_to_popularity_is_not_told_as_one(made: list[Taste]) -> None:
+    found = told(planted(by_taste=False))
+    assert found["chosen"] == "popular"
+    assert found["chosen_by"].startswith("no model beats it beyond noise")
+    assert found["against_popular"]["mean"] == 0.0
+    popular = found["slices"]["test"]["models"]["popular"]
+    assert set(popular["segments"]) == {"no segment"}
+    assert popular["largest_gap"] is None
+
+
+@pytest.mark.parametrize(("users", "measured", "chosen"), [(58, 29, "popular"), (60, 30, "taste")])
+def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: str, made: list[Taste]) -> None:
+    known = [row for row in planted() if row[2] < 190]
+    seen = {row[:2] for row in known}
+    new = [(user, movie) for user in range(USERS) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
+    new = [pair for pair in new if pair not in seen]
+    first = [(user, movie, 200) for user, movie in new if user < users]
+    last = [(user, movie, 239) for user, movie in new if user == USERS - 1]
+    found = told([*known, *first, *last])
+    assert found["slices"]["choice"]["models"]["taste"]["users"] == measured
+    assert found["chosen"] == chosen
+    assert ("30 are needed" in found["chosen_by"]) is (chosen == "popular")
+
+
+@pytest.mark.parametrize("model", ["popular", "taste"])
+def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: str, made: list[Taste]) -> None:
+    found = told(planted(), BatchSettings(model=cast(Any, model)))
+    assert (found["chosen"], found["chosen_by"]) == (model, "settings")
+    assert set(found["slices"]["test"]["models"]) == {"popular", model}
+    gain = found["against_popular"]
+    assert (gain["low"] > 0, gain["high"] == 0) == (model == "taste", model == "popular")
+
+
+def test_the_same_history_is_told_the_same(made: list[Taste]) -> None:
+    settings = BatchSettings(evaluation_users=40)
+    assert told(planted(), settings) == told(planted(), settings)
+
+
+def test_at_most_so_many_users_are_measured_and_others_are_drawn_with_another_seed(made: list[Taste]) -> None:
+    one, other = (told(planted(), BatchSettings(evaluation_users=40, seed=seed)) for seed in (1, 2))
+    assert one["slices"]["test"]["models"]["taste"]["users"] == 40
+    assert one["slices"]["choice"]["models"]["taste"]["users"] == 20
+    assert means(one, "test") != means(other, "test")
+    assert len({user for model in made[:1] for what, _, users in model.calls if what == "tune" for user in users}) == 20
+
+
+def test_one_user_alone_is_measured_and_nothing_is_tuned_on_nobody(made: list[Taste]) -> None:
+    told([(1, 0, 1), (1, 1, 1), (0, 1, 200), (0, 2, 230)], BatchSettings(model=cast(Any, "taste")))
+    assert [call[0] for call in made[0].calls] == ["fit", "fit"]
+
+
+def test_of_a_short_history_the_last_two_quarters_are_held_out() -> None:
+    splits = by_time(history([(user, movie, 10 * movie) for user in range(3) for movie in range(5)]), SETTINGS)
+    quarter = 10 * HOUR_MS
+    assert (splits.choice().from_ms, splits.test().from_ms) == (2 * quarter + 1, 3 * quarter + 1)
+    assert splits.test().until_ms == 4 * quarter + 1
+
+
+def test_what_is_known_of_a_slice_is_what_came_before_it() -> None:
+    starts = planted()
+    whole = by_time(history([*starts, (0, 59, 239)]), SETTINGS).test()
+    since = whole.from_ms // HOUR_MS + 1
+    upset = [row if row[2] < since else (row[0], (row[1] + 7) % MOVIES, row[2]) for row in starts]
+    other = by_time(history([*upset, (0, 59, 239)]), SETTINGS).test()
+    assert np.array_equal(whole.known.movies, other.known.movies)
+    assert np.array_equal(whole.known.weights, other.known.weights)
+    assert np.array_equal(whole.known.popularity, other.known.popularity)
+    assert not np.array_equal(whole.relevant.toarray(), other.relevant.toarray())
+
+
+def test_the_choice_does_not_see_the_hours_that_measure_it(made: list[Taste]) -> None:
+    starts = [*planted(), (0, 59, 239)]
+    upset = [row if row[2] < 216 else (row[0], MOVIES - 1 - row[1], row[2]) for row in starts]
+    one, two = told(starts), told(upset)
+    assert one["slices"]["choice"] == two["slices"]["choice"]
+    assert one["parameters"] == two["parameters"]
+    assert one["slices"]["test"] != two["slices"]["test"]
+
+
+def test_what_was_seen_before_is_not_relevant_again() -> None:
+    starts = [(0, 5, 1), (0, 5, 230), (0, 6, 230), (0, 6, 231), (1, 5, 230), (1, 7, 10), (2, 8, 9), (2, 8, 239)]
+    slice_ = by_time(history(starts), SETTINGS).test()
+    assert sorted(zip(*(part.tolist() for part in slice_.relevant.nonzero()), strict=True)) == [(0, 6), (1, 5)]
+    assert slice_.users.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_slices_by_order_are_those_of_the_naive_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    starts = [
+        (user, int(rng.integers(MOVIES)), int(rng.integers(HOURS)))
+        for user in range(20)
+        for _ in range(rng.integers(0, 45))
+    ]
+    past = history(starts, users=20)
+    own = {
+        user: sorted((hour, movie) for who, movie, hour in starts if who == user) for user in range(20)
+    }  # in the order of time
+    for name in ("choice", "test"):
+        known, held = set(), set()
+        for user, events in own.items():
+            test = events[: len(events) - len(events) // 10]
+            choice = test[: len(test) - len(test) // 10]
+            before, after = (choice, test[len(choice) :]) if name == "choice" else (test, events[len(test) :])
+            known |= {(user, movie) for _, movie in before}
+            held |= {(user, movie) for _, movie in after} - {(user, movie) for _, movie in before}
+        part = getattr(by_order(past), name)()
+        assert set(zip(*(axis.tolist() for axis in part.known.matrix.nonzero()), strict=True)) == known
+        assert set(zip(*(axis.tolist() for axis in part.relevant.nonzero()), strict=True)) == held
+
+
+def test_a_split_by_order_counts_every_start_alike_for_the_popular_list() -> None:
+    starts = [(user, (user + hour) // 10, hour) for user in range(30) for hour in range(0, 200, 10)]
+    known = by_order(history(starts)).test().known
+    kept = [movie for _, movie, hour in starts if hour < 180]
+    assert known.popularity.tolist() == np.bincount(kept, minlength=MOVIES).tolist()
+
+
+def test_evaluation_runs_on_any_split(made: list[Taste]) -> None:
+    found = measure_models(by_order(history(planted())), SETTINGS, lambda _: None)
+    assert found["chosen"] == "taste"
+    assert found["slices"]["test"]["models"]["taste"]["users"] == USERS
+
+
+TOO_SHORT: list[Starts] = [
+    [(0, 1, 1)],
+    [(0, 1, 1), (0, 1, 230)],  # the same again
+    [(0, 1, 1), (0, 2, 100)],  # nothing in the slice before the last
+    [(0, 1, 1), (0, 2, 190), (0, 1, 230)],  # nothing new in the last
+    [(0, 1, 230), (1, 2, 230)],  # all at once
+]
+
+
+@pytest.mark.parametrize("starts", TOO_SHORT)
+@pytest.mark.parametrize(("model", "chosen"), [("best", "popular"), ("popular", "popular"), ("taste", "taste")])
+def test_where_nothing_can_be_held_out_there_are_no_figures_and_it_says_why(
+    starts: Starts, model: str, chosen: str, made: list[Taste]
+) -> None:
+    found = told(starts, BatchSettings(model=cast(Any, model)))
+    assert (found["chosen"], found["slices"], found["against_popular"]["mean"]) == (chosen, {}, None)
+    assert ("nothing could be held out" in found["chosen_by"]) is (model == "best")
+    assert found["parameters"] == {}
+    assert "nothing could be held out" in found["against_current"]["none"]
+
+
+def test_a_slice_of_nothing_is_not_cut() -> None:
+    for starts in TOO_SHORT:
+        with pytest.raises(NotEnoughData):
+            (by_time(history(starts), SETTINGS).choice(), by_time(history(starts), SETTINGS).test())
+        with pytest.raises(NotEnoughData):
+            by_order(history(starts)).test()
+
+
+def test_a_model_that_turns_out_worse_than_the_popular_list_gives_way_to_it(made: list[Taste]) -> None:
+    starts = [row for row in planted() if row[2] < 216]
+    count = np.bincount([movie for _, movie, _ in starts], minlength=MOVIES)
+    order = np.argsort(-count, kind="stable").tolist()
+    for user in range(USERS):
+        seen = {movie for who, movie, _ in starts if who == user}
+        starts += [(user, movie, 239) for movie in order if movie not in seen and movie // 30 != user % 2][:3]
+    found = told(starts)
+    assert found["chosen"] == "popular"
+    assert "taste won on the choice slice" in found["chosen_by"]
+    assert found["against_popular"]["mean"] == 0.0
+
+
+def test_the_figures_of_one_user_are_those_worked_out_by_hand() -> None:
+    # known before both slices: movie 0 three times, movie 1 twice, movie 2 once, all by others
+    known = [(1, 0, 1), (2, 0, 1), (3, 0, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1)]
+    starts = [*known, (0, 1, 200), (0, 2, 230)]  # user 0: rank 2 of 60 on the choice slice, on the test slice again
+    found = told(starts, BatchSettings(model="popular"))
+    choice, test = (found["slices"][name]["models"]["popular"] for name in ("choice", "test"))
+    assert choice["users"] == test["users"] == 1
+    assert choice["mrr"]["mean"] == test["mrr"]["mean"] == 0.5
+    assert choice["ndcg@20"]["mean"] == test["ndcg@20"]["mean"] == pytest.approx(1 / np.log2(3))
+    assert (choice["hr@20"]["mean"], choice["recall@20"]["mean"]) == (1.0, 1.0)
+    assert choice["coverage"] == pytest.approx(20 / MOVIES)
+    # 18 of the 20 were seen by at most one of 200 users, movie 0 by three, movie 1 by two
+    assert choice["novelty_bits"] == pytest.approx((18 * np.log2(200) + np.log2(200 / 3) + np.log2(200 / 2)) / 20)
+
+
+def test_the_largest_gap_is_told_between_segments_with_enough_users_and_noise_is_called_noise() -> None:
+    rng = np.random.default_rng(1)
+    segments = np.repeat(np.array([0, 1, 2, 3, 4, 5], np.uint8), [500, 400, 400, 400, 400, 50])
+    scores = rng.random(len(segments)) * 0.2
+    scores[segments == 3] += 0.2
+    scores[segments == 0] += 0.9  # no segment
+    scores[segments == 5] += 0.9  # too few
+    gap = largest_gap(scores, segments, 1)
+    assert gap is not None
+    assert (gap["high"], gap["beyond_noise"]) == (NAMES[3], True)
+    assert gap["ndcg@20"] == pytest.approx(0.2, abs=0.02)
+    noise = [largest_gap(np.random.default_rng(seed).random(len(segments)), segments, 1) for seed in range(200)]
+    false_alarms = sum(bool(found and found["beyond_noise"]) for found in noise)
+    assert 2 <= false_alarms <= 20  # 5 % of 200
+    assert largest_gap(scores[segments == 1], segments[segments == 1], 1) is None

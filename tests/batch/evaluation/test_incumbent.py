@@ -1,0 +1,162 @@
+"""The rival: what it shows is what a worker would answer, and it is compared only where that is fair."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import annoy
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from batch.evaluation.figures import MeasuredLists, measure_lists
+from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent, incumbent_of
+from batch.evaluation.splits import Slice
+from batch.history.interactions import Interactions, Requests, TrainingHistory
+from batch.releases.publish import publish
+from server.answers import Answers
+from server.release import Release
+from stream.zone import HOUR_MS
+
+pytestmark = pytest.mark.blas
+
+USERS, MOVIES = 40, 50
+FROM, UNTIL = 100 * HOUR_MS, 124 * HOUR_MS
+EVERYONE = np.arange(USERS)
+
+
+def slice_() -> Slice:
+    """Every user began the movie of his own number, of 50."""
+    known = Interactions(
+        indptr=np.zeros(USERS + 1, np.int64),
+        movies=np.zeros(0, np.int32),
+        starts=np.zeros(0, np.int64),
+        weights=np.zeros(0, np.float32),
+        popularity=np.zeros(MOVIES),
+        segments=np.zeros(USERS, np.uint8),
+        until=FROM,
+    )
+    relevant = sp.csr_matrix((np.ones(USERS, bool), (EVERYONE, EVERYONE)), (USERS, MOVIES))
+    return Slice(known, relevant, FROM, UNTIL)
+
+
+def lists(rank: int, right: np.ndarray = EVERYONE) -> np.ndarray:
+    """Lists that have the right movie at a rank, for some users; for the others nothing right."""
+    found = np.tile(np.arange(MOVIES - 20, MOVIES, dtype=np.int32)[::-1], (USERS, 1))
+    found[:, 10:] = -1  # 49..40, which nobody began
+    found[right, rank - 1] = right
+    return found
+
+
+def model(rank: int) -> MeasuredLists:
+    return measure_lists(slice_(), EVERYONE, lists(rank))
+
+
+def compared(rival: Incumbent | None, requests: Requests | None = None) -> dict[str, Any]:
+    return compare_with_incumbent(rival, slice_(), EVERYONE, model(1), requests, 1)
+
+
+def test_a_better_model_is_told_to_be_better_than_the_rival_by_the_difference_of_their_ranks() -> None:
+    found = compared(Incumbent("r", FROM, lists(3)))
+    assert (found["release"], found["users"], found["metric"]) == ("r", USERS, "ndcg@20")
+    assert found["mean"] == found["low"] == found["high"] == pytest.approx(0.5)  # 1 / log2(2) - 1 / log2(4)
+
+
+def test_a_worse_model_is_told_to_be_worse() -> None:
+    found = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None, 1)
+    assert found["high"] == pytest.approx(-0.5)
+
+
+def test_users_are_paired_by_row() -> None:
+    rows = np.arange(3, USERS)
+    part = slice_()
+    rival = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
+    mine = measure_lists(part, rows, lists(1)[rows])
+    assert compare_with_incumbent(rival, part, rows, mine, None, 1)["mean"] == pytest.approx(17 / 37)
+
+
+def test_users_who_were_shown_a_list_in_the_slice_are_left_out() -> None:
+    shown = Requests(np.arange(5, dtype=np.int32), np.array([FROM, UNTIL - 1, FROM - 1, UNTIL, FROM + 1], np.int64))
+    right = np.array([0, 1, 4])  # the lists that were shown steered them
+    found = compared(Incumbent("r", FROM, lists(1, right)), shown)
+    assert (found["users"], found["mean"]) == (USERS - 3, 1.0)
+
+
+@pytest.mark.parametrize("until", [FROM + HOUR_MS + 1, UNTIL])
+def test_a_release_that_had_read_what_is_held_out_is_not_compared(until: int) -> None:
+    assert "had read" in compared(Incumbent("r", until, lists(1)))["none"]
+
+
+@pytest.mark.parametrize("until", [0, FROM, FROM + HOUR_MS])
+def test_a_release_of_the_slices_beginning_or_older_is_compared(until: int) -> None:
+    assert compared(Incumbent("r", until, lists(3)))["mean"] > 0
+
+
+def test_without_a_release_or_without_users_it_is_said_why() -> None:
+    assert compared(None) == {"none": "there is no current release"}
+    shown = Requests(np.arange(USERS - LEAST_USERS + 1, dtype=np.int32), np.full(USERS - LEAST_USERS + 1, FROM))
+    found = compared(Incumbent("r", FROM, lists(1)), shown)
+    assert found["none"].startswith(f"only {LEAST_USERS - 1} users")
+    assert "mean" not in found
+
+
+def release(none: Literal[65535, 4294967295]) -> Release:
+    """Users 2, 3, 5, 7 of four movies: the third has no list, and the fourth is of segment 1 and has none."""
+    kind = np.uint16 if none == 65535 else np.uint32
+    rows = np.full((4, 20), none, kind)
+    rows[0, :3], rows[1, :2] = [2, 0, 3], [1, 2]
+    fallbacks = np.full((2, 100), none, kind)
+    fallbacks[0, :4], fallbacks[1, :4] = [0, 1, 2, 3], [3, 2, 1, 0]
+    return Release(
+        id="now",
+        manifest={"stream_time": 77},
+        names=[b"a+2000", b"b+2000", b"c+2000", b"d+2000"],
+        users=np.array([2, 3, 5, 7], np.uint32),
+        lists=rows,
+        fallbacks=fallbacks,
+        segments=np.array([0, 1, 0, 1], np.uint8),
+        items=np.zeros((4, 1), np.float32),
+        index=annoy.AnnoyIndex(1, "angular"),
+        rendered=None,
+        published=0.0,
+    )
+
+
+def history(users: list[int], movies: list[str]) -> TrainingHistory:
+    empty = {name: np.zeros(0, np.int64) for name in ("user", "movie", "start", "minutes", "share", "rating", "rated")}
+    return TrainingHistory(
+        **empty, users=np.array(users, np.uint32), movies=movies, segments=np.zeros(len(users), np.uint8)
+    )
+
+
+@pytest.mark.parametrize("none", [65535, 4294967295])
+def test_what_is_shown_is_the_own_list_or_that_of_the_segment_or_of_everyone(
+    none: Literal[65535, 4294967295],
+) -> None:
+    rival = incumbent_of(release(none), history([1, 2, 3, 5, 7, 9], ["0+2000", "a+2000", "c+2000", "d+2000", "e+2000"]))
+    a, c, d = 1, 2, 3
+    expected = [[a, -1, c, d], [c, a, d, -1], [-1, c, -1, -1], [a, -1, c, d], [d, c, -1, a], [a, -1, c, d]]
+    assert rival.lists[:, :4].tolist() == expected  # b is gone, and its place stays empty
+    assert (rival.lists[:, 4:] == -1).all()
+    assert (rival.release, rival.until, rival.lists.dtype.name) == ("now", 77, "int32")
+
+
+def test_what_is_shown_is_what_a_worker_answers(tmp_path: Path, write_candidate: Any) -> None:
+    folder = write_candidate(tmp_path / "candidate", users=60)
+    rows = np.load(folder / "lists.npy")
+    rows[::7] = 65535
+    np.save(folder / "lists.npy", rows)
+    fallbacks = np.load(folder / "fallbacks.npy")
+    fallbacks = np.stack([np.roll(row, at) for at, row in enumerate(fallbacks)])
+    fallbacks[[1, 8]] = 65535  # segments for which nothing is known
+    np.save(folder / "fallbacks.npy", fallbacks)
+    np.save(folder / "segments.npy", (np.arange(60) % 13).astype(np.uint8))
+    opened = Release.open(tmp_path / "releases" / publish(tmp_path, folder, {}, 5))
+    past = history(list(range(1, 71)), sorted(opened.movies))
+    rival = incumbent_of(opened, past)
+    answers = Answers(opened)
+    sources = set()
+    for user, own in zip(range(1, 71), rival.lists.tolist(), strict=True):
+        body, source = answers.find(user)
+        assert ",".join(past.movies[movie] for movie in own if movie >= 0).encode() == body
+        sources.add(source)
+    assert sources == {0, 1, 2}

@@ -1,0 +1,294 @@
+"""Candidates for the gate, made by hand: a service whose users have planted tastes, and a release that suits them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import annoy
+import numpy as np
+import orjson
+import pytest
+import scipy.sparse as sp
+
+from batch.errors import GateRefusal
+from batch.gate.candidate import Candidate
+from batch.gate.rules import judge
+from batch.releases import publish, rendered
+from quality.alerts.alert_file import Alert
+from server.release import Release
+from stream.archive import FateCount, LedgerEntry, TimeRange
+from stream.zone import DAY_MS, HOUR_MS
+
+NOW = 1_894_046_400_000  # 2030-01-07T20:00Z
+DAYS = [f"2030-01-0{day}" for day in range(1, 8)]
+TASTES = 6
+
+
+@dataclass
+class Made:
+    """All that a candidate consists of, to be spoilt before it is sealed. n users, m movies."""
+
+    users: np.ndarray
+    movies: list[str]
+    seen: np.ndarray
+    """bool [n, m]."""
+    scores: np.ndarray
+    """float [n, m]: what the lists are made of."""
+    items: np.ndarray
+    evaluation: dict[str, Any]
+    facts: dict[str, Any]
+    manifest: dict[str, Any]
+    entries: list[LedgerEntry]
+    known: set[str]
+    lists: np.ndarray | None = None
+    """int [n, 20], -1 for none, where they are not what follows from the scores."""
+    fallbacks: np.ndarray | None = None
+    """int [s + 1, 100], -1 for none, where they are not what follows from what was seen."""
+    segments: np.ndarray | None = None
+    """uint8 [n], where they are not 0, 1 and 2 in turn."""
+    sealed_segments: np.ndarray | None = None
+    sealed_users: np.ndarray | None = None
+    sealed_movies: list[str] | None = None
+    """What the release says where that is not what the history says."""
+    alerts: list[Alert] = field(default_factory=list)
+    hidden: set[str] = field(default_factory=set)
+    current: Release | None = None
+    kind: type[np.unsignedinteger[Any]] = np.uint16
+    text: bool = False
+    """Whether the answers lie in the release as text as well."""
+
+    def made_lists(self) -> np.ndarray:
+        """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
+        if self.lists is not None:
+            return self.lists
+        gone = np.array([movie in self.hidden for movie in self.movies])
+        scores = np.where(self.seen | gone, -np.inf, self.scores)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+        lists = np.full((len(best), 20), -1)
+        lists[:, : best.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best)
+        lists[~self.seen.any(axis=1)] = -1
+        return lists
+
+    def made_fallbacks(self) -> np.ndarray:
+        """The movies seen by most users of all, and of each segment, without what is hidden: int64 [3, 100]."""
+        if self.fallbacks is not None:
+            return self.fallbacks
+        gone = np.array([movie in self.hidden for movie in self.movies])
+        counts = np.stack([self.seen.sum(axis=0), *(self.seen[part::3].sum(axis=0) for part in (1, 2))])
+        best = np.argsort(np.where(gone, 1, -counts), axis=1, kind="stable")[:, : min(100, int((~gone).sum()))]
+        return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
+
+
+Spoil = Callable[[Made], object]
+"""What is done to a candidate before it is sealed."""
+
+
+def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
+    """A good candidate, without a current release: each user has one of six tastes, and lists that go with it."""
+    rng = np.random.default_rng(seed)
+    taste, genre = rng.integers(0, TASTES, users), np.arange(movies) % TASTES
+    liked = taste[:, None] == genre
+    popularity = rng.permutation(1 / (1 + np.arange(movies)) ** 0.5)
+    seen = rng.random((users, movies)) < np.minimum(popularity * np.where(liked, 1.6, 0.12), 0.6)
+    seen[np.arange(users), rng.integers(0, movies, users)] = True
+    items = np.eye(TASTES)[genre] + rng.normal(scale=0.1, size=(movies, TASTES))
+    names = [f"movie+{number:05}+2000" for number in range(movies)]
+    span = TimeRange(NOW - 7 * DAY_MS, NOW)
+    counted = [FateCount("accepted", "watch", "2030-01-07", None, 1000)]
+    return Made(
+        users=np.arange(11, 11 + users, dtype=np.uint32),
+        movies=names,
+        seen=seen,
+        scores=liked + popularity + rng.normal(scale=0.1, size=(users, movies)),
+        items=items.astype(np.float32),
+        evaluation=evaluation(),
+        facts={
+            "stream_time": NOW,
+            "days": list(DAYS),
+            "offsets": {"movielog1-0": [0, 999]},
+            "counts": {"users": users, "movies": movies, "sessions": 2 * int(seen.sum())},
+        },
+        manifest={"model": {"lists": "als"}, "settings": {"model": "best"}},
+        entries=[
+            LedgerEntry(topic="movielog1", partition=0, first=0, last=999, lines=1000, counts=counted, kafka_time=span)
+        ],
+        known=set(names),
+    )
+
+
+def evaluation() -> dict[str, Any]:
+    """One in which ALS is chosen, with nothing to doubt."""
+    ends = (NOW - 2 * DAY_MS, NOW - DAY_MS, NOW)
+    models = {"popular": 0.08, "als": 0.12}
+    slices = {
+        name: {
+            "from_ms": ends[at],
+            "until_ms": ends[at + 1],
+            "models": {model: figures(ndcg + 0.01 * at) for model, ndcg in models.items()},
+        }
+        for at, name in enumerate(("choice", "test"))
+    }
+    return {
+        "chosen": "als",
+        "chosen_by": "ndcg@20 on the choice slice",
+        "parameters": {},
+        "slices": slices,
+        "against_popular": {"metric": "ndcg@20", "mean": 0.04, "low": 0.03, "high": 0.05},
+        "against_current": {"none": "there is no current release"},
+    }
+
+
+def figures(ndcg: float, users: int = 200) -> dict[str, Any]:
+    shares = {"hr@20": 0.6, "recall@20": 0.2, "ndcg@20": ndcg, "mrr": 0.1}
+    named = {name: {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean} for name, mean in shares.items()}
+    return {"users": users, **named, "coverage": 0.5, "novelty_bits": 5.0, "personal": 0.9, "segments": {},
+            "largest_gap": None}  # fmt: skip
+
+
+def sealed(var: Path, one: Made) -> Candidate:
+    """The candidate with a release of its own below `var`."""
+    folder, none = var / "night", np.iinfo(one.kind).max
+    folder.mkdir(parents=True, exist_ok=True)
+    lists, fallbacks = one.made_lists(), one.made_fallbacks()
+    names = one.sealed_movies or one.movies
+    users = one.users if one.sealed_users is None else one.sealed_users
+    segments = (np.arange(len(users)) % 3).astype(np.uint8) if one.segments is None else one.segments
+    arrays = {
+        "users": users,
+        "lists": np.where(lists < 0, none, lists).astype(one.kind),
+        "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(one.kind),
+        "segments": segments if one.sealed_segments is None else one.sealed_segments,
+        "items": one.items,
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "movies.txt").write_text("".join(f"{name}\n" for name in names))
+    (folder / "evaluation.json").write_bytes(orjson.dumps(one.evaluation))
+    if one.text:
+        rendered.write(folder, arrays["lists"], names, int(none))
+    save_index(one.items, folder / "items.ann")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MARQUEE_COMMIT", "none")  # git would take longer than all the rest
+        release = publish.publish(var, folder, {"input": one.facts, **one.manifest}, NOW)
+    return Candidate(
+        folder=var / "releases" / release,
+        entries=one.entries,
+        alerts=one.alerts,
+        users=one.users,
+        movies=one.movies,
+        seen=sp.csr_matrix(one.seen.astype(np.float32)),
+        segments=segments,
+        until=NOW,
+        known=one.known,
+        hidden=one.hidden,
+        current=one.current,
+    )
+
+
+def save_index(items: np.ndarray, path: Path) -> None:
+    index = annoy.AnnoyIndex(items.shape[1], "angular")
+    index.set_seed(1)
+    for number, vector in enumerate(items):
+        index.add_item(number, vector)
+    index.build(2, n_jobs=1)
+    index.save(str(path))
+
+
+def previous(var: Path) -> Release:
+    """What the night before made of the same service."""
+    one = made()
+    one.facts = {
+        "stream_time": NOW - DAY_MS,
+        "days": DAYS[1:6],
+        "offsets": {"movielog1-0": [0, 899]},
+        "counts": {**one.facts["counts"], "sessions": one.facts["counts"]["sessions"] - 100},
+    }
+    return sealed(var, one).release
+
+
+def refused(candidate: Candidate) -> dict[str, str]:
+    """By rule that is broken: what is wrong."""
+    with pytest.raises(GateRefusal) as refusal:
+        judge(candidate)
+    assert refusal.value.exit_code == 3
+    assert "\n" not in str(refusal.value)
+    assert all(f"{rule}: {why}" in str(refusal.value) for rule, why in refusal.value.broken.items())
+    return refusal.value.broken
+
+
+def against(current: Release, mean: float, half: float) -> dict[str, Any]:
+    interval = {"mean": mean, "low": mean - half, "high": mean + half}
+    return {"release": current.id, "users": 150, "metric": "ndcg@20", **interval}
+
+
+def after(one: Made, current: Release) -> Made:
+    """The candidate, held against a current release."""
+    one.current = current
+    one.evaluation["against_current"] = against(current, 0.01, 0.005)
+    return one
+
+
+def entry(first: int = 0, last: int = 999, told: int | None = None, until: int = NOW) -> LedgerEntry:
+    lines = last - first + 1
+    counts = [FateCount("accepted", "watch", "2030-01-07", None, lines if told is None else told)]
+    span = TimeRange(NOW - DAY_MS, until)
+    return LedgerEntry(
+        topic="movielog1", partition=0, first=first, last=last, lines=lines, counts=counts, kafka_time=span
+    )
+
+
+def one_ranking(one: Made) -> None:
+    one.scores = np.tile(one.seen.sum(axis=0), (len(one.seen), 1))
+
+
+def not_personal(one: Made, model: str) -> None:
+    """As if another model than ALS had been chosen, which is as good as the popular list."""
+    for part in ("choice", "test"):
+        models(one, part)[model] = models(one, part)["popular"]
+    difference = {"metric": "ndcg@20", "mean": 0, "low": 0, "high": 0}
+    one.evaluation.update(chosen=model, against_popular=difference)
+    one.manifest["model"] = {"lists": model}
+
+
+def models(one: Made, part: str) -> dict[str, Any]:
+    return one.evaluation["slices"][part]["models"]
+
+
+def measured(choice: dict[str, Any], test: dict[str, Any]) -> Spoil:
+    def measure(one: Made) -> None:
+        models(one, "choice").update(als=choice)
+        models(one, "test").update(als=test)
+        ahead = test["ndcg@20"]["mean"] - models(one, "test")["popular"]["ndcg@20"]["mean"]
+        one.evaluation["against_popular"]["mean"] = ahead
+
+    return measure
+
+
+def days_end_before(one: Made, before_ms: int) -> None:
+    """The days end so long before the stream does, which goes on."""
+    now = NOW + 4 * HOUR_MS + before_ms  # 2030-01-07 ends four hours after NOW
+    one.facts["stream_time"], one.entries = now, [entry(until=now)]
+
+
+def lost(current: Release, **changed: Any) -> Release:
+    """A current release with other facts."""
+    return replace(current, manifest={**current.manifest, "input": {**current.manifest["input"], **changed}})
+
+
+def numbered(current: Release, users: int = 400, movies: int = 120) -> Release:
+    return replace(current, users=np.arange(users, dtype=np.uint32), names=[b"a+2000"] * movies)
+
+
+def sessions(current: Release, count: int) -> Release:
+    return lost(current, counts={"sessions": count})
+
+
+def hardly_popular(one: Made, share: int = 9) -> None:
+    """A popular list of which so many of 20 are just among the quarter that is seen most, and the others just not."""
+    counts = one.seen.sum(axis=0)
+    order = np.argsort(counts, kind="stable")
+    often = counts[order] >= np.quantile(counts, 0.75)
+    one.fallbacks = one.made_fallbacks()
+    one.fallbacks[0, :20] = [*order[often][:share], *order[~often][share - 20 :]]
+    one.fallbacks[0, 20:] = -1

@@ -1,0 +1,211 @@
+"""The gate: each bad candidate is refused by the rule that is there for it, and by no other."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from batch.gate import worker_trial
+from batch.gate.candidate import Candidate
+from batch.gate.rules import RULES, judge
+from batch.releases import rendered
+from server.release import Release, sha256
+from stream.zone import DAY_MS
+from tests.batch.gate.candidates import NOW, after, made, models, numbered, previous, refused, save_index, sealed
+from tests.batch.gate.planted_faults import ALERT, PLANTED, SOUND, on_test, planted
+
+pytestmark = pytest.mark.blas
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial has tests of its own; here it would take most of the time."""
+    monkeypatch.setattr(worker_trial, "first_wrong_answer", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def current(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    return previous(tmp_path_factory.mktemp("before"))
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_bad_candidate_is_refused_by_its_rule_and_no_other_and_would_pass_without_it(
+    tmp_path: Path, current: Release, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule, candidate = name.partition(":")[0], sealed(tmp_path, planted(name, current))
+    assert list(refused(candidate)) == [rule]
+    if rule != "files_verify":  # without which there is nothing to judge
+        monkeypatch.setattr("batch.gate.rules.RULES", tuple(one for one in RULES if one.__name__ != rule))
+        assert rule not in judge(candidate)
+
+
+def test_every_rule_has_a_candidate_that_only_it_refuses() -> None:
+    assert {name.partition(":")[0] for name in PLANTED} | {"a_worker_answers"} == {one.__name__ for one in RULES}
+
+
+# Files
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    return sealed(tmp_path_factory.mktemp("good"), made())
+
+
+@pytest.fixture(scope="session")
+def with_texts(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
+    one = made()
+    one.text = True
+    return sealed(tmp_path_factory.mktemp("texts"), one)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+@pytest.mark.parametrize("name", ["lists.npy", "items.ann", "evaluation.json", "manifest.json"])
+def test_damaged_files_are_refused(good: Candidate, tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
+    folder = tmp_path / good.folder.name
+    shutil.copytree(good.folder, folder)
+    damage(folder / name)
+    assert "files_verify" in refused(replace(good, folder=folder))
+
+
+def resealed(candidate: Candidate, folder: Path, change: Callable[[Path], object]) -> Candidate:
+    """A copy with other files, of which the manifest says what is so."""
+    shutil.copytree(candidate.folder, folder)
+    change(folder)
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    for name in manifest["files"]:
+        manifest["files"][name] = {"size": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+    put(folder / "manifest.json", orjson.dumps(manifest))
+    return replace(candidate, folder=folder)
+
+
+def put(path: Path, data: bytes) -> None:
+    path.unlink()
+    path.write_bytes(data)
+
+
+def swapped(one: str, two: str) -> Callable[[Path], None]:
+    def swap(folder: Path) -> None:
+        first, second = (folder / one).read_bytes(), (folder / two).read_bytes()
+        put(folder / one, second)
+        put(folder / two, first)
+
+    return swap
+
+
+def other_index(folder: Path) -> None:
+    """Two movies have changed places, neither of which a worker looks at when it tests itself."""
+    items = np.load(folder / "items.npy")
+    short = np.argsort(np.linalg.norm(items, axis=1))[:2]
+    items[short] = items[short[::-1]]
+    (folder / "items.ann").unlink()
+    save_index(items, folder / "items.ann")
+
+
+def other_texts(folder: Path) -> None:
+    """Answers of another release, each as long as what it should be."""
+    names = (folder / "movies.txt").read_text().splitlines()
+    rendered.write(folder, np.load(folder / "lists.npy")[:, ::-1], names, 65_535)
+
+
+RESEALED: dict[str, Callable[[Path], object]] = {
+    "lists and popular lists": swapped("lists.npy", "fallbacks.npy"),
+    "users and segments": swapped("users.npy", "segments.npy"),
+    "embeddings and index": swapped("items.npy", "items.ann"),
+    "movies and evaluation": swapped("movies.txt", "evaluation.json"),
+    "texts and where they begin": swapped("answers.bin", "answers.npy"),
+    "an index of other movies": other_index,
+    "texts of another release": other_texts,
+}
+
+
+@pytest.mark.parametrize("name", RESEALED)
+def test_files_that_are_promised_but_of_something_else_are_refused(
+    with_texts: Candidate, tmp_path: Path, name: str
+) -> None:
+    spoilt = resealed(with_texts, tmp_path / with_texts.folder.name, RESEALED[name])
+    assert list(refused(spoilt)) == ["files_verify"]
+
+
+def test_a_release_under_the_name_of_another_is_refused(with_texts: Candidate, tmp_path: Path) -> None:
+    told = refused(resealed(with_texts, tmp_path / "20300101T000000Z-00000000", lambda folder: None))
+    assert told == {"files_verify": f"20300101T000000Z-00000000 says that it is {with_texts.folder.name}"}
+
+
+def test_of_files_that_do_not_verify_nothing_else_is_said(good: Candidate, tmp_path: Path) -> None:
+    assert list(refused(replace(good, folder=tmp_path / "none"))) == ["files_verify"]
+
+
+@pytest.mark.parametrize("key", ["slices", "chosen", "against_popular", "against_current"])
+@pytest.mark.parametrize("value", [None, 3, [], "x"])
+def test_nothing_that_is_wrong_with_data_escapes_as_another_error(
+    tmp_path: Path, current: Release, key: str, value: object
+) -> None:
+    one = after(made(), current)
+    one.evaluation[key] = value
+    assert refused(sealed(tmp_path, one))
+
+
+def test_a_release_without_facts_is_refused_by_the_rules_that_need_them(good: Candidate, tmp_path: Path) -> None:
+    one = made()
+    one.facts.clear()
+    broken = refused(sealed(tmp_path, one))
+    assert set(broken) == {"ledger_balances", "input_is_recent", "release_is_of_its_input"}
+    assert broken["input_is_recent"] == "cannot be judged: KeyError('stream_time')"
+
+
+def test_it_is_said_what_is_wrong_with_the_ledger_and_which_alerts_hold(tmp_path: Path) -> None:
+    one = made()
+    one.facts["offsets"]["movielog2-0"] = [0, 9]
+    one.alerts = [ALERT, ALERT, ALERT]
+    assert refused(sealed(tmp_path, one)) == {
+        "ledger_balances": "the input was made of movielog2-0 0 to 9, which the ledger does not hold",
+        "alerts_allow": "quarantined:1 (too many) and 2 more",
+    }
+
+
+def test_of_an_evaluation_all_doubts_are_told(tmp_path: Path) -> None:
+    one = made()
+    on_test(mrr={"mean": float("nan"), "low": 0.1, "high": 0.2}, coverage=2)(one)
+    one.evaluation["slices"]["test"]["from_ms"] = NOW
+    models(one, "choice").pop("popular")
+    assert refused(sealed(tmp_path, one)) == {
+        SOUND: "the slices are not one after the other; popular was not measured; mrr of als on the test slice;"
+        " coverage of als on the test slice"
+    }
+
+
+def test_all_broken_rules_are_told_at_once(tmp_path: Path, current: Release) -> None:
+    one = after(made(), numbered(current, users=900))
+    one.evaluation["against_popular"]["high"] = -0.01
+    one.known.clear()
+    broken = refused(sealed(tmp_path, one))
+    assert list(broken) == ["counts_hold", "movies_are_known", "not_below_popular"]
+    assert broken["counts_hold"] == "400 users, the current release has 900"
+
+
+def test_what_is_wrong_with_lists_and_popular_lists_is_counted_together(tmp_path: Path) -> None:
+    one = made()
+    one.lists, one.fallbacks = one.made_lists(), one.made_fallbacks()
+    one.lists[5], one.fallbacks[1] = -1, -1
+    one.hidden = {one.movies[one.fallbacks[0, 99]]}
+    offered = int((one.lists == one.fallbacks[0, 99]).sum())
+    one.facts["stream_time"] = NOW - 3 * DAY_MS
+    broken = refused(sealed(tmp_path, one))
+    assert broken["lists_are_full"] == "2 lists are not as long as they could be"
+    reserve = int((one.fallbacks == one.fallbacks[0, 99]).sum())
+    assert broken["lists_are_fresh"].endswith(f"{offered + reserve} are hidden")
+    assert broken["input_is_recent"] == "the input ends 72 h behind the stream"

@@ -1,0 +1,117 @@
+"""Nights as processes, killed at any moment: finished steps are not repeated, half ones are never seen."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from batch.nights.journal import Journal
+from batch.nights.runner import STEPS
+from batch.releases import publish
+from server.release import FILES, Release
+
+ROOT = Path(__file__).parents[3]
+SMALL = {
+    "MARQUEE_STREAM_GENERATION": "2026",
+    "MARQUEE_BATCH_API": "http://127.0.0.1:1",
+    "MARQUEE_BATCH_API_RETRIES": "0",
+    "MARQUEE_BATCH_FACTORS": "8",
+    "MARQUEE_BATCH_ITERATIONS": "4",
+    "MARQUEE_BATCH_TREES": "5",
+}
+
+
+@pytest.fixture
+def var(past: Path, tmp_path: Path) -> Path:
+    shutil.copytree(past, tmp_path / "var")
+    return tmp_path / "var"
+
+
+DEADLINE_S = 600.0
+DYING = """
+import sys
+from pathlib import Path
+from batch.nights.journal import Journal
+from batch.nights.runner import STEPS
+from tests import dying
+night, count = Path(sys.argv[1], "night"), int(sys.argv[2])
+dying.run(lambda: len(Journal(night).done(list(STEPS))) >= count, "batch", "nightly")
+"""
+
+
+def begun(var: Path, *how: str, **environ: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *(how or ("-m", "batch", "nightly"))],
+        cwd=ROOT,
+        env={**os.environ, **SMALL, "MARQUEE_STREAM_VAR": str(var), **environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(var: Path, **environ: str) -> dict[str, Any]:
+    out, err = begun(var, **environ).communicate(timeout=DEADLINE_S)
+    assert out, err
+    return dict(orjson.loads(out))
+
+
+def killed(var: Path, steps: int) -> None:
+    """A night that is killed as soon as so many steps are done."""
+    process = begun(var, "-c", DYING, str(var), str(steps))
+    told = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == -signal.SIGKILL, told
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def by_earlier(summary: dict[str, Any]) -> list[str]:
+    return [name for name, told in summary["steps"].items() if "by" in told]
+
+
+def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(var: Path, tmp_path: Path) -> None:
+    shutil.copytree(var, tmp_path / "whole")
+    whole = finished(tmp_path / "whole")
+    assert by_earlier(whole) == []
+    for count in (2, 5):
+        killed(var, count)
+        assert publish.current_release(var) is None
+        if (var / "releases").exists():
+            for folder in (var / "releases").glob("2*"):
+                assert Release.open(folder).id == folder.name  # whole, if it is there
+    (var / "night" / ".history.parquet.1.tmp").write_bytes(b"half")
+    ids = {entry.step: entry.id for entry in Journal(var / "night").done(list(STEPS))}
+    summary = finished(var)
+    assert by_earlier(summary) == list(ids)
+    assert len(ids) >= 5
+    kept = {entry.step: entry.id for entry in Journal(var / "night").done(list(STEPS))}
+    assert {name: kept[name] for name in ids} == ids
+    current = publish.current_release(var)
+    assert current is not None
+    assert digests(current) == digests(tmp_path / "whole" / "releases" / "current")
+    assert len(publish.read_publications(var)) == 1
+    assert len(list((var / "releases").glob("2*"))) == 1
+    assert not list((var / "night").rglob(".*.tmp"))
+
+
+def test_a_night_that_was_interrupted_begins_anew_where_the_settings_are_others(var: Path) -> None:
+    killed(var, 3)
+    assert by_earlier(finished(var, MARQUEE_BATCH_SEED="2")) == []
+
+
+def test_a_night_that_ended_is_not_gone_on_with(var: Path) -> None:
+    first = finished(var)
+    second = finished(var)
+    assert by_earlier(second) == []
+    assert second["steps"]["sessions"]["days"] == 0  # and yet nothing is read twice
+    assert first["steps"]["sessions"]["days"] == 6
