@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from loadtest.bench.door import bench
+from loadtest.bench.commands import bench
+from loadtest.demo.processes import ROOT
 from loadtest.settings import WorldSettings
-from loadtest.stack import ROOT
 from stream import kafka
 from stream.archive import Archive, stream_time
 from stream.cli import run
@@ -20,11 +20,11 @@ from stream.zone import zone_named
 
 
 @click.group(help="The outside world: a simulated movie service, recorded lines, the demo.")
-def door() -> None:
+def commands() -> None:
     pass
 
 
-door.add_command(bench)
+commands.add_command(bench)
 
 
 def _settings() -> tuple[StreamSettings, WorldSettings]:
@@ -37,37 +37,37 @@ def _settings() -> tuple[StreamSettings, WorldSettings]:
     return streaming, world
 
 
-@door.command()
+@commands.command()
 @click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Where it all goes.")
 @click.option("--port", default=8082, show_default=True, type=click.IntRange(1, 65535), help="Port of the answers.")
 @click.option("--days", default=14, show_default=True, type=click.IntRange(3, 365), help="Days of history.")
 @click.option("--keep", is_flag=True, help="Leave everything up afterwards.")
 def demo(folder: Path, port: int, days: int, keep: bool) -> None:
     """The whole loop on real processes; exit code 0 if every invariant holds."""
-    from loadtest import demo as demo_
+    from loadtest.demo.run import run as run_demo
 
-    sys.exit(demo_.run(folder.resolve(), port, days, keep))
+    sys.exit(run_demo(folder.resolve(), port, days, keep))
 
 
-@door.command()
+@commands.command()
 @click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Of the demo.")
 def stop(folder: Path) -> None:
     """End the processes of a demo that was kept up."""
-    from loadtest.stack import stop_kept
+    from loadtest.demo.processes import stop_kept
 
     stopped = stop_kept(folder / "run")
     click.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing to stop")
 
 
-@door.command()
+@commands.command()
 def api() -> None:
     """Serve the user and movie API, of the simulated world or of CSV files, until SIGTERM."""
-    from loadtest.api import serve
+    from loadtest.simulation.record_api import serve
 
     serve(_settings()[1])
 
 
-@door.command()
+@commands.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--rate", default=0.0, type=click.FloatRange(0), help="Lines a second at most; 0: as fast as possible.")
 @click.option("--partitions", default=1, type=click.IntRange(1), help="Of the topic, where it is made.")
@@ -86,15 +86,15 @@ def replay(file: Path, rate: float, partitions: int) -> None:
     click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
 
 
-@door.command()
+@commands.command()
 @click.option("--days", default=14, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--first-day", default="2026-01-27", show_default=True, help="YYYY-MM-DD.")
 def history(days: int, first_day: str) -> None:
     """Write days of history into the archive's form, without Kafka."""
     from batch.progress import step
-    from loadtest import history as history_
-    from loadtest.audience import Audience
-    from loadtest.world import World
+    from loadtest.simulation import backfill
+    from loadtest.simulation.visits import Audience
+    from loadtest.simulation.world import World
     from stream.zone import day_name, day_number
 
     streaming, world = _settings()
@@ -107,11 +107,11 @@ def history(days: int, first_day: str) -> None:
     archive = Archive(streaming.var)
     with archive.writing(), step("history", days) as advance:
         until = clock.bounds(last)[1]
-        lines = history_.write(archive, audience, clock, first_day, until, advance)
+        lines = backfill.write(archive, audience, clock, first_day, until, advance)
     click.echo(f"{lines} lines written to {streaming.var}")
 
 
-@door.command()
+@commands.command()
 @click.option("--hours", default=0.0, type=click.FloatRange(0), help="End after so many hours of event time; 0: never.")
 def service(hours: float) -> None:
     """Play the live service at the settings' pace, from where the archive ends, until Ctrl-C."""
@@ -119,18 +119,18 @@ def service(hours: float) -> None:
 
 
 async def _serve(hours: float) -> None:
-    from loadtest import history as history_
-    from loadtest.audience import Audience
-    from loadtest.caller import Caller
-    from loadtest.service import SLICE_MS, Service
-    from loadtest.world import World
+    from loadtest.simulation import backfill
+    from loadtest.simulation.recommender_client import RecommenderClient
+    from loadtest.simulation.service import SLICE_MS, Service
+    from loadtest.simulation.visits import Audience
+    from loadtest.simulation.world import World
 
     streaming, settings = _settings()
     archive, clock = Archive(streaming.var), zone_named(streaming.timezone)
     begins = ((stream_time(archive.entries()) or clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
     audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS)
-    history_.recall(archive, audience)
-    caller = Caller(settings.server, settings.deadline_ms, audience.world.catalogue.index)
+    backfill.replay_archive(archive, audience)
+    caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -144,4 +144,4 @@ async def _serve(hours: float) -> None:
 
 
 if __name__ == "__main__":
-    run(door, "loadtest")
+    run(commands, "loadtest")

@@ -93,9 +93,9 @@ def test_the_front_door_of_a_room_opens_from_another_folder(installed: Installed
 def test_reports_are_held_to_the_schema_that_is_installed(installed: Installed) -> None:
     program = """
 from quality.errors import ReportError
-from quality.telemetry.report import validate
+from quality.telemetry.report import validate_report
 try:
-    validate({})
+    validate_report({})
 except ReportError as error:
     print(error)
 """
@@ -103,7 +103,7 @@ except ReportError as error:
 
 
 def test_the_simulated_world_keeps_its_files_in_the_working_folder(installed: Installed) -> None:
-    program = "import loadtest.stack as stack; print(stack.ROOT, stack._SUPERVISORD_CONF)"
+    program = "import loadtest.demo.processes as stack; print(stack.ROOT, stack._SUPERVISORD_CONF)"
     root, configuration = _run(installed.python, "-c", program, cwd=installed.folder).split()
     assert Path(root) == installed.folder
     assert Path(configuration) == installed.packages / "loadtest" / "supervisord.conf"
@@ -117,7 +117,7 @@ def test_installed_within_a_repository_of_somebody_else_its_commit_is_not_taken_
 import orjson, os
 os.environ.pop("MARQUEE_COMMIT", None)
 from batch.releases.publish import versions
-from loadtest.bench.outcome import commit
+from loadtest.bench.result import commit
 print(orjson.dumps([versions()["commit"], commit()]).decode())
 """
     assert orjson.loads(_run(installed.python, "-c", program, cwd=installed.folder)) == [None, "unknown"]

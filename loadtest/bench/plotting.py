@@ -3,11 +3,13 @@
 Colours are Okabe and Ito's, which people see apart whatever their sight. The same figures give the same file.
 """
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loadtest.errors import LoadtestError
 from stream import durable
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -21,6 +23,12 @@ _STYLE = {
     "axes.titleweight": "bold",
     "svg.hashsalt": "marquee",
 }
+
+
+def require_matplotlib() -> None:
+    """Raise `LoadtestError` where there is nothing to draw with."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise LoadtestError("bench: without matplotlib there is no picture to keep: make bench installs it")
 
 
 @contextmanager

@@ -15,12 +15,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from loadtest import history
-from loadtest.api import world_records
-from loadtest.audience import Audience
+from loadtest.demo.processes import answers, free_port
 from loadtest.settings import WorldSettings
-from loadtest.stack import answers, free_port
-from loadtest.world import World
+from loadtest.simulation import backfill
+from loadtest.simulation.record_api import world_records
+from loadtest.simulation.visits import Audience
+from loadtest.simulation.world import World
 from quality.catalog import Catalog, FoundRecord
 from quality.lines.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
@@ -84,7 +84,7 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A `var` folder with six days of a small service's archive and a full catalogue; not to be written to."""
     var, world, clock = tmp_path_factory.mktemp("past"), World(SMALL), zone_named("America/New_York")
     audience = Audience(world, clock, 3)
-    history.write(Archive(var), audience, clock, "2030-01-01", clock.bounds("2030-01-07")[0], lambda days: None)
+    backfill.write(Archive(var), audience, clock, "2030-01-01", clock.bounds("2030-01-07")[0], lambda days: None)
     records = world_records(world)
     movies = [known(name, checked(records.movie(name), MOVIE_RECORD)[0]) for name in world.catalogue.ids]
     users = [known(str(user), checked(records.user(str(user)), USER)[0]) for user in range(1, SMALL.users + 1)]
@@ -99,7 +99,8 @@ def known(name: str, record: dict[str, object] | None) -> FoundRecord:
 
 
 PROGRAM = (
-    "import sys, msgspec; from loadtest.api import serve; from loadtest.settings import WorldSettings;"
+    "import sys, msgspec; from loadtest.settings import WorldSettings;"
+    "from loadtest.simulation.record_api import serve;"
     "serve(msgspec.json.decode(sys.argv[1], type=WorldSettings))"
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.stack import free_port
+from loadtest.demo.processes import free_port
 from stream import broker
 from tests.integration.processes import DEADLINE_S, Command, Start, Until
 

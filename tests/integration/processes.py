@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from loadtest.stack import ROOT
+from loadtest.demo.processes import ROOT
 
 Until = Callable[[Callable[[], object]], None]
 """Poll until something holds; fails where it does not come."""

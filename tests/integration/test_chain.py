@@ -12,12 +12,12 @@ import orjson
 import pytest
 import urllib3
 
-from loadtest.audience import Audience
-from loadtest.caller import Caller
-from loadtest.service import Service
+from loadtest.demo.processes import ROOT, answers, free_port
 from loadtest.settings import WorldSettings
-from loadtest.stack import ROOT, answers, free_port
-from loadtest.world import World
+from loadtest.simulation.recommender_client import RecommenderClient
+from loadtest.simulation.service import Service
+from loadtest.simulation.visits import Audience
+from loadtest.simulation.world import World
 from server.release import Release, list_source
 from stream import kafka
 from stream.archive import Archive, count_by_fate
@@ -41,7 +41,7 @@ async def play(environ: dict[str, str], hours: int) -> Service:
     clock = zone_named(streaming.timezone)
     begins = clock.bounds("2026-02-10")[0]
     audience = Audience(World(settings), clock, settings.seed)
-    caller = Caller(settings.server, settings.deadline_ms, audience.world.catalogue.index)
+    caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
     async with kafka.writing(streaming.bootstrap, streaming.topic) as writer:
         service = Service(audience, clock, caller, writer, settings, begins)
         service.pace = 1e9

@@ -13,9 +13,9 @@ import pytest
 
 from batch.collecting.collector import Collector
 from batch.settings import BatchSettings
+from loadtest.demo.processes import answers, free_port
 from loadtest.settings import WorldSettings
-from loadtest.stack import answers, free_port
-from loadtest.world import World
+from loadtest.simulation.world import World
 from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from stream import kafka

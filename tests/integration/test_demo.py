@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
-from loadtest.stack import ROOT, free_port
+from loadtest.demo.processes import ROOT, free_port
 from tests.integration.processes import DEADLINE_S, Start, Until
 
 SMALL = {

@@ -13,7 +13,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
-from loadtest.stack import ROOT
+from loadtest.demo.processes import ROOT
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
 from stream import kafka

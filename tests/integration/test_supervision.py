@@ -15,7 +15,7 @@ from xmlrpc.client import Fault, ServerProxy
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
-from loadtest.stack import ROOT, free_port
+from loadtest.demo.processes import ROOT, free_port
 from server.worker_status import WorkerStatus, ask_workers
 from stream import durable, kafka
 from tests.gone import is_gone

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench.lines import Played, Recorded
+from loadtest.bench.lines.line_sources import RecordedLines, SimulatedLines
 from tests.loadtest.bench_lines import LINES
 
 
 @pytest.fixture(scope="module")
-def source() -> Played:
-    return Played(20_000, 500, 1)
+def source() -> SimulatedLines:
+    return SimulatedLines(20_000, 500, 1)
 
 
 @pytest.fixture
-def recorded(tmp_path: Path) -> Recorded:
+def recorded(tmp_path: Path) -> RecordedLines:
     (tmp_path / "lines").write_bytes(b"\n".join([LINES["watch"], b"no line", LINES["rate"]]) + b"\n")
     (tmp_path / "movies.csv").write_text("id,year,runtime\nghostbusters+1984,1984,107.0\nalien+1979,1979,\n")
-    return Recorded(tmp_path / "lines", tmp_path / "movies.csv", 1)
+    return RecordedLines(tmp_path / "lines", tmp_path / "movies.csv", 1)

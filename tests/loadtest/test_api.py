@@ -15,16 +15,17 @@ import httpx
 import msgspec
 import pytest
 
-from loadtest.api import TokenBucket, movie_lookup, records_of, serve, user_lookup, world_records
 from loadtest.errors import LoadtestError
 from loadtest.settings import WorldSettings
-from loadtest.world import World
+from loadtest.simulation.record_api import TokenBucket, movie_lookup, records_of, serve, user_lookup, world_records
+from loadtest.simulation.world import World
 
 REAL = Path(__file__).parents[3] / "shared/real"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"NO REAL RECORDS: {REAL} is missing")
 
 PROGRAM = (
-    "import sys, msgspec; from loadtest.api import serve; from loadtest.settings import WorldSettings;"
+    "import sys, msgspec; from loadtest.settings import WorldSettings;"
+    "from loadtest.simulation.record_api import serve;"
     "serve(msgspec.json.decode(sys.argv[1], type=WorldSettings))"
 )
 MOVIE_HEADER = (

@@ -9,16 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from loadtest.bench import damage
-from loadtest.bench.judging import context_of, judged, places
-from loadtest.bench.lines import CLOCK, LAG_MS, Played, Recorded, Sample
+from loadtest.bench.lines import damage
+from loadtest.bench.lines.judged_lines import context_of, judged, places
+from loadtest.bench.lines.line_sources import CLOCK, LAG_MS, LineSample, RecordedLines, SimulatedLines
 from loadtest.errors import LoadtestError
 from stream.grammar import parse, parse_time
 from stream.line_columns import read
 from tests.loadtest.bench_lines import LINES
 
 
-def test_played_lines_have_the_shape_of_the_stream(source: Played) -> None:
+def test_played_lines_have_the_shape_of_the_stream(source: SimulatedLines) -> None:
     sample = source.sample(60_000)
     columns = read(pa.array(sample.lines, pa.binary()), CLOCK)
     kinds = {kind: table.num_rows for kind, table in columns.events.items()}
@@ -32,8 +32,8 @@ def test_played_lines_have_the_shape_of_the_stream(source: Played) -> None:
     assert max(lag) < LAG_MS
 
 
-def test_played_lines_are_good_and_the_same_each_time(source: Played) -> None:
-    sample, again = source.sample(2_000), Played(20_000, 500, 1).sample(2_000)
+def test_played_lines_are_good_and_the_same_each_time(source: SimulatedLines) -> None:
+    sample, again = source.sample(2_000), SimulatedLines(20_000, 500, 1).sample(2_000)
     assert sample.lines == again.lines
     assert sample.kafka_times.tolist() == again.kafka_times.tolist()
     [(values, kafka_times)] = sample.batches(5_000)
@@ -41,20 +41,20 @@ def test_played_lines_are_good_and_the_same_each_time(source: Played) -> None:
     assert {fate: len(rows) for fate, rows in fates.items() if len(rows)} == {"accepted": 2_000}
 
 
-def test_rare_lines_are_ratings_and_recommendations(source: Played) -> None:
+def test_rare_lines_are_ratings_and_recommendations(source: SimulatedLines) -> None:
     kinds = Counter(parse(line, CLOCK).kind for line in source.sample(600, rare=True).lines)
     assert kinds == {"rate": 300, "recommend": 300}
 
 
 def test_a_sample_is_cut_into_batches() -> None:
-    sample = Sample([b"a", b"b", b"c"], np.array([1, 2, 3]))
+    sample = LineSample([b"a", b"b", b"c"], np.array([1, 2, 3]))
     assert [(values.to_pylist(), times.tolist()) for values, times in sample.batches(2)] == [
         ([b"a", b"b"], [1, 2]),
         ([b"c"], [3]),
     ]
 
 
-def test_recorded_lines_are_repeated_a_day_later(recorded: Recorded) -> None:
+def test_recorded_lines_are_repeated_a_day_later(recorded: RecordedLines) -> None:
     sample = recorded.sample(8)
     assert sample.lines[:3] == [LINES["watch"], b"no line", LINES["rate"]]
     assert sample.lines[3:] == [
@@ -75,13 +75,13 @@ def test_a_catalogue_that_is_none_is_told(tmp_path: Path, table: str) -> None:
     (tmp_path / "lines").write_bytes(LINES["watch"])
     (tmp_path / "movies.csv").write_text(table)
     with pytest.raises(LoadtestError, match=r"movies\.csv"):
-        Recorded(tmp_path / "lines", tmp_path / "movies.csv", 1)
+        RecordedLines(tmp_path / "lines", tmp_path / "movies.csv", 1)
 
 
 def test_a_file_without_rare_lines_is_told(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(LINES["watch"])
     with pytest.raises(LoadtestError, match="--lines"):
-        Recorded(tmp_path / "lines", None, 1).sample(3, rare=True)
+        RecordedLines(tmp_path / "lines", None, 1).sample(3, rare=True)
 
 
 # Damage
@@ -126,7 +126,7 @@ def test_the_field_that_was_hit(kind: str, before: bytes, field: str) -> None:
     assert field in damage.FIELDS
 
 
-def test_so_large_a_share_is_corrupted(source: Played) -> None:
+def test_so_large_a_share_is_corrupted(source: SimulatedLines) -> None:
     sample = source.sample(2_000)
     damaged = damage.corrupted(sample, 0.1, np.random.default_rng(1))
     longer = [len(two) - len(one) for one, two in zip(sample.lines, damaged.lines, strict=True)]
@@ -145,7 +145,7 @@ def test_bad_lines_are_of_all_kinds_and_the_same_for_a_seed() -> None:
     assert sum(line in good for line in bad) < 1_000
 
 
-def test_the_longest_bad_lines_are_judged(source: Played) -> None:
+def test_the_longest_bad_lines_are_judged(source: SimulatedLines) -> None:
     dice = random.Random(1)
     lines = [way(LINES["watch"], dice) for way in damage._LONG]
     assert min(map(len, lines)) >= 1 << 20

@@ -15,28 +15,28 @@ from hypothesis import strategies as st
 
 from batch.history.day_sessions import compact_days
 from batch.history.day_store import DAY_SCHEMAS, DayStore
-from loadtest.bench import busy_day, night, past
-from loadtest.bench.busy_day import RATING, REQUEST, BusyDay, lines_of
-from loadtest.bench.crowd import AGAIN_SHARE, Crowd, Marks, Visits
-from loadtest.bench.past import Begun, Names, Past, Size, straight
-from loadtest.catalogue import make_catalogue
+from loadtest.bench.night import busy_day, night_benchmark, synthetic_history
+from loadtest.bench.night.busy_day import RATING, REQUEST, BusyDay, lines_of
+from loadtest.bench.night.synthetic_crowd import AGAIN_SHARE, Crowd, CrowdVisits, Marks
+from loadtest.bench.night.synthetic_history import Begun, HistorySize, MovieNames, SyntheticHistory, straight
 from loadtest.errors import LoadtestError
-from loadtest.population import make_population
+from loadtest.simulation.catalogue import make_catalogue
+from loadtest.simulation.population import make_population
 from quality.catalog import Catalog
 from quality.lines.schemas import USER, checked
 from stream.archive import Archive
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named
 
-SIZE = Size(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
+SIZE = HistorySize(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
 CLOCK = zone_named(StreamSettings().timezone)
-BEGINS = CLOCK.bounds(past.FIRST_DAY)[0]
+BEGINS = CLOCK.bounds(synthetic_history.FIRST_DAY)[0]
 GAP_MS = 6 * HOUR_MS
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Past:
-    return past.write(tmp_path_factory.mktemp("past") / "var", SIZE, 1)
+def written(tmp_path_factory: pytest.TempPathFactory) -> SyntheticHistory:
+    return synthetic_history.write(tmp_path_factory.mktemp("past") / "var", SIZE, 1)
 
 
 def crowd(users: int = 2_000, movies: int = 400, seed: int = 1) -> Crowd:
@@ -118,9 +118,9 @@ def test_what_follows_is_near_what_was_watched() -> None:
 # A day's lines
 
 
-def visits_of(starts_s: list[int], minutes: list[int]) -> Visits:
+def visits_of(starts_s: list[int], minutes: list[int]) -> CrowdVisits:
     count = len(starts_s)
-    return Visits(
+    return CrowdVisits(
         np.arange(count, dtype=np.int32),
         np.arange(count, dtype=np.int32),
         BEGINS + np.array(starts_s, np.int64) * 1000,
@@ -173,7 +173,7 @@ def test_who_comes_at_midnight_looked_at_midnight() -> None:
 # The archive
 
 
-def test_the_ledger_balances_and_names_what_there_is(written: Past) -> None:
+def test_the_ledger_balances_and_names_what_there_is(written: SyntheticHistory) -> None:
     archive = Archive(written.var)
     entries = archive.entries(StreamSettings().topic)
     assert all(entry.balances() for entry in entries)
@@ -185,7 +185,7 @@ def test_the_ledger_balances_and_names_what_there_is(written: Past) -> None:
         assert archive.sweep() == []
 
 
-def test_batches_hold_the_offsets_in_the_order_of_time(written: Past) -> None:
+def test_batches_hold_the_offsets_in_the_order_of_time(written: SyntheticHistory) -> None:
     archive = Archive(written.var)
     begins, ends = CLOCK.bounds(written.days[-1])
     reached = 0
@@ -207,7 +207,7 @@ def test_batches_hold_the_offsets_in_the_order_of_time(written: Past) -> None:
             assert time.max() < ends
 
 
-def test_shown_lists_hold_twenty_movies_or_an_error(written: Past) -> None:
+def test_shown_lists_hold_twenty_movies_or_an_error(written: SyntheticHistory) -> None:
     archive = Archive(written.var)
     known = set(Catalog(written.var).known(10**6).runtimes)
     statuses: Counter[int] = Counter()
@@ -221,7 +221,7 @@ def test_shown_lists_hold_twenty_movies_or_an_error(written: Past) -> None:
     assert 0 < statuses[0] < 0.1 * statuses[200]
 
 
-def test_the_catalogue_knows_everyone(written: Past) -> None:
+def test_the_catalogue_knows_everyone(written: SyntheticHistory) -> None:
     catalog = Catalog(written.var)
     assert Counter(catalog.statuses("user").values()) == {"known": SIZE.users}
     assert Counter(catalog.statuses("movie").values()) == {"known": SIZE.movies}
@@ -231,10 +231,10 @@ def test_the_catalogue_knows_everyone(written: Past) -> None:
 # Days that are written straight
 
 
-def test_days_are_whole_and_sorted(written: Past) -> None:
+def test_days_are_whole_and_sorted(written: SyntheticHistory) -> None:
     daily = DayStore(written.var)
     assert list(daily.days()) == written.days[:-1]
-    assert {made.imported for made in daily.days().values()} == {past.SOURCE}
+    assert {made.imported for made in daily.days().values()} == {synthetic_history.SOURCE}
     sessions = 0
     for day in written.days[:-1]:
         begins, ends = CLOCK.bounds(day)
@@ -259,7 +259,7 @@ def test_days_are_whole_and_sorted(written: Past) -> None:
 
 def test_no_minute_is_lost_at_midnight() -> None:
     people, rng = crowd(), np.random.default_rng(1)
-    names, running, planned, kept, ratings, asked = Names(people.catalogue.ids), Begun.nothing(), 0, 0, 0, 0
+    names, running, planned, kept, ratings, asked = MovieNames(people.catalogue.ids), Begun.nothing(), 0, 0, 0, 0
     for day in range(3):
         visits = people.day(BEGINS + day * DAY_MS, 1_000)
         tables, running = straight(running, visits, BEGINS + day * DAY_MS, names, rng)
@@ -281,22 +281,24 @@ def _ended(table: pa.Table) -> list[tuple[Any, ...]]:
 def test_a_straight_day_is_what_sessions_are_made_of_its_lines(tmp_path: Path) -> None:
     one, other = crowd(), crowd()
     tables, running = straight(
-        Begun.nothing(), one.day(BEGINS, 2_000), BEGINS, Names(one.catalogue.ids), np.random.default_rng(1)
+        Begun.nothing(), one.day(BEGINS, 2_000), BEGINS, MovieNames(one.catalogue.ids), np.random.default_rng(1)
     )
     visits, archive, daily = other.day(BEGINS, 2_000), Archive(tmp_path), DayStore(tmp_path)
-    BusyDay(archive, other, visits, BEGINS, past.FIRST_DAY, "movielog1").write(
+    BusyDay(archive, other, visits, BEGINS, synthetic_history.FIRST_DAY, "movielog1").write(
         Begun.nothing().lines, 5_000, np.random.default_rng(2)
     )
     counts = compact_days(archive, archive.entries(), daily, GAP_MS, lambda rows: None)
     assert counts["duplicates"] == 0
-    made = daily.read("sessions", [past.FIRST_DAY])
+    made = daily.read("sessions", [synthetic_history.FIRST_DAY])
     expected, found = _ended(tables["sessions"]), _ended(made)
     assert len(expected) > 500
     assert found == expected
     assert made.num_rows == tables["sessions"].num_rows
     rated = {row[:2] for row in rows(tables["ratings"], "user", "movie")}
-    assert len(rated ^ set(rows(daily.read("ratings", [past.FIRST_DAY]), "user", "movie"))) < 0.02 * len(rated)
-    assert daily.read("requests", [past.FIRST_DAY]).num_rows == pytest.approx(
+    assert len(rated ^ set(rows(daily.read("ratings", [synthetic_history.FIRST_DAY]), "user", "movie"))) < 0.02 * len(
+        rated
+    )
+    assert daily.read("requests", [synthetic_history.FIRST_DAY]).num_rows == pytest.approx(
         0.97 * tables["requests"].num_rows, rel=0.03
     )
     assert int((running.lines.code >= 0).sum()) > 0
@@ -307,7 +309,7 @@ def test_a_straight_day_is_what_sessions_are_made_of_its_lines(tmp_path: Path) -
 
 def whole(var: Path) -> dict[str, str]:
     """Digests of everything but what tells the time of writing."""
-    found = night.digests(var)
+    found = night_benchmark.digests(var)
     ledger = {
         path.name: [count for key, count in orjson.loads(path.read_bytes()).items() if key != "written"]
         for path in sorted((var / "archive" / "ledger").glob("*.json"))
@@ -316,10 +318,10 @@ def whole(var: Path) -> dict[str, str]:
     return kept | {"ledger": orjson.dumps(ledger).decode()}
 
 
-def test_a_seed_makes_the_same_past(written: Past, tmp_path: Path) -> None:
-    small = Size(users=100, movies=60, sessions=300, days=2, batch_lines=3_000)
+def test_a_seed_makes_the_same_past(written: SyntheticHistory, tmp_path: Path) -> None:
+    small = HistorySize(users=100, movies=60, sessions=300, days=2, batch_lines=3_000)
     for name, seed in (("one", 5), ("two", 5), ("three", 6)):
-        past.write(tmp_path / name, small, seed)
+        synthetic_history.write(tmp_path / name, small, seed)
     one, two, three = (whole(tmp_path / name) for name in ("one", "two", "three"))
     assert one == two
     assert one.keys() != three.keys() or all(one[name] != three[name] for name in one if name.endswith(".parquet"))
@@ -328,22 +330,22 @@ def test_a_seed_makes_the_same_past(written: Past, tmp_path: Path) -> None:
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
     (tmp_path / "something").touch()
     with pytest.raises(LoadtestError, match="not empty"):
-        past.write(tmp_path, SIZE, 1)
+        synthetic_history.write(tmp_path, SIZE, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["something"]
 
 
 def test_a_full_disk_is_told_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10**9))
     with pytest.raises(LoadtestError, match=r"1,000,000 users needs \d\.\d GB of disk, 1\.0 GB are free"):
-        past.write(tmp_path / "var", night.FULL.past, 1)
+        synthetic_history.write(tmp_path / "var", night_benchmark.FULL.past, 1)
     assert list((tmp_path / "var").iterdir()) == []
 
 
-def test_what_is_needed_of_the_disk_is_enough(written: Past) -> None:
+def test_what_is_needed_of_the_disk_is_enough(written: SyntheticHistory) -> None:
     used = sum(path.stat().st_size for path in written.var.rglob("*") if path.is_file())
     assert used < SIZE.bytes
-    assert night.FULL.past.bytes < 6e9
+    assert night_benchmark.FULL.past.bytes < 6e9
 
 
 def test_a_share_of_a_past() -> None:
-    assert Size(1_000, 60, 8_000, 4, 100).of(0.25) == Size(250, 60, 2_000, 4, 100)
+    assert HistorySize(1_000, 60, 8_000, 4, 100).of(0.25) == HistorySize(250, 60, 2_000, 4, 100)

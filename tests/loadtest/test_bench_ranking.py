@@ -16,15 +16,16 @@ from batch.errors import MovieLensError
 from batch.evaluation.splits import by_order
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import segments_of
-from loadtest.bench import door, ranking, ranking_picture, sequences, textbook
-from loadtest.bench.outcome import Outcome
+from loadtest.bench import commands
+from loadtest.bench.ranking import ranking_benchmark, ranking_plot, reference_models, sequences
+from loadtest.bench.result import BenchmarkResult
 from loadtest.errors import LoadtestError
-from loadtest.population import make_population
+from loadtest.simulation.population import make_population
 from stream.zone import DAY_MS
 
 pytestmark = [pytest.mark.blas, pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")]
 
-TINY = ranking.Size(world=(300, 80, 8), sequences=(250, 120, 30))
+TINY = ranking_benchmark.RankingSize(world=(300, 80, 8), sequences=(250, 120, 30))
 
 
 def known(watched: list[list[int]], movies: int) -> Interactions:
@@ -58,7 +59,7 @@ def test_ease_is_the_ridge_regression_of_each_movie_from_the_others() -> None:
         left = others.T @ others + penalty * np.eye(7)
         expected[:, movie] = others @ np.linalg.solve(left, others.T @ watched[:, movie])
     users = np.array([4, 0, 29])
-    assert textbook.ease(data, penalty)(users) == pytest.approx(expected[users])
+    assert reference_models.ease(data, penalty)(users) == pytest.approx(expected[users])
 
 
 def naive_lists(worth: np.ndarray, data: Interactions, users: np.ndarray) -> list[list[int]]:
@@ -73,10 +74,10 @@ def naive_lists(worth: np.ndarray, data: Interactions, users: np.ndarray) -> lis
 
 @pytest.mark.parametrize("movies", [5, 40])
 def test_lists_are_the_best_unseen_movies(movies: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textbook, "_BLOCK", 7)
+    monkeypatch.setattr(reference_models, "_BLOCK", 7)
     data, users = drawn(30, movies, 2), np.arange(29, -1, -1)
     worth = np.random.default_rng(1).integers(0, 3, (30, movies)).astype(float)  # many are equal
-    lists = textbook.top_lists(lambda of: worth[of], data, users)
+    lists = reference_models.top_lists(lambda of: worth[of], data, users)
     assert lists.tolist() == naive_lists(worth[users], data, users)
 
 
@@ -84,30 +85,30 @@ def test_als_learns_from_the_weights_and_has_its_defaults() -> None:
     from implicit.cpu.als import AlternatingLeastSquares
 
     data, users = drawn(40, 12, 3), np.arange(40)
-    scores = textbook.als(data, 1)(users)
+    scores = reference_models.als(data, 1)(users)
     model = AlternatingLeastSquares(random_state=1)
     model.fit(data.matrix, show_progress=False)
     assert scores == pytest.approx(model.user_factors @ model.item_factors.T, abs=1e-4)
-    assert np.array_equal(textbook.als(data, 1)(users), scores)
+    assert np.array_equal(reference_models.als(data, 1)(users), scores)
 
 
 def test_the_penalty_is_chosen_before_the_test_slice(monkeypatch: pytest.MonkeyPatch) -> None:
     history = sequences.sequences(*TINY.sequences, 1)
     splits = by_order(history)
     asked: list[tuple[int, float]] = []
-    ease = textbook.ease
+    ease = reference_models.ease
 
-    def noted(data: Interactions, penalty: float) -> textbook.Scores:
+    def noted(data: Interactions, penalty: float) -> reference_models.Scores:
         asked.append((len(data.movies), penalty))
         return ease(data, penalty)
 
-    monkeypatch.setattr(textbook, "ease", noted)
+    monkeypatch.setattr(reference_models, "ease", noted)
     part = splits.test()
-    scores, penalty = ranking.textbook_scores(splits, part, 1)
+    scores, penalty = ranking_benchmark.textbook_scores(splits, part, 1)
     before = len(splits.choice().known.movies)
     assert before < len(part.known.movies)
-    assert asked == [*((before, one) for one in textbook.PENALTIES), (len(part.known.movies), penalty)]
-    assert set(scores) == {ranking.EASE, ranking.ALS}
+    assert asked == [*((before, one) for one in reference_models.PENALTIES), (len(part.known.movies), penalty)]
+    assert set(scores) == {ranking_benchmark.EASE, ranking_benchmark.ALS}
 
 
 # The sets
@@ -219,29 +220,29 @@ def test_an_archive_of_movielens(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkResult:
     """A real run on two small sets."""
     folder = tmp_path_factory.mktemp("ranking")
     data = ml_1m(folder / "ml-1m")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ranking, "_WORK", folder / "work")
-        found = ranking.run(TINY, 1, ("world", "movielens"), data)
+        patch.setattr(ranking_benchmark, "_WORK", folder / "work")
+        found = ranking_benchmark.run(TINY, 1, ("world", "movielens"), data)
     assert list((folder / "work").iterdir()) == []
     return found
 
 
-def test_figures_follow_from_each_other(outcome: Outcome) -> None:
+def test_figures_follow_from_each_other(outcome: BenchmarkResult) -> None:
     figures = outcome.figures
     assert set(outcome.measured) == {
         name
-        for name in ranking.TARGETS
+        for name in ranking_benchmark.TARGETS
         if name.startswith(("world", "movielens")) and name != "movielens_1m_ease_ratio"
     }
     for name in ("world", "movielens"):
         of = figures[name]
         assert of["chosen"] in of["models"]
         assert next(iter(of["models"])) == "popular"
-        assert list(of["models"])[-2:] == [ranking.EASE, ranking.ALS]
+        assert list(of["models"])[-2:] == [ranking_benchmark.EASE, ranking_benchmark.ALS]
         for row in of["models"].values():
             assert set(row) == {"ndcg@20", "recall@20", "hr@20"}
             assert all(0 <= one["low"] <= one["mean"] <= one["high"] <= 1 for one in row.values())
@@ -256,30 +257,32 @@ def test_figures_follow_from_each_other(outcome: Outcome) -> None:
     assert figures["world"]["users"] == 300
 
 
-def test_the_object_and_the_picture_are_kept(outcome: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_object_and_the_picture_are_kept(
+    outcome: BenchmarkResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("matplotlib")
     asked: list[Any] = []
 
-    def run(*arguments: Any) -> Outcome:
+    def run(*arguments: Any) -> BenchmarkResult:
         asked.append(arguments)
         return outcome
 
-    monkeypatch.setattr(ranking, "run", run)
+    monkeypatch.setattr(ranking_benchmark, "run", run)
     result = CliRunner().invoke(
-        door.bench, ["ranking", "--quick", "--data", str(tmp_path), "--keep", str(tmp_path / "kept")]
+        commands.bench, ["ranking", "--quick", "--data", str(tmp_path), "--keep", str(tmp_path / "kept")]
     )
     assert result.exit_code == 0, result.exception
-    assert asked == [(ranking.QUICK, 1, (), tmp_path)]
+    assert asked == [(ranking_benchmark.QUICK, 1, (), tmp_path)]
     found = orjson.loads(result.stdout.splitlines()[-1])
     assert found["bench"] == "ranking"
     assert orjson.loads((tmp_path / "kept" / "ranking.json").read_bytes()) == found
-    ranking_picture.draw(found, tmp_path / "again.svg")
+    ranking_plot.draw(found, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "kept" / "ranking.svg").read_bytes()
 
 
 def measured(ours: float, ease: float, name: str, sessions: int) -> dict[str, float]:
     rows = [{"ndcg@20": {"mean": mean}} for mean in (ours, ease)]
-    return ranking._of_this_set(name, sessions, rows[0], rows[1], {"mean": 0.1, "low": -0.2, "high": 0.3})
+    return ranking_benchmark._of_this_set(name, sessions, rows[0], rows[1], {"mean": 0.1, "low": -0.2, "high": 0.3})
 
 
 def test_what_is_claimed_of_one_set_only() -> None:
@@ -289,13 +292,13 @@ def test_what_is_claimed_of_one_set_only() -> None:
     assert measured(0.16, 0.1, "movielens", 10_000_054) == {"movielens_ease_ratio": 1.6}
     both = measured(0.16, 0.1, "movielens", 1_000_209)
     assert both == {"movielens_ease_ratio": 1.6, "movielens_1m_ease_ratio": 1.6}
-    assert not Outcome("ranking", both, ranking.TARGETS).met
+    assert not BenchmarkResult("ranking", both, ranking_benchmark.TARGETS).met
 
 
 def test_too_many_movies_are_refused_before_anything_is_fit() -> None:
     many = sequences.sequences(30, 12_001, 20, 1)
     with pytest.raises(LoadtestError, match=r"12,001 movies.*12,000 movies at most"):
-        ranking.measure("movielens", many, 1)
+        ranking_benchmark.measure("movielens", many, 1)
 
 
 def test_a_set_of_which_nothing_can_be_held_out_is_refused() -> None:
@@ -303,7 +306,7 @@ def test_a_set_of_which_nothing_can_be_held_out_is_refused() -> None:
     first = np.searchsorted(history.user, np.arange(30))
     few = _sessions(history, first)
     with pytest.raises(LoadtestError, match="sequences is too small"):
-        ranking.measure("sequences", few, 1)
+        ranking_benchmark.measure("sequences", few, 1)
 
 
 @pytest.mark.parametrize(
@@ -311,4 +314,4 @@ def test_a_set_of_which_nothing_can_be_held_out_is_refused() -> None:
     [["--part", "movielens"], ["--part", "words"], ["--part", "world", "--keep", "x"], ["--data", "no-such"]],
 )
 def test_a_wrong_call_is_refused(arguments: list[str]) -> None:
-    assert CliRunner().invoke(door.bench, ["ranking", *arguments]).exit_code == 2
+    assert CliRunner().invoke(commands.bench, ["ranking", *arguments]).exit_code == 2

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.catalogue import Catalogue, make_catalogue, movie_id
+from loadtest.simulation.catalogue import Catalogue, make_catalogue, movie_id
 
 REAL_MOVIES = Path(__file__).parents[3] / "shared/real/movies.csv"
 MOVIES = 4_000

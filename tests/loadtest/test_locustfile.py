@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from loadtest.stack import ROOT
+from loadtest.demo.processes import ROOT
 from tests.loadtest.unreliable import Harm, drops, spoils, unreliable
 from tests.server.processes import serving
 from tests.server.releases import write_release

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.bench import openloop
-from loadtest.bench.openloop import Findings, Plan
-from loadtest.bench.processes import HOST
+from loadtest.bench.serving import openloop
+from loadtest.bench.serving.bench_processes import HOST
+from loadtest.bench.serving.openloop import LoadPlan, LoadResult
 from loadtest.errors import LoadtestError
 from tests.loadtest.unreliable import Harm, drops, spoils, stalls, unreliable
 from tests.server.processes import Worker, serving
@@ -30,12 +30,12 @@ PATIENCE_S = 600.0
 """No machine keeps an answer back for so long that was sent."""
 
 
-def asked(port: int, rate: float = 500, seconds: float = 1.0, patience_s: float = PATIENCE_S) -> Findings:
-    plan = Plan(port=port, rate=rate, seconds=seconds, users=12, connections=8, patience_s=patience_s)
+def asked(port: int, rate: float = 500, seconds: float = 1.0, patience_s: float = PATIENCE_S) -> LoadResult:
+    plan = LoadPlan(port=port, rate=rate, seconds=seconds, users=12, connections=8, patience_s=patience_s)
     return openloop.measure(plan)
 
 
-def harmed(worker: Worker, harm: Harm, rate: float, seconds: float, due: Callable[[Findings], bool]) -> Findings:
+def harmed(worker: Worker, harm: Harm, rate: float, seconds: float, due: Callable[[LoadResult], bool]) -> LoadResult:
     """What came of it, with more patience where that was not what was due: a busy machine takes its time."""
     for patience_s in (0.3, 3.0, 30.0):
         with unreliable(worker.port, harm) as server, suppress(LoadtestError):
@@ -44,7 +44,7 @@ def harmed(worker: Worker, harm: Harm, rate: float, seconds: float, due: Callabl
     return found
 
 
-def good(found: Findings) -> int:
+def good(found: LoadResult) -> int:
     return sum(found.releases.values())
 
 

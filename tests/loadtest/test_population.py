@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from loadtest.population import HOUR_WEIGHTS, OCCUPATIONS, Population, make_population
+from loadtest.simulation.population import HOUR_WEIGHTS, OCCUPATIONS, Population, make_population
 
 USERS = 20_000
 

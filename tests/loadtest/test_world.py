@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.settings import WorldSettings
-from loadtest.world import REWATCHES, Seen, World
+from loadtest.simulation.world import REWATCHES, Seen, World
 
 USERS, MOVIES = 5_000, 2_000
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 
-from loadtest.stack import accepts, free_port
+from loadtest.demo.processes import accepts, free_port
 from server.operator import make_operator_app
 from server.operator_openapi import DESCRIPTION
 from server.settings import ServerSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.stack import accepts, free_port
+from loadtest.demo.processes import accepts, free_port
 from stream import durable
 from tests.server.processes import (
     DEADLINE_S,

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from loadtest.stack import accepts, free_port
+from loadtest.demo.processes import accepts, free_port
 from stream import broker
 from stream.errors import BrokerError
 

@@ -15,9 +15,9 @@ import pytest
 from batch.collecting.api import ServiceApi, ask_for_records, refresh_catalog
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
-from loadtest.api import world_records
 from loadtest.settings import WorldSettings
-from loadtest.world import World
+from loadtest.simulation.record_api import world_records
+from loadtest.simulation.world import World
 from quality.catalog import Catalog
 from stream.settings import Generation
 

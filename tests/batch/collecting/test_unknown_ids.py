@@ -23,7 +23,7 @@ from batch.collecting.collector import Collector
 from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
-from loadtest.world import World
+from loadtest.simulation.world import World
 from quality.catalog import Catalog, KnownIds
 from quality.lines.context_checks import make_context
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
@@ -417,14 +417,14 @@ import sys
 from pathlib import Path
 import numpy as np
 import pyarrow as pa
-from batch.collecting.unknown_ids import Acquaintance
+from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
-from quality.lines.verdicts import Lines
+from quality.lines.verdicts import ParsedLines
 from stream.settings import StreamSettings
-from stream.zone import zone
+from stream.zone import zone_named
 values = pa.array([b"2022-10-07T09:40,5,GET /data/m/new+2022/3.mpg"], pa.binary())
-lines = Lines.read(values, np.array([1_665_150_000_000]), zone("America/New_York"))
-one = Acquaintance(StreamSettings(var=Path(sys.argv[1])), BatchSettings(api=sys.argv[2], api_timeout_s=0.3))
+lines = ParsedLines.read(values, np.array([1_665_150_000_000]), zone_named("America/New_York"))
+one = UnknownIdLookup(StreamSettings(var=Path(sys.argv[1])), BatchSettings(api=sys.argv[2], api_timeout_s=0.3))
 assert set(one.known_for(lines).runtimes) == {"old+1999"}
 """
 

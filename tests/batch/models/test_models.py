@@ -315,7 +315,7 @@ def test_a_pinned_model_competes_with_the_popular_list_only(
 
 FIT = """
 import hashlib, sys
-sys.path.insert(0, "tests/batch")
+sys.path.insert(0, "tests/batch/models")
 import numpy as np
 from test_models import SETTINGS, USERS, held_out, planted
 from batch.models import candidates

@@ -212,7 +212,7 @@ time.sleep(600)
 PROGRAM = """
 import sys
 sys.path.insert(0, sys.argv.pop(1))
-from batch import schedule
+from batch.nights import schedule
 from stream.cli import run
 schedule.GRACE_S = 600  # it is told to end, and not just killed
 run(schedule.command, "batch")

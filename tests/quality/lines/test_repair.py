@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loadtest.catalogue import make_catalogue
+from loadtest.simulation.catalogue import make_catalogue
 from quality.catalog import KnownIds
 from quality.lines.context_checks import JudgingContext, context_faults, resolve_repeated_hour
 from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER, readings, repair_candidates, repair_lines

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.api import world_records
 from loadtest.settings import WorldSettings
-from loadtest.world import World
+from loadtest.simulation.record_api import world_records
+from loadtest.simulation.world import World
 from quality.lines.compiled_schemas import CompiledSchema
 from quality.lines.rule_functions import Validator
 from quality.lines.schemas import (

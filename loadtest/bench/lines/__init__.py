@@ -1,0 +1,1 @@
+"""How fast and how right lines are judged, beside pydantic, pandera and Cerberus."""

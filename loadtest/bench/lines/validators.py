@@ -1,0 +1,319 @@
+"""The contestants: pydantic, pandera and Cerberus, each at the work that Marquee does in columns, the way its own
+documentation says.
+
+The work: a line in; a typed record and the verdict good or bad out. Checked are form, types and the ranges of
+`quality.lines.schemas`, from which all take their limits; catalogue, Kafka's time, duplicates and repair are left out.
+The lines are taken apart by one regular expression a kind, and times are aware ones, of the service's zone. Where in
+doubt a contestant does less: none keeps its times in UTC as ours are, and pandera gets text instead of bytes.
+
+Guarantee: all give the same verdicts, which is measured with their speed. Without `pydantic` and `pandera`, which
+`make bench` installs, this module can be imported, but `contestants` raises `LoadtestError`.
+"""
+
+import datetime as dt
+import functools
+import importlib.util
+import operator
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Protocol
+from zoneinfo import ZoneInfo
+
+import cerberus
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from loadtest.bench.lines.judged_lines import SCHEMAS
+from loadtest.bench.lines.line_sources import CLOCK
+from loadtest.errors import LoadtestError
+from quality.lines.schemas import MOVIE_RECORD, breaches
+from stream.event import KINDS, Kind
+from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_MOVIE_CHARACTERS, MOVIE
+from stream.line_columns import read
+from stream.zone import FIRST_YEAR, HOUR_MS, LAST_YEAR
+
+_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.(?:[0-9]{3}|[0-9]{6}|[0-9]{9}))?)?"
+_HEAD = rf"(?P<time>{_TIME}),(?P<user>[1-9][0-9]{{0,9}}),"
+FORMS: dict[Kind, str] = {
+    "watch": _HEAD + r"GET /data/m/(?P<movie>.*)/(?P<minute>0|[1-9][0-9]{0,4})\.mpg",
+    "rate": _HEAD + r"GET /rate/(?P<movie>[^=]*)=(?P<rating>0|[1-9][0-9]?)",
+    "recommend": _HEAD
+    + r"recommendation request (?P<host>[A-Za-z0-9_.\-\[\]:]+), status (?P<status>0|[1-9][0-9]{2}),"
+    + r" result: (?P<result>.*), (?P<latency_ms>0|[1-9][0-9]{0,8}) ms",
+    "account": _HEAD + "GET /create_account",
+}
+"""The form of a line; whether the parts are a time, a movie or within their range is left to the contestant."""
+
+NUMBERS: dict[Kind, tuple[str, ...]] = {
+    "watch": ("user", "minute"),
+    "rate": ("user", "rating"),
+    "recommend": ("user", "status", "latency_ms"),
+    "account": ("user",),
+}
+_MOVIE = MOVIE.pattern.replace(r"\d", "[0-9]")
+_FIRST, _BEHIND = dt.datetime(FIRST_YEAR, 1, 1), dt.datetime(LAST_YEAR + 1, 1, 1)  # noqa: DTZ001 – as in the line
+_LAST = _BEHIND - dt.timedelta(microseconds=1)
+_ZONE = ZoneInfo(CLOCK.name)
+_READERS = {kind: re.compile(form, re.DOTALL) for kind, form in FORMS.items()}
+
+
+class Contestant(Protocol):
+    """Somebody who does the work."""
+
+    def prepared(self, lines: list[bytes]) -> Any:
+        """The lines as the contestant wants them; not part of the work."""
+        ...
+
+    def work(self, prepared: Any) -> Any:
+        """Typed records and verdicts, in the contestant's own form."""
+        ...
+
+    def verdicts(self, done: Any, count: int) -> np.ndarray:
+        """Which of the lines are good (bool), read off what was worked out; not part of the work."""
+        ...
+
+
+def contestants() -> dict[str, Contestant]:
+    """All, Marquee first. Raises `LoadtestError` where one is not installed."""
+    missing = [name for name in ("pydantic", "pandera") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LoadtestError(f"bench: without {' and '.join(missing)} there is no comparing: make bench installs them")
+    return {
+        "schema_only": Marquee(),
+        "pydantic": Pydantic(),
+        "pandera": Pandera(),
+        "cerberus": Cerberus(),
+        "cerberus_kept": Cerberus(kept=True),
+    }
+
+
+def split(line: bytes) -> tuple[Kind, dict[str, Any]] | None:
+    """Kind and parts of a line, all text; None where it has no form."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    for kind, reader in _READERS.items():
+        if match := reader.fullmatch(text):
+            return kind, _answer(match.groupdict()) if kind == "recommend" else match.groupdict()
+    return None
+
+
+def _answer(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a recommendation with its result as the list or the error that it is."""
+    result = parts.pop("result")
+    return {**parts, "movies": result.split(", ")} if parts["status"] == "200" else {**parts, "error": result}
+
+
+def _aware(time: dt.datetime) -> dt.datetime:
+    return time.replace(tzinfo=_ZONE)
+
+
+def _aware_time(text: str) -> dt.datetime:
+    return _aware(dt.datetime.fromisoformat(text))
+
+
+class Marquee:
+    """Ours: the columnar reader and the schemas."""
+
+    def prepared(self, lines: list[bytes]) -> pa.Array:
+        return pa.array(lines, pa.binary())
+
+    def work(self, prepared: pa.Array) -> Any:
+        columns = read(prepared, CLOCK)
+        return columns, {kind: breaches(columns.events[kind], SCHEMAS[kind]) for kind in KINDS}
+
+    def verdicts(self, done: Any, count: int) -> np.ndarray:
+        columns, broken = done
+        good = np.ones(count, bool)
+        good[columns.refused] = False
+        for kind, found in broken.items():
+            for _, rows in found:
+                good[columns.rows[kind][rows]] = False
+        return good
+
+
+class _ByLine:
+    """Who takes line by line, and gives a record or None for each."""
+
+    def prepared(self, lines: list[bytes]) -> list[bytes]:
+        return lines
+
+    def verdicts(self, done: list[object], count: int) -> np.ndarray:
+        return np.array([record is not None for record in done], bool)
+
+
+class Pydantic(_ByLine):
+    """A model a kind, told apart by `kind`."""
+
+    def __init__(self) -> None:
+        import pydantic
+
+        kinds = functools.reduce(operator.or_, (_model(kind) for kind in KINDS))
+        self._validate = pydantic.TypeAdapter(Annotated[kinds, pydantic.Field(discriminator="kind")]).validate_python
+        self._error = pydantic.ValidationError
+
+    def work(self, prepared: list[bytes]) -> list[object]:
+        return [self._record(line) for line in prepared]
+
+    def _record(self, line: bytes) -> object:
+        parts = split(line)
+        if parts is None:
+            return None
+        kind, document = parts
+        document["kind"] = kind
+        try:
+            return self._validate(document)
+        except self._error:
+            return None
+
+
+def _model(kind: Kind) -> Any:
+    from pydantic import AfterValidator, Field, StringConstraints, create_model
+
+    movie = Annotated[str, StringConstraints(pattern=f"^(?:{_MOVIE})$", max_length=MAX_MOVIE_CHARACTERS)]
+    tags: dict[Kind, Any] = {
+        "watch": Literal["watch"],
+        "rate": Literal["rate"],
+        "recommend": Literal["recommend"],
+        "account": Literal["account"],
+    }
+    own: dict[Kind, dict[str, Any]] = {
+        "watch": {"movie": (movie, ...)},
+        "rate": {"movie": (movie, ...)},
+        "recommend": {
+            "host": (str, ...),
+            "movies": (Annotated[list[movie], Field(max_length=MAX_LIST)], []),
+            "error": (str | None, None),
+        },
+        "account": {},
+    }
+    limits = {name: _limits(kind, name) for name in NUMBERS[kind]}
+    numbers = {name: (Annotated[int, Field(ge=low, le=high)], ...) for name, (low, high) in limits.items()}
+    time = Annotated[dt.datetime, Field(ge=_FIRST, lt=_BEHIND), AfterValidator(_aware)]
+    return create_model(kind.title(), kind=(tags[kind], ...), time=(time, ...), **numbers, **own[kind])
+
+
+def _limits(kind: Kind, field: str) -> tuple[int | None, int | None]:
+    rules = SCHEMAS[kind].get(field, {})
+    return rules.get("min"), rules.get("max")
+
+
+class Cerberus(_ByLine):
+    """A validator a line, as it was done with records; or `kept`, one a kind."""
+
+    def __init__(self, kept: bool = False) -> None:
+        self._schemas = {kind: _schema(kind) for kind in KINDS}
+        self._kept = {kind: cerberus.Validator(schema) for kind, schema in self._schemas.items()} if kept else None
+
+    def work(self, prepared: list[bytes]) -> list[object]:
+        return [self._record(line) for line in prepared]
+
+    def _record(self, line: bytes) -> object:
+        parts = split(line)
+        if parts is None:
+            return None
+        kind, document = parts
+        validator = self._kept[kind] if self._kept else cerberus.Validator(self._schemas[kind])
+        return validator.document if validator.validate(document) else None
+
+
+def _schema(kind: Kind) -> dict[str, Any]:
+    movie = {**MOVIE_RECORD["id"], "regex": _MOVIE, "maxlength": MAX_MOVIE_CHARACTERS}
+    own: dict[Kind, dict[str, Any]] = {
+        "watch": {"movie": movie},
+        "rate": {"movie": movie},
+        "recommend": {
+            "host": {"type": "string"},
+            "movies": {"type": "list", "maxlength": MAX_LIST, "schema": {**movie, "required": False}},
+            "error": {"type": "string"},
+        },
+        "account": {},
+    }
+    first, last = _aware(_FIRST), _aware(_LAST)
+    time = {"type": "datetime", "min": first, "max": last, "coerce": _aware_time, "required": True}
+    limits = {name: {**SCHEMAS[kind].get(name, {}), "type": "integer"} for name in NUMBERS[kind]}
+    numbers = {name: {**rules, "coerce": int, "required": True} for name, rules in limits.items()}
+    return {"time": time, **numbers, **own[kind]}
+
+
+class Pandera:
+    """`str.extract` into a frame a kind, and a schema that validates it lazily and drops the rows that are bad."""
+
+    def __init__(self) -> None:
+        self._schemas = {kind: _frame_schema(kind) for kind in KINDS}
+
+    def prepared(self, lines: list[bytes]) -> pd.Series:
+        """Text; a line that is none, or is too long, becomes an empty one, which is as bad."""
+        return pd.Series([_text(line) for line in lines])
+
+    def work(self, prepared: pd.Series) -> dict[Kind, pd.DataFrame]:
+        return dict(self._frames(prepared))
+
+    def _frames(self, rest: pd.Series) -> Iterator[tuple[Kind, pd.DataFrame]]:
+        for kind, form in FORMS.items():
+            parts = rest.str.extract(rf"\A{form}\Z", flags=re.DOTALL)
+            taken = parts["user"].notna()
+            rest = rest[~taken]
+            frame = parts[taken].copy()
+            times = pd.to_datetime(frame["time"], format="ISO8601", errors="coerce")
+            # as in `Zone`: an hour that happens twice means the first, one that never happens is read as if it did
+            frame["time"] = times.dt.tz_localize(
+                _ZONE, ambiguous=np.ones(len(frame), bool), nonexistent=pd.Timedelta(HOUR_MS, "ms")
+            )
+            if kind == "recommend":
+                answered = frame["status"] == "200"
+                frame["movies"] = frame["result"].where(answered).str.split(", ").astype(object)
+                frame["error"] = frame.pop("result").mask(answered)
+            yield kind, self._schemas[kind].validate(frame, lazy=True)
+
+    def verdicts(self, done: dict[Kind, pd.DataFrame], count: int) -> np.ndarray:
+        good = np.zeros(count, bool)
+        for frame in done.values():
+            good[frame.index.to_numpy()] = True
+        return good
+
+
+def _frame_schema(kind: Kind) -> Any:
+    from pandera.pandas import Check, Column, DataFrameSchema
+
+    length = Check.str_length(max_value=MAX_MOVIE_CHARACTERS)
+    movie = Column(str, [Check.str_matches(rf"(?:{_MOVIE})\Z"), length])
+    own: dict[Kind, dict[str, Any]] = {
+        "watch": {"movie": movie},
+        "rate": {"movie": movie},
+        "recommend": {
+            "host": Column(str),
+            "movies": Column(object, Check(_are_movies, element_wise=True), nullable=True),
+            "error": Column(str, nullable=True),
+        },
+        "account": {},
+    }
+    limits = {name: _limits(kind, name) for name in NUMBERS[kind]}
+    numbers = {name: Column("int64", _within(*found), coerce=True) for name, found in limits.items()}
+    time = Column(pd.DatetimeTZDtype("us", _ZONE), Check.in_range(_aware(_FIRST), _aware(_LAST)), coerce=True)
+    return DataFrameSchema({"time": time, **numbers, **own[kind]}, drop_invalid_rows=True)
+
+
+def _within(low: int | None, high: int | None) -> list[Any]:
+    from pandera.pandas import Check
+
+    bounds = (Check.ge(low) if low is not None else None, Check.le(high) if high is not None else None)
+    return [check for check in bounds if check is not None]
+
+
+_IS_MOVIE = re.compile(_MOVIE)
+
+
+def _are_movies(movies: list[str]) -> bool:
+    return len(movies) <= MAX_LIST and all(len(m) <= MAX_MOVIE_CHARACTERS and _IS_MOVIE.fullmatch(m) for m in movies)
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode("utf-8") if len(line) <= MAX_LINE_BYTES else ""
+    except UnicodeDecodeError:
+        return ""

@@ -1,0 +1,1 @@
+"""How long a night takes, and how much memory, as the service grows."""

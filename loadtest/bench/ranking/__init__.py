@@ -1,0 +1,1 @@
+"""How good lists are, beside textbook models."""

@@ -1,0 +1,98 @@
+"""wrk, the load for comparing contestants: 64 connections that are asked again as soon as they have answered.
+
+That is a closed loop: it finds out what an answer costs, and how many there can be. What a client would see at a given
+rate it does not tell, for while the server stalls it does not ask either; `openloop.py` measures that.
+"""
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from loadtest.bench.serving.bench_processes import HOST
+from loadtest.errors import LoadtestError
+
+CONNECTIONS = 64
+_SBIN = ("/usr/local/sbin", "/usr/sbin")
+"""Where nginx may be though it is not in the path of an ordinary user."""
+_LUA = """\
+function init(args)
+  users = tonumber(args[1])
+  math.randomseed(tonumber(args[2]))
+end
+
+function request()
+  return "GET /recommend/" .. math.random(1, users) .. " HTTP/1.1\\r\\nHost: 127.0.0.1\\r\\n\\r\\n"
+end
+
+function done(summary, latency, requests)
+  local errors = summary.errors
+  io.write(string.format('\\n{"requests": %d, "seconds": %.6f, "p50_us": %.0f, "p99_us": %.0f, "p99_9_us": %.0f, ',
+    summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99), latency:percentile(99.9)))
+  io.write(string.format('"not_2xx": %d, "socket_errors": %d}\\n', errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout))
+end
+"""
+
+
+class WrkResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one run of wrk found."""
+
+    requests: int
+    seconds: float
+    p50_us: float
+    p99_us: float
+    p99_9_us: float
+    not_2xx: int
+    socket_errors: int
+
+    @property
+    def errors(self) -> int:
+        """What was no answer, or none as it should be."""
+        return self.not_2xx + self.socket_errors
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs that are no package of Python."""
+
+    wrk: str
+    nginx: str
+
+
+def tools() -> Tools:
+    """Where they are. Raises `LoadtestError` with what is to be installed."""
+    found = {name: shutil.which(name) or _in_sbin(name) for name in ("wrk", "nginx")}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        packages = " ".join({"wrk": "wrk", "nginx": "nginx-light"}[name] for name in missing)
+        verb = "is" if len(missing) == 1 else "are"
+        raise LoadtestError(f"bench: {' and '.join(missing)} {verb} missing: install with `apt-get install {packages}`")
+    return Tools(str(found["wrk"]), str(found["nginx"]))
+
+
+def run(wrk: str, folder: Path, port: int, seconds: int, users: int, seed: int) -> WrkResult:
+    """Ask for users at random, as fast as the answers come. Raises `LoadtestError` where wrk fails."""
+    script = folder / "requests.lua"
+    script.write_text(_LUA)
+    command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://{HOST}:{port}"]
+    done = subprocess.run([*command, "--", str(users), str(seed)], capture_output=True, text=True, timeout=seconds + 60)
+    if done.returncode:
+        told = (done.stderr or done.stdout).strip()[-200:]
+        raise LoadtestError(f"bench: wrk ended with code {done.returncode}: {told}")
+    return parsed(done.stdout)
+
+
+def parsed(output: str) -> WrkResult:
+    """The figures among all that wrk prints. Raises `LoadtestError` where they are not there."""
+    lines = [line for line in output.splitlines() if line.startswith("{")]
+    try:
+        return msgspec.json.decode(lines[-1], type=WrkResult)
+    except (IndexError, msgspec.MsgspecError) as error:
+        raise LoadtestError(f"bench: wrk told no figures: {output.strip()[-200:]!r}") from error
+
+
+def _in_sbin(name: str) -> str | None:
+    return next((path for folder in _SBIN if (path := shutil.which(name, path=folder))), None)

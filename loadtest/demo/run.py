@@ -1,0 +1,266 @@
+"""The demo: Marquee's whole loop on real processes, from an empty folder to a final report, in a few minutes.
+
+    weeks of history -> first night -> workers under supervisord -> a live day, line by line through Kafka, while the
+    service asks and its users react -> second night, swapped in under load -> the day closes -> summary
+
+The service's clock runs ahead as fast as the machine allows; while the second night runs it slows down, as the night
+takes its time by the wall's clock. What the summary says is held against the invariants of `summary.py`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch.progress import step
+from loadtest.demo import summary
+from loadtest.demo.processes import DemoProcesses, accepts, answers, free_port, require_free
+from loadtest.errors import DemoError
+from loadtest.settings import WorldSettings
+from loadtest.simulation import backfill
+from loadtest.simulation.recommender_client import RecommenderClient
+from loadtest.simulation.service import SLICE_MS, Service
+from loadtest.simulation.visits import Audience
+from loadtest.simulation.world import World
+from quality.settings import QualitySettings
+from stream import durable, kafka
+from stream.archive import Archive
+from stream.settings import StreamSettings, load
+from stream.zone import HOUR_MS, Zone, day_name, day_number, zone_named
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+FIRST_LIVE_DAY = "2026-02-10"
+OPENS_MS = 3 * HOUR_MS + HOUR_MS // 2
+"""The live service opens at 03:30, after the first night."""
+NIGHT_PACE = 60.0
+"""Event seconds a second while a night is awaited: as much passes as in a real night."""
+FULL_PACE = 1e9
+NIGHT_SECONDS = 180.0
+NEEDED_BYTES = 2 << 30
+_SETTINGS = """\
+# Settings of this demo, in place of the checkout's own: made anew by every run.
+[stream]
+bootstrap = "{host}:{broker}"
+generation = "2026"
+timezone = "America/New_York"
+var = '{var}'
+batch_seconds = 1.0
+
+[quality]
+window_hours = 2.0
+
+[batch]
+api = "http://{host}:{api}"
+night_at = "03:00"
+
+[server]
+port = {port}
+operator_port = {operator}
+
+[loadtest]
+generation = "2026"
+api_port = {api}
+server = "http://{host}:{port}"
+"""
+
+
+class Demo:
+    """One run of the demo in a folder of its own."""
+
+    def __init__(self, folder: Path, port: int, days: int) -> None:
+        self.folder, self._port, self._days = folder, port, days
+        self._broker_port, self._api_port, self.operator_port = free_port(), free_port(), free_port()
+        settings = _SETTINGS.format(
+            var=folder / "var",
+            host=HOST,
+            port=port,
+            operator=self.operator_port,
+            broker=self._broker_port,
+            api=self._api_port,
+        )
+        durable.write_bytes(folder / "settings.toml", settings.encode())
+        self.environ = {
+            "MARQUEE_SETTINGS": str(folder / "settings.toml"),
+            "MARQUEE_BIND": f"{HOST}:{port}",
+            "MARQUEE_RUN": str(folder / "run"),
+            "MARQUEE_WORKERS": "2",
+        }
+        self.stack = DemoProcesses(folder / "run", self.environ)
+        self.streaming = load("stream", StreamSettings, self.stack.environ)
+        self.quality = load("quality", QualitySettings, self.stack.environ)
+        self.world_settings = load("loadtest", WorldSettings, self.stack.environ)
+        self.zone: Zone = zone_named(self.streaming.timezone)
+        self.archive = Archive(self.streaming.var)
+
+    def run(self) -> dict[str, Any]:
+        """All of it; returns the summary."""
+        began = time.monotonic()
+        first = day_number(FIRST_LIVE_DAY)
+        audience = Audience(World(self.world_settings), self.zone, self.world_settings.seed)
+        with step("history", self._days + 1) as advance:
+            opens = self.zone.bounds(FIRST_LIVE_DAY)[0] + OPENS_MS
+            backfill.write(self.archive, audience, self.zone, day_name(first - self._days), opens, advance)
+        self._start_outside()
+        self._night()
+        self._start_marquee()
+        service = asyncio.run(self._live(audience, opens))
+        self._await_end(service)
+        report_days = [day_name(first), day_name(first + 1)]
+        seconds = time.monotonic() - began
+        var, topic = self.streaming.var, self.streaming.topic
+        return summary.summarise(var, topic, service.tally, report_days, self.stack.run, seconds)
+
+    def _start_outside(self) -> None:
+        with step("broker and APIs"):
+            self.stack.start_room("broker", "stream", "broker", "--port", str(self._broker_port))
+            self.stack.start_room("api", "loadtest", "api")
+            self.stack.until("the broker", lambda: accepts(HOST, self._broker_port), 20)
+            self.stack.until("the APIs", lambda: answers(f"http://{HOST}:{self._api_port}/healthz"), 20)
+            asyncio.run(self._make_topic())
+
+    async def _make_topic(self) -> None:
+        async with kafka.writing(self.streaming.bootstrap, self.streaming.topic):
+            pass
+
+    def _night(self) -> None:
+        with (self.stack.run / "first-night.log").open("wb") as output:
+            command = [sys.executable, "-m", "batch", "nightly"]
+            with step("first night"):
+                done = subprocess.run(command, env=self.stack.environ, stdout=output, stderr=output, check=False)
+        if done.returncode:
+            raise DemoError(f"the first night failed with code {done.returncode}; see {output.name}")
+
+    def _start_marquee(self) -> None:
+        with step("supervisord, workers, collector, telemetry"):
+            self.stack.start_supervisor()
+            self.stack.until("a worker", lambda: answers(f"http://{HOST}:{self._port}/readyz"), 30)
+
+    async def _live(self, audience: Audience, opens_ms: int) -> Service:
+        settings = self.world_settings
+        caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
+        second_night = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 1))[0] + 3 * HOUR_MS
+        closes = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 2))[0]
+        closes += self.quality.window_ms + self.quality.grace_ms + SLICE_MS
+        async with kafka.writing(self.streaming.bootstrap, self.streaming.topic) as writer:
+            service = Service(audience, self.zone, caller, writer, settings, opens_ms)
+            service.pace = FULL_PACE
+            with step("live", (closes - opens_ms) // SLICE_MS) as advance:
+                await service.run(self._watched(service, advance, lambda: service.now_ms >= second_night))
+                before = service.latest_release
+                service.pace = NIGHT_PACE
+                await service.run(self._watched(service, advance, _swapped(service, before)))
+                service.pace = FULL_PACE
+                await service.run(self._watched(service, advance, lambda: service.now_ms >= closes))
+        caller.close()
+        return service
+
+    def _watched(
+        self, service: Service, advance: Callable[[int], object], until: Callable[[], bool]
+    ) -> Callable[[], bool]:
+        """`until`, looking after the processes and the progress bar at every slice."""
+
+        def is_over() -> bool:
+            advance(1)
+            self.stack.check()
+            return until()
+
+        return is_over
+
+    def _await_end(self, service: Service) -> None:
+        with step("the last lines and the reports"):
+            self.stack.until("the collector's last line", lambda: self._archived() >= service.tally.lines, 60)
+            last = day_name(day_number(FIRST_LIVE_DAY) + 1)
+            self.stack.until(f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), 60)
+
+    def _archived(self) -> int:
+        return sum(entry.lines for entry in self.archive.entries(self.streaming.topic))
+
+
+def run(folder: Path, port: int, days: int, keep: bool) -> int:
+    """Run the demo and print its summary; returns the exit code: 0 if every invariant holds."""
+    require_free(HOST, port)
+    _prepare(folder)
+    demo = Demo(folder, port, days)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
+    kept = False
+    try:
+        found = demo.run()
+        durable.write_json(folder / "summary.json", found)
+        click.echo(summary.as_text(found))
+        kept = keep and not found["broken"]
+        if kept:
+            click.echo(_what_to_try(demo, port))
+        return 1 if found["broken"] else 0
+    finally:
+        if not kept:
+            with step("stopping everything"), contextlib.ExitStack() as stack:
+                stack.enter_context(_undisturbed())
+                demo.stack.stop()
+
+
+def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
+    """Whether another release answers. Raises `DemoError` when that takes too long."""
+    deadline = time.monotonic() + NIGHT_SECONDS
+
+    def is_over() -> bool:
+        if time.monotonic() > deadline:
+            raise DemoError(f"the second night: no new release answers after {NIGHT_SECONDS:.0f} s; see schedule.log")
+        return service.latest_release != before
+
+    return is_over
+
+
+def _prepare(folder: Path) -> None:
+    if (folder / "run" / "processes.json").exists():
+        raise DemoError(f"{folder}: an earlier demo was kept up; end it with `make stop`")
+    marker = folder / ".marquee-demo"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise DemoError(f"{folder} holds files that no demo made; give --folder one that is empty, or a new one")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    marker.touch()
+    free = shutil.disk_usage(folder).free
+    if free < NEEDED_BYTES:
+        raise DemoError(f"{folder}: {free >> 20} MB of disk are free, the demo needs {NEEDED_BYTES >> 20}; make room")
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C must not end the ending."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _what_to_try(demo: Demo, port: int) -> str:
+    settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in demo.environ.items())
+    durable.write_bytes(demo.folder / "env", settings.encode())
+    return (
+        f"\nStill up. Try:  curl -i http://{HOST}:{port}/recommend/42\n"
+        f"                curl http://{HOST}:{demo.operator_port}/readyz   (and /metrics, /release)\n"
+        f"                . {demo.folder}/env; .venv/bin/python -m loadtest service   (the service goes on)\n"
+        f"                . {demo.folder}/env; .venv/bin/python -m batch nightly      (another night)\n"
+        f"                . {demo.folder}/env; make restart                       (the workers, one by one)\n"
+        f"                .venv/bin/locust -f loadtest/locustfile.py -H http://{HOST}:{port}\n"
+        f"                make stop                                                   (ends it all)"
+    )

@@ -1,0 +1,1 @@
+"""The simulated movie service: its world, people, visits, stream and record APIs."""

@@ -1,0 +1,128 @@
+"""The past, written straight into the archive's form: weeks of days that no broker could carry within a minute.
+
+Each day is a batch of its own of the topic `history`, with files and ledger entry as the collector writes them.
+Sessions that are running when the history ends are cut off there.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loadtest.errors import LoadtestError
+from loadtest.simulation.visits import Audience, Happenings
+from stream.archive import Archive, ArchiveFile, FateCount, LedgerEntry, TimeRange
+from stream.event import Kind
+from stream.tables import ARCHIVE_SCHEMAS
+from stream.zone import HOUR_MS, Zone, day_name, day_number
+
+TOPIC = "history"
+
+
+def write(
+    archive: Archive, audience: Audience, zone: Zone, first_day: str, until_ms: int, advance: Callable[[int], object]
+) -> int:
+    """Play from the beginning of a day until a moment (a full hour or half of one) and archive it; returns the lines.
+
+    Raises `LoadtestError` where the archive has a history already.
+    """
+    if archive.entries(TOPIC):
+        raise LoadtestError(f"history: {archive.var} has one already; remove the folder to make another")
+    offset, running, day = 0, _nothing(), first_day
+    while zone.bounds(day)[0] < until_ms:
+        since, until = zone.bounds(day)
+        until = min(until, until_ms)
+        happened = _joined([running, *_played(audience, since, until)])
+        today = happened.times < until
+        offset += _day(archive, audience, _part(happened, today), day, offset)
+        running = _part(happened, ~today)
+        day = day_name(day_number(day) + 1)
+        advance(1)
+    return offset
+
+
+def replay_archive(archive: Archive, audience: Audience) -> None:
+    """Let an audience have seen what the archive says it has."""
+    for paths in archive.files("watch").values():
+        for path in paths:
+            table = pq.read_table(path, columns=["user", "movie"]).unify_dictionaries()
+            pairs = table.group_by(["user", "movie"]).aggregate([])
+            names = pairs.column("movie").cast(pa.string()).to_pylist()
+            users = pairs.column("user").to_numpy().astype(np.int64) - 1
+            rows = np.array([audience.world.catalogue.index.get(name, -1) for name in names], np.int64)
+            known = (rows >= 0) & (users < len(audience.world.people))
+            audience.seen.add(users[known], rows[known])
+
+
+def _played(audience: Audience, since: int, until: int) -> list[Happenings]:
+    found = []
+    for hour in range(since, until, HOUR_MS):
+        visits = audience.visits(hour, min(HOUR_MS, until - hour))
+        movies = audience.world.choose(visits.users, audience.seen, audience.rng)
+        found.append(audience.watch(visits.users, movies, visits.times))
+    return found
+
+
+def _day(archive: Archive, audience: Audience, happened: Happenings, day: str, offset: int) -> int:
+    order = np.argsort(happened.times, kind="stable")
+    happened = _part(happened, order)
+    lines = len(order)
+    if not lines:
+        return 0
+    offsets = offset + np.arange(lines)
+    is_minute = happened.minutes >= 0
+    parts: list[tuple[Kind, np.ndarray]] = [("watch", is_minute), ("rate", ~is_minute)]
+    counts = [FateCount("accepted", kind, day, None, int(rows.sum())) for kind, rows in parts if rows.any()]
+    entry = LedgerEntry(
+        topic=TOPIC,
+        partition=0,
+        first=offset,
+        last=offset + lines - 1,
+        lines=lines,
+        counts=counts,
+        kafka_time=TimeRange(int(happened.times[0]), int(happened.times[-1])),
+    )
+    files: list[ArchiveFile] = []
+    for kind, rows in parts:
+        if rows.any():
+            table = _table(kind, audience, _part(happened, rows), offsets[rows])
+            files.append(archive.write_events(entry, kind, day, table))
+    archive.commit(entry.with_files(files))
+    return lines
+
+
+def _table(kind: Kind, audience: Audience, happened: Happenings, offsets: np.ndarray) -> pa.Table:
+    count, schema = len(offsets), ARCHIVE_SCHEMAS[kind]
+    zeros = pa.array(np.zeros(count, np.int32))
+    times = pa.array(happened.times).cast(pa.timestamp("ms", tz="UTC"))
+    columns = {
+        "time": times,
+        "user": pa.array(happened.users + 1, pa.uint32()),
+        "movie": pa.DictionaryArray.from_arrays(pa.array(happened.movies, pa.int32()), audience.world.catalogue.ids),
+        "minute": pa.array(happened.minutes),
+        "rating": pa.array(happened.ratings),
+        "topic": pa.DictionaryArray.from_arrays(zeros, [TOPIC]),
+        "partition": zeros,
+        "offset": pa.array(offsets),
+        "kafka_time": times,
+        "repair": pa.array([None] * count, pa.string()).dictionary_encode(),
+        "raw": pa.nulls(count, pa.binary()),
+    }
+    return pa.Table.from_arrays([columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema)
+
+
+_FIELDS = ("users", "movies", "times", "minutes", "ratings")
+
+
+def _part(happened: Happenings, rows: np.ndarray) -> Happenings:
+    return Happenings(*(getattr(happened, name)[rows] for name in _FIELDS))
+
+
+def _joined(pieces: list[Happenings]) -> Happenings:
+    return Happenings(*(np.concatenate([getattr(piece, name) for piece in pieces]) for name in _FIELDS))
+
+
+def _nothing() -> Happenings:
+    empty = np.zeros(0, np.int64)
+    return Happenings(empty, empty, empty, empty.astype(np.int32), empty.astype(np.int8))
