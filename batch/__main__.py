@@ -16,8 +16,8 @@ from batch.evaluation import compare, experiment
 from batch.lock import holding
 from batch.movielens import importing as movielens
 from batch.nights import runner, schedule
-from batch.releases import commands as releases
 from batch.releases import provenance
+from batch.releases import release_commands as releases
 from batch.settings import BatchSettings, ModelName
 from quality.alerts.webhook import posting
 from quality.catalog import Catalog

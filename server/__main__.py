@@ -11,11 +11,11 @@ from pathlib import Path
 
 import click
 
-from server.beside import end_process
 from server.errors import ServerError
 from server.logs import as_json
 from server.rolling_restart import restart_workers
 from server.settings import ServerSettings
+from server.threads import end_process
 from server.worker import Worker
 from stream.cli import run
 from stream.settings import StreamSettings, load
@@ -28,7 +28,7 @@ BACKLOG = 4096
 @click.option("--host", help="Address to listen on (setting: host).")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: port).")
 @click.pass_context
-def door(context: click.Context, host: str | None, port: int | None) -> None:
+def commands(context: click.Context, host: str | None, port: int | None) -> None:
     """Answer GET /recommend/<userid> from the current release, as one worker."""
     if context.invoked_subcommand is not None:
         if host or port:
@@ -41,7 +41,7 @@ def door(context: click.Context, host: str | None, port: int | None) -> None:
     end_process()
 
 
-@door.command()
+@commands.command()
 @click.option("--host", help="Address to listen on (setting: operator_host).")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: operator_port).")
 def operator(host: str | None, port: int | None) -> None:
@@ -54,7 +54,7 @@ def operator(host: str | None, port: int | None) -> None:
     run_operator(load("stream", StreamSettings).var, settings, sock)
 
 
-@door.command()
+@commands.command()
 @click.option("--patience", default=120.0, show_default=True, help="Seconds that a worker may take to be ready.")
 def restart(patience: float) -> None:
     """Restart the workers that supervisord keeps, one after the other; no request is lost.
@@ -103,4 +103,4 @@ def _handed_over() -> socket.socket | None:
 
 
 if __name__ == "__main__":
-    run(door, "server")
+    run(commands, "server")

@@ -21,13 +21,13 @@ from sanic.response import raw, text
 
 from server.access import AccessLog
 from server.answers import SOURCES, TEXT
-from server.beside import beside
-from server.current import Current
-from server.metrics import Meter
 from server.openapi import DESCRIPTION
 from server.probes import ALIVE, READY, RETRY_AFTER_S, UNREADY
 from server.release import LENGTH
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
+from server.threads import run_in_daemon_thread
+from server.worker_metrics import RequestMeter
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,9 @@ METHODS = ("GET", "HEAD")
 Application = Sanic[Config, SimpleNamespace]
 
 
-def make_app(current: Current, settings: ServerSettings, meter: Meter, access: AccessLog | None) -> Application:
+def make_app(
+    current: ReleaseWatcher, settings: ServerSettings, meter: RequestMeter, access: AccessLog | None
+) -> Application:
     """The application of one worker, answering from what `current` holds."""
     app = Sanic("marquee", configure_logging=False, dumps=orjson.dumps)
     _configure(app, settings)
@@ -71,7 +73,7 @@ def _configure(app: Application, settings: ServerSettings) -> None:
     )
 
 
-def _recommend(current: Current, meter: Meter) -> Any:
+def _recommend(current: ReleaseWatcher, meter: RequestMeter) -> Any:
     async def recommend(request: Request, user: str = "") -> HTTPResponse:
         user = _decoded(user)
         if not _USER.fullmatch(user):
@@ -92,7 +94,7 @@ def _recommend(current: Current, meter: Meter) -> Any:
     return recommend
 
 
-def _similar(current: Current) -> Any:
+def _similar(current: ReleaseWatcher) -> Any:
     turn = asyncio.Lock()
 
     async def similar(request: Request, movie: str) -> HTTPResponse:
@@ -105,7 +107,7 @@ def _similar(current: Current) -> Any:
         if not current.searchable:
             return _unready("not searched just now")
         async with turn:  # it takes milliseconds, so one at a time, and beside the loop
-            found = await beside(partial(answers.similar, movie, count))
+            found = await run_in_daemon_thread(partial(answers.similar, movie, count))
         if found is None:
             return _line("movie: the release does not know it", 404)
         return _json({"movie": movie, "similar": found, "release": answers.release.id})
@@ -113,7 +115,7 @@ def _similar(current: Current) -> Any:
     return similar
 
 
-def _add_probes(app: Application, current: Current) -> None:
+def _add_probes(app: Application, current: ReleaseWatcher) -> None:
     """The routes for load balancers, one word each, and the description of all routes."""
 
     async def healthz(request: Request) -> HTTPResponse:
@@ -154,7 +156,7 @@ def _count(request: Request, default: int) -> int | None:
     return count if 1 <= count <= LENGTH else None
 
 
-def _counted(meter: Meter) -> Any:
+def _counted(meter: RequestMeter) -> Any:
     async def counted(request: Request, response: HTTPResponse) -> None:
         # answers with a list are counted by source
         if "x-marquee-source" not in response.headers:

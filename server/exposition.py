@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from server.answers import SOURCES
-from server.tallies import BUCKETS, Tallies, Tally
+from server.shared_counts import BUCKETS, SharedCounts, WorkerCounts
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -18,7 +18,7 @@ class Exposition:
     """Reads what the workers have written into `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._tallies = Tallies(folder)
+        self._tallies = SharedCounts(folder)
 
     def text(self) -> bytes:
         """All workers' metrics. Raises `OSError` and `filelock.Timeout`."""
@@ -49,7 +49,7 @@ class Exposition:
             )
 
 
-def _release_health(total: Tally, fresh: list[Tally]) -> Iterator[Metric]:
+def _release_health(total: WorkerCounts, fresh: list[WorkerCounts]) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "marquee_damaged_answers", "Answers that a damaged release could not give.", total.damaged_answers
     )
@@ -76,7 +76,7 @@ def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metri
     return family
 
 
-def _handling(total: Tally) -> Metric:
+def _handling(total: WorkerCounts) -> Metric:
     buckets, below = [], 0
     for power, count in enumerate(total.buckets):
         below += count

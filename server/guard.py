@@ -94,7 +94,7 @@ class Guard:
             await asyncio.sleep(_LOOK_S)
             now = monotonic()
             for connection in list(connections):
-                connection.look(now)
+                connection.enforce_timeouts(now)
 
     def make_room(self, connections: "set[GuardedProtocol]") -> bool:
         """Close the connections that were idle longest; whether there were any."""
@@ -117,7 +117,7 @@ class GuardedProtocol(HttpProtocol):
 
     __slots__ = (
         "_arrivals", "_in_body", "_pending", "_reading", "_received", "_requests",
-        "guard", "in_turn", "lingers", "must_linger", "resting", "since", "stuck_since",
+        "guard", "in_turn", "lingers", "must_linger", "resting", "since", "write_blocked_since",
     )  # fmt: skip
 
     def __init__(self, *, guard: Guard, **kwargs: Any) -> None:
@@ -127,7 +127,7 @@ class GuardedProtocol(HttpProtocol):
         """Whether Sanic has answered all that it was given and waits for a new request."""
         self.since = monotonic()
         """When the request that is being read began, or when the connection came to rest or began to linger."""
-        self.stuck_since: float | None = None
+        self.write_blocked_since: float | None = None
         """Since when the client has not taken what was written."""
         self.in_turn = False
         """Whether Sanic has waited for this request, and so let others have their turn before it."""
@@ -200,7 +200,7 @@ class GuardedProtocol(HttpProtocol):
         if guard.waiting - (self._pending > 0) <= _FEW or not arrivals or monotonic() <= arrivals[0][1]:
             return False
         # who does not read would let refusals pile up; an answer waits until there is room for it
-        return self.stuck_since is None and not self.recv_buffer.startswith(_PROBES)
+        return self.write_blocked_since is None and not self.recv_buffer.startswith(_PROBES)
 
     def begin_turn(self) -> None:
         """The first request in the buffer waits no more."""
@@ -257,18 +257,18 @@ class GuardedProtocol(HttpProtocol):
         return idle
 
     def pause_writing(self) -> None:
-        self.stuck_since = monotonic()
+        self.write_blocked_since = monotonic()
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        self.stuck_since = None
+        self.write_blocked_since = None
         super().resume_writing()
 
-    def look(self, now: float) -> None:
+    def enforce_timeouts(self, now: float) -> None:
         """End what has taken too long."""
         settings = self.guard.settings
-        if self.stuck_since is not None:
-            if now - self.stuck_since > settings.write_s:
+        if self.write_blocked_since is not None:
+            if now - self.write_blocked_since > settings.write_s:
                 self.guard.refused["slow_reader"] += 1
                 self.abort()
         elif self.lingers:

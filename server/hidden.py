@@ -96,7 +96,7 @@ class HiddenState:
     """Why that could not be written."""
 
 
-def look(var: Path, before: HiddenState) -> HiddenState:
+def read_hidden_state(var: Path, before: HiddenState) -> HiddenState:
     """What is known now; `before` itself where nothing has changed."""
     stamp = _stamp(var / HIDDEN)
     if stamp is None or stamp != before.stamp:

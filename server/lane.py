@@ -15,11 +15,11 @@ from time import monotonic, time
 from typing import Any
 
 from server.access import AccessLog
-from server.current import Current
 from server.guard import GuardedProtocol
-from server.metrics import Meter
 from server.plain import VERSION, has_plain_headers
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
+from server.worker_metrics import RequestMeter
 
 _PREFIX = b"GET /recommend/"
 _DIGITS = 19
@@ -45,12 +45,14 @@ _CLOSED = _Closed()
 class Lane:
     """What the connections of a worker share."""
 
-    def __init__(self, current: Current, meter: Meter, settings: ServerSettings, access: AccessLog | None) -> None:
+    def __init__(
+        self, current: ReleaseWatcher, meter: RequestMeter, settings: ServerSettings, access: AccessLog | None
+    ) -> None:
         self.current, self.meter, self.access = current, meter, access
         self._tails: dict[bytes, bytes] = {}
         """Ends of requests by the header lines that were judged plain, with the empty line behind them: those lines
         with the version before them."""
-        self.answers_from: Current | _Closed = current
+        self.answers_from: ReleaseWatcher | _Closed = current
         """What connections answer from; once closed, something that never has an answer."""
         self._longest = min(_LONGEST, settings.max_header_bytes - len(_PREFIX) - _DIGITS - len(VERSION))
         self._open = True
@@ -93,7 +95,7 @@ class LaneProtocol(GuardedProtocol):
         """Bytes of a request that ends so, without its user; -1 before the first."""
 
     def data_received(self, data: bytes) -> None:
-        if not self.resting or self.stuck_since is not None or self._rest:
+        if not self.resting or self.write_blocked_since is not None or self._rest:
             if self._rest:  # it was to read no more, but Sanic says otherwise when it begins to wait
                 self._rest += data
             else:
@@ -112,7 +114,7 @@ class LaneProtocol(GuardedProtocol):
                 if lane.access is not None:
                     lane.access.answered(user, monotonic() - began)
                 return
-        self._several(data)
+        self._answer_pipelined(data)
 
     def _go_on(self) -> None:
         """Answer the next of many requests that came at once."""
@@ -121,12 +123,12 @@ class LaneProtocol(GuardedProtocol):
             return
         self.resting = True
         self.transport.resume_reading()
-        if self.stuck_since is None:
-            self._several(data)
+        if self.write_blocked_since is None:
+            self._answer_pipelined(data)
         else:
             super().data_received(data)
 
-    def _several(self, data: bytes) -> None:
+    def _answer_pipelined(self, data: bytes) -> None:
         """Answer the plain requests that the data begins with; the rest is Sanic's."""
         lane, answers = self._lane, self._lane.answers_from.ready
         began = self._time = monotonic()

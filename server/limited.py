@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from server.beside import beside
 from server.release_files import Progress
+from server.threads import run_in_daemon_thread
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Limited:
         def progress() -> None:
             shown[0] += 1
 
-        task = asyncio.ensure_future(beside(partial(work, progress)))
+        task = asyncio.ensure_future(run_in_daemon_thread(partial(work, progress)))
         if await self._ends(task, shown):
             return task.result()
         now = time.monotonic()

@@ -1,7 +1,8 @@
 """The operator's port: what looks into the workers, and what orchestrators probe. Loopback by default.
 
 A process of its own, so that nothing it does costs an answer, and no crowd at the public port keeps it from answering.
-It asks the workers of this host how they are (`worker_status.py`) and reads what they have counted (`tallies.py`).
+It asks the workers of this host how they are (`worker_status.py`) and reads what they have counted
+(`shared_counts.py`).
 """
 
 import asyncio
@@ -19,7 +20,6 @@ from sanic.config import Config
 from sanic.exceptions import SanicException
 from sanic.response import raw, text
 
-from server.beside import beside
 from server.errors import BadRelease, HiddenUnreadable
 from server.exposition import CONTENT_TYPE, Exposition
 from server.hidden import HIDDEN, read
@@ -27,6 +27,7 @@ from server.operator_openapi import DESCRIPTION
 from server.probes import RETRY_AFTER_S
 from server.release import read_manifest
 from server.settings import ServerSettings
+from server.threads import run_in_daemon_thread
 from server.worker_status import WorkerStatus, ask_workers
 from stream.redaction import redact
 
@@ -66,7 +67,7 @@ class _Workers:
 
     async def ask(self) -> Statuses:
         if self._asked is None or self._asked.done():
-            self._asked = asyncio.create_task(beside(lambda: ask_workers(self._var)))
+            self._asked = asyncio.create_task(run_in_daemon_thread(lambda: ask_workers(self._var)))
         return await asyncio.shield(self._asked)
 
 
@@ -114,7 +115,7 @@ def _release(var: Path, workers: _Workers) -> Handler:
         try:
             key = newest.release, newest.refused, _state_of(var / HIDDEN)
             if rendered[0] != key:
-                rendered = key, await beside(lambda: _facts(var, newest))
+                rendered = key, await run_in_daemon_thread(lambda: _facts(var, newest))
         except (BadRelease, HiddenUnreadable, OSError) as error:
             return _unready(str(error))
         return raw(rendered[1], content_type="application/json")
@@ -146,7 +147,7 @@ def _metrics(var: Path) -> Handler:
     async def metrics(request: Request) -> HTTPResponse:
         try:
             async with turn:
-                return raw(await beside(exposition.text), content_type=CONTENT_TYPE)
+                return raw(await run_in_daemon_thread(exposition.text), content_type=CONTENT_TYPE)
         except (OSError, filelock.Timeout) as error:
             return _unready(f"metrics cannot be read: {error}")
 

@@ -4,10 +4,10 @@ A refused probe makes a busy worker look dead, and one that waits behind a crowd
 busy worker answers the probes among those it lets in, at the cost of a refusal.
 """
 
-from server.current import Current
 from server.http_date import http_date
-from server.metrics import Meter
 from server.plain import is_plain
+from server.release_watcher import ReleaseWatcher
+from server.worker_metrics import RequestMeter
 
 ALIVE, READY, UNREADY = "alive", "ready", "unready"
 RETRY_AFTER_S = 5
@@ -16,7 +16,7 @@ RETRY_AFTER_S = 5
 class Probes:
     """Answers probes for a worker, and counts them."""
 
-    def __init__(self, current: Current, meter: Meter) -> None:
+    def __init__(self, current: ReleaseWatcher, meter: RequestMeter) -> None:
         self._current, self._meter = current, meter
 
     def answer(self, request: bytes) -> bytes | None:

@@ -19,7 +19,7 @@ import annoy
 import numpy as np
 import orjson
 
-from server import verified
+from server import verification_cache
 from server.annoy_file import structure_fault
 from server.errors import BadRelease
 from server.release_files import Progress, ReleaseFiles, no_progress
@@ -58,7 +58,7 @@ class Release:
     published: float
     """When it was published, seconds since 1970."""
     folder: Path = Path()
-    state: verified.State = field(default_factory=list)
+    state: verification_cache.State = field(default_factory=list)
     """Of its files when they were opened: `manifest.json`, `FILES`, `RENDERED`; see `verified.state_of`."""
 
     @staticmethod
@@ -74,14 +74,14 @@ class Release:
                 raise BadRelease(f"{folder}: manifest.json names {given[0]} without the other of {', '.join(RENDERED)}")
             names = [*FILES, *given]
             files.open(names)
-            state = verified.state_of([files.status(name) for name in ("manifest.json", *names)])
-            known = trust and verified.is_known(folder, state)
+            state = verification_cache.state_of([files.status(name) for name in ("manifest.json", *names)])
+            known = trust and verification_cache.is_known(folder, state)
             for name in () if known else names:
                 _verify(files, name, manifest, progress)
             release = _opened(files, manifest, state, known, progress)
         release.test_index()
         if not known:
-            verified.remember(folder, state)
+            verification_cache.remember(folder, state)
         return release
 
     @cached_property
@@ -194,11 +194,11 @@ def _verify(files: ReleaseFiles, name: str, manifest: dict[str, Any], progress: 
 
 def forget(folder: Path) -> None:
     """Drop what is remembered of a release that is gone. Raises `OSError`."""
-    verified.forget(folder)
+    verification_cache.forget(folder)
 
 
 def _opened(
-    files: ReleaseFiles, manifest: dict[str, Any], state: verified.State, known: bool, progress: Progress
+    files: ReleaseFiles, manifest: dict[str, Any], state: verification_cache.State, known: bool, progress: Progress
 ) -> Release:
     """The release of these files, checked but where it is `known`."""
     text = "answers.bin" in manifest["files"]

@@ -31,14 +31,14 @@ from sanic.http.constants import HTTP
 from server.acceptor import Acceptor
 from server.access import AccessLog
 from server.app import Application, make_app
-from server.beside import beside
-from server.current import Current
 from server.guard import Guard, GuardedProtocol
 from server.lane import Lane, LaneProtocol
-from server.metrics import Meter, Metrics
 from server.probes import Probes
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
+from server.threads import run_in_daemon_thread
 from server.watchdog import Watchdog
+from server.worker_metrics import RequestMeter, WorkerMetrics
 from server.worker_status import State, StatusSocket, WorkerStatus
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Worker:
     """One process that answers."""
 
     def __init__(self, var: Path, settings: ServerSettings) -> None:
-        self._settings, self._current, self._meter = settings, Current(var, settings.hung_s), Meter()
+        self._settings, self._current, self._meter = settings, ReleaseWatcher(var, settings.hung_s), RequestMeter()
         self._guard = Guard(settings)
         access = AccessLog(settings.access_log) if settings.access_log else None
         self._lane = Lane(self._current, self._meter, settings, access)
@@ -86,7 +86,7 @@ class Worker:
     async def _serve_until(self, stop: asyncio.Event, sock: socket.socket) -> None:
         server = await self._start(sock)
         acceptor = Acceptor(sock, self._connect(server), server.connections, self._guard, self._probes)
-        metrics = Metrics(self._var / "metrics", self._meter, self._current, self._guard, server.connections)
+        metrics = WorkerMetrics(self._var / "metrics", self._meter, self._current, self._guard, server.connections)
         always: list[Coroutine[Any, Any, None]] = [
             self._current.follow(self._settings.swap_poll_s),
             self._guard.watch(server.connections),
@@ -109,7 +109,7 @@ class Worker:
             task.cancel()
         self._watchdog.close()
         with suppress(TimeoutError):  # the last counts are not worth waiting for longer
-            await asyncio.wait_for(beside(metrics.write), _LAST_S)
+            await asyncio.wait_for(run_in_daemon_thread(metrics.write), _LAST_S)
         log.info("worker ends")
         for task in done - {told}:  # none of these ever ends but by a fault
             task.result()

@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.demo.processes import free_port
 from stream import broker
-from tests.integration.processes import DEADLINE_S, Command, Start, Until
+from tests.integration.marquee_processes import DEADLINE_S, Command, Start, Until
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from stream import kafka
 from stream.archive import Archive, count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, zone_named
-from tests.integration.processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import DEADLINE_S, Start, Until
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 SMALL = {"MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "200"}

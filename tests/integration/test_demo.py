@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from loadtest.demo.processes import ROOT, free_port
-from tests.integration.processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import DEADLINE_S, Start, Until
 
 SMALL = {
     "MARQUEE_LOADTEST_USERS": "400",

@@ -12,7 +12,7 @@ from quality.alerts.webhook import Outbox, posting
 from quality.settings import QualitySettings
 from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
-from tests.integration.processes import Command, Start, Until
+from tests.integration.marquee_processes import Command, Start, Until
 from tests.quality.alerts.webhook_receiver import HANG, HANG_S, Receiver
 
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York

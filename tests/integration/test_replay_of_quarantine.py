@@ -22,7 +22,7 @@ from stream.event import KINDS, Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
-from tests.integration.processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import DEADLINE_S, Start, Until
 
 NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
@@ -162,9 +162,9 @@ DYING = """
 import sys
 from pathlib import Path
 from stream.archive import Archive
-from tests import dying
+from tests import killed_when
 archive, wanted = Archive(Path(sys.argv[1])), int(sys.argv[2])
-dying.run(lambda: sum(one.revision > 0 for one in archive.entries()) >= wanted, "quality", "quarantine", "replay")
+killed_when.run(lambda: sum(one.revision > 0 for one in archive.entries()) >= wanted, "quality", "quarantine", "replay")
 """
 
 

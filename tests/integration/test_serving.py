@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from stream import durable
-from tests.server.processes import HOST, Ended, Load, Wire, Worker, poll, started
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, WorkerProcess, poll, started
 
 PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
 
@@ -28,9 +28,9 @@ class Crew:
     def __init__(self, var: Path, listener: socket.socket) -> None:
         self._var, self._listener = var, listener
         self.port = int(listener.getsockname()[1])
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerProcess] = []
 
-    def start(self, **settings: object) -> Worker:
+    def start(self, **settings: object) -> WorkerProcess:
         """Start one more; returns once it serves."""
         worker = started(self._listener, self._var, self._var.parent / f"worker-{len(self.workers)}.log", **settings)
         self.workers.append(worker)
@@ -58,14 +58,14 @@ def crew(var: Path) -> Iterator[Crew]:
     assert not [worker.text() for worker in made.workers if "Traceback" in worker.text()]
 
 
-def right(load: Load) -> bool:
+def right(load: BackgroundLoad) -> bool:
     """Whether all answers are whole and none failed."""
     return not load.failed and {status for status, _, _ in load.seen} == {200}
 
 
 def test_all_workers_can_be_restarted_one_after_the_other_and_no_request_is_lost(crew: Crew) -> None:
     old = [crew.start(), crew.start()]
-    with Load(crew.port, 8) as load:
+    with BackgroundLoad(crew.port, 8) as load:
         load.goes_on()
         for worker in old:
             new = crew.start()
@@ -80,7 +80,7 @@ def test_all_workers_can_be_restarted_one_after_the_other_and_no_request_is_lost
 
 def test_workers_can_be_ended_before_others_are_started_and_no_request_is_lost(crew: Crew) -> None:
     one, two = crew.start(), crew.start()
-    with Load(crew.port, 8, PATHS) as load:
+    with BackgroundLoad(crew.port, 8, PATHS) as load:
         load.goes_on()
         one.terminate()
         assert one.ends() == 0
@@ -94,7 +94,7 @@ def test_workers_can_be_ended_before_others_are_started_and_no_request_is_lost(c
 
 def test_the_only_worker_can_be_restarted_and_who_comes_meanwhile_waits(crew: Crew) -> None:
     worker = crew.start()
-    with Load(crew.port, 4, PATHS) as load:
+    with BackgroundLoad(crew.port, 4, PATHS) as load:
         load.goes_on()
         for _ in range(2):
             worker.terminate()
@@ -107,7 +107,7 @@ def test_the_only_worker_can_be_restarted_and_who_comes_meanwhile_waits(crew: Cr
 def test_a_worker_that_is_killed_loses_no_more_than_it_held(crew: Crew) -> None:
     victims = [crew.start(), crew.start()]
     clients = 8
-    with Load(crew.port, clients, PATHS) as load:
+    with BackgroundLoad(crew.port, clients, PATHS) as load:
         load.goes_on()
         for killed, victim in enumerate(victims, 1):
             victim.kill()
@@ -175,7 +175,7 @@ def dropping(every: int) -> Iterator[Dropping]:
 @pytest.mark.parametrize("every", [0, 7, 100])
 def test_the_clients_of_these_tests_notice_each_request_that_is_dropped(every: int) -> None:
     with dropping(every) as server:
-        with Load(server.port, 1) as load:
+        with BackgroundLoad(server.port, 1) as load:
             load.goes_on(500)
         assert len(load.failed) == server.dropped
         assert bool(load.failed) == bool(every)
@@ -185,7 +185,7 @@ def test_the_clients_of_these_tests_notice_each_request_that_is_dropped(every: i
 def test_the_clients_of_these_tests_notice_where_nobody_listens() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-    with Load(port, 1) as load:
+    with BackgroundLoad(port, 1) as load:
         load.goes_on(3)
     assert not right(load)
     assert "Refused" in load.failed[0]
@@ -212,7 +212,7 @@ def swapped(crew: Crew, var: Path, count: int) -> None:
 
 def test_a_hundred_swaps_lose_no_request_mix_no_answer_and_leave_nothing_behind(crew: Crew, var: Path) -> None:
     worker = crew.start()
-    with Load(crew.port, 4, PATHS) as load:
+    with BackgroundLoad(crew.port, 4, PATHS) as load:
         swapped(crew, var, 30)
         before = Footprint(worker.process.pid)
         swapped(crew, var, 100)
@@ -240,7 +240,7 @@ def test_releases_of_many_users_are_swapped_under_load_and_the_old_one_is_let_go
         }
         write_release(var / "releases", f"large-{shift}", text=bool(shift), **arrays)
     worker = crew.start()
-    with Load(crew.port, 2, ("/recommend/77",)) as load, Wire(crew.port) as wire:
+    with BackgroundLoad(crew.port, 2, ("/recommend/77",)) as load, Wire(crew.port) as wire:
         sizes = []
         for number in range(12):
             name = f"large-{number % 2}"

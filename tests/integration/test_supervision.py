@@ -18,10 +18,10 @@ from supervisor.xmlrpc import SupervisorTransport
 from loadtest.demo.processes import ROOT, free_port
 from server.worker_status import WorkerStatus, ask_workers
 from stream import durable, kafka
-from tests.gone import is_gone
-from tests.integration.processes import DEADLINE_S
-from tests.server.processes import Load, Wire, poll
-from tests.server.releases import write_release
+from tests.integration.marquee_processes import DEADLINE_S
+from tests.process_is_gone import is_gone
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import BackgroundLoad, Wire, poll
 
 
 class Supervised:
@@ -107,7 +107,7 @@ PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
 def test_workers_are_restarted_one_by_one_and_no_request_is_lost(supervised: Supervised, workers: int) -> None:
     supervised.start(workers)
     before = supervised.ready().keys()
-    with Load(supervised.port, 8, PATHS) as load:
+    with BackgroundLoad(supervised.port, 8, PATHS) as load:
         load.goes_on()
         for _ in range(3):
             done = supervised.restart()

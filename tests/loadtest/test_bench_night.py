@@ -17,7 +17,7 @@ from loadtest.bench.night import measured_command, night_benchmark, night_plot, 
 from loadtest.bench.night.measured_command import MeasuredCommand
 from loadtest.bench.night.synthetic_history import HistorySize, SyntheticHistory
 from loadtest.errors import LoadtestError
-from tests.server.processes import poll
+from tests.server.worker_processes import poll
 
 SIZE = HistorySize(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
 

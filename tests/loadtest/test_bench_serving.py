@@ -36,10 +36,10 @@ from loadtest.demo.processes import ROOT
 from loadtest.errors import LoadtestError
 from server.answers import Answers
 from server.release import Release
-from tests.gone import is_gone
 from tests.loadtest.unreliable import unreliable
-from tests.server.processes import Worker, poll
-from tests.server.processes import serving as worker_of
+from tests.process_is_gone import is_gone
+from tests.server.worker_processes import WorkerProcess, poll
+from tests.server.worker_processes import serving as worker_of
 
 USERS, MOVIES = 3_000, 500
 TINY = serving_benchmark.ServingSize(
@@ -54,7 +54,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> bench_releases.ReleaseSta
 
 
 @pytest.fixture(scope="module")
-def worker(stage: bench_releases.ReleaseStage) -> Iterator[Worker]:
+def worker(stage: bench_releases.ReleaseStage) -> Iterator[WorkerProcess]:
     with worker_of(stage.compact) as worker:
         worker.get("/recommend/1")  # from here on it answers at once
         yield worker
@@ -188,7 +188,7 @@ def test_figures_that_are_not_there_are_told(output: str) -> None:
         wrk.parsed(output)
 
 
-def test_wrk_counts_what_is_no_answer(tools: wrk.Tools, worker: Worker, tmp_path: Path) -> None:
+def test_wrk_counts_what_is_no_answer(tools: wrk.Tools, worker: WorkerProcess, tmp_path: Path) -> None:
     def some(number: int, answer: bytes) -> bytes | None:
         return REFUSAL if number % 3 == 0 else None if number % 10 == 0 else answer
 
@@ -218,7 +218,7 @@ run(commands, "loadtest")
 # The parts
 
 
-def test_contestants_answer_the_same_or_it_is_told(worker: Worker, tmp_path: Path) -> None:
+def test_contestants_answer_the_same_or_it_is_told(worker: WorkerProcess, tmp_path: Path) -> None:
     same, other = (FakeRunning(worker, change) for change in (bytes, bytes.upper))
     contestants.require_same({"compact": same, "granian": same}, USERS)  # type: ignore[dict-item]
     with pytest.raises(LoadtestError, match="granian answers user"):
@@ -230,7 +230,7 @@ def test_contestants_answer_the_same_or_it_is_told(worker: Worker, tmp_path: Pat
 class FakeRunning:
     """Asks a worker, and changes its bodies."""
 
-    def __init__(self, worker: Worker, change: Callable[[bytes], bytes]) -> None:
+    def __init__(self, worker: WorkerProcess, change: Callable[[bytes], bytes]) -> None:
         self._worker, self._change = worker, change
 
     def ask(self, path: str = "/recommend/1") -> Reply:

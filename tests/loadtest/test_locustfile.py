@@ -12,8 +12,8 @@ import pytest
 
 from loadtest.demo.processes import ROOT
 from tests.loadtest.unreliable import Harm, drops, spoils, unreliable
-from tests.server.processes import serving
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import serving
 
 RUNS_S = (2, 10, 60)
 """How long locust runs: longer where a busy machine had it ask too little."""

@@ -12,12 +12,12 @@ from loadtest.bench.serving.bench_processes import HOST
 from loadtest.bench.serving.openloop import LoadPlan, LoadResult
 from loadtest.errors import LoadtestError
 from tests.loadtest.unreliable import Harm, drops, spoils, stalls, unreliable
-from tests.server.processes import Worker, serving
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import WorkerProcess, serving
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     var: Path = tmp_path_factory.mktemp("stage") / "var"
     write_release(var / "releases", "one")
     (var / "releases" / "current").symlink_to("one")
@@ -35,7 +35,9 @@ def asked(port: int, rate: float = 500, seconds: float = 1.0, patience_s: float 
     return openloop.measure(plan)
 
 
-def harmed(worker: Worker, harm: Harm, rate: float, seconds: float, due: Callable[[LoadResult], bool]) -> LoadResult:
+def harmed(
+    worker: WorkerProcess, harm: Harm, rate: float, seconds: float, due: Callable[[LoadResult], bool]
+) -> LoadResult:
     """What came of it, with more patience where that was not what was due: a busy machine takes its time."""
     for patience_s in (0.3, 3.0, 30.0):
         with unreliable(worker.port, harm) as server, suppress(LoadtestError):
@@ -48,7 +50,7 @@ def good(found: LoadResult) -> int:
     return sum(found.releases.values())
 
 
-def test_a_worker_that_answers_has_no_errors(worker: Worker) -> None:
+def test_a_worker_that_answers_has_no_errors(worker: WorkerProcess) -> None:
     found = asked(worker.port, rate=1_000)
     assert (found.requests, found.errors, found.connections_lost) == (1_000, {}, 0)
     assert found.releases == {"one": 1_000}
@@ -57,7 +59,7 @@ def test_a_worker_that_answers_has_no_errors(worker: Worker) -> None:
     assert found.latency_ms["50"] >= 0 <= found.late_ms["50"]
 
 
-def test_a_stall_is_seen_by_all_that_fell_due_in_it(worker: Worker) -> None:
+def test_a_stall_is_seen_by_all_that_fell_due_in_it(worker: WorkerProcess) -> None:
     with unreliable(worker.port, stalls(at=200, seconds=0.2)) as server:
         found = asked(server.port, rate=500, seconds=2.0)
     assert found.errors == {}
@@ -67,7 +69,7 @@ def test_a_stall_is_seen_by_all_that_fell_due_in_it(worker: Worker) -> None:
     assert found.waited >= 50
 
 
-def test_what_is_dropped_is_counted_and_not_tried_again(worker: Worker) -> None:
+def test_what_is_dropped_is_counted_and_not_tried_again(worker: WorkerProcess) -> None:
     with unreliable(worker.port, drops(50)) as server:
         found = asked(server.port)
     assert found.errors == {"dropped": server.harmed}
@@ -92,13 +94,15 @@ REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
     ],
     ids=["refused", "too long", "too short", "half a head", "no length", "bad length", "empty"],
 )
-def test_an_answer_that_is_no_good_is_an_error(worker: Worker, harm: Callable[[bytes], bytes], error: str) -> None:
+def test_an_answer_that_is_no_good_is_an_error(
+    worker: WorkerProcess, harm: Callable[[bytes], bytes], error: str
+) -> None:
     found = harmed(worker, spoils(100, harm), 1_000, 0.4, lambda found: found.errors == {error: 4})
     assert found.errors == {error: 4}
     assert good(found) == found.requests - 4
 
 
-def test_an_answer_may_end_its_connection(worker: Worker) -> None:
+def test_an_answer_may_end_its_connection(worker: WorkerProcess) -> None:
     def closing(answer: bytes) -> bytes:
         return answer.replace(b"connection: keep-alive", b"connection: close")
 
@@ -107,7 +111,7 @@ def test_an_answer_may_end_its_connection(worker: Worker) -> None:
     assert (found.errors, found.connections_lost, good(found)) == ({}, 0, 200)
 
 
-def test_requests_that_nobody_takes_are_errors(worker: Worker) -> None:
+def test_requests_that_nobody_takes_are_errors(worker: WorkerProcess) -> None:
     def never(number: int, answer: bytes) -> bytes:
         return b"" if number > 10 else answer
 

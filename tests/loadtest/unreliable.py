@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from tests.server.processes import DEADLINE_S, HOST
+from tests.server.worker_processes import DEADLINE_S, HOST
 
 Harm = Callable[[int, bytes], bytes | None]
 """From the number of an answer, from 1, and its bytes to the bytes that are sent; None ends the connection instead."""

@@ -14,14 +14,14 @@ import pytest
 import uvloop
 
 from server.acceptor import Acceptor
-from server.current import Current
 from server.guard import Guard
-from server.metrics import Meter
 from server.probes import Probes
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
-from tests.server.processes import DEADLINE_S, HOST
+from server.worker_metrics import RequestMeter
+from tests.server.worker_processes import DEADLINE_S, HOST
 
-PROBES = Probes(Current(Path("nowhere")), Meter())
+PROBES = Probes(ReleaseWatcher(Path("nowhere")), RequestMeter())
 REQUEST = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 
 

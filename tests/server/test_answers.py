@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from server.answers import SOURCES, Answers, finder
 from server.errors import BadRelease
 from server.release import Release
-from tests.server.processes import parsed_head, undated
-from tests.server.releases import MOVIES, names, write_release
+from tests.server.sample_releases import MOVIES, names, write_release
+from tests.server.worker_processes import parsed_head, undated
 
 NONE = 65_535
 LENGTH = 20

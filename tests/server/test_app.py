@@ -16,14 +16,14 @@ from quality.lines.rule_functions import Validator
 from quality.lines.schemas import REQUEST
 from server.probes import RETRY_AFTER_S
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Ended, Wire, Worker, serving
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Ended, HttpAnswer, Wire, WorkerProcess, serving
 
 TEXT = "text/plain; charset=utf-8"
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker with a release that never changes, of which movie 29 is hidden."""
     var = tmp_path_factory.mktemp("app") / "var"
     write_release(var / "releases", "the-release", trees=20)
@@ -34,14 +34,14 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def wire(worker: Worker) -> Iterator[Wire]:
+def wire(worker: WorkerProcess) -> Iterator[Wire]:
     with worker.wire() as connected:
         yield connected
         # whatever was asked, the next request on the same connection is answered
         assert connected.get("/recommend/11").body == names(*range(20))
 
 
-def is_line(answer: Answer, status: int) -> bool:
+def is_line(answer: HttpAnswer, status: int) -> bool:
     one = bool(answer.body) and len(answer.body.splitlines()) == 1
     return one and answer.status == status and answer.headers["content-type"] == TEXT
 
@@ -133,7 +133,7 @@ user_ids = st.one_of(
 
 @given(user=user_ids, count=st.one_of(st.none(), st.integers(-1, 120)))
 def test_the_schema_of_requests_says_what_is_answered_and_what_is_refused(
-    worker: Worker, user: str, count: int | None
+    worker: WorkerProcess, user: str, count: int | None
 ) -> None:
     asked = {"user_id": user} if count is None else {"user_id": user, "n": count}
     status = 200 if Validator(REQUEST).validate(asked) else 400
@@ -215,7 +215,7 @@ def test_a_movie_is_the_same_however_its_path_is_encoded(wire: Wire, movie: str)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_whatever_a_client_quotes_is_taken_for_what_it_was(worker: Worker, movie: str) -> None:
+def test_whatever_a_client_quotes_is_taken_for_what_it_was(worker: WorkerProcess, movie: str) -> None:
     with worker.wire() as wire:
         answer = wire.get(f"/similar/{quote(movie, safe='')}")
     assert is_line(answer, 404)
@@ -267,7 +267,7 @@ def test_no_movie_at_all_is_not_found(wire: Wire) -> None:
     ],
     ids=["tls", "no path", "no version", "raw bytes", "long header", "negative length", "blank lines", "version"],
 )
-def test_what_is_no_good_http_is_refused_and_harms_nobody(worker: Worker, data: bytes) -> None:
+def test_what_is_no_good_http_is_refused_and_harms_nobody(worker: WorkerProcess, data: bytes) -> None:
     with worker.wire() as wire:
         wire.send(data)
         answer = wire.answer()
@@ -280,7 +280,7 @@ def test_what_is_no_good_http_is_refused_and_harms_nobody(worker: Worker, data: 
 
 
 @pytest.mark.parametrize("target", ["\x00", "/recommend/\x005", "/recommend/\t5", "/recommend/\x7f", "a:b:c"])
-def test_a_target_that_is_no_url_is_refused(worker: Worker, target: str) -> None:
+def test_a_target_that_is_no_url_is_refused(worker: WorkerProcess, target: str) -> None:
     with worker.wire() as wire:
         wire.send(f"GET {target} HTTP/1.1\r\nhost: a\r\n\r\n".encode())
         answer = wire.answer()
@@ -288,7 +288,7 @@ def test_a_target_that_is_no_url_is_refused(worker: Worker, target: str) -> None
     assert "Traceback" not in worker.text()
 
 
-def test_a_method_that_is_no_text_is_not_allowed(worker: Worker) -> None:
+def test_a_method_that_is_no_text_is_not_allowed(worker: WorkerProcess) -> None:
     with worker.wire() as wire:
         wire.send(b"G\xa4T /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
         answer = wire.answer()
@@ -297,7 +297,7 @@ def test_a_method_that_is_no_text_is_not_allowed(worker: Worker) -> None:
     assert "Traceback" not in worker.text()
 
 
-def test_requests_in_one_chunk_are_answered_in_order(worker: Worker) -> None:
+def test_requests_in_one_chunk_are_answered_in_order(worker: WorkerProcess) -> None:
     one = b"GET /recommend/%d HTTP/1.1\r\nhost: a\r\n\r\n"
     last = b"GET /recommend/11 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
     with worker.wire() as wire:

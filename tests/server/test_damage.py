@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from server.answers import SOURCES
-from server.current import Current
 from server.hidden import HIDDEN
 from server.release import Release
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import HOST, Ended, Load, Wire, detail_of, poll, serving, started
-from tests.server.releases import names, seal, write_release
+from tests.server.sample_releases import names, seal, write_release
 from tests.server.test_worker_metrics import scraped
+from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, detail_of, poll, serving, started
 
 POPULAR = names(*range(20))
 
@@ -34,11 +34,11 @@ def point(var: Path, name: str) -> None:
     durable.point(var / "releases" / "current", name)
 
 
-def taking(var: Path, *targets: str) -> Current:
-    current = Current(var)
+def taking(var: Path, *targets: str) -> ReleaseWatcher:
+    current = ReleaseWatcher(var)
     for name in targets:
         point(var, name)
-        current.look()
+        current.check_now()
     return current
 
 
@@ -55,7 +55,7 @@ def damage(var: Path, name: str) -> None:
             overwrite(var / "releases" / name / file)
 
 
-def answer(current: Current, user: int = 1) -> tuple[str, str]:
+def answer(current: ReleaseWatcher, user: int = 1) -> tuple[str, str]:
     assert current.ready is not None
     body, source = current.ready.find(user)
     return body.decode(), SOURCES[source]
@@ -65,14 +65,14 @@ def answer(current: Current, user: int = 1) -> tuple[str, str]:
 def test_a_file_that_is_written_to_is_found_and_the_last_good_release_answers(var: Path, name: str) -> None:
     current = taking(var, "one", "two")
     overwrite(var / "releases" / "two" / name)
-    current.look()
+    current.check_now()
     status = current.status()
     assert (status.release, status.fallback, status.damaged) == ("one", True, None)
     assert answer(current) == (POPULAR, "personal")
     assert name in str(status.refused)
     assert current.searchable
     point(var, "one")
-    current.look()
+    current.check_now()
     assert current.status().detail() == "one answers"
 
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_found_is_the_popular_list_and_is_counted(var: Path, monk
         object.__setattr__(current.answers.release, "rendered", None)  # nobody frees the pages of what is closed
     assert [answer(current)[1] for _ in range(3)] == ["popular"] * 3
     assert current.status().damaged_answers == 3
-    current.look()
+    current.check_now()
     assert (current.status().release, current.status().fallback) == ("one", True)
     assert current.status().damaged_answers == 3
     assert answer(current) == (POPULAR, "personal")
@@ -98,20 +98,20 @@ def test_the_only_release_answers_its_popular_list_until_it_is_mended(var: Path)
     whole = {path.name: path.read_bytes() for path in (var / "releases" / "two").iterdir()}
     damage(var, "two")
     for _ in range(3):
-        current.look()
+        current.check_now()
         assert answer(current) == (POPULAR, "popular")
     assert not current.searchable
     status = current.status()
     assert status.ready
     assert "its files are damaged, everyone is answered the popular list: " in status.detail()
     (var / HIDDEN).write_text("movie+0+2000")
-    current.look()
+    current.check_now()
     assert answer(current)[0].startswith(names(1, 2))
     for name in ("lists.npy", "answers.npy"):
         if name in whole:
             (var / "releases" / "two" / name).write_bytes(whole[name])
     current._again_at = 0.0  # as if seconds had passed
-    current.look()
+    current.check_now()
     assert current.status().detail() == "two answers"
     assert answer(current)[0].startswith(names(3, 4))
 
@@ -125,7 +125,7 @@ def test_a_last_good_release_that_is_damaged_gives_way_to_a_current_that_was_men
     assert current.status().fallback
     (var / "releases" / "broken" / "lists.npy").write_bytes(whole)
     damage(var, "two")
-    current.look()
+    current.check_now()
     assert current.status().detail() == "broken answers"
 
 
@@ -135,14 +135,14 @@ def test_what_is_hidden_while_a_release_is_in_doubt_is_hidden_at_once(
     current = taking(var, "one", "two")
     damage(var, "two")
     monkeypatch.setattr(current, "_recheck_at", float("inf"))  # as if verifying it anew took long
-    current.look()
+    current.check_now()
     assert answer(current) == (POPULAR, "popular")
     (var / HIDDEN).write_text("movie+0+2000")
-    current.look()
+    current.check_now()
     assert answer(current)[1] == "popular"
     assert answer(current)[0].startswith(names(1, 2))
     monkeypatch.setattr(current, "_recheck_at", 0.0)
-    current.look()
+    current.check_now()
     assert current.status().fallback
     assert answer(current)[0].startswith(names(1, 2))
 
@@ -171,7 +171,7 @@ def test_what_is_still_whole_goes_on_answering(var: Path, change: Callable[[Path
     assert current.status().detail() == "two answers"
     assert answer(current)[0].startswith(names(3, 4))
     before = current.answers
-    current.look()
+    current.check_now()
     assert current.answers is before
 
 
@@ -183,7 +183,7 @@ def test_nobody_is_cut_off_by_a_release_that_is_written_to(var: Path) -> None:
         point(var, "two")
         worker.until_detail(lambda detail: detail == "two answers")
         poll(lambda: "two" in (var / "releases" / "last-good.json").read_text())
-        with Load(worker.port, 8, ("/recommend/1", "/recommend/9", "/recommend/1?n=5")) as load:
+        with BackgroundLoad(worker.port, 8, ("/recommend/1", "/recommend/9", "/recommend/1?n=5")) as load:
             load.goes_on(200)
             damage(var, "two")
             worker.until_detail(lambda detail: detail.startswith("one answers; it is the last good one"))
@@ -245,6 +245,6 @@ def test_a_release_sealed_anew_in_place_is_taken_as_it_is_now(var: Path) -> None
         lists[0] = np.arange(29, 9, -1)
         overwrite(var / "releases" / "two" / "lists.npy", lists.tobytes())
     seal(var / "releases" / "two")
-    current.look()
+    current.check_now()
     assert current.status().detail() == "two answers"
     assert answer(current)[1] == "personal"

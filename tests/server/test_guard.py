@@ -12,18 +12,18 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream import durable
-from tests.server.processes import (
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import (
     DEADLINE_S,
-    Answer,
     Ended,
+    HttpAnswer,
     Wire,
-    Worker,
+    WorkerProcess,
     answers_in,
     poll,
     serving,
     undated,
 )
-from tests.server.releases import names, write_release
 
 PLAIN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 OTHER = b"GET /recommend/5?n=20 HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -38,7 +38,7 @@ def var(tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-def refused(worker: Worker, limit: str) -> int:
+def refused(worker: WorkerProcess, limit: str) -> int:
     for family in text_string_to_metric_families(worker.metrics()):
         for sample in family.samples:
             if sample.name == "marquee_refused_total" and sample.labels["limit"] == limit:
@@ -61,7 +61,7 @@ def is_open(wire: Wire) -> bool:
 # Connections
 
 
-def connected(stack: ExitStack, worker: Worker, count: int) -> list[Wire]:
+def connected(stack: ExitStack, worker: WorkerProcess, count: int) -> list[Wire]:
     """Connections that have each been answered, the one that was so longest ago first."""
     wires = [stack.enter_context(worker.wire()) for _ in range(count)]
     assert all(is_open(wire) for wire in wires)
@@ -226,7 +226,7 @@ def test_a_client_that_never_rests_is_not_taken_for_a_slow_one(var: Path) -> Non
             assert time.monotonic() < deadline, "this machine lets no client be quick"
 
 
-def kept_on(worker: Worker, seconds: float) -> float | None:
+def kept_on(worker: WorkerProcess, seconds: float) -> float | None:
     """Ask on and on, always with the beginning of one more; None, or where one is refused the longest wait of any."""
     longest, now = 0.0, time.monotonic()
     until = now + seconds
@@ -283,7 +283,7 @@ def received(wire: Wire) -> bytes:
 # Slow readers
 
 
-def resident(worker: Worker) -> int:
+def resident(worker: WorkerProcess) -> int:
     pages = int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -341,7 +341,7 @@ def test_a_client_that_reads_late_gets_all_in_order(var: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that reads little."""
     var = tmp_path_factory.mktemp("tight") / "var"
     write_release(var / "releases", "one")
@@ -364,7 +364,9 @@ TOO_MUCH = {
 
 @pytest.mark.parametrize("data", TOO_MUCH.values(), ids=TOO_MUCH.keys())
 @pytest.mark.parametrize("first", [b"", PLAIN], ids=["alone", "after another"])
-def test_a_head_that_is_too_long_is_refused_and_the_connection_ended(tight: Worker, data: bytes, first: bytes) -> None:
+def test_a_head_that_is_too_long_is_refused_and_the_connection_ended(
+    tight: WorkerProcess, data: bytes, first: bytes
+) -> None:
     with tight.wire() as wire:
         with suppress(ConnectionError):  # it need not read all of it
             wire.send(first + data)
@@ -385,7 +387,7 @@ def test_a_head_that_is_too_long_is_refused_and_the_connection_ended(tight: Work
     ],
     ids=["length", "chunk"],
 )
-def test_a_body_that_is_too_long_ends_the_connection(tight: Worker, data: bytes) -> None:
+def test_a_body_that_is_too_long_ends_the_connection(tight: WorkerProcess, data: bytes) -> None:
     with tight.wire() as wire:
         wire.send(b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\n" + data)
         answer = wire.answer()
@@ -394,7 +396,9 @@ def test_a_body_that_is_too_long_ends_the_connection(tight: Worker, data: bytes)
 
 
 @pytest.mark.parametrize("coding", [b"content-length: 30000000", CHUNKED + b"\r\nx: y"], ids=["length", "chunk"])
-def test_a_client_that_goes_on_sending_reads_why_it_was_refused_and_is_not_reset(tight: Worker, coding: bytes) -> None:
+def test_a_client_that_goes_on_sending_reads_why_it_was_refused_and_is_not_reset(
+    tight: WorkerProcess, coding: bytes
+) -> None:
     with tight.wire() as wire:
         wire.send(b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\n" + coding + b"\r\n\r\n")
         wire.send(b"1c9c380\r\n" if coding.startswith(CHUNKED) else b"")
@@ -423,7 +427,7 @@ def test_a_client_that_is_one_too_many_reads_so_though_it_was_sending(var: Path)
         poll(lambda: is_one_too_many(worker))
 
 
-def is_one_too_many(worker: Worker) -> bool:
+def is_one_too_many(worker: WorkerProcess) -> bool:
     with worker.wire() as wire:
         wire.send(PLAIN * 1000)
         answer = wire.answer()
@@ -432,7 +436,7 @@ def is_one_too_many(worker: Worker) -> bool:
         return answer.status == 503
 
 
-def test_a_body_that_is_as_long_as_may_be_does_no_harm(tight: Worker) -> None:
+def test_a_body_that_is_as_long_as_may_be_does_no_harm(tight: WorkerProcess) -> None:
     with tight.wire() as wire:
         wire.send(b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n" + b"x" * 1000)
         assert wire.answer().status == 405
@@ -442,7 +446,7 @@ def test_a_body_that_is_as_long_as_may_be_does_no_harm(tight: Worker) -> None:
 # Too often
 
 
-def is_refused(answer: Answer) -> bool:
+def is_refused(answer: HttpAnswer) -> bool:
     """Whether an answer is a refusal; if not, it is the list, and nothing in between."""
     if answer.status == 200:
         assert answer.body == LIST
@@ -452,7 +456,7 @@ def is_refused(answer: Answer) -> bool:
     return True
 
 
-def asked_while_it_stood_still(worker: Worker, wires: list[Wire], data: bytes) -> None:
+def asked_while_it_stood_still(worker: WorkerProcess, wires: list[Wire], data: bytes) -> None:
     """Let all that is sent be older than `shed_s` when the worker comes to look at it."""
     worker.process.send_signal(signal.SIGSTOP)
     try:
@@ -490,7 +494,7 @@ def test_where_many_wait_too_long_some_are_refused_at_once(var: Path, data: byte
         assert all(is_open(wire) for wire, told in zip(wires, answers, strict=True) if not told[-1].closes)
 
 
-def answers_until_closed(wire: Wire, requests: int, no_body: bool = False) -> Iterator[Answer]:
+def answers_until_closed(wire: Wire, requests: int, no_body: bool = False) -> Iterator[HttpAnswer]:
     for _ in range(requests):
         yield (answer := wire.answer(no_body))
         if answer.closes:

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.current import Current
 from server.errors import HiddenUnreadable
-from server.hidden import HIDDEN, LAST_HIDDEN, HiddenState, look, parse, read
+from server.hidden import HIDDEN, LAST_HIDDEN, HiddenState, parse, read, read_hidden_state
 from server.release import MOVIE
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import Worker, poll, serving
-from tests.server.releases import MOVIES, names, write_release
+from tests.server.sample_releases import MOVIES, names, write_release
 from tests.server.test_worker_metrics import scraped
+from tests.server.worker_processes import WorkerProcess, poll, serving
 
 ALL = names(*range(20))
 
@@ -28,7 +28,7 @@ def var(tmp_path: Path) -> Path:
     return var
 
 
-def answer(current: Current) -> str | None:
+def answer(current: ReleaseWatcher) -> str | None:
     """User 1's answer; None where nothing is answered."""
     return None if current.ready is None else current.ready.find(1)[0].decode()
 
@@ -113,32 +113,32 @@ def test_where_there_is_no_var_it_is_not_known_what_is_hidden(tmp_path: Path) ->
 @pytest.mark.parametrize("make", UNREADABLE)
 def test_a_worker_that_starts_uses_the_last_list_that_could_be_read(var: Path, make: Callable[[Path], None]) -> None:
     (var / HIDDEN).write_text("movie+0+2000")
-    Current(var).look()
+    ReleaseWatcher(var).check_now()
     removed(var / HIDDEN)
     make(var / HIDDEN)
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
     status = current.status()
     assert "hidden.txt cannot be read" in str(status.hidden_fault)
     assert "the last list of hidden movies is used: " in status.detail()
     removed(var / HIDDEN)
-    current.look()
+    current.check_now()
     assert (answer(current), current.status().hidden_fault) == (ALL, None)
 
 
 @pytest.mark.parametrize("make", UNREADABLE)
 def test_without_a_list_nothing_is_answered_until_there_is_one(var: Path, make: Callable[[Path], None]) -> None:
     make(var / HIDDEN)
-    current = Current(var)
+    current = ReleaseWatcher(var)
     for _ in range(2):
-        current.look()
+        current.check_now()
         assert answer(current) is None
         assert "hidden.txt cannot be read" in current.status().detail()
         assert not current.searchable
     removed(var / HIDDEN)
     (var / HIDDEN).write_text("movie+0+2000")
-    current.look()
+    current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
     assert current.swaps == {"taken": 1, "refused": 0, "last_good": 0}
 
@@ -146,31 +146,31 @@ def test_without_a_list_nothing_is_answered_until_there_is_one(var: Path, make: 
 def test_a_list_that_was_garbled_is_no_list(var: Path) -> None:
     (var / HIDDEN).mkdir()
     (var / LAST_HIDDEN).write_bytes(b'{"movies": 7}')
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert answer(current) is None
 
 
 def test_a_file_that_vanished_hides_nothing_and_a_var_that_vanished_hides_what_it_did(var: Path) -> None:
     (var / HIDDEN).write_text("movie+0+2000")
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     (var / HIDDEN).unlink()
-    current.look()
+    current.check_now()
     assert answer(current) == ALL
     (var / HIDDEN).write_text("movie+0+2000")
-    current.look()
+    current.check_now()
     var.rename(var.parent / "away")
-    current.look()
+    current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
     var.mkdir()  # a mount point, with nothing mounted
-    current.look()
+    current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
     assert "mounted" in current.status().detail()
     var.rmdir()
     (var.parent / "away").rename(var)
     (var / HIDDEN).unlink()
-    current.look()
+    current.check_now()
     assert answer(current) == ALL
 
 
@@ -178,7 +178,7 @@ def test_a_list_that_becomes_readable_while_a_release_is_opened_is_in_its_first_
     var: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when `var` is mounted between the two."""
-    real = look
+    real = read_hidden_state
     looks: list[HiddenState] = []
 
     def late(folder: Path, before: HiddenState) -> HiddenState:
@@ -187,8 +187,8 @@ def test_a_list_that_becomes_readable_while_a_release_is_opened_is_in_its_first_
         looks.append(before)
         return real(folder, before)
 
-    monkeypatch.setattr("server.hidden.look", late)
-    current = Current(var)
+    monkeypatch.setattr("server.hidden.read_hidden_state", late)
+    current = ReleaseWatcher(var)
     for step in current._steps():
         step.apply(step.read(lambda: None))
         assert answer(current) != ALL
@@ -202,9 +202,9 @@ def test_a_folder_that_cannot_be_written_to_does_no_harm_and_is_told_once(
 
     monkeypatch.setattr("stream.durable.write_bytes", refused)
     (var / HIDDEN).write_text("movie+0+2000")
-    current = Current(var)
+    current = ReleaseWatcher(var)
     for _ in range(5):
-        current.look()
+        current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len([line for line in told if "last-hidden.json cannot be written" in line]) == 1
@@ -213,14 +213,14 @@ def test_a_folder_that_cannot_be_written_to_does_no_harm_and_is_told_once(
 
 def test_the_list_is_kept_whole_whatever_it_names(var: Path) -> None:
     (var / HIDDEN).write_text("a%2523b\nb%23c\nmovie+0+2000 # x\n%25252C\n" + "\n".join(MOVIES[20:]))
-    state = look(var, HiddenState())
+    state = read_hidden_state(var, HiddenState())
     before = (var / LAST_HIDDEN).stat().st_mtime_ns
     for _ in range(3):
-        state = look(var, state)
+        state = read_hidden_state(var, state)
     assert (var / LAST_HIDDEN).stat().st_mtime_ns == before
     (var / HIDDEN).unlink()
     (var / HIDDEN).mkdir()
-    assert look(var, HiddenState()).movies == state.movies
+    assert read_hidden_state(var, HiddenState()).movies == state.movies
 
 
 # What hides nothing
@@ -229,18 +229,18 @@ def test_the_list_is_kept_whole_whatever_it_names(var: Path) -> None:
 def test_what_names_no_movie_is_told_once_a_change(var: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_release(var / "releases", "two", shift=1)
     (var / HIDDEN).write_text("movie+0+2000\nnobody+1999\n" + "\n".join(f"x{number}" for number in range(30)))
-    current = Current(var)
+    current = ReleaseWatcher(var)
     for _ in range(3):
-        current.look()
+        current.check_now()
     durable.point(var / "releases" / "current", "two")
-    current.look()
+    current.check_now()
     status = current.status()
     assert (status.hidden_count, status.hidden_unmatched_count, len(status.hidden_unmatched)) == (1, 31, 10)
     assert "31 lines of hidden.txt name no movie: nobody+1999, x0, x1" in status.detail()
     told = [record for record in caplog.records if "name no movie" in record.getMessage()]
     assert len(told) == 1
     (var / HIDDEN).write_text("movie+0+2000\n")
-    current.look()
+    current.check_now()
     assert current.status().detail() == "two answers"
 
 
@@ -271,7 +271,7 @@ def test_a_worker_fails_closed_and_says_so(var: Path) -> None:
 
 
 def _restarted(var: Path) -> None:
-    second: Worker
+    second: WorkerProcess
     with serving(var) as second:
         assert second.get("/recommend/1").body.startswith(names(1, 2))
         assert second.get("/readyz").status == 200

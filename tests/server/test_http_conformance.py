@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from stream import durable
-from tests.server.processes import Ended, Worker, serving
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import Ended, WorkerProcess, serving
 
 LIST = names(7, 0, 29)
 NEXT = b"GET /recommend/9 HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -216,7 +216,7 @@ ROWS = [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["lane", "sanic"])
-def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     var = tmp_path_factory.mktemp("conformance") / "var"
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
@@ -226,7 +226,7 @@ def worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("piece", [None, 1], ids=["whole", "byte by byte"])
-def test_a_request_is_answered_by_the_book(worker: Worker, row: Row, piece: int | None) -> None:
+def test_a_request_is_answered_by_the_book(worker: WorkerProcess, row: Row, piece: int | None) -> None:
     # the bytes of a long one do not each matter
     size = len(row.data) if piece is None or len(row.data) > 500 else piece
     with worker.wire() as wire:
@@ -247,7 +247,9 @@ def test_a_request_is_answered_by_the_book(worker: Worker, row: Row, piece: int 
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_what_follows_a_request_is_read_where_it_ends_and_not_at_all_after_a_refusal(worker: Worker, row: Row) -> None:
+def test_what_follows_a_request_is_read_where_it_ends_and_not_at_all_after_a_refusal(
+    worker: WorkerProcess, row: Row
+) -> None:
     with worker.wire() as wire:
         wire.send(row.data + NEXT)
         assert wire.answer().status == row.status
@@ -260,7 +262,9 @@ def test_what_follows_a_request_is_read_where_it_ends_and_not_at_all_after_a_ref
 
 @pytest.mark.parametrize("coding", [b"content-length: 3\r\n", CODING], ids=["length", "chunks"])
 @pytest.mark.parametrize(("method", "status"), [(b"GET", 200), (b"POST", 405)])
-def test_who_expects_to_be_told_to_go_on_is_told_so(worker: Worker, coding: bytes, method: bytes, status: int) -> None:
+def test_who_expects_to_be_told_to_go_on_is_told_so(
+    worker: WorkerProcess, coding: bytes, method: bytes, status: int
+) -> None:
     with worker.wire() as wire:
         wire.send(method + b" /recommend/5 HTTP/1.1\r\nhost: a\r\nExpect: 100-Continue\r\n" + coding + b"\r\n")
         assert wire.answer().status == 100
@@ -269,14 +273,14 @@ def test_who_expects_to_be_told_to_go_on_is_told_so(worker: Worker, coding: byte
         assert wire.get("/recommend/9").body == NEXT_BODY
 
 
-def test_who_expects_to_send_too_much_is_told_at_once(worker: Worker) -> None:
+def test_who_expects_to_send_too_much_is_told_at_once(worker: WorkerProcess) -> None:
     with worker.wire() as wire:
         wire.send(post(b"expect: 100-continue\r\ncontent-length: 70000\r\n"))
         assert wire.answer().status == 413
         assert wire.to_the_end() == b""
 
 
-def test_where_there_is_no_body_nobody_is_told_to_go_on(worker: Worker) -> None:
+def test_where_there_is_no_body_nobody_is_told_to_go_on(worker: WorkerProcess) -> None:
     with worker.wire() as wire:
         for fields in (b"", b"content-length: 0\r\n"):
             wire.send(post(b"expect: 100-continue\r\n" + fields))
@@ -297,7 +301,7 @@ def test_where_there_is_no_body_nobody_is_told_to_go_on(worker: Worker) -> None:
     ],
     ids=["lane", "sanic", "head", "404", "405", "400", "nothing", "413"],
 )
-def test_every_answer_tells_its_time(worker: Worker, data: bytes) -> None:
+def test_every_answer_tells_its_time(worker: WorkerProcess, data: bytes) -> None:
     before = time.time()
     with worker.wire() as wire:
         wire.send(data)
@@ -305,7 +309,7 @@ def test_every_answer_tells_its_time(worker: Worker, data: bytes) -> None:
     assert before - 2 <= date.timestamp() <= time.time()
 
 
-def test_the_time_goes_on(worker: Worker) -> None:
+def test_the_time_goes_on(worker: WorkerProcess) -> None:
     dates = {worker.get("/recommend/5").headers["date"]}
     until = time.monotonic() + 30
     while len(dates) < 3:

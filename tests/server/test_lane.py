@@ -20,18 +20,18 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream import durable
-from tests.server.processes import (
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import (
     DEADLINE_S,
-    Answer,
     Ended,
+    HttpAnswer,
     Wire,
-    Worker,
+    WorkerProcess,
     answers_in,
     poll,
     serving,
     undated,
 )
-from tests.server.releases import names, write_release
 
 EXAMPLES = int(os.environ.get("MARQUEE_TEST_EXAMPLES", "150"))
 """Set it to many thousands to look for longer."""
@@ -45,7 +45,7 @@ LAST = b"GET /recommend/11 HTTP/1.1\r\nhost: last\r\n\r\n"
 class Side:
     """A connection to one of the two workers, and what has come back."""
 
-    worker: Worker
+    worker: WorkerProcess
     control: Wire
     """Another connection to the same worker."""
     wire: Wire = field(init=False)
@@ -82,7 +82,7 @@ class Side:
 class Pair:
     """A worker with the lane and one without, with the same release."""
 
-    workers: tuple[Worker, Worker]
+    workers: tuple[WorkerProcess, WorkerProcess]
     controls: tuple[Wire, Wire]
 
     @contextmanager
@@ -358,7 +358,7 @@ def test_whole_requests_are_answered_the_same_and_as_they_must_be(
         length = re.search(rb"\r\ncontent-length: ([0-9]+)\r\n", got[:end])
         assert length
         end += 0 if message.head_only else int(length[1])
-        [answer] = answers_in(got[:end]) if not message.head_only else [Answer(int(got[9:12]), {}, "")]
+        [answer] = answers_in(got[:end]) if not message.head_only else [HttpAnswer(int(got[9:12]), {}, "")]
         assert answer.status == message.status
         assert message.head_only or answer.closes == message.closes
         assert message.body is None or int(length[1]) == len(message.body)
@@ -605,7 +605,7 @@ def _statuses(pair: Pair) -> set[int]:
     return found
 
 
-def handled(worker: Worker) -> int:
+def handled(worker: WorkerProcess) -> int:
     """How many requests took the lane."""
     for family in text_string_to_metric_families(worker.metrics()):
         for sample in family.samples:
@@ -647,7 +647,7 @@ def test_a_client_that_sends_new_headers_each_time_is_answered_and_makes_nothing
         assert _resident(worker) < before + 8_000_000
 
 
-def _resident(worker: Worker) -> int:
+def _resident(worker: WorkerProcess) -> int:
     status = Path(f"/proc/{worker.process.pid}/statm").read_text().split()
     return int(status[1]) * os.sysconf("SC_PAGE_SIZE")
 

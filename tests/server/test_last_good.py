@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from server.current import Current
 from server.good_releases import LAST_GOOD, good_releases, note_good
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import HOST, Load, poll, serving, started
-from tests.server.releases import names, seal, write_release
+from tests.server.sample_releases import names, seal, write_release
 from tests.server.test_worker_metrics import scraped
+from tests.server.worker_processes import HOST, BackgroundLoad, poll, serving, started
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def point(var: Path, name: str) -> None:
 
 def worked(var: Path, *targets: str) -> None:
     """Let a worker take releases one after the other."""
-    current = Current(var)
+    current = ReleaseWatcher(var)
     for name in targets:
         point(var, name)
-        current.look()
+        current.check_now()
 
 
-def answering(current: Current) -> tuple[str | None, bool, bool]:
+def answering(current: ReleaseWatcher) -> tuple[str | None, bool, bool]:
     """The release in use, whether it is the last good one in place of another, and whether one was refused."""
     status = current.status()
     return status.release, status.fallback, status.refused is not None
@@ -107,14 +107,14 @@ BAD = [removed, to_broken, to_nothing, to_pipe]
 def test_a_worker_starts_from_the_last_good_release_and_says_so(var: Path, spoil: Callable[[Path], None]) -> None:
     worked(var, "one", "two")
     spoil(var)
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert answering(current) == ("two", True, True)
     assert current.swaps == {"taken": 0, "refused": 1, "last_good": 1}
     assert "two answers; it is the last good one, current was refused: " in current.status().detail()
     assert good_releases(var / "releases") == ["two", "one"]
     point(var, "three")
-    current.look()
+    current.check_now()
     assert answering(current) == ("three", False, False)
     assert current.status().detail() == "three answers"
     assert good_releases(var / "releases") == ["three", "two"]
@@ -124,8 +124,8 @@ def test_the_one_before_is_tried_where_the_last_good_one_is_damaged_as_well(var:
     worked(var, "one", "two")
     (var / "releases" / "two" / "users.npy").write_bytes(b"half")
     point(var, "broken")
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert answering(current) == ("one", True, True)
 
 
@@ -134,32 +134,32 @@ def test_where_no_good_one_is_left_nothing_answers_until_one_is(var: Path) -> No
     for name in ("one", "broken"):
         (var / "releases" / name / "users.npy").write_bytes(b"half")
     point(var, "broken")
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert answering(current) == (None, False, True)
     point(var, "three")
-    current.look()
+    current.check_now()
     assert answering(current) == ("three", False, False)
 
 
 def test_a_release_that_is_mended_is_taken_in_place_of_the_last_good_one(var: Path) -> None:
     worked(var, "one")
     point(var, "broken")
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     write_release(var / "made", "broken", shift=2)
     (var / "made" / "broken" / "lists.npy").replace(var / "releases" / "broken" / "lists.npy")
     seal(var / "releases" / "broken")
     current._again_at = 0.0  # as if seconds had passed
-    current.look()
+    current.check_now()
     assert answering(current) == ("broken", False, False)
 
 
 def test_a_worker_that_goes_on_with_what_it_has_does_not_call_it_the_last_good_one(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     for name in ("one", "broken"):
         point(var, name)
-        current.look()
+        current.check_now()
     assert answering(current) == ("one", False, True)
     assert current.status().detail().startswith("one answers; a newer one was refused: ")
 
@@ -186,7 +186,7 @@ def test_no_request_fails_while_a_worker_starts_beside_another_and_current_is_ba
             workers.append(started(listener, var, tmp_path / "2.log"))
             poll(lambda: "serves" in workers[2].text())
             assert "is the last good release, current was refused" in workers[2].text()
-            with Load(listener.getsockname()[1], 20) as load:
+            with BackgroundLoad(listener.getsockname()[1], 20) as load:
                 load.goes_on(2000)
             assert not load.failed
             assert set(load.seen) == {(200, "one", names(*range(20)))}

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from server import limited
-from server.current import Current
 from server.hidden import HIDDEN
 from server.limited import Hung, Limited
 from server.release import Release
 from server.release_files import Progress, no_progress
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
 
 LIMIT_S = 0.2
 
@@ -139,7 +139,7 @@ def test_a_release_that_hangs_holds_up_no_other_and_is_not_taken_late(
     link = var / "releases" / "current"
 
     async def run() -> None:
-        current = Current(var, LIMIT_S)
+        current = ReleaseWatcher(var, LIMIT_S)
         durable.point(link, "one")
         await current.check()
         task = asyncio.create_task(current.follow(0.005))
@@ -169,7 +169,7 @@ def test_a_worker_whose_first_release_hangs_starts_from_the_last_good_one(
 ) -> None:
     link = var / "releases" / "current"
     durable.point(link, "one")
-    Current(var).look()
+    ReleaseWatcher(var).check_now()
     durable.point(link, "two")
     real = Release.open
 
@@ -179,7 +179,7 @@ def test_a_worker_whose_first_release_hangs_starts_from_the_last_good_one(
     monkeypatch.setattr(Release, "open", slow)
 
     async def run() -> None:
-        current = Current(var, LIMIT_S)
+        current = ReleaseWatcher(var, LIMIT_S)
         await current.check()
         assert (current.status().release, current.status().fallback) == ("one", True)
 
@@ -192,10 +192,10 @@ def test_the_age_of_the_last_look_grows_while_looks_hang(
     durable.point(var / "releases" / "current", "one")
 
     async def run() -> None:
-        current = Current(var, 0.05)
+        current = ReleaseWatcher(var, 0.05)
         await current.check()
         assert current.status().detail() == "one answers"
-        monkeypatch.setattr("server.hidden.look", lambda var, before: wall.wait())
+        monkeypatch.setattr("server.hidden.read_hidden_state", lambda var, before: wall.wait())
         current._looked -= 100  # as if it had been then
         for _ in range(5):
             await current.check()
@@ -271,11 +271,11 @@ def test_a_worker_goes_on_following_while_a_disk_hangs_and_ends_when_it_is_told(
 def test_a_pipe_among_the_files_stops_no_later_swap(var: Path, name: str) -> None:
     link = var / "releases" / "current"
     durable.point(link, "one")
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     (var / name).unlink(missing_ok=True)
     os.mkfifo(var / name)
     for target in ("two", "three"):
         durable.point(link, target)
-        current.look()
+        current.check_now()
     assert current.status().detail() == "three answers"

@@ -17,19 +17,19 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from server.app import make_app
-from server.current import Current
-from server.metrics import Meter
 from server.openapi import DESCRIPTION
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
+from server.worker_metrics import RequestMeter
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Wire, Worker, serving
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, HttpAnswer, Wire, WorkerProcess, serving
 
 PATHS = sorted(DESCRIPTION["paths"])
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     var = tmp_path_factory.mktemp("openapi") / "var"
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
@@ -38,13 +38,13 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker without a release."""
     with serving(tmp_path_factory.mktemp("openapi") / "empty") as made:
         yield made
 
 
-def test_the_worker_tells_the_description(worker: Worker) -> None:
+def test_the_worker_tells_the_description(worker: WorkerProcess) -> None:
     answer = worker.get("/docs/openapi.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert orjson.loads(answer.body) == orjson.loads(orjson.dumps(DESCRIPTION))
@@ -62,7 +62,7 @@ def test_the_description_is_valid() -> None:
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The methods of every route of the application, by its path as OpenAPI has it."""
-    app = make_app(Current(tmp_path_factory.mktemp("openapi")), ServerSettings(), Meter(), None)
+    app = make_app(ReleaseWatcher(tmp_path_factory.mktemp("openapi")), ServerSettings(), RequestMeter(), None)
     try:
         found: dict[str, set[str]] = {}
         for route in app.router.routes:
@@ -77,7 +77,7 @@ def test_every_route_is_described_and_what_is_described_is_a_route(routes: dict[
     assert {path: {method.upper() for method in item} for path, item in DESCRIPTION["paths"].items()} == routes
 
 
-def test_no_user_id_is_answered_as_a_bad_one_is(worker: Worker) -> None:
+def test_no_user_id_is_answered_as_a_bad_one_is(worker: WorkerProcess) -> None:
     assert worker.get("/recommend/").status == worker.get("/recommend/x").status == 400
 
 
@@ -122,7 +122,7 @@ worker.run(socket.socket(fileno=0))
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that gives up a slow request soon."""
     var = tmp_path_factory.mktemp("openapi") / "impatient"
     write_release(var / "releases", "one")
@@ -132,7 +132,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 @pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker that takes no more connections."""
     var = tmp_path_factory.mktemp("openapi") / "full"
     with serving(var, max_connections=1, request_s=600) as made, made.wire() as busy:
@@ -155,13 +155,13 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         process.wait()
 
 
-def provoked(port: int, status: str, path: str, method: str) -> Answer:
+def provoked(port: int, status: str, path: str, method: str) -> HttpAnswer:
     with Wire(port) as wire:
         wire.send(WAYS[status](path, method))
         return wire.answer(no_body=method == "HEAD" and status not in ("405", "408"))
 
 
-def test_each_way_provokes_its_status_on_some_route(worker: Worker, impatient: Worker) -> None:
+def test_each_way_provokes_its_status_on_some_route(worker: WorkerProcess, impatient: WorkerProcess) -> None:
     for status in [*SOUND, "408"]:
         asked = impatient if status == "408" else worker
         assert str(provoked(asked.port, status, "/similar/{movie}", "GET").status) == status
@@ -170,7 +170,13 @@ def test_each_way_provokes_its_status_on_some_route(worker: Worker, impatient: W
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", PATHS)
 def test_the_statuses_of_a_route_are_those_that_are_described(
-    worker: Worker, impatient: Worker, full: Worker, empty: Worker, faulty: int, path: str, method: str
+    worker: WorkerProcess,
+    impatient: WorkerProcess,
+    full: WorkerProcess,
+    empty: WorkerProcess,
+    faulty: int,
+    path: str,
+    method: str,
 ) -> None:
     got = {str(provoked(worker.port, status, path, method).status) for status in SOUND}
     got.add(str(provoked(impatient.port, "408", path, method).status))
@@ -191,7 +197,7 @@ def test_the_statuses_of_a_route_are_those_that_are_described(
 )
 @given(data=st.data())
 def test_the_worker_does_what_the_description_says(
-    worker: Worker, path: str, method: str, mode: GenerationMode, data: st.DataObject
+    worker: WorkerProcess, path: str, method: str, mode: GenerationMode, data: st.DataObject
 ) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path][method]
     if mode is GenerationMode.NEGATIVE and not DESCRIPTION["paths"][path]["get"]["parameters"]:
@@ -201,7 +207,7 @@ def test_the_worker_does_what_the_description_says(
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_it_also_does_so_without_a_release(empty: Worker, path: str) -> None:
+def test_it_also_does_so_without_a_release(empty: WorkerProcess, path: str) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
     case = operation.Case(path_parameters={name: value for name, value in EXAMPLE.items() if f"{{{name}}}" in path})
     # by default it waits for 10 s, and on a busy machine the worker takes longer than that to start

@@ -19,8 +19,18 @@ from server.operator import make_operator_app
 from server.operator_openapi import DESCRIPTION
 from server.settings import ServerSettings
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Answer, Wire, Worker, poll, serving, started
-from tests.server.releases import seal, write_release
+from tests.server.sample_releases import seal, write_release
+from tests.server.worker_processes import (
+    DEADLINE_S,
+    HOST,
+    ROOT,
+    HttpAnswer,
+    Wire,
+    WorkerProcess,
+    poll,
+    serving,
+    started,
+)
 
 
 @contextmanager
@@ -43,7 +53,7 @@ def telling(var: Path) -> Iterator[int]:
         process.wait()
 
 
-def ask(port: int, path: str) -> Answer:
+def ask(port: int, path: str) -> HttpAnswer:
     with Wire(port) as wire:
         return wire.get(path)
 
@@ -169,7 +179,7 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def workers_cpu_s(worker: Worker) -> float:
+def workers_cpu_s(worker: WorkerProcess) -> float:
     """Seconds of the processor that a worker has taken."""
     times = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, times[11:13])) / 100

@@ -21,7 +21,7 @@ from server.answers import Answers
 from server.errors import BadRelease
 from server.release import FILES, MOVIE, RENDERED, Release, sha256
 from stream import grammar
-from tests.server.releases import MOVIES, arrays, seal, write_release
+from tests.server.sample_releases import MOVIES, arrays, seal, write_release
 
 Change = Callable[[Path], object]
 NONE = 65_535

@@ -9,7 +9,7 @@ import pytest
 from server.errors import BadRelease
 from server.release import FILES, RENDERED, Release
 from server.release_files import ReleaseFiles
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
 
 
 @pytest.fixture

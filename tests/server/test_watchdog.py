@@ -16,8 +16,8 @@ import pytest
 from server import watchdog_process
 from server.watchdog import Watchdog
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Load, Wire, Worker, poll, serving
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, BackgroundLoad, Wire, WorkerProcess, poll, serving
 
 LIST = names(7, 0, 29)
 STALL_S = 2.0
@@ -33,7 +33,7 @@ def var(tmp_path: Path) -> Path:
 STALLED = """
 import asyncio, ctypes, re, socket, sys, time
 from pathlib import Path
-from server.current import Current
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
 from server.worker import Worker
 def in_python():
@@ -50,7 +50,7 @@ async def follow(self, poll_s):
     while not Path(sys.argv[1], "stall").exists():
         await asyncio.sleep(0.01)
     globals()[sys.argv[2]]()
-Current.follow = follow
+ReleaseWatcher.follow = follow
 Worker(Path(sys.argv[1]), ServerSettings(stall_s=float(sys.argv[3]))).run(socket.socket(fileno=0))
 """
 
@@ -83,14 +83,14 @@ def test_a_worker_whose_loop_stands_still_says_where_and_dies(var: Path, how: st
     assert re.search(rf"in {how}\n", told)
 
 
-def watchers(worker: Worker) -> list[int]:
+def watchers(worker: WorkerProcess) -> list[int]:
     """The processes that watch a worker; none that is still to become one."""
     pid = worker.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"watchdog_process" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
-def watcher(worker: Worker) -> int:
+def watcher(worker: WorkerProcess) -> int:
     poll(lambda: watchers(worker))
     return watchers(worker)[0]
 
@@ -104,7 +104,7 @@ def stands(pid: int, states: str) -> bool:
 
 @pytest.mark.parametrize("frozen", ["the worker", "both, the worker goes on first", "both, the worker goes on last"])
 def test_a_worker_that_was_stopped_for_long_goes_on_again_and_again(var: Path, frozen: str) -> None:
-    with serving(var, stall_s=STALL_S) as worker, Load(worker.port, 8) as load:
+    with serving(var, stall_s=STALL_S) as worker, BackgroundLoad(worker.port, 8) as load:
         load.goes_on()
         pids = [worker.process.pid] if frozen == "the worker" else [worker.process.pid, watcher(worker)]
         for _ in range(2):

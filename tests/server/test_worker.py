@@ -13,18 +13,8 @@ import pytest
 
 from loadtest.demo.processes import accepts, free_port
 from stream import durable
-from tests.server.processes import (
-    DEADLINE_S,
-    HOST,
-    ROOT,
-    Ended,
-    Wire,
-    Worker,
-    poll,
-    serving,
-    started,
-)
-from tests.server.releases import names, write_release
+from tests.server.sample_releases import names, write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Ended, Wire, WorkerProcess, poll, serving, started
 
 PLAIN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 OTHER = b"GET /recommend/5?n=20 HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -38,7 +28,7 @@ def var(tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-def drains(worker: Worker) -> None:
+def drains(worker: WorkerProcess) -> None:
     """Tell the worker to end and wait until it accepts nobody any more."""
     worker.terminate()
     worker.until_status(lambda status: status.state == "draining")
@@ -111,10 +101,10 @@ def test_a_worker_that_is_told_to_end_in_its_first_second_ends(var: Path) -> Non
 
 ENDED = """
 import os, signal, sys
-import server.current, server.metrics, server.worker
-from server.__main__ import door
+import server.release_watcher, server.worker_metrics, server.worker
+from server.__main__ import commands
 place, name = {
-    "look": (server.current.Current, "check"),
+    "look": (server.release_watcher.Current, "check"),
     "start": (server.worker.Worker, "_start"),
     "metrics": (server.worker.Metrics, "__init__"),
 }[sys.argv[1]]
@@ -123,7 +113,7 @@ def told(*args, **kwargs):
     os.kill(os.getpid(), getattr(signal, sys.argv[2]))
     return real(*args, **kwargs)
 setattr(place, name, told)
-door.main([], standalone_mode=False)
+commands.main([], standalone_mode=False)
 """
 
 
@@ -143,7 +133,7 @@ def test_a_worker_that_is_told_to_end_while_it_starts_ends_well(var: Path, place
 
 BUSY = """
 import threading, time
-from server.beside import end_process
+from server.threads import end_process
 end_process()
 print("goes on without threads", flush=True)
 threading.Thread(target=time.sleep, args=(600,)).start()

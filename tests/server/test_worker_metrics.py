@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from server import tallies
-from server.current import Current
+from server import shared_counts
 from server.exposition import Exposition
 from server.guard import Guard
-from server.metrics import Meter, Metrics
+from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
+from server.worker_metrics import RequestMeter, WorkerMetrics
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, Ended, Worker, poll, serving, started
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, Ended, WorkerProcess, poll, serving, started
 
 GONE = 4_194_305
 """A process id that no process has: Linux gives none beyond 2^22."""
@@ -55,14 +55,14 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
     It is set before a lock is made: what is set on a lock holds in the thread alone that sets it.
     """
-    monkeypatch.setattr(tallies, "_PATIENCE_S", DEADLINE_S)
+    monkeypatch.setattr(shared_counts, "_PATIENCE_S", DEADLINE_S)
 
 
-def metrics(folder: Path, meter: Meter | None = None) -> Metrics:
-    return Metrics(folder, meter or Meter(), Current(folder), Guard(ServerSettings()), set())
+def metrics(folder: Path, meter: RequestMeter | None = None) -> WorkerMetrics:
+    return WorkerMetrics(folder, meter or RequestMeter(), ReleaseWatcher(folder), Guard(ServerSettings()), set())
 
 
-def exposed(counts: Metrics) -> Samples:
+def exposed(counts: WorkerMetrics) -> Samples:
     """All metrics, after those of one worker were written."""
     counts.write()
     exposition = Exposition(counts.folder)
@@ -72,7 +72,7 @@ def exposed(counts: Metrics) -> Samples:
 
 def written(folder: Path, pid: int, answered: int, **changed: object) -> Path:
     """The file of another worker."""
-    meter = Meter()
+    meter = RequestMeter()
     one = metrics(folder / f"other-{pid}", meter)
     meter.answered[0] = answered
     meter.statuses["404"] = answered
@@ -93,7 +93,7 @@ def other() -> Iterator[int]:
 
 
 def test_a_worker_counts_by_source_status_and_time(tmp_path: Path) -> None:
-    meter = Meter()
+    meter = RequestMeter()
     for source, seconds in ((0, 0.0), (0, 0.9e-6), (1, 3e-6), (2, 1.0), (2, 5000.0)):
         meter.took(source, seconds)
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_a_worker_counts_by_source_status_and_time(tmp_path: Path) -> None:
 def test_buckets_hold_what_took_no_longer_than_their_bound(
     tmp_path_factory: pytest.TempPathFactory, times: list[float]
 ) -> None:
-    meter = Meter()
+    meter = RequestMeter()
     for seconds in times:
         meter.took(0, seconds)
     told = exposed(metrics(tmp_path_factory.mktemp("metrics"), meter))
@@ -132,7 +132,7 @@ def test_buckets_hold_what_took_no_longer_than_their_bound(
 
 
 def test_counts_of_all_workers_are_added_up(tmp_path: Path, other: int) -> None:
-    one = metrics(tmp_path, Meter())
+    one = metrics(tmp_path, RequestMeter())
     written(tmp_path, other, 7, connections=3, release="one")
     told = exposed(one)
     assert told["marquee_answers_total", "personal"] == 7
@@ -155,7 +155,7 @@ def test_what_workers_that_are_gone_have_counted_is_kept_in_one_file(tmp_path: P
 
 def test_a_worker_that_has_the_id_of_one_that_is_gone_begins_at_nothing_and_keeps_its_counts(tmp_path: Path) -> None:
     written(tmp_path, os.getpid(), 3)
-    meter = Meter()
+    meter = RequestMeter()
     one = metrics(tmp_path, meter)
     assert exposed(one)["marquee_answers_total", "personal"] == 3
     meter.took(0, 0.1)
@@ -219,7 +219,7 @@ def test_a_worker_starts_and_answers_whatever_is_wrong_with_its_metrics(tmp_path
 
 
 def test_no_count_falls_while_those_of_workers_that_are_gone_are_gathered(tmp_path: Path) -> None:
-    meter = Meter()
+    meter = RequestMeter()
     one = metrics(tmp_path, meter)
     seen, stop = [0.0], threading.Event()
     faults: list[BaseException] = []
@@ -252,12 +252,12 @@ def test_no_count_falls_while_those_of_workers_that_are_gone_are_gathered(tmp_pa
 GATHER = """
 import sys
 from pathlib import Path
-from server.current import Current
+from server.release_watcher import ReleaseWatcher
 from server.guard import Guard
-from server.metrics import Meter, Metrics
+from server.worker_metrics import RequestMeter, WorkerMetrics
 from server.settings import ServerSettings
 folder = Path(sys.argv[1])
-Metrics(folder, Meter(), Current(folder), Guard(ServerSettings()), set()).write()
+WorkerMetrics(folder, RequestMeter(), ReleaseWatcher(folder), Guard(ServerSettings()), set()).write()
 """
 
 
@@ -269,7 +269,7 @@ def test_several_workers_start_at_once_and_count_nothing_twice(tmp_path: Path) -
     assert exposed(metrics(tmp_path))["marquee_answers_total", "personal"] == 50
 
 
-def scraped(worker: Worker) -> Samples:
+def scraped(worker: WorkerProcess) -> Samples:
     return read(worker.metrics())
 
 

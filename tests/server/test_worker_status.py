@@ -11,13 +11,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from server.current import Current
+from server.release_watcher import ReleaseWatcher
 from server.worker_status import StatusSocket, WorkerStatus, ask_workers
 from stream import durable
-from tests.server.processes import HOST, poll, serving, started
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import HOST, poll, serving, started
 
-RELEASE = Current(Path("nowhere")).status()
+RELEASE = ReleaseWatcher(Path("nowhere")).status()
 STATUS = WorkerStatus(
     pid=os.getpid(),
     turn_age_s=0.5,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from stream.supervised import end_with_supervisor
-from tests.gone import is_gone
-from tests.server.processes import DEADLINE_S, ROOT, poll
+from tests.process_is_gone import is_gone
+from tests.server.worker_processes import DEADLINE_S, ROOT, poll
 
 CHILD = """
 import sys, time

@@ -36,7 +36,7 @@ from loadtest.bench.serving.bench_processes import ProcessGroup, RunningProcess,
 from loadtest.bench.serving.contestants import NAMES, Contestants, require_same, typical
 from loadtest.bench.serving.wrk import WrkResult
 from loadtest.demo.processes import ROOT
-from server.metrics import Meter
+from server.worker_metrics import RequestMeter
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def probing(bench: ServingRun) -> dict[str, Any]:
 
 def meter(bench: ServingRun) -> dict[str, Any]:
     """Microseconds that it takes to count an answer: the median of some runs, the loop around it included."""
-    took, times = Meter().took, [one * 1e-6 for one in range(1, 101)] * (_COUNTED // 100)
+    took, times = RequestMeter().took, [one * 1e-6 for one in range(1, 101)] * (_COUNTED // 100)
     found = []
     for _ in range(5):
         began = time.process_time()

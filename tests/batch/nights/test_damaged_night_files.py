@@ -24,7 +24,7 @@ from stream import durable
 from stream.archive import Archive
 from stream.errors import ArchiveError
 from stream.settings import StreamSettings
-from tests.gone import is_gone
+from tests.process_is_gone import is_gone
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 

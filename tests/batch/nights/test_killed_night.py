@@ -40,9 +40,9 @@ import sys
 from pathlib import Path
 from batch.nights.journal import Journal
 from batch.nights.runner import STEPS
-from tests import dying
+from tests import killed_when
 night, count = Path(sys.argv[1], "night"), int(sys.argv[2])
-dying.run(lambda: len(Journal(night).done(list(STEPS))) >= count, "batch", "nightly")
+killed_when.run(lambda: len(Journal(night).done(list(STEPS))) >= count, "batch", "nightly")
 """
 
 

@@ -21,7 +21,7 @@ from stream import durable
 from stream.archive import Archive, LedgerEntry, TimeRange
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named
-from tests.gone import is_gone
+from tests.process_is_gone import is_gone
 
 CLOCK = zone_named("America/New_York")
 THREE = 1_770_710_400_000  # 2026-02-10T03:00 in New York

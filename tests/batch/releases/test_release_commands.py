@@ -15,8 +15,8 @@ import pytest
 
 from batch.errors import NightBusy, ReleaseError
 from batch.lock import holding
-from batch.releases import commands as releases
 from batch.releases import publish
+from batch.releases import release_commands as releases
 from server.release import FILES
 from stream import cli, durable
 from stream.archive import Archive, LedgerEntry, TimeRange
@@ -252,7 +252,7 @@ def run(var: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 SETTINGS = {"MARQUEE_STREAM_TIMEZONE": "America/New_York"}
 
 
-PROGRAM = "from stream.cli import run; from batch.releases.commands import rollback; run(rollback, 'batch')"
+PROGRAM = "from stream.cli import run; from batch.releases.release_commands import rollback; run(rollback, 'batch')"
 
 
 def environ(var: Path) -> dict[str, str]:

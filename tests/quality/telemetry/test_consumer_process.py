@@ -79,7 +79,7 @@ DYING = """
 import sqlite3, sys
 from contextlib import closing
 from pathlib import Path
-from tests import dying
+from tests import killed_when
 path, lines = Path(sys.argv[1], "telemetry.db"), int(sys.argv[2])
 def holds():
     if not path.exists():
@@ -89,7 +89,7 @@ def holds():
             return db.execute("SELECT coalesce(sum(next), 0) FROM positions").fetchone()[0] >= lines
         except sqlite3.OperationalError:  # not laid out yet
             return False
-dying.run(holds, "quality", "telemetry")
+killed_when.run(holds, "quality", "telemetry")
 """
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import orjson
 import pytest
 
-from server import verified
+from server import verification_cache
 from server.errors import BadRelease
 from server.release import FILES, RENDERED, Release
 from server.release_files import Progress, ReleaseFiles, no_progress
-from tests.server.processes import ROOT
-from tests.server.releases import seal, write_release
+from tests.server.sample_releases import seal, write_release
+from tests.server.worker_processes import ROOT
 
 Change = Callable[[Path], object]
 
@@ -191,7 +191,7 @@ def test_a_note_that_is_forgotten_is_gone_and_forgetting_twice_is_no_error(folde
     Release.open(folder)
     digested.clear()
     for _ in range(2):
-        verified.forget(folder)
+        verification_cache.forget(folder)
     Release.open(folder)
     assert len(digested) == len([*FILES, *RENDERED])
 

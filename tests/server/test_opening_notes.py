@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from server.current import Current
-from server.opening import deaths, noted_opening
+from server.opening_notes import deaths, noted_opening
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
-from tests.server.releases import write_release
+from tests.server.sample_releases import write_release
+from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def var(tmp_path: Path) -> Path:
 OPENING = """
 import os, signal, sys, time
 from pathlib import Path
-from server.opening import noted_opening
+from server.opening_notes import noted_opening
 with noted_opening(Path(sys.argv[1]), "two"):
     print("opens", flush=True)
     if sys.argv[2] == "fails":
@@ -69,11 +69,11 @@ def test_only_who_died_is_counted_and_for_an_hour(var: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_keeps_nothing_from_being_opened(
     var: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     (var / "releases" / ".opening").write_bytes(b"in the way")
     durable.point(var / "releases" / "current", "two")
-    current.look()
+    current.check_now()
     assert current.status().detail() == "two answers"
     assert "opened without a note" in caplog.text
 
@@ -84,29 +84,29 @@ def test_a_release_that_was_taken_before_and_one_without_another_are_opened_what
         folder.mkdir(parents=True)
         for number in range(5):
             (folder / str(number)).touch()
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert current.status().detail() == "one answers"
-    current = Current(var)
-    current.look()
+    current = ReleaseWatcher(var)
+    current.check_now()
     assert current.status().detail() == "one answers"
     durable.point(var / "releases" / "current", "two")
-    current.look()
+    current.check_now()
     assert "one answers; a newer one was refused: two: 5 workers died" in current.status().detail()
 
 
 FATAL = """
 import os, signal, socket, sys
 from pathlib import Path
-from server import current
+from server import release_watcher
 from server.settings import ServerSettings
 from server.worker import Worker
-class Fatal(current.Answers):
+class Fatal(release_watcher.Answers):
     def self_test(self):
         if self.release.id == "two":
             os.kill(os.getpid(), signal.SIGKILL)
         super().self_test()
-current.Answers = Fatal
+release_watcher.Answers = Fatal
 Worker(Path(sys.argv[1]), ServerSettings(swap_poll_s=0.02)).run(socket.socket(fileno=0))
 """
 

@@ -27,7 +27,7 @@ from server.errors import BadRelease
 from server.good_releases import good_releases, note_good
 from server.hidden import HiddenState
 from server.limited import Hung, Limited
-from server.opening import FEW, deaths, noted_opening
+from server.opening_notes import FEW, deaths, noted_opening
 from server.release import Release, forget
 from server.release_files import Progress, no_progress
 from server.status import ReleaseStatus
@@ -76,7 +76,7 @@ def _let_go(held: list[Answers], used: Release) -> None:
     held.clear()
 
 
-class Current:
+class ReleaseWatcher:
     """The answers in use, below one `var` folder. Reading that shows no progress for `hung_s` seconds is given up."""
 
     def __init__(self, var: Path, hung_s: float = 30.0) -> None:
@@ -107,7 +107,7 @@ class Current:
         """What is wrong with the release in use, where there is no other: everyone is answered the popular list."""
         self.swaps = {"taken": 0, "refused": 0, "last_good": 0}
 
-    def look(self) -> None:
+    def check_now(self) -> None:
         """Take over what has changed, in `current` and in what is hidden, however long reading takes."""
         for step in self._steps():
             step.apply(step.read(no_progress))
@@ -175,7 +175,7 @@ class Current:
 
     def _opened(self, target: str, trust: bool, progress: Progress) -> _Opened:
         """A release verified and tried out, with what is hidden now: `var` may have been mounted since it was read."""
-        state = self._hidden if self._hidden_hung else hidden.look(self._var, self._hidden)
+        state = self._hidden if self._hidden_hung else hidden.read_hidden_state(self._var, self._hidden)
         try:
             known = frozenset[str]() if state.movies is None else state.movies
             answers = Answers(Release.open(self._releases / target, progress, trust), known)
@@ -201,7 +201,7 @@ class Current:
 
     def _read_hidden(self, progress: Progress) -> tuple[HiddenState, Answers | None]:
         """What is hidden now, and the answers without it where that has changed."""
-        state, answers = hidden.look(self._var, self._hidden), self.answers
+        state, answers = hidden.read_hidden_state(self._var, self._hidden), self.answers
         if answers is None or state.movies is None or state.movies is answers.hidden:
             return state, None
         return state, Answers(answers.release, state.movies, answers.whole and not self._suspect)

@@ -1,6 +1,7 @@
 """What a worker counts: in plain lists, at some hundred nanoseconds a request.
 
-It writes its counts once a second (`tallies.py`); the operator's port adds up those of all workers (`exposition.py`).
+It writes its counts once a second (`shared_counts.py`); the operator's port adds up those of all workers
+(`exposition.py`).
 """
 
 import asyncio
@@ -12,17 +13,17 @@ from typing import Any
 import filelock
 
 from server.answers import SOURCES
-from server.beside import beside
-from server.current import Current
 from server.guard import Guard
-from server.tallies import BUCKETS, Tallies, Tally
+from server.release_watcher import ReleaseWatcher
+from server.shared_counts import BUCKETS, SharedCounts, WorkerCounts
+from server.threads import run_in_daemon_thread
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
 
 
-class Meter:
+class RequestMeter:
     """What one worker has counted since it began."""
 
     def __init__(self) -> None:
@@ -46,18 +47,20 @@ class Meter:
         self.statuses[str(status)] = self.statuses.get(str(status), 0) + 1
 
 
-class Metrics:
+class WorkerMetrics:
     """The counts of this worker among those of the others, in `folder`."""
 
-    def __init__(self, folder: Path, meter: Meter, current: Current, guard: Guard, connections: set[Any]) -> None:
+    def __init__(
+        self, folder: Path, meter: RequestMeter, current: ReleaseWatcher, guard: Guard, connections: set[Any]
+    ) -> None:
         self.folder = folder
-        self._tallies, self._meter, self._current, self._guard = Tallies(folder), meter, current, guard
+        self._tallies, self._meter, self._current, self._guard = SharedCounts(folder), meter, current, guard
         self._connections = connections
 
     async def follow(self) -> None:
         """Write the counts again and again."""
         while True:
-            await beside(self.write)
+            await run_in_daemon_thread(self.write)
             await asyncio.sleep(_EVERY_S)
 
     def write(self) -> None:
@@ -67,14 +70,14 @@ class Metrics:
         except (OSError, filelock.Timeout) as error:
             log.warning("metrics cannot be written: %s", error)
 
-    def _tally(self) -> Tally:
+    def _tally(self) -> WorkerCounts:
         """All that this worker has counted; the loop may go on counting meanwhile."""
         meter, status, refused = self._meter, self._current.status(), dict(self._guard.refused)
         answers = self._current.answers
         statuses = Counter(dict(meter.statuses))
         statuses["200"] += sum(meter.answered)
         statuses["503"] += refused["overload"] + refused["connections"]  # refused before Sanic had a request
-        return Tally(
+        return WorkerCounts(
             answered=list(meter.answered),
             buckets=[*meter.buckets[:BUCKETS], sum(meter.buckets[BUCKETS:])],
             seconds=meter.seconds,

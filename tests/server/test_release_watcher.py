@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server import current as current_module
+from server import release_watcher as current_module
 from server.answers import SOURCES, Answers
-from server.current import Current
 from server.hidden import HIDDEN
+from server.release_watcher import ReleaseWatcher
 from stream import durable
-from tests.server.processes import DEADLINE_S, poll, serving
-from tests.server.releases import MOVIES, names, seal, write_release
+from tests.server.sample_releases import MOVIES, names, seal, write_release
+from tests.server.worker_processes import DEADLINE_S, poll, serving
 
 
 @pytest.fixture
@@ -29,32 +29,32 @@ def var(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def used(current: Current) -> tuple[str | None, bool]:
+def used(current: ReleaseWatcher) -> tuple[str | None, bool]:
     """The release that answers, and whether one was refused."""
     return current.answers.release.id if current.answers else None, current.refused is not None
 
 
-def turned(current: Current, var: Path, name: str) -> tuple[str | None, bool]:
+def turned(current: ReleaseWatcher, var: Path, name: str) -> tuple[str | None, bool]:
     """The same after `current` was moved."""
     durable.point(var / "releases" / "current", name)
-    current.look()
+    current.check_now()
     return used(current)
 
 
-def answer(current: Current, user: int = 1) -> str:
+def answer(current: ReleaseWatcher, user: int = 1) -> str:
     assert current.answers is not None
     return current.answers.find(user)[0].decode()
 
 
 def test_without_a_release_there_is_none_and_nothing_was_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        current = Current(folder)
-        current.look()
+        current = ReleaseWatcher(folder)
+        current.check_now()
         assert used(current) == (None, False)
 
 
 def test_the_release_follows_the_link_forward_and_back(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     assert [turned(current, var, name) for name in ("one", "two", "one")] == [
         ("one", False), ("two", False), ("one", False),
     ]  # fmt: skip
@@ -62,7 +62,7 @@ def test_the_release_follows_the_link_forward_and_back(var: Path) -> None:
 
 
 def test_a_bad_release_leaves_the_old_one_and_the_next_good_one_is_taken(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     assert turned(current, var, "one") == ("one", False)
     assert turned(current, var, "broken") == ("one", True)
     assert "lists.npy" in str(current.refused)
@@ -71,63 +71,63 @@ def test_a_bad_release_leaves_the_old_one_and_the_next_good_one_is_taken(var: Pa
 
 
 def test_a_bad_first_release_is_refused_until_a_good_one_comes(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     assert turned(current, var, "broken") == (None, True)
     assert turned(current, var, "not there") == (None, True)
     assert turned(current, var, "two") == ("two", False)
 
 
 def test_going_back_from_a_bad_release_is_no_refusal_any_more(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     turned(current, var, "broken")
     assert turned(current, var, "one") == ("one", False)
 
 
 def test_a_link_that_is_gone_leaves_the_release(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     (var / "releases" / "current").unlink()
-    current.look()
+    current.check_now()
     assert used(current) == ("one", True)
     assert "gone" in str(current.refused)
     assert turned(current, var, "one") == ("one", False)
 
 
 def test_a_link_that_is_a_folder_or_a_file_is_none(var: Path) -> None:
-    current, link = Current(var), var / "releases" / "current"
+    current, link = ReleaseWatcher(var), var / "releases" / "current"
     turned(current, var, "one")
     link.unlink()
     link.mkdir()
-    current.look()
+    current.check_now()
     assert used(current) == ("one", True)
     link.rmdir()
     link.write_text("two")
-    current.look()
+    current.check_now()
     assert used(current) == ("one", True)
 
 
 def test_the_same_link_is_not_opened_again(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     before = current.answers
-    current.look()
+    current.check_now()
     assert current.answers is before
 
 
 def test_a_release_whose_files_are_removed_still_answers(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     for path in (var / "releases" / "one").iterdir():
         path.unlink()
-    current.look()
+    current.check_now()
     assert answer(current) == names(*range(20))
     assert current.answers is not None
     assert current.answers.similar("movie+3+2000", 5)
 
 
 def test_a_release_that_contradicts_itself_is_refused_whatever_the_contradiction(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     for number, change in enumerate(CONTRADICTIONS):
         folder = write_release(var / "releases", f"wrong-{number}")
@@ -170,18 +170,18 @@ def hiding(var: Path, text: str | bytes) -> Iterator[None]:
 
 
 def test_what_is_hidden_is_in_no_answer_until_it_is_not_hidden_any_more(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, "movie+0+2000\nmovie+1+2000\n"):
-        current.look()
+        current.check_now()
         # user 1 is of segment 1, whose list goes from 5 to 24
         assert answer(current) == names(*range(2, 20), 20, 21)
-    current.look()
+    current.check_now()
     assert answer(current) == names(*range(20))
 
 
 def test_what_is_hidden_stays_so_in_the_next_release(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, "movie+1+2000\n"):
         turned(current, var, "two")
@@ -191,20 +191,20 @@ def test_what_is_hidden_stays_so_in_the_next_release(var: Path) -> None:
 
 
 def test_what_is_hidden_before_the_first_release_is_hidden_in_it(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     with hiding(var, "movie+0+2000"):
-        current.look()
+        current.check_now()
         turned(current, var, "one")
         assert answer(current).startswith(names(1, 2))
 
 
 def test_hiding_something_opens_no_release_anew(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     assert current.answers is not None
     release = current.answers.release
     with hiding(var, "movie+1+2000"):
-        current.look()
+        current.check_now()
         assert current.answers.release is release
     assert current.swaps == {"taken": 1, "refused": 0, "last_good": 0}
 
@@ -233,81 +233,81 @@ def test_hiding_something_opens_no_release_anew(var: Path) -> None:
 def test_a_movie_a_line_is_hidden_and_nothing_else_does_harm(
     var: Path, text: str | bytes, hidden: set[str] | None
 ) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, text):
-        current.look()
+        current.check_now()
         assert current.answers is not None
         if hidden is not None:
             assert current.answers.hidden == hidden
             assert hidden.isdisjoint(answer(current).split(","))
         assert used(current) == ("one", False)
-    current.look()
+    current.check_now()
     assert current.answers.hidden == frozenset()
 
 
 def test_where_what_is_hidden_cannot_be_read_it_stays_as_it_was(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, "movie+1+2000"):
-        current.look()
+        current.check_now()
     (var / HIDDEN).mkdir()
-    current.look()
+    current.check_now()
     assert answer(current).startswith(names(0, 2))
     turned(current, var, "two")
     assert answer(current).startswith(names(2, 3))
     (var / HIDDEN).rmdir()
-    current.look()
+    current.check_now()
     assert answer(current).startswith(names(1, 2))
 
 
 def test_a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_read_again(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     path = var / HIDDEN
     path.write_text("movie+0+2000")
     os.utime(path, ns=(1, 1))
-    current.look()
+    current.check_now()
     (var / "other").write_text("movie+1+2000")
     os.utime(var / "other", ns=(1, 1))
     (var / "other").replace(path)
-    current.look()
+    current.check_now()
     assert answer(current).startswith(names(0, 2))
 
 
 def test_where_everything_is_hidden_nothing_answers_until_something_is_not(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, "\n".join(MOVIES)):
-        current.look()
+        current.check_now()
         assert current.answers is None or current.answers.empty
-    current.look()
+    current.check_now()
     assert answer(current) == names(*range(20))
 
 
 def test_a_release_that_came_while_everything_was_hidden_answers_once_something_is_not(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     with hiding(var, "\n".join(MOVIES)):
         turned(current, var, "two")
-    current.look()
+    current.check_now()
     assert used(current) == ("two", False)
     assert answer(current).startswith(names(1, 2))
 
 
 def test_a_worker_that_starts_while_everything_is_hidden_answers_once_something_is_not(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     with hiding(var, "\n".join(MOVIES)):
         turned(current, var, "one")
-    current.look()
+    current.check_now()
     assert used(current) == ("one", False)
 
 
-def followed(var: Path, *steps: tuple[Callable[[], object], Callable[[Current], bool]]) -> None:
+def followed(var: Path, *steps: tuple[Callable[[], object], Callable[[ReleaseWatcher], bool]]) -> None:
     """Do each first thing and wait for what must follow, while `current` is followed."""
 
     async def follow() -> None:
-        current = Current(var)
+        current = ReleaseWatcher(var)
         task = asyncio.create_task(current.follow(0.005))
         for do, holds in steps:
             do()
@@ -389,7 +389,7 @@ def test_an_old_release_is_let_go_beside_the_loop(var: Path, monkeypatch: pytest
     monkeypatch.setattr(current_module, "Answers", Watched)
     gc.disable()
     try:
-        current = Current(var)
+        current = ReleaseWatcher(var)
         turned(current, var, "one")
         turned(current, var, "two")
         poll(lambda: threads)
@@ -399,7 +399,7 @@ def test_an_old_release_is_let_go_beside_the_loop(var: Path, monkeypatch: pytest
 
 
 def test_the_source_of_an_answer_is_told(var: Path) -> None:
-    current = Current(var)
+    current = ReleaseWatcher(var)
     turned(current, var, "one")
     assert current.answers is not None
     told = {user: SOURCES[current.answers.find(user)[1]] for user in (1, 5, 9, 11, 12)}

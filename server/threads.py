@@ -22,7 +22,7 @@ def end_process() -> None:
         os._exit(0)
 
 
-async def beside(work: Callable[[], T]) -> T:
+async def run_in_daemon_thread(work: Callable[[], T]) -> T:
     """What `work` returns or raises, done in a thread.
 
     A thread that nobody waits for when the process ends, other than those of asyncio: a disk that hangs must not keep

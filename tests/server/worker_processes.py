@@ -25,7 +25,7 @@ DEADLINE_S = 600.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """One HTTP answer."""
 
     status: int
@@ -70,11 +70,11 @@ class Wire:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def get(self, path: str, method: str = "GET", headers: str = "") -> Answer:
+    def get(self, path: str, method: str = "GET", headers: str = "") -> HttpAnswer:
         self.send(f"{method} {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n".encode())
         return self.answer(no_body=method == "HEAD")
 
-    def answer(self, no_body: bool = False) -> Answer:
+    def answer(self, no_body: bool = False) -> HttpAnswer:
         """The next answer. Raises `Ended` where the connection ends within it, and what is left over stays."""
         while b"\r\n\r\n" not in self._rest:
             self._receive()
@@ -84,7 +84,7 @@ class Wire:
         while len(self._rest) < length:
             self._receive()
         body, self._rest = self._rest[:length], self._rest[length:]
-        return Answer(status, headers, body.decode())
+        return HttpAnswer(status, headers, body.decode())
 
     def read(self) -> bytes:
         """What has come, or else comes next. Raises `Ended` where nothing more comes."""
@@ -126,7 +126,7 @@ def parsed_head(head: bytes) -> tuple[int, dict[str, str]]:
     return int(matched[1]), headers
 
 
-def answers_in(data: bytes) -> list[Answer]:
+def answers_in(data: bytes) -> list[HttpAnswer]:
     """A whole stream of answers with bodies, taken apart; fails where anything is left over."""
     found, at = [], 0
     while at < len(data):
@@ -136,7 +136,7 @@ def answers_in(data: bytes) -> list[Answer]:
         body = data[at : at + (0 if status == 100 else int(headers["content-length"]))]
         at += len(body)
         assert status == 100 or len(body) == int(headers["content-length"])
-        found.append(Answer(status, headers, body.decode()))
+        found.append(HttpAnswer(status, headers, body.decode()))
     return found
 
 
@@ -157,7 +157,7 @@ def detail_of(var: Path, pid: int) -> str:
 
 
 @dataclass
-class Worker:
+class WorkerProcess:
     """A worker process, on a socket of its own or one that it shares."""
 
     process: subprocess.Popen[bytes]
@@ -168,12 +168,12 @@ class Worker:
     def wire(self, timeout_s: float = DEADLINE_S, receive_buffer: int | None = None) -> Wire:
         return Wire(self.port, timeout_s, receive_buffer)
 
-    def get(self, path: str, method: str = "GET", headers: str = "") -> Answer:
+    def get(self, path: str, method: str = "GET", headers: str = "") -> HttpAnswer:
         """An answer over a connection of its own."""
         with self.wire() as wire:
             return wire.get(path, method, headers)
 
-    def until(self, path: str, holds: Callable[[Answer], bool]) -> Answer:
+    def until(self, path: str, holds: Callable[[HttpAnswer], bool]) -> HttpAnswer:
         """Ask again and again until an answer is as it should be."""
         with self.wire() as wire:
             deadline = time.monotonic() + DEADLINE_S
@@ -222,7 +222,7 @@ class Worker:
         return self.process.wait(DEADLINE_S)
 
 
-def started(listener: socket.socket, var: Path, log: Path, **settings: object) -> Worker:
+def started(listener: socket.socket, var: Path, log: Path, **settings: object) -> WorkerProcess:
     """A worker on a listening socket that is handed to it; connections wait there until it takes them."""
     named = {f"MARQUEE_SERVER_{name.upper()}": str(value) for name, value in settings.items()}
     # on a machine that is busy with other things no limit must be met but where a test wants it
@@ -238,11 +238,11 @@ def started(listener: socket.socket, var: Path, log: Path, **settings: object) -
             stdout=subprocess.DEVNULL,
             stderr=output,
         )
-    return Worker(process, listener.getsockname()[1], log, var)
+    return WorkerProcess(process, listener.getsockname()[1], log, var)
 
 
 @contextmanager
-def serving(var: Path, **settings: object) -> Iterator[Worker]:
+def serving(var: Path, **settings: object) -> Iterator[WorkerProcess]:
     """A worker; on leaving, SIGTERM must end it with status 0, and nothing uncaught may stand in its log."""
     var.mkdir(parents=True, exist_ok=True)
     log = var.parent / f"{var.name}-{time.monotonic_ns()}.log"
@@ -265,7 +265,7 @@ def _changed(path: Path) -> int:
         return 0
 
 
-class Load:
+class BackgroundLoad:
     """Clients that ask again and again, each over one connection, and never retry.
 
     An answer that says `connection: close` is the last one of its connection, and a new one is opened. Whatever else

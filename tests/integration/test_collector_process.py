@@ -24,7 +24,7 @@ from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
-from tests.integration.processes import Start, Until
+from tests.integration.marquee_processes import Start, Until
 
 NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000

@@ -30,7 +30,7 @@ _PATIENCE_S = 3.0
 waits for it three times at most, which stays below the 10 s after which Prometheus gives a scrape up."""
 
 
-class Tally(msgspec.Struct, kw_only=True):
+class WorkerCounts(msgspec.Struct, kw_only=True):
     """What a worker has counted, or several together."""
 
     answered: list[int] = msgspec.field(default_factory=lambda: [0] * _SOURCES)
@@ -51,7 +51,7 @@ class Tally(msgspec.Struct, kw_only=True):
     hidden_unmatched: int = 0
     look_age_s: float = 0.0
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "WorkerCounts") -> None:
         """Add the counts of another; not what is true of one worker at one time only."""
         self.answered = [one + two for one, two in zip(self.answered, other.answered, strict=True)]
         self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
@@ -62,7 +62,7 @@ class Tally(msgspec.Struct, kw_only=True):
                 mine[label] = mine.get(label, 0) + count
 
 
-class Tallies:
+class SharedCounts:
     """The files of all workers, in one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -73,7 +73,7 @@ class Tallies:
         self._lock = filelock.FileLock(folder / "server.lock", timeout=_PATIENCE_S)
         self._begun, self._turn = False, threading.Lock()
 
-    def write(self, tally: Tally) -> None:
+    def write(self, tally: WorkerCounts) -> None:
         """Write what this worker has counted. Raises `OSError`, and `filelock.Timeout` where others hold the lock."""
         with self._turn:
             if not self._begun:
@@ -83,9 +83,9 @@ class Tallies:
                 self._begun = True
             _write(self._mine, tally)
 
-    def read(self) -> tuple[Tally, list[Tally]]:
+    def read(self) -> tuple[WorkerCounts, list[WorkerCounts]]:
         """All counts together, and those of each worker that serves. Raises as `write`."""
-        total, fresh = Tally(), []
+        total, fresh = WorkerCounts(), []
         with self._lock:  # nobody may gather what is read here
             for path, tally in self._files():
                 total.add(tally)
@@ -96,7 +96,7 @@ class Tallies:
     def _gather(self) -> None:
         """Move what workers that are gone have counted into one file; called while no other worker does."""
         gone = [(path, tally) for path, tally in self._files() if path == self._mine or self._is_gone(path)]
-        total = Tally()
+        total = WorkerCounts()
         for _, tally in gone:
             total.add(tally)
         _write(self._gone, total)
@@ -104,10 +104,10 @@ class Tallies:
             if path != self._gone:
                 path.unlink()
 
-    def _files(self) -> Iterator[tuple[Path, Tally]]:
+    def _files(self) -> Iterator[tuple[Path, WorkerCounts]]:
         for path in sorted(self._folder.glob("server-*.json")):
             try:
-                tally = msgspec.json.decode(path.read_bytes(), type=Tally)
+                tally = msgspec.json.decode(path.read_bytes(), type=WorkerCounts)
             except FileNotFoundError:
                 continue
             except msgspec.MsgspecError as error:
@@ -131,7 +131,7 @@ def _age_s(path: Path) -> float:
         return float("inf")
 
 
-def _write(path: Path, tally: Tally) -> None:
+def _write(path: Path, tally: WorkerCounts) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_bytes(msgspec.json.encode(tally))
     temporary.replace(path)
