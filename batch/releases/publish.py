@@ -1,8 +1,8 @@
-"""Publishing: a candidate folder becomes a release, whole or not at all, and `current_release` moves to it.
+"""Publishing: a candidate folder becomes a release, whole or not at all, and `current` moves to it.
 
     releases/<UTC time>-<short hash>/   immutable once it has this name; its files may be read only
     releases/current                    symbolic link, moved by rename
-    releases/history.jsonl              every move of `current_release`: to what, when by the stream and by the wall, by
+    releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by
     what releases/pinned.json                the release that stays current whatever nights make; none where it is
     missing releases/last-good.json     what workers took last, and last but one; they note it
     (`server/good_releases.py`) releases/.refused/<id>.json         why the gate refused a candidate, which stays for
@@ -102,7 +102,7 @@ def refused_releases(var: Path) -> dict[str, dict[str, str]]:
 
 
 def make_current(var: Path, release: str, stream_time: int, by: By = "night") -> bool:
-    """Point `current_release` at a release, and remember when; False where another one is pinned, against the night.
+    """Point `current` at a release, and remember when; False where another one is pinned, against the night.
 
     A night calls this for what its gate has passed, so that an earlier refusal of the same is void.
     """
@@ -120,7 +120,7 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
     lines = [orjson.dumps(move) + b"\n" for move in [*read_publications(var), entry]]
     try:
         durable.write_bytes(var / "releases" / "history.jsonl", b"".join(lines))
-    except OSError:  # as of a full disk: who tries again shall find `current_release` where it was
+    except OSError:  # as of a full disk: who tries again shall find `current` where it was
         if before is None:
             link.unlink()
         else:
@@ -130,7 +130,7 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
 
 
 def is_current(var: Path, release: str) -> bool:
-    """Whether `current_release` points at a release, and the history says so as well."""
+    """Whether `current` points at a release, and the history says so as well."""
     here, moves = current_release(var), read_publications(var)
     return bool(moves) and here is not None and here.name == moves[-1]["release"] == release
 
@@ -160,7 +160,7 @@ def pin(var: Path, release: str, stream_time: int) -> None:
 
 
 def unpin(var: Path) -> None:
-    """Let the next night move `current_release` again."""
+    """Let the next night move `current` again."""
     (var / "releases" / "pinned.json").unlink(missing_ok=True)
 
 
