@@ -8,14 +8,16 @@ from typing import NoReturn
 
 import click
 
+import stream
 from stream.errors import MarqueeError
 from stream.supervised import end_with_supervisor
 
 INTERRUPTED = 130
 
 
-def run(door: click.Command, name: str) -> NoReturn:
+def run(commands: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
+    commands = click.version_option(stream.__version__, prog_name="marquee")(commands)
     end_with_supervisor()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
         sys.stdout.reconfigure(errors="replace")
@@ -25,7 +27,7 @@ def run(door: click.Command, name: str) -> NoReturn:
     # a shell starts what runs in its background deaf to Ctrl-C, and Python leaves it so
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        door.main(prog_name=f"python -m {name}", standalone_mode=False)
+        commands.main(prog_name=f"python -m {name}", standalone_mode=False)
     except click.exceptions.Abort:
         _leave("interrupted", INTERRUPTED)
     except KeyboardInterrupt:
