@@ -24,8 +24,9 @@ import numpy as np
 
 from server.errors import BadRelease
 from server.http_date import http_date
-from server.release import LENGTH, Release, list_source
+from server.release import Release, list_source
 from server.status import examples_of
+from stream.event import LIST_LENGTH
 
 Source = Literal["personal", "segment", "popular"]
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -55,7 +56,7 @@ class Answers:
         self._list_sources = sources if any(sources) else None
         """By segment, what a list that the release holds for a user is; None where all are personal."""
         everyone, *segments = map(self._kept, release.fallbacks.tolist())
-        everyone = everyone or self._kept(range(len(release.names)))[:LENGTH]  # all that are popular are hidden
+        everyone = everyone or self._kept(range(len(release.names)))[:LIST_LENGTH]  # all that are popular are hidden
         self._fallbacks = [everyone, *segments]
         popular = self._joined(everyone), _POPULAR
         self._popular = [popular, *((self._joined(items), _SEGMENT) if items else popular for items in segments)]
@@ -152,7 +153,7 @@ class Answers:
         step = max(1, len(users) // 100)
         for user in [0, *users[::step].tolist()]:
             answer = self.find(user)[0].split(b",")
-            whole = 1 <= len(answer) == len(set(answer)) <= LENGTH and all(answer)
+            whole = 1 <= len(answer) == len(set(answer)) <= LIST_LENGTH and all(answer)
             if not whole or not self.hidden.isdisjoint(movie.decode() for movie in answer):
                 raise BadRelease(f"{self.release.id}: self-test: user {user} would be answered {answer}")
         if self.faults:
@@ -162,7 +163,7 @@ class Answers:
         return [item for item in items if item != self._none and item not in self._gone]
 
     def _joined(self, items: list[int]) -> bytes:
-        return b",".join([self._names[item] for item in items[:LENGTH]])
+        return b",".join([self._names[item] for item in items[:LIST_LENGTH]])
 
 
 @dataclass
@@ -185,7 +186,7 @@ def _without_hidden(
     def render(row: int) -> bytes:
         kept = [item for item in lists[row].tolist() if item != none and item not in gone]
         more = (item for item in fallbacks[segments[row]] if item not in kept)
-        return b",".join([names[item] for item in [*kept, *more][:LENGTH]]) if kept else b""
+        return b",".join([names[item] for item in [*kept, *more][:LIST_LENGTH]]) if kept else b""
 
     return render
 
@@ -220,7 +221,7 @@ def _joins(lists: np.ndarray, names: list[bytes]) -> Render:
     `itemgetter` gets 20 names in one call, which takes two thirds of the time of 20 look-ups.
     """
     none, flat = int(np.iinfo(lists.dtype).max), memoryview(lists.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-    form = struct.Struct(f"={LENGTH}{'H' if lists.itemsize == 2 else 'I'}")  # numpy's uint16 or uint32
+    form = struct.Struct(f"={LIST_LENGTH}{'H' if lists.itemsize == 2 else 'I'}")  # numpy's uint16 or uint32
     unpack, size = form.unpack_from, form.size
 
     def join(row: int) -> bytes:

@@ -23,11 +23,11 @@ from server.access import AccessLog
 from server.answers import SOURCES, TEXT
 from server.openapi import DESCRIPTION
 from server.probes import ALIVE, READY, RETRY_AFTER_S, UNREADY
-from server.release import LENGTH
 from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
 from server.threads import run_in_daemon_thread
 from server.worker_metrics import RequestMeter
+from stream.event import LIST_LENGTH
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ def _recommend(current: ReleaseWatcher, meter: RequestMeter) -> Any:
         user = _decoded(user)
         if not _USER.fullmatch(user):
             return _line("user id: 1 to 19 digits are expected", 400)
-        count = _count(request, LENGTH)
+        count = _count(request, LIST_LENGTH)
         if count is None:
-            return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
+            return _line(f"n: a number from 1 to {LIST_LENGTH} is expected", 400)
         answers = current.ready
         if answers is None:
             return _unready(current.status().why_not())
         body, source = answers.find(int(user))
-        if count < LENGTH:
+        if count < LIST_LENGTH:
             body = b",".join(body.split(b",")[:count])
         meter.took(source, _age(request))
         headers = {"x-marquee-release": answers.release.id, "x-marquee-source": SOURCES[source]}
@@ -100,7 +100,7 @@ def _similar(current: ReleaseWatcher) -> Any:
     async def similar(request: Request, movie: str) -> HTTPResponse:
         movie, count = _decoded(movie), _count(request, 10)
         if count is None:
-            return _line(f"n: a number from 1 to {LENGTH} is expected", 400)
+            return _line(f"n: a number from 1 to {LIST_LENGTH} is expected", 400)
         answers = current.answers
         if answers is None:
             return _unready("no release yet")
@@ -153,7 +153,7 @@ def _count(request: Request, default: int) -> int | None:
     if not given:
         return default
     count = int(given[0]) if len(given) == 1 and _COUNT.fullmatch(given[0]) else 0
-    return count if 1 <= count <= LENGTH else None
+    return count if 1 <= count <= LIST_LENGTH else None
 
 
 def _counted(meter: RequestMeter) -> Any:

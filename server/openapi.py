@@ -7,7 +7,8 @@ components that all of them share.
 from typing import Any
 
 from server.answers import SOURCES, TEXT
-from server.release import LENGTH, MOVIE
+from server.release import MOVIE
+from stream.event import LIST_LENGTH
 
 
 def _line(description: str, **more: Any) -> dict[str, Any]:
@@ -20,13 +21,13 @@ def _json(description: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 
 _TEXT = {"type": "string"}
-_MOVIES = {"type": "array", "items": {"type": "string"}, "maxItems": LENGTH}
+_MOVIES = {"type": "array", "items": {"type": "string"}, "maxItems": LIST_LENGTH}
 _BUSY = _line("No release yet, or too much to do; ask again.", headers={"retry-after": {"schema": {"type": "integer"}}})
 _N = {
     "name": "n",
     "in": "query",
     "description": "How many movies at most.",
-    "schema": {"type": "integer", "minimum": 1, "maximum": LENGTH},
+    "schema": {"type": "integer", "minimum": 1, "maximum": LIST_LENGTH},
 }
 _USER = {
     "name": "user",
@@ -48,7 +49,7 @@ _ANSWER = {
         "x-marquee-release": {"schema": _TEXT},
         "x-marquee-source": {"schema": {"type": "string", "enum": list(SOURCES)}},
     },
-    "content": {TEXT: {"schema": {"type": "string", "pattern": f"^{MOVIE}(,{MOVIE}){{0,{LENGTH - 1}}}$"}}},
+    "content": {TEXT: {"schema": {"type": "string", "pattern": f"^{MOVIE}(,{MOVIE}){{0,{LIST_LENGTH - 1}}}$"}}},
 }
 
 
@@ -99,7 +100,7 @@ DESCRIPTION: dict[str, Any] = {
             "What to show a user.",
             {
                 "200": _ANSWER,
-                "400": _line(f"No user id, no count from 1 to {LENGTH}, or {_BAD_REQUEST}."),
+                "400": _line(f"No user id, no count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
                 "503": _BUSY,
             },
             (_USER, _N),
@@ -108,7 +109,7 @@ DESCRIPTION: dict[str, Any] = {
             "The movies nearest to a movie.",
             {
                 "200": _json("Nearest first.", {"movie": _TEXT, "similar": _MOVIES, "release": _TEXT}),
-                "400": _line(f"No count from 1 to {LENGTH}, or {_BAD_REQUEST}."),
+                "400": _line(f"No count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
                 "404": _line("The release does not know the movie."),
                 "503": _BUSY,
             },

@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 
 from server.release_files import Progress, no_progress
+from stream.event import LIST_LENGTH
 
 LAYOUT = 1
-LENGTH = 20
-"""Movies in an answer."""
 FILES = (
     "movies.txt",
     "users.npy",
@@ -64,8 +63,8 @@ def _wrong_shapes(movies: int, arrays: dict[str, np.ndarray], rendered: Rendered
     forms = {
         "movies.txt": movies > 0,
         "users.npy": users.dtype == np.uint32 and users.ndim == 1,
-        "lists.npy": lists.dtype in (np.uint16, np.uint32) and lists.shape == (*users.shape, LENGTH),
-        "fallbacks.npy": fallbacks.dtype == lists.dtype and fallbacks.ndim == 2 and fallbacks.shape[1] >= LENGTH,
+        "lists.npy": lists.dtype in (np.uint16, np.uint32) and lists.shape == (*users.shape, LIST_LENGTH),
+        "fallbacks.npy": fallbacks.dtype == lists.dtype and fallbacks.ndim == 2 and fallbacks.shape[1] >= LIST_LENGTH,
         "segments.npy": segments.dtype == np.uint8 and segments.shape == users.shape,
         "items.npy": items.dtype == np.float32 and items.ndim == 2 and len(items) == movies and items.shape[1] > 0,
         "answers.npy": rendered is None or _is_of(rendered.begins, np.uint64, (users.size + 1,)),
@@ -98,7 +97,7 @@ def _wrong_texts(names: list[bytes], lists: np.ndarray, rendered: Rendered, prog
     for at in range(0, len(lists), _ROWS):
         progress()
         ends = lists[at : at + _ROWS] == none
-        commas = np.maximum(LENGTH - ends.sum(axis=1), 1) - 1
+        commas = np.maximum(LIST_LENGTH - ends.sum(axis=1), 1) - 1
         held = lengths[np.where(ends, len(names), lists[at : at + _ROWS])].sum(axis=1) + commas.astype(np.uint64)
         forms["answers.npy"] &= bool((np.diff(begins[at : at + len(held) + 1]) == held).all())
     for row in range(0, len(lists) if all(forms.values()) else 0, max(1, len(lists) // _SAMPLE)):

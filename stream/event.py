@@ -8,6 +8,8 @@ from typing import Literal, get_args
 
 Kind = Literal["watch", "rate", "recommend", "account"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+LIST_LENGTH = 20
+"""The most movies that an answer has, and so the length of a list in a release."""
 
 
 @dataclass(frozen=True, slots=True)

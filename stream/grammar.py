@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Literal
 
-from stream.event import Event
+from stream.event import LIST_LENGTH, Event
 from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, Zone, day_name
 
 Reason = Literal[
@@ -22,7 +22,6 @@ Reason = Literal[
 
 MAX_LINE_BYTES = 65_536
 MAX_MOVIE_CHARACTERS = 300
-MAX_LIST = 20
 MAX_USER = 2**32 - 1
 
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{3}|\d{6}|\d{9}))?)?", re.ASCII)
@@ -138,7 +137,7 @@ def _recommend(text: str, time: int, user: int) -> Event:
     if status != "200":
         return Event("recommend", time, user, error=result, **common)  # type: ignore[arg-type]
     movies = tuple(result.split(", "))
-    if len(movies) > MAX_LIST or not all(map(is_movie, movies)):
+    if len(movies) > LIST_LENGTH or not all(map(is_movie, movies)):
         raise LineRefused("movies", _shown(result))
     return Event("recommend", time, user, movies=movies, **common)  # type: ignore[arg-type]
 

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream.event import KINDS, Event, Kind
-from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_USER, LineRefused, Reason, is_movie, parse, parse_time
+from stream.event import KINDS, LIST_LENGTH, Event, Kind
+from stream.grammar import MAX_LINE_BYTES, MAX_USER, LineRefused, Reason, is_movie, parse, parse_time
 from stream.tables import EVENT_SCHEMAS
 from stream.zone import Zone
 
@@ -135,7 +135,7 @@ def _column(name: str, texts: pa.Array | None, rows: int) -> tuple[pa.Array, np.
 
 def _lists(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
     _, _, known = _each(lists.flatten(), _movie)
-    good = pc.list_value_length(lists).to_numpy() <= MAX_LIST
+    good = pc.list_value_length(lists).to_numpy() <= LIST_LENGTH
     good[lists.value_parent_indices().to_numpy()[~known]] = False
     return lists, good
 

@@ -12,7 +12,8 @@ import numpy as np
 from batch.evaluation.figures import MeasuredLists, difference, measure_lists
 from batch.evaluation.splits import Slice
 from batch.history.interactions import Requests, TrainingHistory
-from server.release import LENGTH, Release
+from server.release import Release
+from stream.event import LIST_LENGTH
 from stream.zone import HOUR_MS
 
 LEAST_USERS = 30
@@ -46,7 +47,7 @@ def shown_to(release: Release, users: np.ndarray) -> np.ndarray:
     none = np.iinfo(release.lists.dtype).max
     row = np.minimum(np.searchsorted(release.users, users), len(release.users) - 1)
     known = release.users[row] == users
-    popular = np.array(release.fallbacks[:, :LENGTH])
+    popular = np.array(release.fallbacks[:, :LIST_LENGTH])
     popular[popular[:, 0] == none] = popular[0]
     lists = popular[np.where(known, release.segments[row], 0)]
     personal = known & (release.lists[row, 0] != none)

@@ -7,7 +7,7 @@ movie; `gone` is bool [m], the movies that are hidden.
 import numpy as np
 import scipy.sparse as sp
 
-from server.release import LENGTH
+from stream.event import LIST_LENGTH
 
 _CELLS = 1 << 26
 """Users times movies that are marked at once: 64 MB."""
@@ -69,7 +69,7 @@ def unlike_segments(seen: sp.csr_matrix, segments: np.ndarray, popular: np.ndarr
     movies, found = seen.shape[1], []
     for segment in range(1, len(popular)):
         counts = np.bincount(seen[np.flatnonzero(segments == segment)].indices, minlength=movies)
-        shown = popular[segment, :LENGTH].astype(np.int64)
+        shown = popular[segment, :LIST_LENGTH].astype(np.int64)
         shown = shown[shown < movies]
         due = np.sort(counts[~gone])[::-1][: len(shown)]
         if not np.array_equal(counts[shown], due):

@@ -19,8 +19,8 @@ from batch.gate import evaluation_checks, ledger_gaps, list_checks, list_relevan
 from batch.gate.candidate import PARTS, SEED, Candidate
 from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
-from server.release import LENGTH
 from stream.archive import stream_time
+from stream.event import LIST_LENGTH
 from stream.zone import DAY_MS, HOUR_MS
 
 _SHRINK = 0.5
@@ -152,7 +152,7 @@ def lists_are_full(candidate: Candidate) -> str | None:
     lacking = list_checks.count_short_lists(candidate.lists, candidate.seen, candidate.gone)
     fallbacks = candidate.release.fallbacks
     shown = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
-    lacking += int((shown < min(LENGTH, int((~candidate.gone).sum()))).sum())
+    lacking += int((shown < min(LIST_LENGTH, int((~candidate.gone).sum()))).sum())
     return Wrong(f"{lacking} lists are not as long as they could be") if lacking else None
 
 
@@ -213,7 +213,7 @@ def popular_lists_are_popular(candidate: Candidate) -> str | None:
     if wrong := list_checks.unlike_segments(candidate.seen, release.segments, release.fallbacks, candidate.gone):
         return Wrong(f"the popular lists of {len(wrong)} segments are not of what these have seen most")
     counts = np.bincount(candidate.seen.indices, minlength=len(candidate.release.names))
-    shown = candidate.release.fallbacks[0, :LENGTH].astype(np.int64)
+    shown = candidate.release.fallbacks[0, :LIST_LENGTH].astype(np.int64)
     shown = shown[shown < len(counts)]
     if int((~candidate.gone).sum()) < _FEW_MOVIES:
         return "too few movies to tell"

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from server.release import LENGTH, Release
+from server.release import Release
+from stream.event import LIST_LENGTH
 
 USERS = 1000
 """Known users that are asked for, and one that is not known."""
@@ -116,7 +117,7 @@ def _due(release: Release, row: int | None, gone: set[int], fallbacks: list[list
         items, source = fallbacks[segment], "segment" if segment else "popular"
     elif len(items) < len(own):
         items += [item for item in fallbacks[segment] if item not in items]
-    body = ",".join(release.movies[item] for item in items[:LENGTH])
+    body = ",".join(release.movies[item] for item in items[:LIST_LENGTH])
     return 200, release.id, source, "text/plain; charset=utf-8", body
 
 

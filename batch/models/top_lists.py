@@ -17,8 +17,8 @@ import threadpoolctl
 
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
+from stream.event import LIST_LENGTH
 
-LENGTH = 20
 RESERVE = 100
 """Movies in a popular list: the first 20 are shown, the others take the places of movies that are hidden later."""
 _BLOCK_CELLS = 1 << 22
@@ -51,7 +51,7 @@ def top_lists(
     """
     size = max(1, _BLOCK_CELLS // data.shape[1])
     blocks = [users[at : at + size] for at in range(0, len(users), size)]
-    lists = np.full((len(users), LENGTH), -1, np.int32)
+    lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
 
     def fill(number: int) -> int:
         lists[number * size : (number + 1) * size] = _best(_fresh(model, data, blocks[number], hidden), model.name)
@@ -82,20 +82,20 @@ def _fresh(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndar
 
 def _best(scores: np.ndarray, name: str) -> np.ndarray:
     rows, movies = scores.shape
-    groups = movies // _GROUP if movies // _GROUP >= LENGTH else 0
+    groups = movies // _GROUP if movies // _GROUP >= LIST_LENGTH else 0
     # group g holds the movies g, g + groups, g + 2 groups, …: whole rows are compared at a time
     peaks = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(axis=1)
     if np.isnan(peaks).any() or np.isnan(scores[:, groups * _GROUP :]).any():
         raise BatchError(f"lists: model {name} scores something that is not a number")
     reach = np.full((rows, 1), np.finfo(np.float32).min)
     if groups:
-        reach = np.maximum(np.partition(peaks, groups - LENGTH, axis=1)[:, groups - LENGTH, None], reach)
+        reach = np.maximum(np.partition(peaks, groups - LIST_LENGTH, axis=1)[:, groups - LIST_LENGTH, None], reach)
     row, movie = np.divmod(np.flatnonzero(scores >= reach), movies)
     order = np.lexsort((-scores[row, movie], row))  # stable: scores alike stay in order of movie
     row, movie = row[order], movie[order]
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
-    first = rank < LENGTH
-    lists = np.full((rows, LENGTH), -1, np.int32)
+    first = rank < LIST_LENGTH
+    lists = np.full((rows, LIST_LENGTH), -1, np.int32)
     lists[row[first], rank[first]] = movie[first]
     return lists
 

@@ -15,6 +15,7 @@ from batch.releases import rendered
 from batch.settings import BatchSettings
 from server.release import METRIC, RENDERED
 from stream import durable
+from stream.event import LIST_LENGTH
 
 RENDERED_BYTES = 1 << 30
 """Answers are rendered by default where they take less than this."""
@@ -55,7 +56,7 @@ def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarr
 
 def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Advance) -> np.ndarray:
     """A list for each user with a history; the others are answered from their segment's list."""
-    found = np.full((data.shape[0], top_lists.LENGTH), -1, np.int32)
+    found = np.full((data.shape[0], LIST_LENGTH), -1, np.int32)
     users = np.flatnonzero(np.diff(data.indptr))
     advance(data.shape[0] - len(users))
     found[users] = top_lists.top_lists(model, data, users, gone, advance)

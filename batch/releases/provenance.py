@@ -23,8 +23,9 @@ import pyarrow.dataset as ds
 from batch.errors import ProvenanceError
 from quality.telemetry.release_history import ReleaseChange, read_release_history
 from server.errors import BadRelease
-from server.release import LENGTH, Release, list_source, sha256
+from server.release import Release, list_source, sha256
 from stream.archive import Archive
+from stream.event import LIST_LENGTH
 from stream.settings import StreamSettings, load
 from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone_named
 
@@ -131,8 +132,8 @@ def _shown(folder: Path, user: int) -> dict[str, Any] | None:
         "source": own_source if personal else "segment" if segment else "popular",
         "segment": names[segment] if segment < len(names) else segment,
         "is_user_known": known,
-        "movies": [release.movies[item] for item in personal or popular[:LENGTH]],
-        "reserve": [release.movies[item] for item in (reserve if personal else popular[LENGTH:])],
+        "movies": [release.movies[item] for item in personal or popular[:LIST_LENGTH]],
+        "reserve": [release.movies[item] for item in (reserve if personal else popular[LIST_LENGTH:])],
     }
 
 
@@ -176,9 +177,9 @@ def without(answered: list[str], movies: list[str], reserve: list[str]) -> list[
     if not answered or answered[-1] not in order:
         return None
     # a list that is full tells nothing of what would come after its last movie
-    end = len(order) if len(answered) < LENGTH else order.index(answered[-1])
+    end = len(order) if len(answered) < LIST_LENGTH else order.index(answered[-1])
     hidden = [movie for movie in order[:end] if movie not in answered]
-    left = [movie for movie in order if movie not in hidden][:LENGTH]
+    left = [movie for movie in order if movie not in hidden][:LIST_LENGTH]
     # a list of which nothing is hidden is sent as it is
     return hidden if left == answered and not {*movies}.isdisjoint(hidden) else None
 

@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 
 import urllib3
 
-from stream.event import Event
+from stream.event import LIST_LENGTH, Event
 
-MAX_LIST = 20
 _AT_ONCE = 16
 
 
@@ -94,7 +93,7 @@ class RecommenderClient:
             return RecommenderAnswer(0, (), text, latency_ms, release, source)
         text = response.data.decode("utf-8", "replace")
         movies = tuple(text.split(",")) if text else ()
-        if not 1 <= len(movies) <= MAX_LIST:
+        if not 1 <= len(movies) <= LIST_LENGTH:
             text = "invalid recommendation format (empty)" if not movies else "invalid recommendation format (too long)"
             return RecommenderAnswer(400, (), text, latency_ms, release, source)
         for movie in movies:

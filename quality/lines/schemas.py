@@ -11,8 +11,8 @@ from typing import Any
 
 from quality.lines.compiled_schemas import breaches, checked, event_breach
 from quality.lines.rule_functions import Rules, Schema
-from stream.event import Kind
-from stream.grammar import MAX_LIST, MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
+from stream.event import LIST_LENGTH, Kind
+from stream.grammar import MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 
@@ -49,7 +49,7 @@ def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
             **common,
             "host": {"type": "string", "required": True},
             "status": _whole_number(0, 999),
-            "movies": {"type": "list", "maxlength": MAX_LIST, "schema": _MOVIE, "required": True},
+            "movies": {"type": "list", "maxlength": LIST_LENGTH, "schema": _MOVIE, "required": True},
             "latency_ms": {"type": "integer", "min": 0, "required": True},
             "error": {"type": "string", "nullable": True, "required": True},
         },
@@ -69,7 +69,7 @@ def _times() -> tuple[int, int]:
 
 REQUEST: Schema = {
     "user_id": {"type": "string", "regex": "[0-9]{1,19}", "required": True},
-    "n": {"type": "integer", "min": 1, "max": MAX_LIST},
+    "n": {"type": "integer", "min": 1, "max": LIST_LENGTH},
 }
 """What we are asked: the user id as it stands in the path, and how many movies, once read as a number."""
 

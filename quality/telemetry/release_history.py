@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from quality.errors import ReleaseHistoryError
-from stream.grammar import MAX_LIST
+from stream.event import LIST_LENGTH
 
 
 class ReleaseChange(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def read_release_history(releases: Path) -> ReleaseHistory:
 def popular_list(releases: Path, release: str) -> list[str] | None:
     """The popular list of a release, best first; None where the release is gone (pruned) or cannot be read."""
     try:
-        row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0, :MAX_LIST]
+        row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0, :LIST_LENGTH]
         movies = (releases / release / "movies.txt").read_text("utf-8").splitlines()
         return [movies[item] for item in row[row != np.iinfo(row.dtype).max].tolist()]
     except (OSError, ValueError, IndexError):

@@ -28,8 +28,8 @@ from loadtest.bench.lines.judged_lines import SCHEMAS
 from loadtest.bench.lines.line_sources import CLOCK
 from loadtest.errors import LoadtestError
 from quality.lines.schemas import MOVIE_RECORD, breaches
-from stream.event import KINDS, Kind
-from stream.grammar import MAX_LINE_BYTES, MAX_LIST, MAX_MOVIE_CHARACTERS, MOVIE
+from stream.event import KINDS, LIST_LENGTH, Kind
+from stream.grammar import MAX_LINE_BYTES, MAX_MOVIE_CHARACTERS, MOVIE
 from stream.line_columns import read
 from stream.zone import FIRST_YEAR, HOUR_MS, LAST_YEAR
 
@@ -186,7 +186,7 @@ def _model(kind: Kind) -> Any:
         "rate": {"movie": (movie, ...)},
         "recommend": {
             "host": (str, ...),
-            "movies": (Annotated[list[movie], Field(max_length=MAX_LIST)], []),
+            "movies": (Annotated[list[movie], Field(max_length=LIST_LENGTH)], []),
             "error": (str | None, None),
         },
         "account": {},
@@ -228,7 +228,7 @@ def _schema(kind: Kind) -> dict[str, Any]:
         "rate": {"movie": movie},
         "recommend": {
             "host": {"type": "string"},
-            "movies": {"type": "list", "maxlength": MAX_LIST, "schema": {**movie, "required": False}},
+            "movies": {"type": "list", "maxlength": LIST_LENGTH, "schema": {**movie, "required": False}},
             "error": {"type": "string"},
         },
         "account": {},
@@ -309,7 +309,7 @@ _IS_MOVIE = re.compile(_MOVIE)
 
 
 def _are_movies(movies: list[str]) -> bool:
-    return len(movies) <= MAX_LIST and all(len(m) <= MAX_MOVIE_CHARACTERS and _IS_MOVIE.fullmatch(m) for m in movies)
+    return len(movies) <= LIST_LENGTH and all(len(m) <= MAX_MOVIE_CHARACTERS and _IS_MOVIE.fullmatch(m) for m in movies)
 
 
 def _text(line: bytes) -> str:

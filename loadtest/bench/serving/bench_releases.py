@@ -21,8 +21,9 @@ import numpy as np
 from batch.releases import rendered
 from batch.settings import BatchSettings
 from loadtest.simulation.catalogue import make_catalogue
-from server.release import FILES, LAYOUT, LENGTH, METRIC, RENDERED, sha256
+from server.release import FILES, LAYOUT, METRIC, RENDERED, sha256
 from stream import durable
+from stream.event import LIST_LENGTH
 
 DIMENSIONS = BatchSettings().factors
 _TREES = BatchSettings().trees
@@ -112,7 +113,7 @@ def scattered(rng: np.random.Generator, movies: int) -> np.ndarray:
 def _arrays(rng: np.random.Generator, users: int, movies: int) -> dict[str, np.ndarray]:
     kind = np.uint16 if movies < np.iinfo(np.uint16).max else np.uint32
     step = rng.integers(1, max(2, movies // _SPREAD), (users, 1))
-    lists = (rng.integers(0, movies, (users, 1)) + step * np.arange(LENGTH)) % movies
+    lists = (rng.integers(0, movies, (users, 1)) + step * np.arange(LIST_LENGTH)) % movies
     fallbacks = np.stack([rng.permutation(movies)[:_FALLBACK] for _ in range(_SEGMENTS + 1)])
     return {
         "users": np.arange(1, users + 1, dtype=np.uint32),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
-from batch.models.top_lists import LENGTH, RESERVE, popular_lists, top_lists
+from batch.models.top_lists import RESERVE, popular_lists, top_lists
+from stream.event import LIST_LENGTH
 
 pytestmark = pytest.mark.blas
 
@@ -47,8 +48,8 @@ def having(seen: np.ndarray) -> Interactions:
 def naive(scores: np.ndarray, barred: np.ndarray) -> list[int]:
     """The list of one user."""
     fresh = np.flatnonzero(~barred & (scores > -np.inf)).tolist()
-    best = sorted(fresh, key=lambda movie: (-scores[movie], movie))[:LENGTH]
-    return best + [-1] * (LENGTH - len(best))
+    best = sorted(fresh, key=lambda movie: (-scores[movie], movie))[:LIST_LENGTH]
+    return best + [-1] * (LIST_LENGTH - len(best))
 
 
 kinds = st.sampled_from(["all different", "falling", "many ties", "all alike", "some -inf"])
