@@ -4,8 +4,8 @@ A batch is one range of offsets of one partition. Its files are written first an
 so the entry *is* the commit and the reader's position: what a crash leaves are files that no entry names, and `sweep`
 removes them. Nobody but the collector (and the backfill of the simulated service) writes here.
 
-    archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_COLUMNS`
-    quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_COLUMNS`
+    archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_SCHEMAS`
+    quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_SCHEMA`
     archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `LedgerEntry` each
 
 An entry is replaced only as a whole, by its own next revision: lines of its quarantine that a mended rule now takes.

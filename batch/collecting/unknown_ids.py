@@ -32,7 +32,7 @@ _PAUSE_S = 60.0
 
 
 class UnknownIdLookup:
-    """Knows what `Context.known` must hold for a batch of lines."""
+    """Knows what `JudgingContext.known` must hold for a batch of lines."""
 
     def __init__(self, streaming: StreamSettings, settings: BatchSettings) -> None:
         self._catalog = Catalog(streaming.var)

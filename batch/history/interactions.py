@@ -1,8 +1,8 @@
 """Interactions: the sessions and ratings of a stretch of time, in the form that models learn from.
 
-`TrainingHistory` is all that a night knows, one row a session; `History.before` cuts it at a moment, and nothing that
-became known later is in what is left: no session that began later, no rating that was given afterwards, and of a
-session that was still running no more minutes than had passed since it began (when it paused is not kept).
+`TrainingHistory` is all that a night knows, one row a session; `TrainingHistory.before` cuts it at a moment, and
+nothing that became known later is in what is left: no session that began later, no rating that was given afterwards,
+and of a session that was still running no more minutes than had passed since it began (when it paused is not kept).
 `Interactions` is what models see: indices and times, nothing of names, days or files.
 """
 

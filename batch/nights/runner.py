@@ -49,7 +49,7 @@ def run_night(
 ) -> dict[str, Any]:
     """All steps, or those that an interrupted night has left. The caller holds the lock.
 
-    Returns the summary: `steps` by name with seconds, peak memory and what they tell of themselves. Raises `Held`,
+    Returns the summary: `steps` by name with seconds, peak memory and what they tell of themselves. Raises `NightHeld`,
     `GateRefusal`, and whatever a step raises.
     """
     began = time.monotonic()

@@ -146,15 +146,15 @@ def _compiled(identity: _Identity) -> CompiledSchema:
 
 
 def breaches(table: pa.Table, schema: Schema) -> list[tuple[str, np.ndarray]]:
-    """`Predicates.breaches` of a schema, which is compiled once and must not change."""
+    """`CompiledSchema.breaches` of a schema, which is compiled once and must not change."""
     return _compiled(_Identity(schema)).breaches(table)
 
 
 def event_breach(kind: Kind, event: Event, schemas: Mapping[Kind, Schema]) -> str | None:
-    """`Predicates.breach` of an event by the schema of a kind, which is compiled once and must not change."""
+    """`CompiledSchema.breach` of an event by the schema of a kind, which is compiled once and must not change."""
     return _compiled(_Identity(schemas[kind])).breach(event)
 
 
 def checked(record: object, schema: Schema) -> tuple[dict[str, Any] | None, str]:
-    """`Predicates.checked` of a schema, which is compiled once and must not change."""
+    """`CompiledSchema.checked` of a schema, which is compiled once and must not change."""
     return _compiled(_Identity(schema)).checked(record)

@@ -82,7 +82,7 @@ QUICK = RankingSize(world=(2_000, 500, 14), sequences=(2_000, 500, 60))
 def run(size: RankingSize, seed: int, parts: tuple[str, ...] = (), data: Path | None = None) -> BenchmarkResult:
     """Measure the sets, all that there are where none is named. `data` is an archive of MovieLens.
 
-    Raises `LoadtestError` where that has too many movies, and `BadSource` where it cannot be read.
+    Raises `LoadtestError` where that has too many movies, and `MovieLensError` where it cannot be read.
     """
     figures: dict[str, Any] = {}
     _WORK.mkdir(parents=True, exist_ok=True)

@@ -125,7 +125,7 @@ def shuffled(history: TrainingHistory, seed: int) -> TrainingHistory:
 def movielens(path: Path, var: Path) -> TrainingHistory:
     """What an archive of MovieLens holds, imported into an empty folder `var`.
 
-    Raises `BadSource` for one that cannot be read.
+    Raises `MovieLensError` for one that cannot be read.
     """
     streaming = StreamSettings(var=var, generation="2026")  # whose scale has room for half stars
     importing.import_archive(MovieLensArchive(path), streaming)
