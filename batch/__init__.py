@@ -1,1 +1,1 @@
-"""Gathering and the night: Kafka and the APIs to the archive and the catalogue, the archive to a release."""
+"""Collecting and the night: Kafka and the APIs to the archive and the catalogue, the archive to a release."""

@@ -1,4 +1,4 @@
-"""`python -m batch`: gathering and the night."""
+"""`python -m batch`: collecting and the night."""
 
 import asyncio
 import signal

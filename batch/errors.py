@@ -1,4 +1,4 @@
-"""The errors of the batch room, whole."""
+"""All errors of the batch room."""
 
 from stream.errors import MarqueeError
 

@@ -1,4 +1,4 @@
-"""`python -m loadtest`: the outside world, played by us."""
+"""`python -m loadtest`: the simulated outside world, the demo, the benchmarks."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""What can go wrong in the simulated outside world, as one tree."""
+"""All errors of the loadtest room."""
 
 from stream.errors import MarqueeError
 

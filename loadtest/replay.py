@@ -1,4 +1,4 @@
-"""Replay: recorded lines into the topic, byte for byte, at a pace.
+"""Replays recorded lines into the topic, byte for byte, at a chosen pace.
 
 A line's Kafka time is the time that the line itself tells, as when it was recorded; one that tells none gets that of
 the line before it.

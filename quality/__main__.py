@@ -1,4 +1,4 @@
-"""`python -m quality`: is what comes in good, and is what goes out?
+"""`python -m quality`: the ledger, the quarantine, telemetry and reports.
 
 What reads columns is imported by the command that needs it: pandas and pyarrow take their time, and --help has none.
 """

@@ -1,4 +1,4 @@
-"""The catalogue: what the service's APIs said of movies and users, kept, so that each is asked once.
+"""The catalogue: the records of movies and users that the APIs returned, so that each id is asked for once.
 
 One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the record as its schema wants it, `unknown`
 where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its

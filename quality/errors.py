@@ -1,4 +1,4 @@
-"""The errors of this room, whole; what comes from below (`stream.errors`) passes through as it is."""
+"""All errors of the quality room; those of `stream.errors` pass through as they are."""
 
 from stream.errors import MarqueeError
 

@@ -1,1 +1,1 @@
-"""The day: a release to answers. Light: a worker loads no pandas and no pyarrow, and nothing of `batch`."""
+"""Serving: a release to answers. Light: a worker loads no pandas and no pyarrow, and nothing of `batch`."""

@@ -1,4 +1,4 @@
-"""`python -m server`: one worker; `operator`: what tells of the workers; `restart`: workers anew, one by one.
+"""`python -m server`: one worker; `operator`: the operator's port; `restart`: a rolling restart of all workers.
 
 Under supervisord the listening socket is file descriptor 0, opened once and shared by all workers, so the port stays
 open while a worker is replaced. By hand, the worker listens on the settings' host and port.

@@ -1,4 +1,4 @@
-"""The access log: a share of the requests, drawn at random, each as one line of JSON. Off unless it is asked for."""
+"""The access log: a random sample of requests, each as one line of JSON. Off by default."""
 
 import logging
 import random

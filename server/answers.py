@@ -1,4 +1,4 @@
-"""Who is answered what: the lists of one release, without the movies that are hidden.
+"""The answers of one release: a list for every user id, without hidden movies.
 
 For every user id there is an answer: the personal list, else the popular list of the user's segment, else that of
 everyone. A hidden movie is in no answer; what it leaves open is filled from the fallback. Both ways of a release to

@@ -1,4 +1,4 @@
-"""The public HTTP face of a worker: routes, headers, refusals. One Sanic application a process.
+"""The Sanic application of a worker: public routes, headers and refusals.
 
 Every answer to the service is plain text of one line. What goes wrong has a status of its own and never a 200: the
 caller would read an error text as a movie. Nothing here looks into the worker: that is the operator's (`operator.py`).

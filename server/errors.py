@@ -1,4 +1,4 @@
-"""The errors of the server room, whole."""
+"""All errors of the server room."""
 
 from stream.errors import MarqueeError
 

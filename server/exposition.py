@@ -1,4 +1,4 @@
-"""The metrics of all workers together, in Prometheus' text format."""
+"""The metrics of all workers, added up, in Prometheus' text format."""
 
 from collections import Counter
 from collections.abc import Iterator

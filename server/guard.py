@@ -1,4 +1,4 @@
-"""Limits: what a client may ask of a worker without hurting the others.
+"""Limits for clients: sizes, times, connections, overload.
 
 | what | limit | what happens |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""`var/hidden.txt`: the movies that no answer may name, one a line; `#` begins a remark.
+"""`var/hidden.txt`: movies that no answer may name, one a line; `#` begins a comment.
 
 Workers leave them out of whatever they answer, and the night makes its lists without them. Both read it here.
 

@@ -1,4 +1,4 @@
-"""The time of an answer, as its `date` header tells it (RFC 9110, 6.6.1)."""
+"""The `date` header of an answer, made once a second (RFC 9110, 6.6.1)."""
 
 from email.utils import formatdate
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Work that may hang: done in threads that are given up when they stand still, a few at most.
+"""Runs work that may hang in threads that are given up when they make no progress, a few at most.
 
 A read of a disk that hangs cannot be ended, only left behind. Work shows progress as it goes; what shows none for
 `limit_s` is given up: its result is dropped, however late it comes, so nothing is ever applied out of order. The same

@@ -1,4 +1,4 @@
-"""What a worker tells, a line of JSON each: `time` (UTC), `level`, `logger`, `pid`, and `message` or its fields."""
+"""Logs as JSON, one line each: `time` (UTC), `level`, `logger`, `pid`, and `message` or its fields."""
 
 import datetime as dt
 import json

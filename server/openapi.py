@@ -1,4 +1,4 @@
-"""What the server answers, in the words of OpenAPI 3.1; a test lets schemathesis hold the worker against it.
+"""The OpenAPI 3.1 description of the public port; a test holds the worker against it with schemathesis.
 
 Each operation names every status that it can be answered with. Those that any request can get, whatever its route, are
 components that all of them share.

@@ -1,4 +1,4 @@
-"""Releases that kill whoever opens them, by too little memory or a bad disk, are known by what is left behind.
+"""Notes of which worker opens which release, so that one that kills workers is refused after two deaths.
 
 While a worker opens a release that no worker has taken yet, a locked file lies in `releases/.opening/`. A file without
 its lock is of a worker that died over it. After two deaths within an hour the release is refused, and the last good one

@@ -1,4 +1,4 @@
-"""The operator's port: what looks into the workers, and what orchestrators probe. Loopback by default.
+"""The operator's port: status, release and metrics of the workers, and probes for orchestrators. Loopback by default.
 
 A process of its own, so that nothing it does costs an answer, and no crowd at the public port keeps it from answering.
 It asks the workers of this host how they are (`worker_status.py`) and reads what they have counted

@@ -1,4 +1,4 @@
-"""What the operator's port answers, in the words of OpenAPI 3.1."""
+"""The OpenAPI 3.1 description of the operator's port."""
 
 from typing import Any
 

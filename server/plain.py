@@ -1,4 +1,4 @@
-"""Which requests are plain: those that mean nothing but "give me this", and whose extent is beyond doubt.
+"""Plain requests: those without any header that changes their meaning, and whose end is beyond doubt.
 
 Only `GET` (for a refusal, `HEAD` as well) in HTTP/1.1 with header lines of visible ASCII, one good `Host` among them,
 of which none has a meaning for the request: a body, an expectation, an upgrade, the end of the connection. Whatever is

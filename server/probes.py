@@ -1,4 +1,4 @@
-"""Answers to `/healthz` and `/readyz` for load balancers, one word each, also where a worker has no time for Sanic.
+"""Answers `/healthz` and `/readyz` for load balancers, one word each, also in a worker with no time for Sanic.
 
 A refused probe makes a busy worker look dead, and one that waits behind a crowd comes too late. So the acceptor of a
 busy worker answers the probes among those it lets in, at the cost of a refusal.

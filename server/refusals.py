@@ -1,4 +1,4 @@
-"""Refusals that are written to the wire as they are: what is refused for want of time must cost next to none."""
+"""Prepared refusals, written to the wire as they are: refusing under overload must cost next to nothing."""
 
 from functools import lru_cache
 

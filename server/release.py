@@ -1,4 +1,4 @@
-"""A release as a worker sees it: verified, mapped, immutable.
+"""A release as a worker opens it: verified, memory-mapped, immutable.
 
 `Release.open` takes nothing on trust the first time: layout, size and sha256 of every file, shapes, dtypes and ranges
 of the arrays against each other (`release_layout.py`), the structure of the Annoy file before it is loaded

@@ -1,4 +1,4 @@
-"""The files of one release, each opened once: what is checked is what is mapped.
+"""The files of one release, each opened once, so that what is mapped is what was checked.
 
 Every file is opened before anything is read, must be a regular file, and is read only through its descriptor, so a
 file that is replaced meanwhile cannot pass the checks of another one.

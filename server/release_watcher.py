@@ -1,4 +1,4 @@
-"""What answers just now: follows `releases/current` and `hidden.txt`, and replaces one reference.
+"""Watches `releases/current` and `hidden.txt`, and swaps what answers by replacing one reference.
 
 What `current` points at is opened beside the release in use, verified and tried out; one that is not whole is refused,
 with the reason kept for readiness and the log, and the old one goes on answering. A worker that starts while `current`

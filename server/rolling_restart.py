@@ -1,4 +1,4 @@
-"""Restarts the workers that supervisord keeps, one after the other, each only when the last one is ready.
+"""Rolling restart of the workers under supervisord: one after the other, each only when the last one is ready.
 
 The shared socket stays open meanwhile (`supervisor_plugin.py`), so whoever comes waits in its queue or is answered by
 the other workers: nothing is lost and nobody refused.

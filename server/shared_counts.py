@@ -1,4 +1,4 @@
-"""What the workers have counted, in files that all of them can read.
+"""The counts of all workers, in files that each of them and the operator's port can read.
 
 Each worker writes its counts to a file of its own once a second. Those of workers that are gone are gathered into one
 file, so that no count ever falls. What a killed worker counted in its last second is lost.

@@ -1,4 +1,4 @@
-"""What a worker tells of itself: which release answers, what is wrong, what is hidden."""
+"""The status of a worker: which release answers, what is wrong, what is hidden."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""What supervisord runs of ours within itself, as the RPC interface `marquee` (see supervisord.conf).
+"""A supervisord plugin: the RPC interface `marquee` (see supervisord.conf).
 
 supervisord closes the shared socket when the last worker has ended, and whoever waits in its queue is reset. `python -m
 server restart` has it held open while it restarts workers, so that even a single one can be restarted without loss.

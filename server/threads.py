@@ -1,4 +1,4 @@
-"""Work beside the event loop: what waits for a disk must not keep anyone waiting for an answer."""
+"""Daemon threads for blocking work: Python does not join them at exit, so a hung disk cannot block shutdown."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Which releases were verified on this host: a digest of half a gigabyte is computed once, not by every worker.
+"""Remembers which releases were verified on this host, so that only one worker digests half a gigabyte.
 
 A release never changes, so what was verified stays so while its files are the same files: same device, inode, size
 and times. The note lies in `releases/.verified/<id>.json`; without it, or where a file differs, all is verified again.

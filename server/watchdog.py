@@ -1,4 +1,4 @@
-"""A worker whose loop stands still, whatever holds it, is ended by a process of its own.
+"""The watchdog: a process that ends a worker whose event loop stands still.
 
 A thread would not do: a call into C that holds Python's lock, as a read of a mapped file on a disk that hangs, stops
 all threads. Python's own timer (`faulthandler.dump_traceback_later`) would not do either: it goes by the clock, and

@@ -1,4 +1,4 @@
-"""The process that ends a worker whose loop stands still; run by file name, so that it loads nothing else.
+"""The watchdog's process, run by file name so that it loads nothing else.
 
 It needs nothing of the worker to work: no turn of its loop, no lock of its interpreter. The worker writes a byte to the
 pipe that is this process's standard input as long as its loop turns. Time without one is counted in small steps, none

@@ -1,4 +1,4 @@
-"""The life of a worker: from the first signal that it may get to the last answer that it owes.
+"""The life of a worker: start, serving, draining.
 
 Signal handlers are set before anything else: Sanic's own runner sets them late, and a SIGTERM that comes while it
 starts can be lost, so that the worker never ends. When told to end, a worker accepts no more, answers what comes on

@@ -1,4 +1,4 @@
-"""What a worker counts: in plain lists, at some hundred nanoseconds a request.
+"""Counts of one worker, in plain lists, at some hundred nanoseconds a request.
 
 It writes its counts once a second (`shared_counts.py`); the operator's port adds up those of all workers
 (`exposition.py`).

@@ -1,4 +1,4 @@
-"""What each worker says of itself, to whoever asks on this host: the operator's port, and `python -m server restart`.
+"""Status of each worker over a Unix socket: for the operator's port and `python -m server restart`.
 
 A thread of the worker answers on a Unix socket in Linux's abstract namespace, so that neither a crowd on the public
 port nor a full disk keeps it from answering. The socket is gone with its process: those that are listed are alive.

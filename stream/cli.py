@@ -1,4 +1,4 @@
-"""What all front doors share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
+"""Shared by all command lines: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""Writes that are whole or not there: temporary name on the same disk, fsync, rename, fsync the folder.
+"""Atomic, durable writes: temporary name on the same disk, fsync, rename, fsync the folder.
 
 A reader never sees a half-written file under a final name, even after a loss of power. Leftovers of a crash start with
 a dot and end in `.tmp`, so that whoever lists a folder can pass them over.

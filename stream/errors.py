@@ -1,4 +1,4 @@
-"""The errors of Marquee, whole: what a person did or met, each said in one line (what, where, what to do).
+"""The root of all errors that a person can mend, each told in one line: what, where, what to do.
 
 Every room raises one of these; front doors print the message and exit with `exit_code`. Whatever else escapes is a bug
 and keeps its traceback.

@@ -1,4 +1,4 @@
-"""The grammar of a line of the topic: the exact reader of one line, which says why it refuses, and the writer.
+"""The grammar of a line of the topic: an exact reader of one line, which says why it refuses, and the writer.
 
 `<time>,<user>,<request>`, as the movie service writes it: no quoting, so a line is split at its first two commas only.
 The reader takes what the service writes and nothing near it, because a fault of this stream is one stray character.

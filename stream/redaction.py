@@ -1,4 +1,4 @@
-"""Settings as they may be shown: URLs without passwords and keys."""
+"""Removes passwords and keys from URLs before settings are shown."""
 
 import re
 from typing import Any

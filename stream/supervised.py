@@ -1,4 +1,4 @@
-"""A process that supervisord started does not outlive it.
+"""Ends a process with the supervisord that started it.
 
 A supervisord that is killed (-9) leaves its processes running: they keep the port, so that no new one can start, and
 when one of them dies, nobody starts it anew. So each asks the kernel for a SIGTERM at the death of its supervisord, and

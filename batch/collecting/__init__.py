@@ -1,1 +1,1 @@
-"""Gathering: Kafka and the service's APIs into the archive and the catalog."""
+"""Collecting: from Kafka and the service's APIs into the archive and the catalogue."""

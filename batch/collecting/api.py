@@ -1,4 +1,4 @@
-"""The user and movie API of the service: asked with patience, and every answer judged before it is kept.
+"""Client of the service's user and movie APIs: patient with faults, and every record is checked before it is kept.
 
 Whatever the API says, of each id that was asked comes one verdict: `known` with the record as its schema wants it,
 `unknown`, or `bad` with the reason; nothing it sends raises an error. Only an API that does not answer does.

@@ -1,4 +1,4 @@
-"""What the collector knows of movies and users: the catalogue, and the API for what the catalogue does not know.
+"""Known movies and users: the catalogue, and an API lookup for ids that the catalogue does not have.
 
 A movie or user id that is new in a batch is asked of the API once, and the answer is kept, a no as well. The stream
 hardly waits for the API: it is asked in a thread beside, for few ids at a time, none is tried twice, and an API that

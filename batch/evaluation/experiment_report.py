@@ -1,4 +1,4 @@
-"""The outcome of an experiment: one row a run and model, as a table to read, files to keep, and a plot.
+"""Results of an experiment: one row for each run and model, as a table, files and a plot.
 
 Where a model came to the same in several runs, as the popular list does in most, it has one row, and nothing is said
 in it of the settings that made no difference.

@@ -1,4 +1,4 @@
-"""Figures: what the lists of a model are worth, from the scores of each user.
+"""Offline figures of a model's lists, from the scores of each user.
 
 Every mean has its 95 % interval by bootstrap over users; every user counts alike, and so does a segment's.
 """

@@ -1,4 +1,4 @@
-"""The rival: what the current release shows, so that what is to replace it can be measured against it.
+"""The incumbent: the lists of the current release, so that a candidate can be compared with it.
 
 Its lists were made of what it had read. They can be compared with a candidate's only on what happened afterwards, and
 only for users who were not shown them: who is shown a list tends to watch what is on it.

@@ -1,4 +1,4 @@
-"""Splits: what of a history is known to the models, and what is held out to measure them on.
+"""Splits of the history: what models may know, and the slices that they are measured on.
 
 `by_time` is the evaluation of a release: two slices of `test_hours` each are cut off the end of all, and what is known
 of a slice is what came before it. `by_order` is for comparison with published results: of each user's events the last

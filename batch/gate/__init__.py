@@ -1,1 +1,1 @@
-"""The gate: what a candidate must be like to become the release (`rules.py`), and how that is found out."""
+"""The gate: the rules that a candidate must pass to become current (`rules.py`), and the checks behind them."""

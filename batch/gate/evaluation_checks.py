@@ -1,4 +1,4 @@
-"""Whether an evaluation can be believed: what a broken or leaking one gives itself away by."""
+"""Can an evaluation be believed? Signs of a broken measurement or of a leak."""
 
 import datetime as dt
 from collections.abc import Iterator

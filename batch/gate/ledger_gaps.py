@@ -1,4 +1,4 @@
-"""Whether the ledger accounts for all that an input was made of: each line once, from the first offset to the last."""
+"""Does the ledger account for the whole input? Each line once, from the first offset to the last."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise

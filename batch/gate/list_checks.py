@@ -1,4 +1,4 @@
-"""What is wrong with lists: looked for in all of them, block by block, in little memory.
+"""Checks of all lists of a release, block by block, in little memory.
 
 n users, m movies; `lists` is int32 [n, 20], best first, -1 for none; `seen` [n, m] is nonzero where a user has seen a
 movie; `gone` is bool [m], the movies that are hidden.

@@ -1,4 +1,4 @@
-"""The gate: what a candidate must be like to become the release. A refusal names the rules; nothing is moved.
+"""The gate's rules: what a candidate must be like to become current. A refusal names the rules; nothing is moved.
 
 A rule is a function of the candidate that returns `Wrong`, or nothing, or a remark. `RULES` is all of them, and all
 are judged, so that a refusal says everything at once. Data that make a rule impossible to judge break it.

@@ -1,4 +1,4 @@
-"""The trial: a real worker, started as supervisord starts it, answers from a candidate before anybody else asks it to.
+"""The trial: a real worker, started as supervisord starts it, answers from a candidate before it is published.
 
 It has a `var` folder of its own, gone afterwards, in which `current` points at the candidate; what it notes as
 verified of the release stays. What it should answer is read off the arrays here, not by the server's own code, so the

@@ -1,4 +1,4 @@
-"""The history that a night learns from: the sessions of all days put together, with ratings, catalogue and segments.
+"""Assembles the training history: the sessions of all days, with ratings, catalogue and segments.
 
 Pieces of sessions that lie in two days are joined; movies that the catalogue does not know are left out, and counted;
 users and movies are numbered, ascending. It is kept in `night/`, so that every later step is made of the same.

@@ -1,4 +1,4 @@
-"""Minutes to sessions: what the archive's lines of a day come to.
+"""Makes the sessions of each day from the minutes in the archive.
 
 A session is the minutes of one user and movie with pauses of at most `session_gap_hours`, here within one day. The
 minutes of a day lie in memory once, in 16 bytes each, and are sorted a share of the users at a time: 95 million of

@@ -1,4 +1,4 @@
-"""Sessions by day: what the lines of each day come to, kept, so that a night reads only days that have changed.
+"""The store of sessions by day, so that a night reads only days that have changed.
 
     var/sessions/day=YYYY-MM-DD/sessions.parquet    what was watched, within this day
                                 ratings.parquet     what was rated

@@ -1,4 +1,4 @@
-"""Segments: age band × gender, for whom a popular list of their own is made and the evaluation looked at apart."""
+"""Segments: age band × gender. Each has its own popular list and its own figures in the evaluation."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""A user's history as a model is fed with it: older events weigh less, by how many came after them and by their age.
+"""Decay: older events of a user's history weigh less, by their age and by how many came after them.
 
 Both count back from the user's latest event, not from now: who was away for a month has the same history as before.
 What was watched last says what comes next, and everything ever watched says what else is liked: with a `floor`, no

@@ -1,4 +1,4 @@
-"""What models have in common that learn from a sample of users and fold everyone in by a history that decays."""
+"""Base of the models that learn from a sample of users and fold everyone in by a history that decays."""
 
 import weakref
 from collections.abc import Callable

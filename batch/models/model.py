@@ -1,4 +1,4 @@
-"""What the night needs of a model, and the share of the users that models are fitted to.
+"""The contract of a model, and the sample of users that models are fitted to.
 
 A model knows indices only, of users and movies, and nothing of days, files or lists. Scores of one user are comparable
 with each other, not between users. What a model learns is about movies; a user is folded in from the history that is

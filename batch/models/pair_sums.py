@@ -1,4 +1,4 @@
-"""Pairs of movies that the same user watched: the sums that the linear models are solved from.
+"""Sums over pairs of movies that the same user watched; the linear models are solved from them.
 
 `dense` names the d movies that are weighed against each other in full (int64 [d], ascending). Of the m - d others only
 that they are watched beside the dense ones is counted, so that they can be recommended.

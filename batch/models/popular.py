@@ -1,4 +1,4 @@
-"""The popular list as a model, of everyone and of each segment: what everything else has to beat."""
+"""The popular list as a model, of everyone and of each segment: the baseline that every other model must beat."""
 
 import numpy as np
 import scipy.sparse as sp

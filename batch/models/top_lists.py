@@ -1,4 +1,4 @@
-"""Lists: for each user the best movies of a model that the user has not seen, exactly, filled up to 20.
+"""Top lists: the 20 movies with the highest scores that a user has not seen, exactly.
 
 Movies are split into groups, and the best score of each group is found first: the 20th of these is a bound that the
 20 best scores of the row reach, and hardly any other. What reaches it is sorted, whole, so lists are exact, and ties

@@ -1,4 +1,4 @@
-"""The choice of a model's parameters: by NDCG@20 on what users did next, the simplest that is as good as the best.
+"""Chooses a model's parameters by NDCG@20 on what users did next: the simplest within one standard error of the best.
 
 Every trial ranks the same users, so two are compared user by user. A trial must be better than a simpler one by more
 than one standard error of that difference, or the simpler one is kept (Breiman et al., CART, 1984): with few users, or

@@ -1,4 +1,4 @@
-"""Holding the night back: where the stream since the last release is too bad to learn from, that release stays.
+"""Holds the night while blocking alerts are open: the data since the last release are too bad to learn from.
 
 What is too bad, `[quality.thresholds.*] hold` says. A held night raises an alert of its own, once a day of the stream,
 and ends before any work is done; `python -m batch nightly --despite-alerts` goes on all the same.

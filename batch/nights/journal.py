@@ -1,4 +1,4 @@
-"""The journal of a night: which steps are done, and on what, so that one that was killed goes on where it stopped.
+"""The journal of a night: which steps are done, and on which input, so that a killed night can go on.
 
 `night/journal.json` is rewritten whole after each step. An entry names the entry that it follows, so a step counts as
 done only while all before it stand as they stood then: a step that is run again makes everything after it undone.

@@ -1,4 +1,4 @@
-"""How fresh the release is, and how the nights went: `var/metrics/nights.prom`, for node_exporter's textfile collector.
+"""Outcomes of the nights and age of the release: `var/metrics/nights.prom`, for node_exporter's textfile collector.
 
 All figures are read from disk, never from memory: they are exact after a crash, and whoever moves a release by hand
 shows in them as well. Nights leave their outcome in `var/night/outcomes.jsonl`, a line a try; only the newest lines are

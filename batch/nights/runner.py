@@ -1,4 +1,4 @@
-"""Running the night: all steps under one lock, or one alone; a night that was killed goes on where it stopped.
+"""Runs the night: all steps under one lock, or one alone. A killed night goes on with the step that was not done.
 
 What a night begins with is noted in its journal. It is gone on with where the settings and versions are the same and
 the stream has not moved on by more than a few hours; else it begins anew. A night that ended, by a release or by the

@@ -1,4 +1,4 @@
-"""The night: archive to release, in steps that can each be run alone, and again.
+"""The steps of the night, archive to release. Each can be run alone, and again.
 
 | step | reads | writes |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""The files of a candidate: the chosen model's lists, the popular lists, the embeddings and the index over them."""
+"""Builds the files of a candidate: the chosen model's lists, the popular lists, the embeddings and their index."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where an answer came from: which data, code, settings and versions made what user u got at time t.
+"""Traces an answer: the data, code, settings and versions behind what a user got at a time.
 
 `python -m batch provenance --user U --at T`. The release in force at t, by the stream's clock, says what it shows the
 user and what it was made of; its files are read again and held against their digests. The archive says what was

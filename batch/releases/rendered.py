@@ -1,4 +1,4 @@
-"""Personal answers as they will be sent, so that no worker has to put them together: the files of `RENDERED`."""
+"""Renders personal answers as they will be sent, so that workers need not join them: the files of `RENDERED`."""
 
 from collections.abc import Callable
 from pathlib import Path

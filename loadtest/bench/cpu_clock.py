@@ -1,4 +1,4 @@
-"""The clock: several contestants on one core, in turn, so that whatever disturbs the machine disturbs all alike.
+"""Measures contestants in turn on one core, so that disturbances hit all of them alike.
 
 What counts is the time of the processor, user and system, of all threads: what else runs beside a benchmark then
 counts little, and a contestant that were to use a second core would gain nothing by it.

@@ -1,4 +1,4 @@
-"""Sheets: pictures of a benchmark that look alike, whatever is drawn on them, with what was measured and on what above.
+"""The sheet that all plots of benchmarks are drawn on: one look, with what was measured and where.
 
 Colours are Okabe and Ito's, which people see apart whatever their sight. The same figures give the same file.
 """

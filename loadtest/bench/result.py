@@ -1,4 +1,4 @@
-"""The outcome of a benchmark: its figures, the targets that they are held against, and where it was measured.
+"""The result of a benchmark: figures, their targets, and the machine and commit they were measured on.
 
 One JSON object, `{"bench", "figures", "targets", "met", "machine", "commit"}`. A target that is missed is a finding
 and no error: it is said, in the object and in the table. Nothing in it names a host or a path.

@@ -1,4 +1,4 @@
-"""The stack: the processes of a demo or a test, started, watched and stopped by their ids.
+"""The processes of a demo or a test: started, watched and stopped by their ids.
 
     broker      python -m stream broker      stands in for Kafka
     api         python -m loadtest api       stands in for the service's APIs

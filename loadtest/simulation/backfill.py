@@ -1,4 +1,4 @@
-"""The past, written straight into the archive's form: weeks of days that no broker could carry within a minute.
+"""Writes weeks of simulated history straight into the archive, faster than a broker could carry them.
 
 Each day is a batch of its own of the topic `history`, with files and ledger entry as the collector writes them.
 Sessions that are running when the history ends are cut off there.

@@ -1,4 +1,4 @@
-"""The catalogue of the simulated service: movies that nobody shot, with ids that look like the real ones.
+"""The simulated catalogue: invented movies, with ids that look like the real ones.
 
 Everything about a movie that steers what users do stands in arrays, row i for movie i; what only decorates its API
 record (overview, companies, languages ...) is made when the record is asked for. Series of movies lie in consecutive

@@ -1,4 +1,4 @@
-"""The service's own caller: asks for recommendations, judges the answer as the service does, and knows the line to log.
+"""The service's client of the recommender: asks, judges the answer as the service does, and makes the line to log.
 
 | the answer | status | what the line says |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""The movie service, live: users come, are shown recommendations, react to them, watch, rate; and every step is a line.
+"""The live movie service: users come, see recommendations, react, watch and rate; each step is a line of the stream.
 
 Time is cut into slices of a minute of event time. Within a slice all who look at the recommendations are answered at
 once; they start what they chose a little later, in a following slice, so causes come before effects at any pace.

@@ -1,4 +1,4 @@
-"""The audience at work: who visits when, and which minutes and ratings come of a session. Event time only.
+"""Visits: who comes when, and which minutes and ratings a session has. Event time only.
 
 The history (whole days at once) and the live service (slices of a minute) both draw from here, so what was and what
 will be follow one behaviour.

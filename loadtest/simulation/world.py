@@ -1,4 +1,4 @@
-"""The simulated outside world: what its users watch of their own accord, take from a shown list, finish and rate.
+"""The simulated world: what users watch of their own accord, take from a list, finish and rate.
 
 `World` holds what never changes, the movies and the people, and is a pure function of its settings. What changes is
 in `Seen`, and chance comes in as the caller's generator, so a caller can replay, fork and parallelise as it likes.

@@ -1,4 +1,4 @@
-"""The alerts file, `var/alerts.jsonl`: what somebody should be told, once each, one JSON object a line.
+"""The alert file, `var/alerts.jsonl`: every alert once, one JSON object a line.
 
 It is the record and the outbox in one: what has been raised stands in it, what has not been posted yet is what stands
 behind the mark of `quality.alerts.webhook`. An alert's id is made of what it tells of, so raising it again changes

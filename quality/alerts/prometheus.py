@@ -1,4 +1,4 @@
-"""Metrics: `var/metrics/<process>.prom`, in the text format of Prometheus, for node_exporter's textfile collector.
+"""The collector's metrics, `var/metrics/<process>.prom`, for node_exporter's textfile collector.
 
 All figures follow from the ledger and from `alerts.jsonl`, never from what a process has seen since it began: they are
 exact after a crash, and a counter goes back only where a ledger was. A file is replaced whole.

@@ -1,4 +1,4 @@
-"""Alarms: the faults of the stream, judged by the hour of its own clock against what is normal.
+"""Alert thresholds: faults of each hour, by the stream's own clock, compared with what is normal.
 
 An entry of the ledger belongs to the hour of its last Kafka time. After each commit the hours that it bears upon are
 judged as they now stand: its own, and those of the week behind it, which are compared with it. So what is raised

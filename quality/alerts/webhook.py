@@ -1,4 +1,4 @@
-"""Notification: every alert of `var/alerts.jsonl` to the webhook, in order, at least once.
+"""Posts every alert of `var/alerts.jsonl` to the webhook, in order, at least once.
 
 The file is the outbox; `var/alerts.posted` marks how far it has been delivered, and moves only behind an answer of 2xx.
 The body is the alert's line, the header `idempotency-key` its id, by which a receiver knows one that comes again.

@@ -1,4 +1,4 @@
-"""What became of lines, written into the archive: the events by kind and day, and the lines that were set aside.
+"""Writes the lines of a batch into the archive: events by kind and day, and the quarantined lines.
 
 Pure but for the files. They count once the ledger entry that names them is committed, which is the caller's part.
 """

@@ -1,4 +1,4 @@
-"""The rules of a schema for a million values: the same verdicts as `rule_functions.py`, over an Arrow column.
+"""Schema rules over an Arrow column: the same verdicts as `rule_functions.py`, for a million values.
 
 What repeats, the words of a dictionary, is judged once and looked up. Numbers are judged by numpy, text and lists by
 Arrow. A rule whose limit could mean another thing to a column than to Python (an inexact number, a regex that Arrow

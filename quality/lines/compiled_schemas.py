@@ -1,4 +1,4 @@
-"""The schemas at the speed of the stream: a Cerberus schema compiled to three forms, each when it is first asked for.
+"""Compiled schemas: each Cerberus schema in three fast forms, made when first asked for.
 
 *Columns*: every rule over an Arrow table (`column_rules.py`). *One document*: the first rule that an event or a mapping
 breaks (`rule_functions.py`). *Records*: Cerberus' way of making a record normal, with the rules of one document; it may

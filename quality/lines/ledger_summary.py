@@ -1,4 +1,4 @@
-"""The ledger as a person reads it: what came in, and what became of it, by day, fate, kind and reason.
+"""Summary of the ledger for people: lines by day, fate, kind and reason.
 
 The sum is proved twice: every entry's lines are the lines of its fates, and the rows of the files that the entries
 name are the lines that were kept or set aside. `damaged_files` looks whether these files are there, with so many rows.

@@ -1,4 +1,4 @@
-"""The lines that were set aside: looked into, and judged anew after a rule was mended.
+"""Reads quarantined lines, and re-checks them with the current rules (`replay`).
 
 A replay judges what an entry of the ledger set aside by the rules, settings and catalogue of today. What passes now
 becomes events in files of the entry's next revision; the entry itself is replaced last, whole, so that the sum of

@@ -1,4 +1,4 @@
-"""The rules of a schema for one value: Cerberus, mended, and the same rules as plain functions.
+"""Schema rules for one value: a corrected Cerberus validator, and the same rules as plain functions.
 
 `Validator` is the Cerberus that everyone uses. `require_known_rules` refuses a schema with a rule, or a limit, that the
 form that is asked for does not have, so that no rule is ever passed over. `first_broken_rule` makes of a field's rules

@@ -1,4 +1,4 @@
-"""Fates: the verdict on every line of a batch. Pure; the collector reads Kafka and writes the archive around it.
+"""Verdicts on every line of a batch. Pure: the collector reads Kafka and writes the archive around it.
 
 Each line has exactly one fate, judged in this order: *duplicate* (the same bytes stood earlier in the batch),
 *accepted* (well-formed and without a fault), *repaired* (with the rule's name), *quarantined* with the reason of its

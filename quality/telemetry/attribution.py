@@ -1,4 +1,4 @@
-"""The join of answers and sessions: which answers were hits. Pure functions of arrays; the definitions stand here.
+"""Attribution: which answers were hits. Pure functions of arrays; the definitions stand here.
 
 A session of a movie that *starts* at s is credited to the latest answer with status 200 that its user got strictly
 before s (last touch). That answer, at t, is a *hit* if s ≤ t + window and the movie is in its list; its rank is the

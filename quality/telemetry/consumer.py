@@ -1,4 +1,4 @@
-"""The consumer of the live stream: lines to the telemetry store, and from there to the reports. A thin shell.
+"""The telemetry consumer: lines of the live stream to the store, and from there to reports. A thin shell.
 
 | what happens | what holds |
 |---|---|

@@ -1,4 +1,4 @@
-"""Which release was in force when, and what its popular list was: read from `var/releases`, never written here.
+"""Which release was in force when, and its popular list: read from `var/releases`, never written here.
 
 `history.jsonl` has one line a change of `current`, in order: `release`, `stream_time` (ms UTC, the stream's time of
 the change), `wall_time`, and `by`, what made the change. A line takes over from all lines before it, also where the

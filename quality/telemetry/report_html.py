@@ -1,4 +1,4 @@
-"""The page beside a report: the same figures for the eye, in one self-contained file. No script, no network.
+"""The HTML page of a report: the same figures in one self-contained file. No script, no network.
 
 A function of the report alone; every text is escaped. Plots are SVG by hand: bars with a line for the 95 % interval.
 """

@@ -1,4 +1,4 @@
-"""How the benchmarks have lines judged: the one place that knows how `quality` is called and what it answers.
+"""Judges lines for the benchmarks: the only module here that knows how `quality` is called.
 
 A batch is judged as the collector does it, against rules that are made once. The catalogue, where there is one, is
 whole: a movie that is not in it does not exist.

@@ -1,4 +1,4 @@
-"""One command, watched: how long it took, what it printed, and the most memory that it and its children held.
+"""Runs one command and measures it: time, output, and the most memory that it and its children held.
 
 Memory is what is resident, from /proc, every 50 ms: the sum over the process and all that it started, files that are
 mapped among it, and what several of them share counted in each. The process's own high-water mark, which misses no

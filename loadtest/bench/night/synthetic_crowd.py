@@ -1,4 +1,4 @@
-"""A crowd of a million and what they choose, day by day: fast, and like no model's own formula.
+"""A synthetic crowd of a million users and their choices, fast, and by no model's own formula.
 
 `loadtest.simulation.world` walks a nested choice for one visit at a time to give ground truth; here a million visits a
 day cost a second. People, their hours and the movies are those of the simulated service (`make_population`,

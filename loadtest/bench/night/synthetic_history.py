@@ -1,4 +1,4 @@
-"""A past to spend a night on: weeks of a million users, straight in the forms that Marquee keeps.
+"""Synthetic history for the night benchmark: weeks of a million users, written in Marquee's storage formats.
 
     var/sessions/day=…        the days before the last one: pieces of sessions, ratings and requests, as `batch
                               sessions` would have made them (`batch.history.day_store`); made.json names them as

@@ -1,4 +1,4 @@
-"""The benchmark `ranking`: every model of the night on one split, beside EASE and ALS that are nobody's of ours.
+"""The benchmark `ranking`: every model of the night on one split, beside textbook EASE and implicit ALS.
 
 | set | what | split |
 |---|---|---|

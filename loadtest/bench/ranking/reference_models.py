@@ -1,4 +1,4 @@
-"""Those that our models are held against: EASE as its paper has it, and `implicit`'s ALS as it comes out of the box.
+"""Reference models: EASE as in its paper, and `implicit`'s ALS with its defaults.
 
 Nothing here is shared with `batch.models`: what is known of a slice goes in, lists come out. EASE is plain numpy in
 double precision, on what was watched or not. ALS has all its defaults, the weights that ours learns from, a seed, and

@@ -1,4 +1,4 @@
-"""Histories to rank on: what the simulated world's users watched, and long sequences with order in them, or without.
+"""Histories for the ranking benchmark: the simulated world's, long sequences with order, and the same shuffled.
 
 Each is a `TrainingHistory`, as the night has it, made in memory. Times are those of the data; users and movies are
 dense.

@@ -1,4 +1,4 @@
-"""The processes of the benchmark `serving`: started, asked, looked at in /proc, and ended by their ids.
+"""Processes of the benchmark `serving`: started, measured through /proc, and ended by their ids.
 
 Each process has a session of its own: Ctrl-C and SIGTERM reach the benchmark alone, which then ends them in order.
 Leaving the `ProcessGroup` leaves nothing behind: a process that does not end when told to is killed, with all that it

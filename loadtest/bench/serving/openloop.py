@@ -1,4 +1,4 @@
-"""An open-loop client: requests at a constant rate, whatever becomes of the answers.
+"""An open-loop client: it sends at a constant rate, however slow the answers are.
 
 Each request is due at a time that was fixed before, and its latency runs from then until its answer is whole. A server
 that stands still delays all that falls due meanwhile, and all of it counts; a closed loop would not ask meanwhile and

@@ -1,4 +1,4 @@
-"""Probes beside a crowd: whether a busy worker is still taken for alive.
+"""Health probes during a flood: does a busy worker still answer them?
 
 4,000 connections ask a worker for `/healthz` as fast as they are answered; once over connections that stay, once over a
 new one each time. Meanwhile the operator's port and the public one are probed over fresh connections.
