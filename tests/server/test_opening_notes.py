@@ -30,6 +30,7 @@ OPENING = """
 import os, signal, sys, time
 from pathlib import Path
 from server.opening_notes import noted_opening
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
 with noted_opening(Path(sys.argv[1]), "two"):
     print("opens", flush=True)
     if sys.argv[2] == "fails":
