@@ -104,9 +104,9 @@ import os, signal, sys
 import server.release_watcher, server.worker_metrics, server.worker
 from server.__main__ import commands
 place, name = {
-    "look": (server.release_watcher.Current, "check"),
+    "look": (server.release_watcher.ReleaseWatcher, "check"),
     "start": (server.worker.Worker, "_start"),
-    "metrics": (server.worker.Metrics, "__init__"),
+    "metrics": (server.worker.WorkerMetrics, "__init__"),
 }[sys.argv[1]]
 real = getattr(place, name)
 def told(*args, **kwargs):
