@@ -17,7 +17,8 @@ INTERRUPTED = 130
 
 def run(commands: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
-    commands = click.version_option(stream.__version__, prog_name="marquee")(commands)
+    if all(option.name != "version" for option in commands.params):
+        commands = click.version_option(stream.__version__, prog_name="marquee")(commands)
     end_with_supervisor()
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
         sys.stdout.reconfigure(errors="replace")
