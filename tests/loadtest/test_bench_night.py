@@ -28,7 +28,8 @@ SIZE = HistorySize(users=400, movies=150, sessions=2_400, days=4, batch_lines=10
 def test_memory_and_time_of_a_command_and_of_what_it_starts(tmp_path: Path) -> None:
     code = """
 import subprocess, sys, time
-print(" progress: lists: 1.5 s, 41,816/s", "x progress: fit: ease: 0.2 s", "peak: 3 s", sep="\\n", file=sys.stderr)
+lines = " batch.progress: lists: 1.5 s, 41,816/s", "x batch.progress: fit: ease: 0.2 s", "peak: 3 s"
+print(*lines, sep="\\n", file=sys.stderr)
 held = b"x" * 60_000_000
 child = "held = b'x' * 60_000_000; print(1, flush=True); input()"
 with subprocess.Popen([sys.executable, "-c", child], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -19,13 +19,14 @@ from typing import Any
 
 import orjson
 
+from batch import progress
 from loadtest.bench.serving.bench_processes import clean_environ
 from loadtest.demo.processes import ROOT
 from loadtest.errors import LoadtestError
 
 _LOOK_S = 0.05
 _PATIENCE_S = 3600.0
-_PHASE = re.compile(r" progress: (.+): ([0-9.]+) s(?:, ([0-9,]+)/s)?$")
+_PHASE = re.compile(rf" {re.escape(progress.log.name)}: (.+): ([0-9.]+) s(?:, ([0-9,]+)/s)?$")
 """A line of `batch.progress`: the phase, its seconds and its units a second."""
 
 
