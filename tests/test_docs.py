@@ -15,6 +15,8 @@ from tests.locks import ROOT
 DOCS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 TEXT = {path: path.read_text("utf-8") for path in DOCS}
 ALL = "\n".join(TEXT.values())
+CODE = "\n".join(re.findall(r"```.*?```|`[^`]+`", ALL, re.DOTALL))
+"""What is set as code: in prose, `list` and `show` are words as well."""
 ROOMS = ("stream", "quality", "batch", "server", "loadtest")
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
 OUR_FILE = re.compile(rf"`((?:{'|'.join(ROOMS)}|tests|docs)/[\w/.-]+\.\w+)`")
@@ -48,7 +50,7 @@ def test_every_command_stands_in_the_docs(room: str) -> None:
     there = list(commands(importlib.import_module(f"{room}.__main__").commands, f"python -m {room}"))
     assert len(there) > 2
     words = [name.split()[-1] for name in there[1:]]
-    assert [word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", ALL)] == []
+    assert [word for word in words if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", CODE)] == []
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -61,10 +63,8 @@ def test_every_command_that_is_named_is_there(room: str) -> None:
 
 def test_every_gate_rule_stands_in_the_docs_and_no_other() -> None:
     nights = TEXT[ROOT / "docs" / "nights.md"]
-    rules = {rule.__name__ for rule in RULES}
-    assert {name for name in rules if f"`{name}`" not in nights} == set()
-    table = set(re.findall(r"^\| `([a-z]+(?:_[a-z]+){2,})` \|", nights, re.MULTILINE))
-    assert table <= rules
+    rows = re.findall(r"^\| `([a-z]+(?:_[a-z]+)+)` \|", nights, re.MULTILINE)
+    assert rows == [rule.__name__ for rule in RULES]
 
 
 def test_every_route_stands_in_the_docs() -> None:
