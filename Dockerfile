@@ -50,7 +50,7 @@ RUN python3 -m venv --without-pip /venv \
  && find /venv -type d -name tests -prune -exec rm -r {} +
 
 # The rooms keep the places they have in the checkout: settings.toml is looked for in the working folder.
-COPY settings.toml supervisord.conf /app/
+COPY settings.toml supervisord.conf LICENSE /app/
 COPY stream /app/stream
 COPY quality /app/quality
 COPY batch /app/batch

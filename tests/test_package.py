@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+import stream
 from stream.settings import ROOMS
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +89,10 @@ def test_the_front_door_of_a_room_opens_from_another_folder(installed: Installed
     program = f"import {room}; print({room}.__file__)"
     assert _run(installed.python, "-c", program, cwd=installed.folder).startswith(f"{installed.packages}/{room}/")
     assert "Usage: " in _run(installed.python, "-m", room, "--help", cwd=installed.folder)
-    assert _run(installed.python, "-m", room, "--version", cwd=installed.folder) == "marquee, version 0.1.0\n"
+    assert (
+        _run(installed.python, "-m", room, "--version", cwd=installed.folder)
+        == f"marquee, version {stream.__version__}\n"
+    )
 
 
 def test_reports_are_held_to_the_schema_that_is_installed(installed: Installed) -> None:
