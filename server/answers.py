@@ -44,22 +44,23 @@ class Answers:
         self.release, self.hidden, self.whole = release, hidden, whole
         """Not `whole`: nothing that is mapped is used, and everyone is answered the popular list."""
         self._faults = _Faults()
-        self._none = int(np.iinfo(release.lists.dtype).max)
         self._names = release.names
         self._gone = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
         self.unmatched = hidden - self._items.keys() if hidden else frozenset()
         """Lines of `hidden.txt` that name no movie of this release, and so hide nothing."""
         self.unmatched_examples = examples_of(self.unmatched)
         self._touched = memoryview(_touched(release.lists, self._gone)) if self._gone and whole else None  # type: ignore[arg-type]
+        left_out = self._gone | {int(np.iinfo(release.lists.dtype).max)}
         self._segments = memoryview(release.segments)  # type: ignore[arg-type]
         sources = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
         self._list_sources = sources if any(sources) else None
         """By segment, what a list that the release holds for a user is; None where all are personal."""
-        everyone, *segments = map(self._kept, release.fallbacks.tolist())
-        everyone = everyone or self._kept(range(len(release.names)))[:LIST_LENGTH]  # all that are popular are hidden
+        everyone, *segments = (_kept(items, left_out) for items in release.fallbacks.tolist())
+        everyone = everyone or _kept(range(len(self._names)), left_out)[:LIST_LENGTH]  # all that are popular are hidden
         self._fallbacks = [everyone, *segments]
-        popular = self._joined(everyone), _POPULAR
-        self._popular = [popular, *((self._joined(items), _SEGMENT) if items else popular for items in segments)]
+        popular = _joined(self._names, everyone), _POPULAR
+        self._popular = [popular, *((_joined(self._names, own), _SEGMENT) if own else popular for own in segments)]
+        self._without_hidden = _without_hidden(release.lists, self._segments, self._names, self._fallbacks, left_out)
         self.heads = [_Heads(release.id, source) for source in SOURCES]
         """What goes before an answer over a connection that stays open, by the place of its source, then its length."""
         self.find = self._make_find()
@@ -97,7 +98,7 @@ class Answers:
         if not self.whole:
             return lambda user: popular[0]
         touched, list_sources = self._touched, self._list_sources
-        without_hidden = _without_hidden(release.lists, self._segments, self._names, self._fallbacks, self._gone)
+        without_hidden = self._without_hidden
         users, join = release.users, _joins(release.lists, self._names)
         count, first = len(users), int(users[0]) if len(users) else 0
         has_gaps = count == 0 or int(users[-1]) - first != count - 1
@@ -159,12 +160,6 @@ class Answers:
         if self.faults:
             raise BadRelease(f"{self.release.id}: self-test: {self.last_fault}")
 
-    def _kept(self, items: Iterable[int]) -> list[int]:
-        return [item for item in items if item != self._none and item not in self._gone]
-
-    def _joined(self, items: list[int]) -> bytes:
-        return b",".join([self._names[item] for item in items[:LIST_LENGTH]])
-
 
 @dataclass
 class _Faults:
@@ -174,19 +169,26 @@ class _Faults:
     last: str = ""
 
 
-def _without_hidden(
-    lists: np.ndarray, segments: Sequence[int], names: list[bytes], fallbacks: list[list[int]], gone: set[int]
-) -> Render:
-    """A function from a row to its answer without hidden movies, filled up from its segment's popular list.
+def _kept(items: Iterable[int], left_out: set[int]) -> list[int]:
+    return [item for item in items if item not in left_out]
 
-    The answer is empty where every movie of the row's list is hidden.
+
+def _joined(names: list[bytes], items: list[int]) -> bytes:
+    return b",".join([names[item] for item in items[:LIST_LENGTH]])
+
+
+def _without_hidden(
+    lists: np.ndarray, segments: Sequence[int], names: list[bytes], fallbacks: list[list[int]], left_out: set[int]
+) -> Render:
+    """A function from a row to its answer without what is left out, filled up from its segment's popular list.
+
+    The answer is empty where nothing of the row's own list is left.
     """
-    none = int(np.iinfo(lists.dtype).max)
 
     def render(row: int) -> bytes:
-        kept = [item for item in lists[row].tolist() if item != none and item not in gone]
+        kept = _kept(lists[row].tolist(), left_out)
         more = (item for item in fallbacks[segments[row]] if item not in kept)
-        return b",".join([names[item] for item in [*kept, *more][:LIST_LENGTH]]) if kept else b""
+        return _joined(names, [*kept, *more]) if kept else b""
 
     return render
 
