@@ -11,7 +11,7 @@ import click
 import msgspec
 import orjson
 
-from batch.collecting.collector import collect as collect_
+from batch.collecting import collector
 from batch.evaluation import compare, experiment
 from batch.lock import holding
 from batch.movielens import importing as movielens
@@ -27,7 +27,7 @@ from stream.errors import SettingsError
 from stream.settings import StreamSettings, load
 
 
-@click.group(help="Gathering and the night: Kafka and the APIs to a release.")
+@click.group(help="Collecting and the night: Kafka and the APIs to a release.")
 def commands() -> None:
     pass
 
@@ -37,7 +37,7 @@ def commands() -> None:
 def collect(until_idle: float | None) -> None:
     """Read the topic into the archive, until SIGTERM."""
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
-    asyncio.run(collect_(streaming, quality, load("batch", BatchSettings), until_idle))
+    asyncio.run(collector.collect(streaming, quality, load("batch", BatchSettings), until_idle))
 
 
 @commands.command()
@@ -91,8 +91,8 @@ def _add_step(name: str, told: str) -> None:
     def alone() -> None:
         streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
         with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-            found = runner.run_step(name, streaming, quality, _settings({}))
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+            step_summary = runner.run_step(name, streaming, quality, _settings({}))
+        click.echo(orjson.dumps(step_summary, option=orjson.OPT_INDENT_2))
 
 
 for _name, _one in runner.STEPS.items():

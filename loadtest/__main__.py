@@ -74,14 +74,14 @@ def api() -> None:
 def replay(file: Path, rate: float, partitions: int) -> None:
     """Write the recorded lines of FILE into the topic, byte for byte."""
     from batch.progress import step
-    from loadtest import replay as replay_
+    from loadtest.replay import count, replay_lines
 
     streaming, _ = _settings()
 
     async def write() -> int:
         async with kafka.writing(streaming.bootstrap, streaming.topic, partitions) as writer:
-            with step("replay", replay_.count(file)) as advance:
-                return await replay_.replay(file, writer, zone_named(streaming.timezone), rate, partitions, advance)
+            with step("replay", count(file)) as advance:
+                return await replay_lines(file, writer, zone_named(streaming.timezone), rate, partitions, advance)
 
     click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
 

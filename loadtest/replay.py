@@ -16,7 +16,7 @@ from stream.zone import Zone
 _CHUNK = 1000
 
 
-async def replay(
+async def replay_lines(
     file: Path, writer: Writer, zone: Zone, lines_per_s: float, partitions: int, advance: Callable[[int], object]
 ) -> int:
     """Write a file's lines, at most `lines_per_s` a second (0: as fast as they are taken). Returns how many.

@@ -97,16 +97,16 @@ def show(line: str) -> None:
 @day_option
 @click.option("--dry-run", is_flag=True, help="Only count; change nothing.")
 def replay(day: str | None, dry_run: bool) -> None:
-    """Judge quarantined lines by the rules of today; what passes becomes events. Stop the collector first."""
+    """Re-check quarantined lines with the current rules and archive those that pass. Stop the collector first."""
     from contextlib import nullcontext
 
-    from quality.lines import quarantine as quarantine_
+    from quality.lines.quarantine import replay_quarantine
     from stream.archive import Archive
 
     archive = Archive(load("stream", StreamSettings).var)
     with nullcontext() if dry_run else archive.writing():
-        found = quarantine_.replay(archive, _context(), day, write=not dry_run)
-    click.echo(orjson.dumps(dict(found), option=orjson.OPT_INDENT_2))
+        by_fate = replay_quarantine(archive, _context(), day, write=not dry_run)
+    click.echo(orjson.dumps(dict(by_fate), option=orjson.OPT_INDENT_2))
 
 
 def _context() -> "JudgingContext":

@@ -18,7 +18,7 @@ class Exposition:
     """Reads what the workers have written into `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._tallies = SharedCounts(folder)
+        self._shared_counts = SharedCounts(folder)
 
     def text(self) -> bytes:
         """All workers' metrics. Raises `OSError` and `filelock.Timeout`."""
@@ -28,7 +28,7 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         """What Prometheus' client asks a collector for."""
-        total, fresh = self._tallies.read()
+        total, fresh = self._shared_counts.read()
         yield _labelled("marquee_answers", "Answers with a list, by where it came from.", "source",
                         dict(zip(SOURCES, total.answered, strict=True)))  # fmt: skip
         yield _labelled("marquee_requests", "Requests by status.", "status", total.statuses)
@@ -59,14 +59,14 @@ def _release_health(total: WorkerCounts, fresh: list[WorkerCounts]) -> Iterator[
         "hidden_fault": ("Workers that cannot read hidden.txt.", "hidden_fault"),
     }
     for name, (text, field) in workers.items():
-        yield GaugeMetricFamily(f"marquee_{name}_workers", text, sum(getattr(tally, field) for tally in fresh))
+        yield GaugeMetricFamily(f"marquee_{name}_workers", text, sum(getattr(counts, field) for counts in fresh))
     worst = {
         "hidden_movies": ("Movies of the release that are hidden.", "hidden"),
         "hidden_unmatched": ("Lines of hidden.txt that name no movie of the release.", "hidden_unmatched"),
         "look_age_seconds": ("Since current and hidden.txt were looked at, in the worst worker.", "look_age_s"),
     }
     for name, (text, field) in worst.items():
-        yield GaugeMetricFamily(f"marquee_{name}", text, max((getattr(tally, field) for tally in fresh), default=0))
+        yield GaugeMetricFamily(f"marquee_{name}", text, max((getattr(counts, field) for counts in fresh), default=0))
 
 
 def _labelled(name: str, text: str, label: str, counts: dict[str, int]) -> Metric:

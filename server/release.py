@@ -58,7 +58,7 @@ class Release:
     """When it was published, seconds since 1970."""
     folder: Path = Path()
     state: verification_cache.State = field(default_factory=list)
-    """Of its files when they were opened: `manifest.json`, `FILES`, `RENDERED`; see `verified.state_of`."""
+    """Of its files when they were opened: `manifest.json`, `FILES`, `RENDERED`; see `verification_cache.state_of`."""
 
     @staticmethod
     def open(folder: Path, progress: Progress = no_progress, trust: bool = True) -> "Release":
@@ -117,6 +117,7 @@ class Release:
             begin = np.frombuffer(texts, np.uint8).ctypes.data
             for start in range(0, len(texts), _PIECE):
                 length = min(_PIECE, len(texts) - start)
+                # its outcome does not matter: what it does not free, unmapping frees later, all at once
                 _MADVISE(ctypes.c_void_p(begin + start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
     def test_index(self) -> None:

@@ -73,7 +73,7 @@ class SharedCounts:
         self._lock = filelock.FileLock(folder / "server.lock", timeout=_PATIENCE_S)
         self._begun, self._turn = False, threading.Lock()
 
-    def write(self, tally: WorkerCounts) -> None:
+    def write(self, counts: WorkerCounts) -> None:
         """Write what this worker has counted. Raises `OSError`, and `filelock.Timeout` where others hold the lock."""
         with self._turn:
             if not self._begun:
@@ -81,24 +81,24 @@ class SharedCounts:
                 with self._lock:
                     self._gather()
                 self._begun = True
-            _write(self._mine, tally)
+            _write(self._mine, counts)
 
     def read(self) -> tuple[WorkerCounts, list[WorkerCounts]]:
         """All counts together, and those of each worker that serves. Raises as `write`."""
         total, fresh = WorkerCounts(), []
         with self._lock:  # nobody may gather what is read here
-            for path, tally in self._files():
-                total.add(tally)
+            for path, counts in self._files():
+                total.add(counts)
                 if path != self._gone and _age_s(path) < _FRESH_S:
-                    fresh.append(tally)
+                    fresh.append(counts)
         return total, fresh
 
     def _gather(self) -> None:
         """Move what workers that are gone have counted into one file; called while no other worker does."""
-        gone = [(path, tally) for path, tally in self._files() if path == self._mine or self._is_gone(path)]
+        gone = [(path, counts) for path, counts in self._files() if path == self._mine or self._is_gone(path)]
         total = WorkerCounts()
-        for _, tally in gone:
-            total.add(tally)
+        for _, counts in gone:
+            total.add(counts)
         _write(self._gone, total)
         for path, _ in gone:
             if path != self._gone:
@@ -107,14 +107,14 @@ class SharedCounts:
     def _files(self) -> Iterator[tuple[Path, WorkerCounts]]:
         for path in sorted(self._folder.glob("server-*.json")):
             try:
-                tally = msgspec.json.decode(path.read_bytes(), type=WorkerCounts)
+                counts = msgspec.json.decode(path.read_bytes(), type=WorkerCounts)
             except FileNotFoundError:
                 continue
             except msgspec.MsgspecError as error:
                 log.warning("%s is passed over: %s", path, error)
                 continue
-            if (len(tally.answered), len(tally.buckets)) == (_SOURCES, BUCKETS + 1):
-                yield path, tally
+            if (len(counts.answered), len(counts.buckets)) == (_SOURCES, BUCKETS + 1):
+                yield path, counts
             else:
                 log.warning("%s is passed over: it is of another version", path)
 
@@ -131,7 +131,7 @@ def _age_s(path: Path) -> float:
         return float("inf")
 
 
-def _write(path: Path, tally: WorkerCounts) -> None:
+def _write(path: Path, counts: WorkerCounts) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(msgspec.json.encode(tally))
+    temporary.write_bytes(msgspec.json.encode(counts))
     temporary.replace(path)

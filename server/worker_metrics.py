@@ -54,7 +54,7 @@ class WorkerMetrics:
         self, folder: Path, meter: RequestMeter, current: ReleaseWatcher, guard: Guard, connections: set[Any]
     ) -> None:
         self.folder = folder
-        self._tallies, self._meter, self._current, self._guard = SharedCounts(folder), meter, current, guard
+        self._shared_counts, self._meter, self._current, self._guard = SharedCounts(folder), meter, current, guard
         self._connections = connections
 
     async def follow(self) -> None:
@@ -66,11 +66,11 @@ class WorkerMetrics:
     def write(self) -> None:
         """Write the counts of this worker; where that fails, it is said, and they are written the next time."""
         try:
-            self._tallies.write(self._tally())
+            self._shared_counts.write(self._counts())
         except (OSError, filelock.Timeout) as error:
             log.warning("metrics cannot be written: %s", error)
 
-    def _tally(self) -> WorkerCounts:
+    def _counts(self) -> WorkerCounts:
         """All that this worker has counted; the loop may go on counting meanwhile."""
         meter, status, refused = self._meter, self._current.status(), dict(self._guard.refused)
         answers = self._current.answers

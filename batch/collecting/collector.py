@@ -97,20 +97,20 @@ def archive_batch(
     lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, clock)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)
-    fates = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
+    verdicts = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
     entry = LedgerEntry(
         topic=topic,
         partition=partition,
         first=pending.first,
         last=int(offsets[-1]),
         lines=len(times),
-        counts=fates.counts(times, clock),
-        kafka_time=fates.span(times),
+        counts=verdicts.counts(times, clock),
+        kafka_time=verdicts.span(times),
         redelivered=pending.redelivered,
         clocks_apart_ms=apart_ms,
     )
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
-    files = archive_writer.write_batch(archive, entry, fates, lines.values, origin, clock)
+    files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, clock)
     return archive.commit(entry.with_files(files))
 
 

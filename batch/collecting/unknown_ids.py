@@ -77,8 +77,8 @@ class UnknownIdLookup:
 
     def _asked(self, subject: Subject, new: Sequence[str]) -> None:
         try:
-            told = ask_for_records(self._catalog, subject, new, self._api)
-            log.info("asked for %d new %s ids: %s", len(new), subject, dict(told))
+            by_status = ask_for_records(self._catalog, subject, new, self._api)
+            log.info("asked for %d new %s ids: %s", len(new), subject, dict(by_status))
         except (CatalogError, RecordsError) as error:
             self._rest_until = time.monotonic() + _PAUSE_S
             log.warning("%s; not asked again for %.0f s, its lines pass", error, _PAUSE_S)

@@ -61,7 +61,7 @@ def open_release(var: Path, name: str) -> ComparedRelease:
 
 
 def compare_releases(
-    one: ComparedRelease, other: ComparedRelease, daily: DayStore, clock: Zone, gap_ms: int
+    one: ComparedRelease, other: ComparedRelease, day_store: DayStore, clock: Zone, gap_ms: int
 ) -> dict[str, Any]:
     """All that is to be said of two releases; what is told of each is a list of two."""
     pair = one.release, other.release
@@ -75,7 +75,7 @@ def compare_releases(
         "figures": [_figures(part, _within(m, "model", "lists")) for part, m in zip(slices, manifests, strict=True)],
         "same_hours": bool(slices[0]) and _hours(slices[0]) == _hours(slices[1]),
         "lists": alike(pair),
-        "later": later(pair, daily, clock, gap_ms),
+        "later": later(pair, day_store, clock, gap_ms),
     }
 
 
@@ -98,13 +98,13 @@ def alike(pair: Pair) -> dict[str, Any]:
     }
 
 
-def later(pair: Pair, daily: DayStore, clock: Zone, gap_ms: int) -> dict[str, Any]:
+def later(pair: Pair, day_store: DayStore, clock: Zone, gap_ms: int) -> dict[str, Any]:
     """By how much the second ranks better what users started after both had been made, or why that cannot be said."""
     since = max(int(release.manifest["stream_time"]) for release in pair)
     before = day_name(day_number(clock.day(since)) - 1)  # a session may have begun on the day before
-    days = [day for day in daily.days() if day >= before]
-    users, movies, names = _started(pair, daily, days, since, gap_ms)
-    shown = daily.read("requests", days)
+    days = [day for day in day_store.days() if day >= before]
+    users, movies, names = _started(pair, day_store, days, since, gap_ms)
+    shown = day_store.read("requests", days)
     asked = np.unique(shown["user"].to_numpy()[shown["time"].to_numpy() > since])
     free = ~np.isin(users, asked)
     users, movies = users[free], movies[free]
@@ -119,11 +119,11 @@ def later(pair: Pair, daily: DayStore, clock: Zone, gap_ms: int) -> dict[str, An
 
 
 def _started(
-    pair: Pair, daily: DayStore, days: list[str], since: int, gap_ms: int
+    pair: Pair, day_store: DayStore, days: list[str], since: int, gap_ms: int
 ) -> tuple[np.ndarray, np.ndarray, Mapping[str, int]]:
     """Who started what after a moment, each pair once: user ids, ascending, and movies by their place among `names`."""
     names = _names(pair)
-    gathered = gather_days(daily, days, names, gap_ms)
+    gathered = gather_days(day_store, days, names, gap_ms)
     fresh = np.unique(gathered.spans.key[gathered.spans.start > since])
     user, movie = split_key(fresh)
     place = np.array([names[name] for name in gathered.movies] or [0], np.int64)
@@ -287,14 +287,14 @@ def compare(one: str, other: str, as_json: bool) -> None:
     streaming = load("stream", StreamSettings)
     sides = open_release(streaming.var, one), open_release(streaming.var, other)
     clock = zone_named(streaming.timezone)
-    found = compare_releases(*sides, DayStore(streaming.var), clock, load("quality", QualitySettings).gap_ms)
+    comparison = compare_releases(*sides, DayStore(streaming.var), clock, load("quality", QualitySettings).gap_ms)
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(comparison, option=orjson.OPT_INDENT_2))
         return
     from rich.console import Console
 
     console = Console()
     console.width = console.width if console.is_terminal else 160
-    console.print(comparison_table(found, clock))
-    for sentence in sentences(found, clock):
+    console.print(comparison_table(comparison, clock))
+    for sentence in sentences(comparison, clock):
         click.echo(sentence)

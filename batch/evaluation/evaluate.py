@@ -60,18 +60,18 @@ def evaluate(
     history: TrainingHistory,
     settings: BatchSettings,
     advance: Advance,
-    rival: Incumbent | None = None,
+    incumbent: Incumbent | None = None,
     requests: Requests | None = None,
 ) -> dict[str, Any]:
     """Choose a model on one slice, measure all of them on the next: what `evaluation.json` holds."""
-    return measure_models(by_time(history, settings), settings, advance, rival, requests)
+    return measure_models(by_time(history, settings), settings, advance, incumbent, requests)
 
 
 def measure_models(
     splits: Splits,
     settings: BatchSettings,
     advance: Advance,
-    rival: Incumbent | None = None,
+    incumbent: Incumbent | None = None,
     requests: Requests | None = None,
 ) -> dict[str, Any]:
     """As `evaluate`, on any two slices.
@@ -96,7 +96,7 @@ def measure_models(
         "slices": {"choice": choosing, "test": test.told(part, settings.seed)},
         "against_popular": difference(*gain, settings.seed),
         "against_current": compare_with_incumbent(
-            rival, part, test.users, test.results[chosen], requests, settings.seed
+            incumbent, part, test.users, test.results[chosen], requests, settings.seed
         ),
     }
 

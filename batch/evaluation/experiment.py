@@ -138,15 +138,15 @@ def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[dict
             with step(name, evaluate.steps(run.settings)) as advance:
                 began = time.monotonic()
                 splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
-                found = evaluate.measure_models(splits, run.settings, advance)
-            if not found["slices"]:
-                raise NotEnoughData(found["against_current"]["none"])
-            told = {
+                evaluation = evaluate.measure_models(splits, run.settings, advance)
+            if not evaluation["slices"]:
+                raise NotEnoughData(evaluation["against_current"]["none"])
+            run_facts = {
                 "split": run.split,
                 "settings": public_settings(run.settings),
                 "seconds": round(time.monotonic() - began, 2),
             }
-            durable.write_json(path, {**told, "versions": versions(), "evaluation": found})
+            durable.write_json(path, {**run_facts, "versions": versions(), "evaluation": evaluation})
         except MarqueeError as error:
             log.error("%s: %s", name, error)
             failed.append(f"{name}: {error}")

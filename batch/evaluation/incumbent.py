@@ -19,7 +19,7 @@ from stream.zone import HOUR_MS
 LEAST_USERS = 30
 """With fewer, an interval says little."""
 _OVERLAP_MS = HOUR_MS
-"""So much of what is held out it may have read: nights do not begin to the minute. It is the rival's loss: what its
+"""So much of what is held out it may have read: nights do not begin to the minute. It is the incumbent's loss: what its
 users began in that time it takes as seen, and does not list."""
 
 
@@ -56,22 +56,27 @@ def shown_to(release: Release, users: np.ndarray) -> np.ndarray:
 
 
 def compare_with_incumbent(
-    rival: Incumbent | None, part: Slice, users: np.ndarray, model: MeasuredLists, requests: Requests | None, seed: int
+    incumbent: Incumbent | None,
+    part: Slice,
+    users: np.ndarray,
+    model: MeasuredLists,
+    requests: Requests | None,
+    seed: int,
 ) -> dict[str, Any]:
-    """How much better a model ranks than the rival on a slice, paired by user; or why that cannot be said.
+    """How much better a model ranks than the incumbent on a slice, paired by user; or why that cannot be said.
 
     `users` (int64) are those that the model was measured on.
     """
-    if rival is None:
+    if incumbent is None:
         return {"none": "there is no current release"}
-    if rival.until > part.from_ms + _OVERLAP_MS:
-        return {"release": rival.release, "none": "the current release had read what is held out"}
+    if incumbent.until > part.from_ms + _OVERLAP_MS:
+        return {"release": incumbent.release, "none": "the current release had read what is held out"}
     unmoved = np.ones(len(users), bool)
     if requests is not None:
         unmoved = ~requests.within(part.from_ms, part.until_ms, part.known.shape[0])[users]
     if unmoved.sum() < LEAST_USERS:
         few = f"only {unmoved.sum()} users watched something new and were shown no list, {LEAST_USERS} are needed"
-        return {"release": rival.release, "none": few}
-    current = measure_lists(part, users, rival.lists[users])
+        return {"release": incumbent.release, "none": few}
+    current = measure_lists(part, users, incumbent.lists[users])
     found = difference(model.scores.ndcg[unmoved], current.scores.ndcg[unmoved], seed)
-    return {"release": rival.release, "users": int(unmoved.sum()), **found}
+    return {"release": incumbent.release, "users": int(unmoved.sum()), **found}

@@ -1,4 +1,4 @@
-"""Whether what a model shows suits those it shows it to: shuffled or transposed factors give whole lists of strangers.
+"""Do lists match their users? Shuffled or transposed factors give plausible lists for the wrong users.
 
 Two rows (users with their lists, or movies with their neighbours) are held against each other: how well each one's
 list goes with what it has seen, less how well the other's would. What is popular, and who watches much, cancels out,
@@ -44,7 +44,7 @@ def count_co_occurrence(seen: sp.csr_matrix, rng: np.random.Generator) -> CoOccu
     return CoOccurrence(_cosine(seen[users[::2]]), _cosine(seen[users[1::2]]))
 
 
-def list_relevance(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccurrence, parts: int = 1) -> bool | None:
+def lists_match(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccurrence, parts: int = 1) -> bool | None:
     """Whether lists go with the histories of their rows, all in all and in each part; None where data cannot tell.
 
     `histories` is [k, m], nonzero where seen; `lists` int [k, l], -1 for none. The rows are in no order within each of
@@ -53,10 +53,10 @@ def list_relevance(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccur
     histories = _ones(histories)
     naive = _preference(histories, _naive(histories, counted.one, lists.shape[1]), counted.other)
     own = _preference(histories, lists, counted.other)
-    if (told := _beyond_doubt(naive, own)) is None:
+    if (all_in_all := _beyond_doubt(naive, own)) is None:
         return None
     pieces = zip(np.array_split(naive, parts), np.array_split(own, parts), strict=True)
-    return told and all(_beyond_doubt(*piece, parts) is not False for piece in pieces)
+    return all_in_all and all(_beyond_doubt(*piece, parts) is not False for piece in pieces)
 
 
 def is_best_first(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccurrence) -> bool:

@@ -183,10 +183,10 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
         return "no personal model"
     rows = candidate.sampled()
     seen, lists, together = candidate.seen[rows], candidate.lists[rows], candidate.together
-    told = list_relevance.list_relevance(seen, lists, together, PARTS)
-    if told is None:
+    match = list_relevance.lists_match(seen, lists, together, PARTS)
+    if match is None:
         return "too little data to tell"
-    if not told:
+    if not match:
         return Wrong("the lists go with their users' histories no better than with those of others")
     return (
         None if list_relevance.is_best_first(seen, lists, together) else Wrong("the lists begin with what suits least")
@@ -201,10 +201,10 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
     watched = np.flatnonzero(np.bincount(candidate.seen.indices, minlength=len(items)))
     rows = np.random.default_rng(SEED).permutation(watched)[: list_relevance.ROWS]
     alone = sp.csr_matrix((np.ones(len(rows), np.float32), (np.arange(len(rows)), rows)), (len(rows), len(items)))
-    told = list_relevance.list_relevance(alone, list_relevance.neighbours(items, rows), candidate.together)
-    if told is None:
+    match = list_relevance.lists_match(alone, list_relevance.neighbours(items, rows), candidate.together)
+    if match is None:
         return "too little data to tell"
-    return None if told else Wrong("movies that are near each other are watched together no more than others")
+    return None if match else Wrong("movies that are near each other are watched together no more than others")
 
 
 def popular_lists_are_popular(candidate: Candidate) -> str | None:
@@ -223,15 +223,15 @@ def popular_lists_are_popular(candidate: Candidate) -> str | None:
 
 def evaluation_is_sound(candidate: Candidate) -> str | None:
     """It is of the model that made the lists and of this history, and its figures can be true."""
-    told, manifest = candidate.evaluation, candidate.release.manifest
-    chosen = told["chosen"]
+    evaluation, manifest = candidate.evaluation, candidate.release.manifest
+    chosen = evaluation["chosen"]
     if chosen != manifest["model"]["lists"]:
         return Wrong(f"{chosen} was chosen, but {manifest['model']['lists']} made the lists")
-    if not told["slices"]:
+    if not evaluation["slices"]:
         if chosen not in ("popular", manifest["settings"]["model"]):
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
-    doubts = evaluation_checks.evaluation_problems(told, len(candidate.release.names), candidate.until)
+    doubts = evaluation_checks.evaluation_problems(evaluation, len(candidate.release.names), candidate.until)
     return Wrong(doubts) if doubts else None
 
 
@@ -281,8 +281,8 @@ def judge(candidate: Candidate) -> dict[str, str]:
             break  # there is nothing to judge
     broken = {name: " ".join(what.split()) for name, what in said.items() if isinstance(what, Wrong)}
     if broken:
-        told = "; ".join(f"{name}: {why}" for name, why in broken.items())
-        raise GateRefusal(f"gate: {candidate.folder.name} is refused, current stays: {told}", broken)
+        reasons = "; ".join(f"{name}: {why}" for name, why in broken.items())
+        raise GateRefusal(f"gate: {candidate.folder.name} is refused, current stays: {reasons}", broken)
     return {name: f"passed: {remark}" if remark else "passed" for name, remark in said.items()}
 
 

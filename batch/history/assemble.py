@@ -41,15 +41,15 @@ class GatheredDays:
     """Pieces of sessions and ratings of movies that are not known."""
 
 
-def gather_days(daily: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> GatheredDays:
+def gather_days(day_store: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> GatheredDays:
     """Read some days. `known` has the movies of the catalogue as its keys."""
-    sessions, ratings = daily.read("sessions", days), daily.read("ratings", days)
+    sessions, ratings = day_store.read("sessions", days), day_store.read("ratings", days)
     movies = sorted((_named(sessions) | _named(ratings)) & known.keys())
     number = {name: place for place, name in enumerate(movies)}
     watched, rated = _numbers(sessions, number), _numbers(ratings, number)
     kept = watched >= 0
     users = [table.column("user").to_numpy() for table in (sessions, ratings)]
-    users += [daily.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
+    users += [day_store.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
     unknown = int((~kept).sum() + (rated < 0).sum())
     keys = session_key(_column(sessions, "user")[kept], watched[kept])
     spans, rows = merge_spans(
@@ -94,9 +94,9 @@ def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, seg
     )
 
 
-def requests_of(daily: DayStore, days: Sequence[str], users: np.ndarray) -> Requests:
+def requests_of(day_store: DayStore, days: Sequence[str], users: np.ndarray) -> Requests:
     """Who of the users (ids, ascending) was shown a list on some days, and when."""
-    table = daily.read("requests", days)
+    table = day_store.read("requests", days)
     return Requests(
         np.searchsorted(users, table.column("user").to_numpy()).astype(np.int32), table.column("time").to_numpy()
     )

@@ -59,7 +59,7 @@ class _Words:
 
 
 def compact_days(
-    archive: Archive, entries: list[LedgerEntry], daily: DayStore, gap_ms: int, advance: Callable[[int], object]
+    archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
     """Bring the days up to what the archive holds; `advance` gets the rows that were read.
 
@@ -67,7 +67,7 @@ def compact_days(
     and `days` (read) of `all_days`. Raises `MixedSources` where a day was imported, and archived as well, and
     `ArchiveError` where a file that the ledger names cannot be read.
     """
-    kept, found, counts = daily.days(), _by_day(archive, entries), Counter[str](days=0)
+    kept, found, counts = day_store.days(), _by_day(archive, entries), Counter[str](days=0)
     for day, files in found.items():
         if day in kept and kept[day].imported is not None:
             raise MixedSources(
@@ -75,16 +75,16 @@ def compact_days(
             )
         inputs = _digest(files, gap_ms)
         if day not in kept or kept[day].inputs != inputs:
-            counts.update(_compacted(daily, day, files, inputs, gap_ms, advance), days=1)
+            counts.update(_compacted(day_store, day, files, inputs, gap_ms, advance), days=1)
     for day in [day for day, made in kept.items() if day not in found and made.imported is None]:
-        daily.remove(day)  # the ledger was cut back: its lines will be read again
-    counts["all_days"] = len(daily.days())
+        day_store.remove(day)  # the ledger was cut back: its lines will be read again
+    counts["all_days"] = len(day_store.days())
     return counts
 
 
-def rows_to_read(archive: Archive, entries: list[LedgerEntry], daily: DayStore, gap_ms: int) -> int:
+def rows_to_read(archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int) -> int:
     """How many rows `compact_days` will read."""
-    kept = {day: made.inputs for day, made in daily.days().items()}
+    kept = {day: made.inputs for day, made in day_store.days().items()}
     new = {day for day, files in _by_day(archive, entries).items() if kept.get(day) != _digest(files, gap_ms)}
     return sum(file.rows for entry in entries for file in entry.files if file.room in KINDS and file.day in new)
 
@@ -104,7 +104,7 @@ def _digest(files: Files, gap_ms: int) -> str:
 
 
 def _compacted(
-    daily: DayStore, day: str, files: Files, inputs: str, gap_ms: int, advance: Callable[[int], object]
+    day_store: DayStore, day: str, files: Files, inputs: str, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
     sessions, counts = sessions_of(files.get("watch", []), day, gap_ms, advance)
     tables = {
@@ -114,7 +114,7 @@ def _compacted(
         "accounts": _who_and_when(files.get("account", []), advance),
     }
     counts.update({part: table.num_rows for part, table in tables.items()})
-    daily.write(day, DaySource(inputs=inputs, counts=dict(counts)), tables)  # type: ignore[arg-type]
+    day_store.write(day, DaySource(inputs=inputs, counts=dict(counts)), tables)  # type: ignore[arg-type]
     return counts
 
 

@@ -108,7 +108,7 @@ class EASE(Linear):
 class Order(Linear):
     """Ridge regression from the decayed past to the near future: (S'S + λ) B = S'Y.
 
-    `reach` says over how many places both fade: `pairs.watched_in_turn`.
+    `reach` says over how many places both fade: `pair_sums.watched_in_turn`.
     """
 
     name = "order"

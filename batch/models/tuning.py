@@ -28,7 +28,7 @@ class Tunable(Model, Protocol):
 
 
 def choose_decay(model: Tunable, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-    """Choose `items` and `floor` of `history.recent` together, and then `days`; 0, for none, is always tried.
+    """Choose `items` and `floor` of `decay.recent` together, and then `days`; 0, for none, is always tried.
 
     Above a floor the rest may fade faster, so neither can be chosen without the other.
     """

@@ -126,7 +126,9 @@ def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
     return stars // 2
 
 
-def _write(daily: DayStore, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str) -> int:
+def _write(
+    day_store: DayStore, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str
+) -> int:
     """Write the days, and return how many they are."""
     alphabetic = np.argsort(np.array(names, object))
     rank = np.empty(len(names), np.int32)
@@ -144,7 +146,7 @@ def _write(daily: DayStore, ratings: Ratings, scaled: np.ndarray, names: list[st
             rows = by_day[begin:end]
             rows = rows[np.lexsort((ratings.time[rows], rank[ratings.movie[rows]], ratings.user[rows]))]
             tables = _tables(ratings, rows, scaled, rank, words)
-            daily.write(day_name(first + day), DaySource(imported=source, counts={"ratings": len(rows)}), tables)
+            day_store.write(day_name(first + day), DaySource(imported=source, counts={"ratings": len(rows)}), tables)
             count += 1
             advance(len(rows))
     return count

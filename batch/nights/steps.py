@@ -4,7 +4,7 @@
 |---|---|---|
 | `sessions` | archive | `sessions/day=…`, for the days that changed; in `night/`: `read.json` |
 | `catalog` | sessions, APIs | `catalog/catalog.sqlite` |
-| `history` | sessions, catalogue | in `night/`: `history.FILES`, `input.json` |
+| `history` | sessions, catalogue | in `night/`: `assemble.FILES`, `input.json` |
 | `evaluate` | the history, the current release | `night/evaluation.json` with the chosen model |
 | `train` | the history, the choice | the other files of the candidate, in `night/` |
 | `publish` | the candidate | `releases/<id>`, and `current` where the gate lets it pass |
@@ -64,7 +64,7 @@ class NightSteps:
     ) -> None:
         self._streaming, self._quality, self._settings = streaming, quality, settings
         self._despite_alerts = despite_alerts
-        self._archive, self._daily = Archive(streaming.var), DayStore(streaming.var)
+        self._archive, self._day_store = Archive(streaming.var), DayStore(streaming.var)
         self._catalog = Catalog(streaming.var)
         self._folder = streaming.var / "night"
 
@@ -76,7 +76,7 @@ class NightSteps:
         """Make sessions of what is new in the archive, and note how far that goes."""
         entries = self._archive.entries()
         self._require_archive(entries)
-        arguments = (self._archive, entries, self._daily, self._quality.gap_ms)
+        arguments = (self._archive, entries, self._day_store, self._quality.gap_ms)
         with step("sessions", rows_to_read(*arguments)) as advance:
             counts = compact_days(*arguments, advance)
         read = {"stream_time": stream_time(entries), "offsets": _offsets(entries), "hash": _hash(entries)}
@@ -89,8 +89,8 @@ class NightSteps:
         An API that does not answer is no reason to have no release: the night goes on with what is known, and says so.
         """
         # an import has brought its own records, and its users are nobody the APIs know
-        days = [day for day, made in self._daily.days().items() if made.imported is None]
-        tables = [self._daily.read(part, days) for part in DAY_SCHEMAS]
+        days = [day for day, made in self._day_store.days().items() if made.imported is None]
+        tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
         chunks = [chunk for table in tables[:2] for chunk in table["movie"].chunks]
         movies = {name for chunk in chunks for name in chunk.dictionary.to_pylist()}
         users = np.unique(np.concatenate([pc.unique(table["user"]).to_numpy() for table in tables]))
@@ -114,7 +114,7 @@ class NightSteps:
         read, days = self._read_json("read.json", "stream_time"), self._days()
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
         with step("history"):
-            gathered = assemble.gather_days(self._daily, days, runtimes, self._quality.gap_ms)
+            gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms)
             if not len(gathered.spans) and not len(gathered.rated):
                 raise NotEnoughData(
                     f"history: {len(days)} days of sessions, {len(runtimes)} known movies, and no movie that was"
@@ -124,7 +124,7 @@ class NightSteps:
             segments = segments_of(gathered.users, self._catalog.people())
             segments = without_small(segments, self._settings.minimum_segment)
             found = assemble.assemble(gathered, minutes, BEST_RATING[self._streaming.generation], segments)
-            assemble.save_history(self._folder, found, assemble.requests_of(self._daily, days, found.users))
+            assemble.save_history(self._folder, found, assemble.requests_of(self._day_store, days, found.users))
         counts = {"sessions": len(found.user), "users": len(found.users), "movies": len(found.movies)}
         counts |= {"ratings": len(gathered.rated), "unknown_movie": gathered.unknown}
         facts = {**read, "stream_time": read["stream_time"] or found.until, "days": days, "counts": counts}
@@ -210,11 +210,11 @@ class NightSteps:
 
     def _require_archive(self, entries: list[LedgerEntry]) -> None:
         """Raise `NotEnoughData` where all of the archive is gone that sessions were made of: they would go with it."""
-        made = [day for day, made in self._daily.days().items() if made.imported is None]
+        made = [day for day, made in self._day_store.days().items() if made.imported is None]
         if made and not entries:
             raise NotEnoughData(
                 f"sessions: {self._archive.ledger} is empty, and {len(made)} days of sessions were made of it; is all"
-                f" that should be mounted there? If it is to begin anew, remove {self._daily.folder}"
+                f" that should be mounted there? If it is to begin anew, remove {self._day_store.folder}"
             )
 
     def _rival(self, known: TrainingHistory) -> Incumbent | None:
@@ -241,7 +241,7 @@ class NightSteps:
         return known, requests
 
     def _days(self) -> list[str]:
-        return list(self._daily.days())[-self._settings.history_days :]
+        return list(self._day_store.days())[-self._settings.history_days :]
 
     def _need(self, name: str) -> Path:
         path = self._folder / name

@@ -37,6 +37,7 @@ class ServiceCounts:
     lines: int = 0
     corrupted: int = 0
     repeated: int = 0
+    """Lines that equal an earlier one."""
     statuses: Counter[int] = field(default_factory=Counter)
     sources: Counter[str | None] = field(default_factory=Counter)
     releases: Counter[str | None] = field(default_factory=Counter)
@@ -144,7 +145,7 @@ class Service:
             self.tally.corrupted += 1
         for at in np.flatnonzero(noise[1] < self._settings.repeated)[::-1].tolist():
             lines.insert(at, lines[at])
-        # a user who opens a movie twice within a second gives equal lines as well: they are the same for the reader
+        # a user who opens a movie twice within a second gives equal lines as well, which no reader can tell apart
         self.tally.repeated += len(lines) - len({value for _, value in lines})
         if lines:
             await self._writer.write([value for _, value in lines], [at for at, _ in lines])

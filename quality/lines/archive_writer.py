@@ -25,17 +25,17 @@ def provenance_columns(topic: str, partition: int, offsets: np.ndarray, kafka_ti
 
 
 def write_batch(
-    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+    archive: Archive, entry: LedgerEntry, verdicts: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
 ) -> list[ArchiveFile]:
     """Write the files of an entry: `values` are its lines, `origin` says of each where it came from."""
-    arguments = archive, entry, fates, values, origin, zone
+    arguments = archive, entry, verdicts, values, origin, zone
     return [*_events(*arguments), *_quarantined(*arguments)]
 
 
 def _events(
-    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+    archive: Archive, entry: LedgerEntry, verdicts: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
 ) -> Iterator[ArchiveFile]:
-    for kind, good in fates.good.items():
+    for kind, good in verdicts.good.items():
         table = good.table
         for name, column in zip(origin.column_names, origin.take(pa.array(good.rows)).columns, strict=True):
             table = table.append_column(origin.field(name), column)
@@ -52,10 +52,10 @@ def _events(
 
 
 def _quarantined(
-    archive: Archive, entry: LedgerEntry, fates: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
+    archive: Archive, entry: LedgerEntry, verdicts: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
 ) -> Iterator[ArchiveFile]:
-    rows = pa.array(fates.quarantined)
-    reasons = pa.array(fates.reasons, pa.string()).dictionary_encode()
+    rows = pa.array(verdicts.quarantined)
+    reasons = pa.array(verdicts.reasons, pa.string()).dictionary_encode()
     rooms = pa.array(["quality"] * len(rows), pa.string()).dictionary_encode()
     origin = origin.take(rows)
     columns = [values.take(rows), reasons, rooms, *origin.columns]

@@ -200,4 +200,4 @@ _BREAKS: dict[str, Callable[[Any], Breaks]] = {
     "allowed": _not_allowed,
     "schema": _bad_items,
 }
-"""By rule, the same as of `rules.BREAKS`: what makes the function of its limit."""
+"""By rule, the same as of `rule_functions.BREAKS`: what makes the function of its limit."""

@@ -73,7 +73,9 @@ def _detail(raw: bytes, context: JudgingContext) -> str:
         return str(refusal)
 
 
-def replay(archive: Archive, context: JudgingContext, day: str | None = None, write: bool = True) -> Counter[Fate]:
+def replay_quarantine(
+    archive: Archive, context: JudgingContext, day: str | None = None, write: bool = True
+) -> Counter[Fate]:
     """Judge the lines in quarantine anew; how many of them got which fate. Without `write`, nothing is changed.
 
     The caller holds the archive's lock if it writes.
@@ -92,17 +94,17 @@ def _replayed(
     values = table.column("raw").combine_chunks()
     kafka_times = table.column("kafka_time").cast(pa.int64()).to_numpy()
     lines = ParsedLines.read(values, kafka_times, context.zone)
-    fates = judge(lines, _beyond_doubt(context, lines, entry))
-    new = _revised(entry, fates.counts(kafka_times, context.zone), day)
-    as_before = fates.reasons == table.column("reason").to_pylist()  # all of them, each for what it was
+    verdicts = judge(lines, _beyond_doubt(context, lines, entry))
+    new = _revised(entry, verdicts.counts(kafka_times, context.zone), day)
+    as_before = verdicts.reasons == table.column("reason").to_pylist()  # all of them, each for what it was
     if write and not as_before:
         origin = table.select([name for name, _ in PROVENANCE_FIELDS])
-        files = archive_writer.write_batch(archive, new, fates, values, origin, context.zone)
+        files = archive_writer.write_batch(archive, new, verdicts, values, origin, context.zone)
         old = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
         archive.commit(new.with_files([file for file in entry.files if file not in old] + files))
         for file in old:
             (archive.var / file.path).unlink()
-    return count_by_fate([msgspec.structs.replace(new, counts=fates.counts(kafka_times, context.zone))])
+    return count_by_fate([msgspec.structs.replace(new, counts=verdicts.counts(kafka_times, context.zone))])
 
 
 def _beyond_doubt(context: JudgingContext, lines: ParsedLines, entry: LedgerEntry) -> JudgingContext:

@@ -1,8 +1,8 @@
 """What good data is: Cerberus schemas of every input, the single source of the rules.
 
 Events of each kind, records of the APIs of both generations, and our own requests. This module only says what the
-rules are. `rules.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings into
-numbers; `compiled_schemas.py` compiles them for the stream and for a million records, with the same verdicts and
+rules are. `rule_functions.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings
+into numbers; `compiled_schemas.py` compiles them for the stream and for a million records, with the same verdicts and
 reasons.
 """
 

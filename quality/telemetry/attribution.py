@@ -42,15 +42,15 @@ def attribute_starts(answers: StoredAnswers, starts: TimeSpans, window_ms: int) 
     return Attribution(*(joined[name].to_numpy(np.int64) for name in ("answer", "movie", "time")))
 
 
-def hit_ranks(touched: Attribution, lists: np.ndarray, list_of: np.ndarray) -> np.ndarray:
+def hit_ranks(attribution: Attribution, lists: np.ndarray, list_of: np.ndarray) -> np.ndarray:
     """int64[answers]: rank of the hit, from 1; 0 for an answer that is none.
 
     Answer a showed `lists[list_of[a]]` (int32[n, 20], movie numbers, -1 for none); `list_of[a]` -1 is no list at all.
     """
-    ranks = _places(lists, list_of[touched.answer], touched.movie)
+    ranks = _places(lists, list_of[attribution.answer], attribution.movie)
     hits = np.flatnonzero(ranks)
-    hits = hits[np.lexsort((ranks[hits], touched.time[hits], touched.answer[hits]))]
-    answers, firsts = np.unique(touched.answer[hits], return_index=True)
+    hits = hits[np.lexsort((ranks[hits], attribution.time[hits], attribution.answer[hits]))]
+    answers, firsts = np.unique(attribution.answer[hits], return_index=True)
     found = np.zeros(len(list_of), np.int64)
     found[answers] = ranks[hits[firsts]]
     return found

@@ -62,7 +62,7 @@ class Telemetry:
     """Keeps the reports of what was taken in up to date: all but Kafka and signals."""
 
     store: Store
-    intake: Ingest
+    ingest: Ingest
     reports: Reports
 
     def report(self, *, now: bool = False) -> None:
@@ -84,8 +84,8 @@ class Telemetry:
         if over:
             keep_day = min(set(days) - set(over), default=over[-1] + 1)
             keep_from, _ = zone_named(self.reports.stream.timezone).bounds(day_name(keep_day))
-            self.store.finish(over, keep_from, keep_day, self.intake.open_since)
-            self.intake.refresh()
+            self.store.finish(over, keep_from, keep_day, self.ingest.open_since)
+            self.ingest.refresh()
 
     def _rewrite(self, watermark: int) -> None:
         today = zone_named(self.reports.stream.timezone).day_number(watermark)
@@ -102,8 +102,8 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     store = Store(stream_settings.var / "telemetry.db")
     try:
-        intake = Ingest(store, stream_settings.topic, zone_named(stream_settings.timezone), settings)
-        telemetry = Telemetry(store, intake, Reports(store, stream_settings, settings))
+        ingest = Ingest(store, stream_settings.topic, zone_named(stream_settings.timezone), settings)
+        telemetry = Telemetry(store, ingest, Reports(store, stream_settings, settings))
         async with kafka.reading(stream_settings, GROUP, store.positions(stream_settings.topic)) as reader:
             await follow(reader, telemetry, stop)
     finally:
@@ -119,7 +119,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
         # in a thread, so that the consumer's heartbeats and fetches go on meanwhile; one at a time
         if got:
             batch = await asyncio.to_thread(batch_of, got, reader.positions, zone_named(stream.timezone))
-            await asyncio.to_thread(telemetry.intake.take, batch)
+            await asyncio.to_thread(telemetry.ingest.take, batch)
             await reader.commit(batch.positions)
         silent = set(reader.positions) - set(store.kafka_times(stream.topic))
         settled = settled or all(left == 0 for name, left in reader.unread().items() if name in silent)

@@ -132,12 +132,12 @@ class Reports:
         # later answers take starts from those of the day: last touch
         answers = self.store.answers(first, end + window_ms, listed_until=end)
         shown = answers[answers.status == 200]
-        touched = attribute_starts(shown, self.store.sessions(first, end + window_ms), window_ms)
+        attribution = attribute_starts(shown, self.store.sessions(first, end + window_ms), window_ms)
         release = history.in_force(shown.time)
         lists, known = self._popular(history)
         list_of = np.where(known[release], release, -1)
-        baseline = np.where(list_of >= 0, hit_ranks(touched, lists, list_of), -1)
-        rank = hit_ranks(touched, shown.movies, np.arange(len(shown.time)))
+        baseline = np.where(list_of >= 0, hit_ranks(attribution, lists, list_of), -1)
+        rank = hit_ranks(attribution, shown.movies, np.arange(len(shown.time)))
         judged = JudgedAnswers(shown.user, release, shown.time + window_ms <= watermark, rank, baseline)
         return answers[answers.time < end], judged[shown.time < end]
 

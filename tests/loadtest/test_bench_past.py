@@ -232,23 +232,23 @@ def test_the_catalogue_knows_everyone(written: SyntheticHistory) -> None:
 
 
 def test_days_are_whole_and_sorted(written: SyntheticHistory) -> None:
-    daily = DayStore(written.var)
-    assert list(daily.days()) == written.days[:-1]
-    assert {made.imported for made in daily.days().values()} == {synthetic_history.SOURCE}
+    day_store = DayStore(written.var)
+    assert list(day_store.days()) == written.days[:-1]
+    assert {made.imported for made in day_store.days().values()} == {synthetic_history.SOURCE}
     sessions = 0
     for day in written.days[:-1]:
         begins, ends = CLOCK.bounds(day)
         assert ends - begins == DAY_MS
         for part in ("sessions", "ratings", "requests"):
-            table = daily.read(part, [day])
+            table = day_store.read(part, [day])
             assert table.schema == DAY_SCHEMAS[part]
             names = ["user", "movie", "start"] if part == "sessions" else ["user", "time"]
             names = ["user", "movie", "time"] if part == "ratings" else names
             found = rows(table, *names)
             assert found == sorted(found)
             assert len(found) > 0
-        sessions += daily.read("sessions", [day]).num_rows
-        table = daily.read("sessions", [day])
+        sessions += day_store.read("sessions", [day]).num_rows
+        table = day_store.read("sessions", [day])
         starts, lasts, minutes = (table.column(name).to_numpy() for name in ("start", "last", "minutes"))
         assert begins <= starts.min()
         assert lasts.max() < ends
@@ -283,22 +283,22 @@ def test_a_straight_day_is_what_sessions_are_made_of_its_lines(tmp_path: Path) -
     tables, running = straight(
         Begun.nothing(), one.day(BEGINS, 2_000), BEGINS, MovieNames(one.catalogue.ids), np.random.default_rng(1)
     )
-    visits, archive, daily = other.day(BEGINS, 2_000), Archive(tmp_path), DayStore(tmp_path)
+    visits, archive, day_store = other.day(BEGINS, 2_000), Archive(tmp_path), DayStore(tmp_path)
     BusyDay(archive, other, visits, BEGINS, synthetic_history.FIRST_DAY, "movielog1").write(
         Begun.nothing().lines, 5_000, np.random.default_rng(2)
     )
-    counts = compact_days(archive, archive.entries(), daily, GAP_MS, lambda rows: None)
+    counts = compact_days(archive, archive.entries(), day_store, GAP_MS, lambda rows: None)
     assert counts["duplicates"] == 0
-    made = daily.read("sessions", [synthetic_history.FIRST_DAY])
+    made = day_store.read("sessions", [synthetic_history.FIRST_DAY])
     expected, found = _ended(tables["sessions"]), _ended(made)
     assert len(expected) > 500
     assert found == expected
     assert made.num_rows == tables["sessions"].num_rows
     rated = {row[:2] for row in rows(tables["ratings"], "user", "movie")}
-    assert len(rated ^ set(rows(daily.read("ratings", [synthetic_history.FIRST_DAY]), "user", "movie"))) < 0.02 * len(
-        rated
-    )
-    assert daily.read("requests", [synthetic_history.FIRST_DAY]).num_rows == pytest.approx(
+    assert len(
+        rated ^ set(rows(day_store.read("ratings", [synthetic_history.FIRST_DAY]), "user", "movie"))
+    ) < 0.02 * len(rated)
+    assert day_store.read("requests", [synthetic_history.FIRST_DAY]).num_rows == pytest.approx(
         0.97 * tables["requests"].num_rows, rel=0.03
     )
     assert int((running.lines.code >= 0).sum()) > 0

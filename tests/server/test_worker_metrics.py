@@ -66,7 +66,7 @@ def exposed(counts: WorkerMetrics) -> Samples:
     """All metrics, after those of one worker were written."""
     counts.write()
     exposition = Exposition(counts.folder)
-    exposition._tallies._lock.timeout = DEADLINE_S
+    exposition._shared_counts._lock.timeout = DEADLINE_S
     return read(exposition.text().decode())
 
 

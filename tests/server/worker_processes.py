@@ -204,7 +204,7 @@ class WorkerProcess:
             last = _changed(file)
             poll(lambda last=last: _changed(file) != last)  # type: ignore[misc]
         exposition = Exposition(self.var / "metrics")
-        exposition._tallies._lock.timeout = DEADLINE_S
+        exposition._shared_counts._lock.timeout = DEADLINE_S
         return exposition.text().decode()
 
     def text(self) -> str:

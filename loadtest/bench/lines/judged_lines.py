@@ -54,22 +54,22 @@ def judged(values: pa.Array, kafka_times: np.ndarray, context: JudgingContext) -
     return judge(lines, context)
 
 
-def places(fates: Verdicts) -> dict[str, np.ndarray]:
+def places(verdicts: Verdicts) -> dict[str, np.ndarray]:
     """By fate: the places of its lines in the batch (int64)."""
-    repaired = [good.rows[list(good.rules)] for good in fates.good.values()]
-    accepted = [np.delete(good.rows, list(good.rules)) for good in fates.good.values()]
+    repaired = [good.rows[list(good.rules)] for good in verdicts.good.values()]
+    accepted = [np.delete(good.rows, list(good.rules)) for good in verdicts.good.values()]
     return {
         "accepted": np.concatenate(accepted),
         "repaired": np.concatenate(repaired).astype(np.int64),
-        "quarantined": fates.quarantined,
-        "duplicate": fates.duplicates,
+        "quarantined": verdicts.quarantined,
+        "duplicate": verdicts.duplicates,
     }
 
 
-def events(fates: Verdicts) -> dict[int, JudgedLine]:
+def events(verdicts: Verdicts) -> dict[int, JudgedLine]:
     """By place of the line: the event that it was taken for."""
     found: dict[int, JudgedLine] = {}
-    for kind, good in fates.good.items():
+    for kind, good in verdicts.good.items():
         rows = zip(good.rows.tolist(), events_of(kind, good.table), strict=True)
         found |= {place: JudgedLine(event, good.rules.get(at)) for at, (place, event) in enumerate(rows)}
     return found

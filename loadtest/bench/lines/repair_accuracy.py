@@ -50,8 +50,8 @@ def outcomes(source: LineSource, count: int, rare: bool) -> dict[str, Counter[st
     for values, kafka_times in source.sample(count, rare).batches(BATCH):
         whole = events(judged(values, kafka_times, context))
         damaged = [with_stray(line, rng) for line in values.to_pylist()]
-        fates = judged(pa.array([line for line, _ in damaged], pa.binary()), kafka_times, context)
-        taken, repeated = events(fates), set(fates.duplicates.tolist())
+        verdicts = judged(pa.array([line for line, _ in damaged], pa.binary()), kafka_times, context)
+        taken, repeated = events(verdicts), set(verdicts.duplicates.tolist())
         for at, meant in whole.items():
             # what was no good line before says nothing, and two lines may by chance be damaged into one
             if meant.rule is None and at not in repeated:

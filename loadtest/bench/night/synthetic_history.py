@@ -90,7 +90,7 @@ def write(
     """Write a past. Raises `LoadtestError` where the disk has too little room for it, or `var` has one already."""
     streaming = StreamSettings()
     _require(var, size)
-    clock, archive, daily = zone_named(streaming.timezone), Archive(var), DayStore(var)
+    clock, archive, day_store = zone_named(streaming.timezone), Archive(var), DayStore(var)
     days = [day_name(day_number(FIRST_DAY) + number) for number in range(size.days)]
     crowd = Crowd(
         make_catalogue(size.movies, seed, streaming.generation),
@@ -108,7 +108,7 @@ def write(
             counts = _archive(archive, crowd, running, visits, begins, day, size.batch_lines, streaming.topic, rng)
         else:
             tables, running = straight(running, visits, begins, names, rng)
-            daily.write(
+            day_store.write(
                 day, DaySource(imported=SOURCE, counts={part: len(table) for part, table in tables.items()}), tables
             )
         advance(1)

@@ -129,9 +129,9 @@ def movielens(path: Path, var: Path) -> TrainingHistory:
     """
     streaming = StreamSettings(var=var, generation="2026")  # whose scale has room for half stars
     importing.import_archive(MovieLensArchive(path), streaming)
-    daily, catalog = DayStore(var), Catalog(var)
+    day_store, catalog = DayStore(var), Catalog(var)
     known = catalog.known(streaming.max_user).runtimes
-    gathered = assemble.gather_days(daily, list(daily.days()), known, QualitySettings().gap_ms)
+    gathered = assemble.gather_days(day_store, list(day_store.days()), known, QualitySettings().gap_ms)
     segments = without_small(segments_of(gathered.users, catalog.people()), BatchSettings().minimum_segment)
     best = BEST_RATING[streaming.generation]
     return assemble.assemble(gathered, np.full(len(gathered.movies), np.nan), best, segments)

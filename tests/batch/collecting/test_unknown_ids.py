@@ -1,4 +1,4 @@
-"""Acquaintance: what is new is asked of the API once, a no is kept as well, and no API holds up the lines."""
+"""Unknown ids: what is new is asked of the API once, a no is kept as well, and no API holds up the lines."""
 
 import asyncio
 import contextlib
@@ -61,7 +61,7 @@ def streaming(var: Path, generation: Generation = "2026") -> StreamSettings:
     return StreamSettings(var=var, generation=generation, max_user=1_000)
 
 
-def acquainted(var: Path, root: str, generation: Generation = "2026", **more: Any) -> UnknownIdLookup:
+def lookup_of(var: Path, root: str, generation: Generation = "2026", **more: Any) -> UnknownIdLookup:
     return UnknownIdLookup(streaming(var, generation), BatchSettings(api=root, **{"api_timeout_s": 60.0, **more}))
 
 
@@ -101,11 +101,11 @@ def test_a_movie_that_is_new_is_asked_once_and_known_from_then_on(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         for _ in range(3):
             known = one.known_for(watched("new+2022", "old+1999", "new+2022"))
             assert known.runtimes == {"old+1999": 90, "new+2022": 100}
-        assert acquainted(tmp_path, server.root).known_for(watched("new+2022")).runtimes == known.runtimes
+        assert lookup_of(tmp_path, server.root).known_for(watched("new+2022")).runtimes == known.runtimes
         assert server.asked == ["/movie/new+2022"]
     assert catalog.statuses("movie") == {"old+1999": "known", "new+2022": "known"}
 
@@ -113,10 +113,10 @@ def test_a_movie_that_is_new_is_asked_once_and_known_from_then_on(
 @pytest.mark.usefixtures("patient")
 def test_that_there_is_no_such_movie_is_kept_as_well(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         for _ in range(3):
             assert one.known_for(watched("none+1901")).missing == {"none+1901"}
-        assert acquainted(tmp_path, server.root).known_for(watched("none+1901")).missing == {"none+1901"}
+        assert lookup_of(tmp_path, server.root).known_for(watched("none+1901")).missing == {"none+1901"}
         assert server.asked == ["/movie/none+1901"]
     assert catalog.statuses("movie")["none+1901"] == "unknown"
 
@@ -127,7 +127,7 @@ def test_lines_of_a_movie_that_there_is_not_are_set_aside_or_restored(
 ) -> None:
     with scripted(service) as server:
         some = watched("old+1999", "new+2022", "none+1901", "oldd+1999", "nnew+2022")
-        fates = judged(tmp_path, some, acquainted(tmp_path, server.root).known_for(some))
+        fates = judged(tmp_path, some, lookup_of(tmp_path, server.root).known_for(some))
         assert server.asked == ["/movie/new+2022,nnew+2022,none+1901,oldd+1999"]
     assert (fates.quarantined.tolist(), fates.reasons) == ([2], ["movie_unknown"])
     assert fates.good["watch"].rules == {2: "one_character", 3: "one_character"}
@@ -139,7 +139,7 @@ def test_lines_of_a_movie_that_there_is_not_are_set_aside_or_restored(
 def test_movies_of_ratings_and_lists_are_asked_as_well(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     listed = "5,recommendation request a:1, status 200, result: old+1999, other+2022, 5 ms"
     with scripted(service) as server:
-        known = acquainted(tmp_path, server.root).known_for(lines("5,GET /rate/new+2022=3", listed))
+        known = lookup_of(tmp_path, server.root).known_for(lines("5,GET /rate/new+2022=3", listed))
         assert server.asked == ["/movie/new+2022,other+2022"]
     assert known.runtimes == {"old+1999": 90, "new+2022": 100, "other+2022": None}
 
@@ -148,7 +148,7 @@ def test_movies_of_ratings_and_lists_are_asked_as_well(scripted: Scripted, catal
 def test_what_only_lines_without_form_name_is_not_asked(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
         some = lines("5,GET /data/m/t1983/3.mpg", "x,GET /rate/new+2022=3", "5,GET /rate/other+2022=333")
-        acquainted(tmp_path, server.root).known_for(some)
+        lookup_of(tmp_path, server.root).known_for(some)
         assert server.asked == []
 
 
@@ -158,12 +158,12 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
 ) -> None:
     some = by(7, 1_000, 5_000, 6_789)
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         for _ in range(3):
             known = one.known_for(some)
             assert known.users == {5_000}
             assert known.no_users == {6_789}
-        again = acquainted(tmp_path, server.root).known_for(some)
+        again = lookup_of(tmp_path, server.root).known_for(some)
         assert (again.users, again.no_users) == (known.users, known.no_users)
         assert server.asked == ["/user/5000,6789"]
     fates = judged(tmp_path, some, known)
@@ -174,7 +174,7 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
 @pytest.mark.usefixtures("patient")
 def test_an_empty_catalogue_asks_nothing_and_is_filled_by_others(scripted: Scripted, tmp_path: Path) -> None:
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         assert one.known_for(watched("new+2022")) == KnownIds()
         assert server.asked == []
         Catalog(tmp_path).keep("movie", [("old+1999", "known", {"id": "old+1999", "runtime": 90}, "")])
@@ -187,7 +187,7 @@ def test_what_others_write_into_the_catalogue_is_known_at_once(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         for number in range(20):
             name = f"night+{number}+1999"
             catalog.keep("movie", [(name, "known", {"id": name, "runtime": number + 1}, "")])
@@ -201,7 +201,7 @@ def test_no_more_than_some_are_asked_for_one_batch_and_the_rest_for_the_next(
 ) -> None:
     movies = [f"never+{number:03}+1999" for number in range(250)]
     with scripted(service) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         first = one.known_for(watched(*movies))
         assert len(first.missing) == 200
         assert one.known_for(watched(*movies)).missing == set(movies)
@@ -218,7 +218,7 @@ def test_the_simulated_service_is_asked_for_what_it_has(
     settings = WorldSettings(users=1_200, movies=50, generation=generation, api_rate_limit_per_s=10_000)
     movies = World(settings).catalogue.ids[:10]
     with simulated(settings) as root:
-        one = acquainted(tmp_path, root, generation)
+        one = lookup_of(tmp_path, root, generation)
         known = one.known_for(watched(*movies, "never+1999"))
         assert set(known.runtimes) == {"old+1999", *movies}
         assert known.missing == {"never+1999"}
@@ -302,7 +302,7 @@ def test_an_api_of_no_help_takes_little_time_and_the_lines_pass(
     api: Callable[[], AbstractContextManager[str]], catalog: Catalog, tmp_path: Path
 ) -> None:
     with api() as root:
-        one, began = acquainted(tmp_path, root, api_timeout_s=0.2), time.monotonic()
+        one, began = lookup_of(tmp_path, root, api_timeout_s=0.2), time.monotonic()
         some = watched("new+2022", "old+1999")
         known = one.known_for(some)
         assert time.monotonic() - began < ENDLESS_S
@@ -334,7 +334,7 @@ def test_an_api_that_says_nothing_good_is_not_waited_for_and_the_lines_pass(
 ) -> None:
     some, began = watched("new+2022", "other+2022", "old+1999"), time.monotonic()
     with scripted(lambda *_: reply) as server:
-        one = acquainted(tmp_path, server.root, generation)
+        one = lookup_of(tmp_path, server.root, generation)
         for _ in range(3):
             known = one.known_for(some)
         asked = len(server.asked)
@@ -353,7 +353,7 @@ def test_an_api_that_is_slow_is_waited_for_only_so_long(scripted: Scripted, cata
 
     movies = [f"never+{number}+1999" for number in range(80)]
     with scripted(reply) as server:
-        acquainted(tmp_path, server.root, "2022").known_for(watched(*movies))
+        lookup_of(tmp_path, server.root, "2022").known_for(watched(*movies))
         asked = len(server.asked)
         slow.set()
     assert asked < len(movies) / 2  # to answer all takes 40 s
@@ -362,7 +362,7 @@ def test_an_api_that_is_slow_is_waited_for_only_so_long(scripted: Scripted, cata
 @pytest.mark.usefixtures("patient")
 def test_an_api_that_did_not_answer_is_left_alone_for_a_while(catalog: Catalog, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        one = acquainted(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", api_timeout_s=0.3)
+        one = lookup_of(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", api_timeout_s=0.3)
         one.known_for(watched("new+2022"))
         for number in range(20):
             one.known_for(watched(f"new+{number}+2022", user=5_000 + number))
@@ -379,7 +379,7 @@ def test_an_api_that_answers_again_is_asked_after_its_rest(
     down = threading.Event()
     down.set()
     with scripted(lambda path, before: (500, b"", {}) if down.is_set() else service(path, before)) as server:
-        one = acquainted(tmp_path, server.root)
+        one = lookup_of(tmp_path, server.root)
         assert "new+2022" not in one.known_for(watched("new+2022")).runtimes
         down.clear()
         assert "new+2022" not in one.known_for(watched("new+2022")).runtimes
@@ -393,7 +393,7 @@ def test_a_redelivered_answer_of_another_movie_does_not_stand_for_the_one_asked(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(lambda *_: (200, orjson.dumps(RECORDS["movie"]["other+2022"]), {})) as server:
-        known = acquainted(tmp_path, server.root).known_for(watched("new+2022"))
+        known = lookup_of(tmp_path, server.root).known_for(watched("new+2022"))
     assert known.runtimes == {"old+1999": 90}
     assert catalog.statuses("movie")["new+2022"] == "bad"
 

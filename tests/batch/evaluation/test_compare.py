@@ -1,7 +1,7 @@
 """Comparing releases: what differs is told, and what ranks better later is what the naive definition says."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,9 @@ def put_evaluation(folder: Path, mean: float = 0.2, from_ms: int = 5) -> None:
     (folder / "evaluation.json").write_bytes(orjson.dumps(told))
 
 
-def put(daily: DayStore, day: str, starts: list[tuple[int, str, int]], requests: list[tuple[int, int]] = []) -> None:  # noqa: B006
+def put(
+    day_store: DayStore, day: str, starts: list[tuple[int, str, int]], requests: Sequence[tuple[int, int]] = ()
+) -> None:
     """Keep a day of sessions (user, movie, start) of an hour, and requests (user, time)."""
     starts = sorted(starts)
     times = [time for *_, time in starts]
@@ -75,7 +77,7 @@ def put(daily: DayStore, day: str, starts: list[tuple[int, str, int]], requests:
         },
     )
     asked = day_table("requests", {"user": [row[0] for row in requests], "time": [row[1] for row in requests]})
-    daily.write(day, DaySource(), {"sessions": sessions, "requests": asked})
+    day_store.write(day, DaySource(), {"sessions": sessions, "requests": asked})
 
 
 def listed(release: Release, user: int) -> list[str]:
@@ -96,7 +98,7 @@ def ndcg(shown: list[str], began: set[str]) -> float:
 def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, tmp_path: Path) -> None:
     one, other = make("one", seed=1, stream_time=NOW - DAY_MS), make("other", seed=2)
     rng = np.random.default_rng(1)
-    daily, began = DayStore(tmp_path), {}
+    day_store, began = DayStore(tmp_path), {}
     starts: list[tuple[int, str, int]] = []
     for user in [*range(1, 91), 500, 501]:
         movies = rng.choice(60, 4, replace=False)
@@ -107,15 +109,15 @@ def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, t
     asked = [(3, NOW + 5), (4, NOW - 5), (5, NOW + 23 * HOUR_MS)]
     for day in ("2030-03-10", "2030-03-11"):
         on = [row for row in starts if CLOCK.day(row[2]) == day]
-        put(daily, day, on, [row for row in asked if CLOCK.day(row[1]) == day])
-    found = later((one, other), daily, CLOCK, GAP_MS)
+        put(day_store, day, on, [row for row in asked if CLOCK.day(row[1]) == day])
+    found = later((one, other), day_store, CLOCK, GAP_MS)
     counted = [user for user in began if user not in (3, 5)]
     differences = [ndcg(listed(other, user), began[user]) - ndcg(listed(one, user), began[user]) for user in counted]
     assert (found["users"], found["since_ms"]) == (len(counted), NOW)
     assert found["mean"] == pytest.approx(np.mean(differences))
     assert found["low"] < found["mean"] < found["high"]
     assert found["means"][0] == pytest.approx(np.mean([ndcg(listed(one, user), began[user]) for user in counted]))
-    backwards = later((other, one), daily, CLOCK, GAP_MS)
+    backwards = later((other, one), day_store, CLOCK, GAP_MS)
     assert backwards["mean"] == pytest.approx(-found["mean"])
 
 
@@ -131,22 +133,22 @@ def test_a_release_that_shows_what_is_watched_is_said_to_rank_better(make: Make,
 def test_a_session_that_had_begun_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
     since = CLOCK.bounds("2030-03-11")[0] - HOUR_MS  # an hour before midnight
     pair = make("one", seed=1, stream_time=since), make("other", seed=2, stream_time=since)
-    daily, midnight = DayStore(tmp_path), since + HOUR_MS
-    put(daily, "2030-03-10", [(user, "movie+7+2000", since - HOUR_MS) for user in range(1, 81)])
-    put(daily, "2030-03-11", [(user, "movie+7+2000", midnight + 60_000) for user in range(1, 81)])
-    assert "0 users" in later(pair, daily, CLOCK, GAP_MS)["none"]
-    put(daily, "2030-03-10", [])
-    assert later(pair, daily, CLOCK, GAP_MS)["users"] == 80
+    day_store, midnight = DayStore(tmp_path), since + HOUR_MS
+    put(day_store, "2030-03-10", [(user, "movie+7+2000", since - HOUR_MS) for user in range(1, 81)])
+    put(day_store, "2030-03-11", [(user, "movie+7+2000", midnight + 60_000) for user in range(1, 81)])
+    assert "0 users" in later(pair, day_store, CLOCK, GAP_MS)["none"]
+    put(day_store, "2030-03-10", [])
+    assert later(pair, day_store, CLOCK, GAP_MS)["users"] == 80
 
 
 def test_a_session_that_had_begun_on_the_day_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
     midnight = CLOCK.bounds("2030-03-11")[0]
     since = midnight + HOUR_MS
     pair = make("one", seed=1, stream_time=since), make("other", seed=2, stream_time=since)
-    daily = DayStore(tmp_path)
-    put(daily, "2030-03-10", [(user, "movie+7+2000", midnight - 2 * HOUR_MS) for user in range(1, 81)])
-    put(daily, "2030-03-11", [(user, "movie+7+2000", midnight + 3 * HOUR_MS) for user in range(1, 81)])
-    assert "0 users" in later(pair, daily, CLOCK, GAP_MS)["none"]
+    day_store = DayStore(tmp_path)
+    put(day_store, "2030-03-10", [(user, "movie+7+2000", midnight - 2 * HOUR_MS) for user in range(1, 81)])
+    put(day_store, "2030-03-11", [(user, "movie+7+2000", midnight + 3 * HOUR_MS) for user in range(1, 81)])
+    assert "0 users" in later(pair, day_store, CLOCK, GAP_MS)["none"]
 
 
 def test_where_there_are_no_later_sessions_it_is_said(make: Make, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The rival: what it shows is what a worker would answer, and it is compared only where that is fair."""
+"""The incumbent: what it shows is what a worker would answer, and it is compared only where that is fair."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -51,8 +51,8 @@ def model(rank: int) -> MeasuredLists:
     return measure_lists(slice_(), EVERYONE, lists(rank))
 
 
-def compared(rival: Incumbent | None, requests: Requests | None = None) -> dict[str, Any]:
-    return compare_with_incumbent(rival, slice_(), EVERYONE, model(1), requests, 1)
+def compared(incumbent: Incumbent | None, requests: Requests | None = None) -> dict[str, Any]:
+    return compare_with_incumbent(incumbent, slice_(), EVERYONE, model(1), requests, 1)
 
 
 def test_a_better_model_is_told_to_be_better_than_the_rival_by_the_difference_of_their_ranks() -> None:
@@ -69,9 +69,9 @@ def test_a_worse_model_is_told_to_be_worse() -> None:
 def test_users_are_paired_by_row() -> None:
     rows = np.arange(3, USERS)
     part = slice_()
-    rival = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
+    incumbent = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
     mine = measure_lists(part, rows, lists(1)[rows])
-    assert compare_with_incumbent(rival, part, rows, mine, None, 1)["mean"] == pytest.approx(17 / 37)
+    assert compare_with_incumbent(incumbent, part, rows, mine, None, 1)["mean"] == pytest.approx(17 / 37)
 
 
 def test_users_who_were_shown_a_list_in_the_slice_are_left_out() -> None:
@@ -132,12 +132,14 @@ def history(users: list[int], movies: list[str]) -> TrainingHistory:
 def test_what_is_shown_is_the_own_list_or_that_of_the_segment_or_of_everyone(
     none: Literal[65535, 4294967295],
 ) -> None:
-    rival = incumbent_of(release(none), history([1, 2, 3, 5, 7, 9], ["0+2000", "a+2000", "c+2000", "d+2000", "e+2000"]))
+    incumbent = incumbent_of(
+        release(none), history([1, 2, 3, 5, 7, 9], ["0+2000", "a+2000", "c+2000", "d+2000", "e+2000"])
+    )
     a, c, d = 1, 2, 3
     expected = [[a, -1, c, d], [c, a, d, -1], [-1, c, -1, -1], [a, -1, c, d], [d, c, -1, a], [a, -1, c, d]]
-    assert rival.lists[:, :4].tolist() == expected  # b is gone, and its place stays empty
-    assert (rival.lists[:, 4:] == -1).all()
-    assert (rival.release, rival.until, rival.lists.dtype.name) == ("now", 77, "int32")
+    assert incumbent.lists[:, :4].tolist() == expected  # b is gone, and its place stays empty
+    assert (incumbent.lists[:, 4:] == -1).all()
+    assert (incumbent.release, incumbent.until, incumbent.lists.dtype.name) == ("now", 77, "int32")
 
 
 def test_what_is_shown_is_what_a_worker_answers(tmp_path: Path, write_candidate: Any) -> None:
@@ -152,10 +154,10 @@ def test_what_is_shown_is_what_a_worker_answers(tmp_path: Path, write_candidate:
     np.save(folder / "segments.npy", (np.arange(60) % 13).astype(np.uint8))
     opened = Release.open(tmp_path / "releases" / publish(tmp_path, folder, {}, 5))
     past = history(list(range(1, 71)), sorted(opened.movies))
-    rival = incumbent_of(opened, past)
+    incumbent = incumbent_of(opened, past)
     answers = Answers(opened)
     sources = set()
-    for user, own in zip(range(1, 71), rival.lists.tolist(), strict=True):
+    for user, own in zip(range(1, 71), incumbent.lists.tolist(), strict=True):
         body, source = answers.find(user)
         assert ",".join(past.movies[movie] for movie in own if movie >= 0).encode() == body
         sources.add(source)

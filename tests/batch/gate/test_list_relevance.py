@@ -126,9 +126,7 @@ def test_each_part_of_the_lists_is_to_suit(
 
     monkeypatch.setattr(list_relevance, "_beyond_doubt", next_one)
     seen = sp.csr_matrix(np.eye(8, dtype=np.float32))
-    assert (
-        list_relevance.list_relevance(seen, np.zeros((8, 2), int), list_relevance.CoOccurrence(seen, seen), 2) is told
-    )
+    assert list_relevance.lists_match(seen, np.zeros((8, 2), int), list_relevance.CoOccurrence(seen, seen), 2) is told
     assert asked == [4, 2, 2][: len(asked)]
 
 
@@ -170,9 +168,9 @@ def test_lists_suit_their_users_and_no_others(seed: int) -> None:
     rng, one = np.random.default_rng(seed), made(seed=seed)
     seen, lists = sp.csr_matrix(one.seen.astype(np.float32)), one.made_lists()
     counted = list_relevance.count_co_occurrence(seen, rng)
-    assert list_relevance.list_relevance(seen, lists, counted) is True
-    assert list_relevance.list_relevance(seen, rng.permutation(lists), counted) is False
+    assert list_relevance.lists_match(seen, lists, counted) is True
+    assert list_relevance.lists_match(seen, rng.permutation(lists), counted) is False
     assert list_relevance.is_best_first(seen, lists, counted)
     assert not list_relevance.is_best_first(seen, lists[:, ::-1], counted)
     some = seen[:60]
-    assert list_relevance.list_relevance(some, lists[:60], list_relevance.count_co_occurrence(some, rng)) is None
+    assert list_relevance.lists_match(some, lists[:60], list_relevance.count_co_occurrence(some, rng)) is None

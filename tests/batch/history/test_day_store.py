@@ -15,22 +15,22 @@ SESSIONS = day_table(
 
 
 def test_what_is_written_is_read_and_parts_that_are_not_given_are_empty(tmp_path: Path) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(inputs="x", counts={"sessions": 2}), {"sessions": SESSIONS})
-    daily.write("2030-01-02", DaySource(), {"sessions": SESSIONS.slice(1)})
-    assert daily.days() == {DAY: DaySource(inputs="x", counts={"sessions": 2}), "2030-01-02": DaySource()}
-    found = daily.read("sessions", [DAY, "2030-01-02"])
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(inputs="x", counts={"sessions": 2}), {"sessions": SESSIONS})
+    day_store.write("2030-01-02", DaySource(), {"sessions": SESSIONS.slice(1)})
+    assert day_store.days() == {DAY: DaySource(inputs="x", counts={"sessions": 2}), "2030-01-02": DaySource()}
+    found = day_store.read("sessions", [DAY, "2030-01-02"])
     assert found.to_pylist() == [*SESSIONS.to_pylist(), *SESSIONS.to_pylist()[1:]]
     assert found.column("movie").num_chunks == 1
     empty: tuple[DayPart, ...] = ("ratings", "requests", "accounts")
     for part in empty:
-        assert daily.read(part, [DAY]).num_rows == 0
-        assert daily.read(part, []).schema == DAY_SCHEMAS[part]
+        assert day_store.read(part, [DAY]).num_rows == 0
+        assert day_store.read(part, []).schema == DAY_SCHEMAS[part]
 
 
 def test_a_day_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(inputs="one"), {"sessions": SESSIONS})
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(inputs="one"), {"sessions": SESSIONS})
     written: list[Path] = []
 
     def fails(path: Path, table: pa.Table) -> None:
@@ -40,35 +40,35 @@ def test_a_day_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("batch.history.day_store._write", fails)
     with pytest.raises(OSError, match="disk full"):
-        daily.write(DAY, DaySource(inputs="two"), {})
-    assert daily.days() == {}
+        day_store.write(DAY, DaySource(inputs="two"), {})
+    assert day_store.days() == {}
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"layout": 0}', '{"layout": "1"}'])
 def test_a_day_of_another_layout_or_a_garbled_one_is_not_there(tmp_path: Path, text: str) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(), {})
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(), {})
     (tmp_path / "sessions" / f"day={DAY}" / "made.json").write_text(text)
-    assert daily.days() == {}
+    assert day_store.days() == {}
 
 
 def test_a_day_that_is_removed_is_gone(tmp_path: Path) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(), {})
-    daily.remove(DAY)
-    assert (daily.days(), list(daily.folder.iterdir())) == ({}, [])
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(), {})
+    day_store.remove(DAY)
+    assert (day_store.days(), list(day_store.folder.iterdir())) == ({}, [])
 
 
 def test_an_empty_part_has_the_type_of_its_columns(tmp_path: Path) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(), {})
-    assert daily.read("sessions", [DAY]).schema.equals(DAY_SCHEMAS["sessions"])
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(), {})
+    assert day_store.read("sessions", [DAY]).schema.equals(DAY_SCHEMAS["sessions"])
 
 
 @pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
 def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path, content: bytes | None) -> None:
-    daily = DayStore(tmp_path)
-    daily.write(DAY, DaySource(), {"sessions": SESSIONS})
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(), {"sessions": SESSIONS})
     path = tmp_path / "sessions" / f"day={DAY}" / "sessions.parquet"
     path.unlink()
     if content is not None:
@@ -76,4 +76,4 @@ def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path,
     with pytest.raises(
         NightFilesDamaged, match=f"{path} is gone or damaged: .*; remove the folder {path.parent}, it is made anew"
     ):
-        daily.read("sessions", [DAY])
+        day_store.read("sessions", [DAY])

@@ -148,19 +148,19 @@ def settings(var: Path, generation: str = "2026") -> StreamSettings:
 def test_what_is_read_back_is_what_the_archive_says(form: str, zipped: bool, crlf: bool, tmp_path: Path) -> None:
     said, files = FORMS[form]()
     counts = import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped, crlf)), settings(tmp_path / "var"))
-    daily = DayStore(tmp_path / "var")
+    day_store = DayStore(tmp_path / "var")
     name = dict(zip([number for number, *_ in said.movies], IDS, strict=True))
     expected = sorted((user, name[movie], time * 1000, int(stars * 2)) for user, movie, stars, time in said.ratings)
-    rows = daily.read("ratings", daily.days()).to_pylist()
+    rows = day_store.read("ratings", day_store.days()).to_pylist()
     assert sorted((row["user"], row["movie"], row["time"], row["rating"]) for row in rows) == expected
-    sessions = daily.read("sessions", daily.days()).to_pylist()
+    sessions = day_store.read("sessions", day_store.days()).to_pylist()
     assert [(row["user"], row["movie"], row["start"]) for row in sessions] == [
         (row["user"], row["movie"], row["time"]) for row in rows
     ]
     assert all(row["start"] == row["last"] and row["minutes"] == 0 for row in sessions)
     clock = zone_named("America/New_York")
-    for day, made in daily.days().items():
-        own = daily.read("ratings", [day]).to_pylist()
+    for day, made in day_store.days().items():
+        own = day_store.read("ratings", [day]).to_pylist()
         assert {clock.day(row["time"]) for row in own} == {day}
         assert own == sorted(own, key=lambda row: (row["user"], row["movie"], row["time"]))
         assert made.imported == counts["source"]
@@ -194,8 +194,8 @@ def test_the_catalogue_holds_the_movies_and_the_users_as_its_schemas_want_them(f
 def test_an_import_gives_a_history_of_as_many_sessions_in_order_of_time(tmp_path: Path) -> None:
     said = small(half=True)
     import_archive(MovieLensArchive(packed(tmp_path / "ml", as_csv(said), zipped=False)), settings(tmp_path / "var"))
-    daily, known = DayStore(tmp_path / "var"), Catalog(tmp_path / "var").known(10).runtimes
-    gathered = gather_days(daily, list(daily.days()), known, 6 * 3_600_000)
+    day_store, known = DayStore(tmp_path / "var"), Catalog(tmp_path / "var").known(10).runtimes
+    gathered = gather_days(day_store, list(day_store.days()), known, 6 * 3_600_000)
     history = assemble(gathered, np.full(len(gathered.movies), np.nan), 10, np.zeros(len(gathered.users), np.uint8))
     name = dict(zip([number for number, *_ in said.movies], IDS, strict=True))
     expected = sorted((user, time * 1000, name[movie], stars / 5) for user, movie, stars, time in said.ratings)
@@ -227,9 +227,9 @@ def test_the_same_archive_gives_the_same_bytes_in_any_order_and_form(tmp_path: P
 def test_whole_stars_fit_both_scales_and_half_stars_only_that_of_2026(tmp_path: Path) -> None:
     whole = packed(tmp_path / "whole", as_csv(small(half=False)), zipped=False)
     counts = import_archive(MovieLensArchive(whole), settings(tmp_path / "var", "2022"))
-    daily = DayStore(tmp_path / "var")
+    day_store = DayStore(tmp_path / "var")
     assert counts["best_rating"] == 5
-    assert set(daily.read("ratings", daily.days())["rating"].to_pylist()) == {1, 2, 3, 4, 5}
+    assert set(day_store.read("ratings", day_store.days())["rating"].to_pylist()) == {1, 2, 3, 4, 5}
     half = packed(tmp_path / "half", as_csv(small(half=True)), zipped=False)
     with pytest.raises(MovieLensError, match='generation = "2026"'):
         import_archive(MovieLensArchive(half), settings(tmp_path / "other", "2022"))

@@ -1,4 +1,4 @@
-"""Alarms: what is normal at its exact edge, the week before, and the same alerts whoever was killed when."""
+"""Thresholds: what is normal at its exact edge, the week before, and the same alerts whoever was killed when."""
 
 import tempfile
 from collections import Counter

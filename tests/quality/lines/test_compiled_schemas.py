@@ -1,4 +1,4 @@
-"""Predicates: a compiled schema says, verdict and reason, what Cerberus says, row by row and record by record."""
+"""Compiled schemas: each says, verdict and reason, what Cerberus says, row by row and record by record."""
 
 import copy
 import re

@@ -24,7 +24,7 @@ from quality.errors import QuarantineError
 from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.ledger_summary import summarize
-from quality.lines.quarantine import explain, quarantined_lines, replay
+from quality.lines.quarantine import explain, quarantined_lines, replay_quarantine
 from quality.lines.schemas import event_schemas
 from quality.lines.verdicts import ParsedLines, judge
 from stream.archive import FATES, Archive, LedgerEntry, TimeRange, count_by_fate
@@ -270,7 +270,7 @@ def test_after_a_rule_was_mended_what_passes_is_there_once_and_all_else_as_befor
 ) -> None:
     before = collected(archive, [*LINES, LINES[0], LINES[4], LINES[12]])
     rows = rows_of(archive)
-    told = replay(archive, mended)
+    told = replay_quarantine(archive, mended)
     [after] = archive.entries()
     assert rows_of(archive) == anew(rows, LINES, mended) != rows
     assert after.revision == 1
@@ -294,7 +294,7 @@ def test_each_mended_rule_takes_its_own_lines(archive: Archive) -> None:
     raws = {row[6]: row[3] for row in rows_of(archive).values() if row[0] == "quarantined"}
     for name, taken in expected.items():
         before = {offset for offset, row in rows_of(archive).items() if row[0] == "quarantined"}
-        replay(archive, MENDED[name])
+        replay_quarantine(archive, MENDED[name])
         rows = rows_of(archive)
         now = {raws[at]: rows[at][0] for at in before if rows[at][0] != "quarantined"}
         assert {raw: fate for raw, fate in now.items() if raw in taken} == taken
@@ -314,7 +314,7 @@ def test_any_lines_replayed_by_any_rules_have_each_one_fate(lines: list[bytes], 
         collected(archive, lines)
         for name in steps:
             expected = anew(rows_of(archive), lines, MENDED[name])
-            told = replay(archive, MENDED[name])
+            told = replay_quarantine(archive, MENDED[name])
             assert rows_of(archive) == expected
             assert is_whole(archive)
             assert dict(count_by_fate(archive.entries())) == dict.fromkeys(FATES, 0) | Counter(
@@ -326,7 +326,7 @@ def test_any_lines_replayed_by_any_rules_have_each_one_fate(lines: list[bytes], 
 def test_the_old_quarantine_is_gone_and_the_events_of_before_are_the_same_files(archive: Archive) -> None:
     collected(archive, LINES)
     before = digests(archive.var)
-    replay(archive, MENDED["all of it"])
+    replay_quarantine(archive, MENDED["all of it"])
     after = digests(archive.var)
     gone, kept = set(before) - set(after), set(before) & set(after)
     assert gone == {name for name in before if name.startswith("quarantine/")}
@@ -341,31 +341,31 @@ def test_without_a_mended_rule_nothing_is_touched(archive: Archive, write: bool)
     collected(archive, LINES)
     collected(archive, LINES[:9], first=29)
     before = digests(archive.var)
-    told = replay(archive, BEFORE, write=write)
+    told = replay_quarantine(archive, BEFORE, write=write)
     assert digests(archive.var) == before
     assert (told["quarantined"], told["accepted"]) == (count_by_fate(archive.entries())["quarantined"], 0)
 
 
 def test_a_second_replay_touches_nothing(archive: Archive) -> None:
     collected(archive, LINES)
-    replay(archive, MENDED["all of it"])
+    replay_quarantine(archive, MENDED["all of it"])
     before = digests(archive.var)
-    replay(archive, MENDED["all of it"])
+    replay_quarantine(archive, MENDED["all of it"])
     assert digests(archive.var) == before
 
 
 def test_a_dry_run_tells_the_same_and_touches_nothing(archive: Archive) -> None:
     collected(archive, LINES)
     before = digests(archive.var)
-    told = replay(archive, MENDED["all of it"], write=False)
+    told = replay_quarantine(archive, MENDED["all of it"], write=False)
     assert digests(archive.var) == before
-    assert replay(archive, MENDED["all of it"]) == told
+    assert replay_quarantine(archive, MENDED["all of it"]) == told
 
 
 def test_only_the_entries_with_lines_of_the_day_are_replayed(archive: Archive) -> None:
     late, early = collected(archive, LINES[2:3], first=2), collected(archive, LINES[2:3], first=3)
     assert [entry.files[0].day for entry in (late, early)] == ["2022-10-08", "2022-10-07"]
-    replay(archive, MENDED["more users"], day="2022-10-08")
+    replay_quarantine(archive, MENDED["more users"], day="2022-10-08")
     assert {entry.first: entry.revision for entry in archive.entries()} == {2: 1, 3: 0}
 
 
@@ -373,24 +373,24 @@ def test_on_a_day_only_the_lines_of_that_day_are_judged_anew(archive: Archive) -
     both = [b"2022-10-07T09:40,7801,GET /data/m/a+1984/5.mpg", b"2022-10-07T09:40,7802,GET /data/m/a+1984/5.mpg"]
     collected(archive, both)
     assert [file.day for file in archive.entries()[0].files] == ["2022-10-07", "2022-10-08"]
-    assert replay(archive, MENDED["more users"], day="2022-10-08") == {
+    assert replay_quarantine(archive, MENDED["more users"], day="2022-10-08") == {
         "accepted": 1, "repaired": 0, "quarantined": 0, "duplicate": 0,
     }  # fmt: skip
     assert [one.raw for one in quarantined_lines(archive)] == both[:1]
 
 
 def test_a_replay_of_nothing_changes_nothing(archive: Archive) -> None:
-    assert replay(archive, BEFORE) == dict.fromkeys(FATES, 0)
+    assert replay_quarantine(archive, BEFORE) == dict.fromkeys(FATES, 0)
     collected(archive, LINES[:1])
     before = digests(archive.var)
-    assert replay(archive, MENDED["all of it"]) == dict.fromkeys(FATES, 0)
+    assert replay_quarantine(archive, MENDED["all of it"]) == dict.fromkeys(FATES, 0)
     assert digests(archive.var) == before
 
 
 def test_where_the_clocks_were_apart_a_replay_blames_no_time_and_takes_none_of_kafka(archive: Archive) -> None:
     lines = [b"2022-10-01T09:40,7801,GET /create_account", b"yesterday,5,GET /create_account"]
     collected(archive, lines, clocks_apart_ms=6 * DAY_MS)
-    replay(archive, MENDED["more users"])
+    replay_quarantine(archive, MENDED["more users"])
     rows = rows_of(archive)
     assert [(rows[at][0], rows[at][1]) for at in (0, 2)] == [("accepted", None), ("quarantined", "time")]
     assert archive.entries()[0].clocks_apart_ms == 6 * DAY_MS
@@ -399,7 +399,7 @@ def test_where_the_clocks_were_apart_a_replay_blames_no_time_and_takes_none_of_k
 def test_where_the_clocks_agreed_a_replay_holds_times_against_kafkas(archive: Archive) -> None:
     lines = [b"2022-10-01T09:40,7801,GET /create_account", b"yesterday,7801,GET /create_account"]
     collected(archive, lines)
-    replay(archive, MENDED["more users"])
+    replay_quarantine(archive, MENDED["more users"])
     rows = rows_of(archive)
     assert [(rows[at][0], rows[at][1]) for at in (0, 2)] == [("quarantined", "time_behind"), ("repaired", "kafka_time")]
 
@@ -408,23 +408,23 @@ def test_a_movie_that_nobody_has_asked_for_is_not_taken_by_a_replay(archive: Arc
     lines = [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9", b"2022-10-07T09:40,5,GET /rate/a+1984=9"]
     collected(archive, [lines[0], b"nonsense", lines[1]])
     newer = MENDED["another generation"]
-    assert replay(archive, newer)["accepted"] == 1
+    assert replay_quarantine(archive, newer)["accepted"] == 1
     assert {aside.raw: aside.reason for aside in quarantined_lines(archive)} == {
         lines[0]: "movie_unknown", b"nonsense": "fields",
     }  # fmt: skip
     known = replace(newer.known, runtimes={**newer.known.runtimes, "stranger+1999": None})
-    assert replay(archive, replace(newer, known=known))["accepted"] == 1
+    assert replay_quarantine(archive, replace(newer, known=known))["accepted"] == 1
     assert is_whole(archive)
 
 
 def test_without_a_catalogue_a_replay_takes_any_movie(archive: Archive) -> None:
     collected(archive, [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9"])
-    assert replay(archive, replace(MENDED["another generation"], known=KnownIds()))["accepted"] == 1
+    assert replay_quarantine(archive, replace(MENDED["another generation"], known=KnownIds()))["accepted"] == 1
 
 
 def test_lines_that_change_only_their_reason_are_filed_under_it(archive: Archive) -> None:
     collected(archive, [b"2022-10-07T09:40,7801,GET /rate/new+2022=3"])
-    replay(archive, MENDED["more users"])
+    replay_quarantine(archive, MENDED["more users"])
     [aside] = quarantined_lines(archive)
     assert aside.reason == "movie_unknown"
     assert archive.entries()[0].counts[0].reason == "movie_unknown"
@@ -435,7 +435,7 @@ def test_reasons_that_two_lines_exchange_are_filed_under_each(archive: Archive) 
     one, two = (replace(BEFORE, known=KnownIds({a: 90}, frozenset({b}))) for a, b in (ONE_TWO, ONE_TWO[::-1]))
     collected(archive, [lines[0], b"nonsense", lines[1]], held=one)
     assert [aside.reason for aside in quarantined_lines(archive)] == ["minute_runtime", "fields", "movie_unknown"]
-    replay(archive, two)
+    replay_quarantine(archive, two)
     assert [aside.reason for aside in quarantined_lines(archive)] == ["movie_unknown", "fields", "minute_runtime"]
 
 
@@ -489,7 +489,7 @@ def test_a_crash_at_any_step_leaves_each_entry_as_it_was_or_as_it_will_be(tmp_pa
     ended = Archive(tmp_path / "ended")
     shutil.copytree(begun.var, ended.var)
     with dying_at(10_000) as steps:
-        replay(ended, mended)
+        replay_quarantine(ended, mended)
     assert set(steps) == {"write_table", "fsync", "mkdir", "replace", "unlink", "write_bytes"}
     rows = rows_of(begun), rows_of(ended)
     revisions = []
@@ -497,7 +497,7 @@ def test_a_crash_at_any_step_leaves_each_entry_as_it_was_or_as_it_will_be(tmp_pa
         archive = Archive(tmp_path / f"dying-{step}")
         shutil.copytree(begun.var, archive.var)
         with pytest.raises(Crash), dying_at(step):
-            replay(archive, mended)
+            replay_quarantine(archive, mended)
         found = plain(archive.entries())
         for one, before, after in zip(found, plain(begun.entries()), plain(ended.entries()), strict=True):
             assert one in (before, after)
@@ -506,7 +506,7 @@ def test_a_crash_at_any_step_leaves_each_entry_as_it_was_or_as_it_will_be(tmp_pa
         archive.sweep()
         assert is_whole(archive)
         assert plain(archive.entries()) == found
-        replay(archive, mended)
+        replay_quarantine(archive, mended)
         assert plain(archive.entries()) == plain(ended.entries())
         assert rows_of(archive) == rows[1]
         assert is_whole(archive)
@@ -519,8 +519,8 @@ def test_a_crash_is_made_good_by_a_replay_even_before_anybody_swept(tmp_path: Pa
     archive = Archive(tmp_path)
     collected(archive, LINES)
     with pytest.raises(Crash), dying_at(step):
-        replay(archive, MENDED["all of it"])
-    replay(archive, MENDED["all of it"])
+        replay_quarantine(archive, MENDED["all of it"])
+    replay_quarantine(archive, MENDED["all of it"])
     archive.sweep()
     assert is_whole(archive)
     assert archive.entries()[0].revision == 1
@@ -536,7 +536,7 @@ def test_a_disk_that_is_full_leaves_the_archive_as_it_was(archive: Archive, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            replay(archive, MENDED["all of it"])
+            replay_quarantine(archive, MENDED["all of it"])
     assert archive.entries() == entries
     assert digests(archive.var) == before
 
@@ -547,7 +547,7 @@ def test_a_quarantine_file_that_is_lost_is_an_error_and_changes_nothing(archive:
     (archive.var / lost.path).unlink()
     before = digests(archive.var)
     with pytest.raises(ArchiveError, match=lost.path.rpartition("/")[2]):
-        replay(archive, MENDED["all of it"])
+        replay_quarantine(archive, MENDED["all of it"])
     assert digests(archive.var) == before
 
 
@@ -556,5 +556,5 @@ def test_a_quarantine_file_with_fewer_rows_than_the_ledger_says_is_not_committed
     path = archive.var / next(file.path for file in entry.files if file.room == "quarantine")
     pq.write_table(pq.ParquetFile(path).read().slice(1), path)
     with pytest.raises(Exception, match="not committed"):
-        replay(archive, MENDED["all of it"])
+        replay_quarantine(archive, MENDED["all of it"])
     assert archive.entries() == [entry]

@@ -1,4 +1,4 @@
-"""Fates: every line of any batch has exactly one, the one that a line-by-line judge would give it, and sums hold."""
+"""Verdicts: every line of any batch has exactly one, the one that a line-by-line judge would give it, and sums hold."""
 
 from collections import Counter
 from dataclasses import replace

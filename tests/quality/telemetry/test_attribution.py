@@ -1,4 +1,4 @@
-"""The join against its definition, written down naively: any lines, any order, any batch borders and restarts."""
+"""Attribution against its definition, written down naively: any lines, any order, any batch borders and restarts."""
 
 import tempfile
 from collections.abc import Callable
@@ -129,7 +129,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[list[Event]], list[bool]]:
     return batches, [draw(st.booleans()) for _ in batches]
 
 
-def intake(store: Store) -> Ingest:
+def ingest(store: Store) -> Ingest:
     return Ingest(store, STREAM.topic, zone_named(STREAM.timezone), SETTINGS)
 
 
@@ -147,14 +147,14 @@ def test_any_arrival_gives_what_the_definitions_give(
         for release, since in CHANGES:
             publish(var / "releases", release, since, POPULAR.get(release))
         store = Store(var / "telemetry.db")
-        at, taker = 0, intake(store)
+        at, taker = 0, ingest(store)
         for events, restart in zip(batches, restarts, strict=True):
             taker.take(batch_of(events, at))
             at += len(events)
             if restart:
                 store.close()
                 store = Store(var / "telemetry.db")
-                taker = intake(store)
+                taker = ingest(store)
         report = Reports(store, StreamSettings(var=var), SETTINGS).build(day_number(DAY), watermark)
         store.close()
     check(report, by_definition([event for events in batches for event in events]), watermark)

@@ -190,9 +190,9 @@ def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
 async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> dict[str, Any]:
     stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
     store = Store(var / "telemetry.db")
-    intake = Ingest(store, stream.topic, zone_named(stream.timezone), settings)
+    ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings)
     script = cast(kafka.Reader, Script(stop, *polls))
-    await follow(script, Telemetry(store, intake, Reports(store, stream, settings)), stop)
+    await follow(script, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
     store.close()
     report: dict[str, Any] = orjson.loads((var / "reports" / f"{DAY}.json").read_bytes())
     return report

@@ -148,7 +148,7 @@ def test_open_reports_are_rewritten_once_in_an_hour_of_the_stream(
     made: list[int] = []
     monkeypatch.setattr(Reports, "write", lambda _, day, watermark: made.append((watermark - FIRST) // 60_000))
     for at, minute in enumerate([0, 30, 59, 60, 90, 119]):
-        telemetry.intake.take(batch_of([Event("watch", FIRST + minute * 60_000, 1, "a+2001", minute=0)], at))
+        telemetry.ingest.take(batch_of([Event("watch", FIRST + minute * 60_000, 1, "a+2001", minute=0)], at))
         telemetry.report()
     telemetry.report(now=True)
     store.close()

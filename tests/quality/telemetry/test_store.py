@@ -1,4 +1,4 @@
-"""The telemetry store and its intake: one transaction a batch, duplicates, late lines, pruning, flat memory."""
+"""The telemetry store and what is ingested: one transaction a batch, duplicates, late lines, pruning, flat memory."""
 
 import os
 import sqlite3
@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def intake(store: Store) -> Ingest:
+def ingest(store: Store) -> Ingest:
     return Ingest(store, STREAM.topic, ZONE, SETTINGS)
 
 
@@ -59,7 +59,7 @@ def spans(store: Store) -> list[tuple[int, int]]:
 
 
 def test_minutes_become_sessions_across_batches(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
-    taker = intake(store)
+    taker = ingest(store)
     taker.take(batch_of([watch(0), watch(1)]))
     assert spans(store) == [(0, 1)]
     taker.take(batch_of([watch(30, user=8, movie="zardoz+1974"), answer(30)], 2))
@@ -68,7 +68,7 @@ def test_minutes_become_sessions_across_batches(store: Store, batch_of: Callable
 
 
 def test_a_line_that_comes_late_joins_two_sessions(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
-    taker = intake(store)
+    taker = ingest(store)
     taker.take(batch_of([watch(0), watch(100)]))
     assert spans(store) == [(0, 0), (100, 100)]
     taker.take(batch_of([watch(50)], 2))
@@ -76,7 +76,7 @@ def test_a_line_that_comes_late_joins_two_sessions(store: Store, batch_of: Calla
 
 
 def test_a_session_that_is_no_longer_held_is_found_again(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
-    taker = intake(store)
+    taker = ingest(store)
     taker.take(batch_of([watch(0), watch(300, user=8)]))
     taker.take(batch_of([watch(301, user=8)], 2))
     assert (taker.open_since - NOON) // 60_000 == 300 - 70  # watermark, less gap and grace
@@ -106,7 +106,7 @@ def test_sessions_are_those_of_the_sorted_minutes(minutes: list[tuple[int, int, 
 def test_redelivery_counts_once_and_another_answer_at_the_same_time_counts(
     store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
-    taker = intake(store)
+    taker = ingest(store)
     taker.take(batch_of([answer(0), answer(0), answer(0, latency_ms=6)]))
     taker.take(batch_of([answer(0), answer(0, user=8)], 3))
     got = store.answers(NOON, NOON + 1)
@@ -117,7 +117,7 @@ def test_redelivery_counts_once_and_another_answer_at_the_same_time_counts(
 def test_lists_come_back_as_they_were_shown(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
     failed = Event("recommend", NOON, 9, host="us:8082", status=0, latency_ms=800, error="Request timeout")
     full = tuple(f"film+{2000 + place}" for place in range(20))
-    intake(store).take(batch_of([answer(1, movies=full), failed, answer(2, movies=("b+2001", "a+2000"))]))
+    ingest(store).take(batch_of([answer(1, movies=full), failed, answer(2, movies=("b+2001", "a+2000"))]))
     got = store.answers(NOON, FOREVER)
     names = {number: movie for movie, number in store.movies().items()}
     shown = [[names[number] for number in row if number >= 0] for row in got.movies.tolist()]
@@ -130,11 +130,11 @@ def test_lists_come_back_as_they_were_shown(store: Store, batch_of: Callable[...
 def test_a_batch_is_taken_whole_or_not_at_all(
     store: Store, batch_of: Callable[..., TelemetryBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    intake(store).take(batch_of([watch(0)]))
+    ingest(store).take(batch_of([watch(0)]))
     with monkeypatch.context() as broken:
         broken.setattr(Ingest, "_take_positions", lambda *_: 1 / 0)  # the last step of a batch
         with pytest.raises(ZeroDivisionError):
-            intake(store).take(batch_of([watch(1), answer(2)], 1))
+            ingest(store).take(batch_of([watch(1), answer(2)], 1))
     assert spans(store) == [(0, 0)]
     assert not len(store.answers(0, FOREVER).time)
     assert store.positions(STREAM.topic) == {0: 1}
@@ -142,7 +142,7 @@ def test_a_batch_is_taken_whole_or_not_at_all(
 
 
 def test_the_watermark_is_that_of_the_slowest_partition(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
-    taker = intake(store)
+    taker = ingest(store)
     assert store.watermark(STREAM.topic) is None
     taker.take(batch_of([watch(5), watch(3)]))
     assert store.watermark(STREAM.topic) == NOON + 5 * 60_000
@@ -155,7 +155,7 @@ def test_the_watermark_is_that_of_the_slowest_partition(store: Store, batch_of: 
 def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None:
     lines = [render(watch(0), ZONE), b"", b"x", render(watch(1), ZONE)]
     times = np.array([NOON, NOON, NOON + 24 * HOUR, NOON + 24 * HOUR])
-    taker = intake(store)
+    taker = ingest(store)
     taker.take(batch_of([kafka.FetchedRecords(0, lines, np.arange(4), times)], {0: 4}, ZONE))
     taker.take(batch_of([kafka.RetentionGap(0, 4, 13)], {0: 14}, ZONE))
     today = ZONE.day_number(NOON)
@@ -201,13 +201,13 @@ def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
     tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
     reports = Reports(store, StreamSettings(var=tmp_path), QualitySettings(bootstrap_samples=100))
-    telemetry = Telemetry(store, intake(store), reports)
+    telemetry = Telemetry(store, ingest(store), reports)
     rng, first, at = np.random.default_rng(1), ZONE.day_number(NOON), 0
     sizes = []
     tracemalloc.start()
     for day in range(first, first + 12):
         events = a_day(day, rng)
-        telemetry.intake.take(batch_of(events, at))
+        telemetry.ingest.take(batch_of(events, at))
         telemetry.report()
         at += len(events)
         sizes.append((len(store.answers(0, FOREVER).time), len(spans(store)), len(store.movies())))
@@ -228,13 +228,13 @@ def test_an_answer_to_a_final_day_is_counted_as_late_and_changes_nothing(
     tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
     reports = Reports(store, StreamSettings(var=tmp_path), SETTINGS)
-    telemetry = Telemetry(store, intake(store), reports)
-    telemetry.intake.take(batch_of([answer(0), watch(72 * 60)]))
+    telemetry = Telemetry(store, ingest(store), reports)
+    telemetry.ingest.take(batch_of([answer(0), watch(72 * 60)]))
     telemetry.report()
     today = ZONE.day_number(NOON)
     assert store.days(final=True) == [today]
     before = reports.path(today).read_bytes()
-    telemetry.intake.take(batch_of([answer(1)], 2, times=[NOON + 72 * HOUR]))
+    telemetry.ingest.take(batch_of([answer(1)], 2, times=[NOON + 72 * HOUR]))
     telemetry.report(now=True)
     assert reports.path(today).read_bytes() == before
     assert store.left_out(today + 3) == {"late": 1}
