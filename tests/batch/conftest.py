@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +26,7 @@ from stream.archive import Archive
 from stream.event import Event
 from stream.line_columns import table_of
 from stream.zone import zone_named
+from tests.polling import until
 
 WriteDays = Callable[[Path, Mapping[str, Iterable[list[Event]]]], dict[str, list[Path]]]
 WriteCandidate = Callable[..., Path]
@@ -113,12 +113,10 @@ def simulated() -> Simulated:
     def serving(settings: WorldSettings) -> Iterator[str]:
         settings = msgspec.structs.replace(settings, api_port=free_port())
         process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
-        root, deadline = f"http://127.0.0.1:{settings.api_port}", time.monotonic() + 600
+        root = f"http://127.0.0.1:{settings.api_port}"
         try:
-            while not answers(f"{root}/healthz"):
-                assert time.monotonic() < deadline
-                assert process.poll() is None
-                time.sleep(0.02)
+            until(lambda: answers(f"{root}/healthz") or process.poll() is not None)
+            assert process.poll() is None
             yield root
         finally:
             process.terminate()

@@ -1,16 +1,15 @@
 """Real processes for the integration tests: a broker, and Marquee's own commands, each stopped by its id."""
 
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loadtest.demo.processes import free_port
 from stream import broker
-from tests.integration.marquee_processes import DEADLINE_S, Command, Start, Until
+from tests.integration.marquee_processes import Command, Start
 
 
 @pytest.fixture(scope="session")
@@ -52,16 +51,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if command.process.poll() is None:
             command.process.kill()
             command.process.wait()
-
-
-@pytest.fixture
-def until() -> Until:
-    """Poll until something holds; fails where it does not come."""
-
-    def wait(holds: Callable[[], object]) -> None:
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds():
-            assert time.monotonic() < deadline, "it did not come in time"
-            time.sleep(0.02)
-
-    return wait

@@ -3,16 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from loadtest.demo.processes import ROOT
-
-Until = Callable[[Callable[[], object]], None]
-"""Poll until something holds; fails where it does not come."""
-DEADLINE_S = 600.0
-"""How long anything may take before a test gives it up; far more than it ever takes."""
+from tests.polling import DEADLINE_S
 
 
 class Command:

@@ -23,7 +23,8 @@ from stream import kafka
 from stream.archive import Archive, count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, zone_named
-from tests.integration.marquee_processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import Start
+from tests.polling import DEADLINE_S, until
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
 SMALL = {"MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "200"}
@@ -65,7 +66,7 @@ def chain(environ: dict[str, str]) -> dict[str, str]:
     return environ
 
 
-def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Start, until: Until) -> None:
+def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Start) -> None:
     chain |= SMALL
     start(chain, "loadtest", "api")
     until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"))
@@ -100,7 +101,7 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"LOUD: the real samples are not at {REAL}; real lines are not tested")
-def test_real_lines_become_answers(chain: dict[str, str], start: Start, until: Until) -> None:
+def test_real_lines_become_answers(chain: dict[str, str], start: Start) -> None:
     chain |= {
         "MARQUEE_LOADTEST_CATALOG_CSV": str(REAL / "movies.csv"),
         "MARQUEE_LOADTEST_USERS_CSV": str(REAL / "users-sample.csv"),

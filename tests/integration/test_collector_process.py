@@ -24,7 +24,8 @@ from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
-from tests.integration.marquee_processes import Start, Until
+from tests.integration.marquee_processes import Start
+from tests.polling import until
 
 NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
@@ -87,7 +88,7 @@ def test_a_second_run_resumes_where_the_ledger_ends(environ: dict[str, str], sta
     assert offsets(archived(environ)) == [(0, at) for at in range(1_500)]
 
 
-def test_kill_9_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str], start: Start, until: Until) -> None:
+def test_kill_9_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str], start: Start) -> None:
     environ |= {"MARQUEE_STREAM_BATCH_LINES": "700", "MARQUEE_STREAM_BATCH_SECONDS": "0.05"}
     archive, dice = archived(environ), random.Random(3)
     for turn in range(6):
@@ -105,7 +106,7 @@ def test_kill_9_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str],
     assert set((archive.var / "archive" / "watch").glob("day=*/*")) == named
 
 
-def test_sigterm_archives_what_waits(environ: dict[str, str], start: Start, until: Until) -> None:
+def test_sigterm_archives_what_waits(environ: dict[str, str], start: Start) -> None:
     environ |= {"MARQUEE_STREAM_BATCH_SECONDS": "3600", "MARQUEE_STREAM_BATCH_LINES": "1000"}
     write(environ, *lines(1_500))
     collector = start(environ, "batch", "collect")
@@ -118,7 +119,7 @@ def test_sigterm_archives_what_waits(environ: dict[str, str], start: Start, unti
     assert len(got) >= 1_000
 
 
-def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], start: Start, until: Until) -> None:
+def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], start: Start) -> None:
     write(environ, *lines(10))
     start(environ, "batch", "collect")
     until(lambda: archived(environ).entries())
@@ -197,7 +198,7 @@ def test_an_api_that_never_answers_holds_up_no_line(environ: dict[str, str], sta
     assert count_by_fate(archive.entries()) == {"accepted": 1_000, "repaired": 0, "quarantined": 0, "duplicate": 0}
 
 
-def test_what_the_api_knows_decides_what_passes(environ: dict[str, str], start: Start, until: Until) -> None:
+def test_what_the_api_knows_decides_what_passes(environ: dict[str, str], start: Start) -> None:
     port = free_port()
     world = WorldSettings(users=50, movies=20, api_port=port)
     movie = World(world).catalogue.ids[3]

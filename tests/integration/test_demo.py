@@ -12,7 +12,8 @@ import orjson
 import pytest
 
 from loadtest.demo.processes import ROOT, free_port
-from tests.integration.marquee_processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import Start
+from tests.polling import DEADLINE_S, until
 
 SMALL = {
     "MARQUEE_LOADTEST_USERS": "400",
@@ -64,7 +65,7 @@ def holds(summary: dict[str, Any]) -> None:
     assert answered[1]["hit_rate"]["low"] is not None
 
 
-def test_ctrl_c_stops_everything_without_a_traceback(start: Start, until: Until, tmp_path: Path) -> None:
+def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()), "--days", "4")
     until(lambda: "progress: live" in demo.text() or demo.process.poll() is not None)

@@ -10,19 +10,14 @@ from batch.releases import publish
 from quality.alerts.alert_file import Alert, raise_alert
 from quality.alerts.webhook import Outbox, posting
 from quality.settings import QualitySettings
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.zone import DAY_MS, HOUR_MS
-from tests.integration.marquee_processes import Command, Start, Until
+from tests.integration.marquee_processes import Command, Start
+from tests.ledger_entries import entry_at
+from tests.polling import until
 from tests.quality.alerts.webhook_receiver import HANG, HANG_S, Receiver
 
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
-
-
-def entry(time_ms: int, bad: int, at: int) -> LedgerEntry:
-    counts = [FateCount("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
-    counts.append(FateCount("accepted", "watch", "2026-02-10", None, 10_000 - bad))
-    span = TimeRange(time_ms, time_ms)
-    return LedgerEntry(topic="log", partition=0, first=at, last=at + 9999, lines=10_000, counts=counts, kafka_time=span)
 
 
 @pytest.fixture
@@ -31,7 +26,7 @@ def var(tmp_path: Path) -> Path:
     var = tmp_path / "var"
     (var / "releases" / "r1").mkdir(parents=True)
     publish.make_current(var, "r1", NOON)
-    Archive(var).commit(entry(NOON + HOUR_MS, 3333, 0))
+    Archive(var).commit(entry_at(NOON + HOUR_MS, 3333, topic="log"))
     return var
 
 
@@ -85,12 +80,12 @@ def _held(schedule: Command, times: int) -> bool:
     return schedule.text().count("night is held back") == times
 
 
-def test_the_schedule_waits_for_the_next_hour_and_tells_each_day_once(var: Path, start: Start, until: Until) -> None:
+def test_the_schedule_waits_for_the_next_hour_and_tells_each_day_once(var: Path, start: Start) -> None:
     archive = Archive(var)
     with Receiver([]).up() as receiver:
         schedule = start(settings(var, receiver.url), "batch", "schedule", "--at", "03:00")
         for day in (1, 2):
-            archive.commit(entry(NOON + day * DAY_MS, 0, 10_000 * day))
+            archive.commit(entry_at(NOON + day * DAY_MS, first=10_000 * day, topic="log"))
             until(partial(_held, schedule, day))
         schedule.process.terminate()
         assert schedule.ends() == 0, schedule.text()

@@ -22,7 +22,8 @@ from stream.event import KINDS, Event
 from stream.grammar import render
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
-from tests.integration.marquee_processes import DEADLINE_S, Start, Until
+from tests.integration.marquee_processes import Start
+from tests.polling import DEADLINE_S, until
 
 NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
@@ -131,9 +132,7 @@ def test_the_collector_goes_on_behind_a_replay(environ: dict[str, str], start: S
     assert revised(archive) == 1
 
 
-def test_a_replay_while_the_collector_runs_is_refused_in_one_line(
-    environ: dict[str, str], start: Start, until: Until
-) -> None:
+def test_a_replay_while_the_collector_runs_is_refused_in_one_line(environ: dict[str, str], start: Start) -> None:
     write(environ, [line(second, 9) for second in range(20)])
     collector = start(environ, "batch", "collect")
     archive = archive_of(environ)

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from stream import durable
+from tests.polling import until
 from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, WorkerProcess, poll, started
+from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, WorkerProcess, started
 
 PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
 
@@ -34,7 +35,7 @@ class Crew:
         """Start one more; returns once it serves."""
         worker = started(self._listener, self._var, self._var.parent / f"worker-{len(self.workers)}.log", **settings)
         self.workers.append(worker)
-        poll(lambda: "worker serves" in worker.text())
+        until(lambda: "worker serves" in worker.text())
         return worker
 
 
@@ -207,7 +208,7 @@ def swapped(crew: Crew, var: Path, count: int) -> None:
         for number in range(count):
             name = str((number + 1) % 2)
             durable.point(var / "releases" / "current", name)
-            poll(lambda name=name: wire.get("/recommend/1").headers["x-marquee-release"] == name)  # type: ignore[misc]
+            until(lambda name=name: wire.get("/recommend/1").headers["x-marquee-release"] == name)  # type: ignore[misc]
 
 
 def test_a_hundred_swaps_lose_no_request_mix_no_answer_and_leave_nothing_behind(crew: Crew, var: Path) -> None:
@@ -245,12 +246,12 @@ def test_releases_of_many_users_are_swapped_under_load_and_the_old_one_is_let_go
         for number in range(12):
             name = f"large-{number % 2}"
             durable.point(var / "releases" / "current", name)
-            poll(lambda name=name: wire.get("/recommend/1").headers["x-marquee-release"] == name)  # type: ignore[misc]
+            until(lambda name=name: wire.get("/recommend/1").headers["x-marquee-release"] == name)  # type: ignore[misc]
             sizes.append(Footprint(worker.process.pid))
         # lists and texts of a release are some 4 and 28 MB; who swapped them may hold the old ones for a moment
-        poll(lambda: Footprint(worker.process.pid).resident <= sizes[3].resident + 8_000_000)
-        poll(lambda: Footprint(worker.process.pid).maps <= sizes[3].maps + 5)
-        poll(lambda: Footprint(worker.process.pid).descriptors <= sizes[3].descriptors)
+        until(lambda: Footprint(worker.process.pid).resident <= sizes[3].resident + 8_000_000)
+        until(lambda: Footprint(worker.process.pid).maps <= sizes[3].maps + 5)
+        until(lambda: Footprint(worker.process.pid).descriptors <= sizes[3].descriptors)
     assert right(load), load.failed
 
 
@@ -266,7 +267,7 @@ def test_two_workers_take_the_same_release_and_hide_the_same(crew: Crew, var: Pa
             return answer.headers["x-marquee-release"], answer.body
 
     due = ("1", names(1, 2, *range(4, 22)))
-    poll(lambda: {one_answer() for _ in range(20)} == {due})
+    until(lambda: {one_answer() for _ in range(20)} == {due})
 
 
 def test_a_connection_that_a_killed_worker_held_is_ended(crew: Crew) -> None:

@@ -18,10 +18,10 @@ from supervisor.xmlrpc import SupervisorTransport
 from loadtest.demo.processes import ROOT, free_port
 from server.worker_status import WorkerStatus, ask_workers
 from stream import durable, kafka
-from tests.integration.marquee_processes import DEADLINE_S
+from tests.polling import DEADLINE_S, until
 from tests.process_is_gone import is_gone
 from tests.server.sample_releases import write_release
-from tests.server.worker_processes import BackgroundLoad, Wire, poll
+from tests.server.worker_processes import BackgroundLoad, Wire
 
 
 class Supervised:
@@ -54,7 +54,7 @@ class Supervised:
                 [sys.executable, "-m", "supervisor.supervisord", "-c", str(ROOT / "supervisord.conf")],
                 cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
-        poll(lambda: len(self.ready()) == workers or self.process.poll() is not None)
+        until(lambda: len(self.ready()) == workers or self.process.poll() is not None)
         assert self.process.poll() is None, (self.run / "out.log").read_text()
 
     def ready(self) -> dict[int, WorkerStatus]:
@@ -134,7 +134,7 @@ def test_a_worker_that_does_not_become_ready_ends_the_restart_and_the_others_go_
         with Wire(supervised.port) as wire:  # to whichever worker takes it
             return wire.get("/recommend/1").status
 
-    poll(lambda: status() == 200)
+    until(lambda: status() == 200)
 
 
 @pytest.mark.parametrize(
@@ -157,26 +157,26 @@ def test_what_ends_is_started_anew(supervised: Supervised) -> None:
     """Also what ends well, as by a plain `kill`: else everything would look fine and nothing would be collected."""
     supervised.start()
     programs = ("collect", "telemetry", "schedule", "operator", "server-0")
-    poll(lambda: all(supervised.pids().values()))
+    until(lambda: all(supervised.pids().values()))
     before = supervised.pids()
     for program in programs:
         os.kill(before[program], signal.SIGTERM)
     for program in programs:
-        poll(lambda program=program: supervised.pids()[program] not in (0, before[program]))  # type: ignore[misc]
+        until(lambda program=program: supervised.pids()[program] not in (0, before[program]))  # type: ignore[misc]
 
 
 def test_after_a_supervisord_was_killed_a_new_one_starts(supervised: Supervised) -> None:
     supervised.start()
-    poll(lambda: all(supervised.pids().values()))  # some have hardly begun
+    until(lambda: all(supervised.pids().values()))  # some have hardly begun
     before = supervised.pids()
     with Wire(supervised.port) as wire:
         wire.send(b"GET /recomm")  # a worker has to wait for the rest of it
         supervised.process.kill()
         supervised.process.wait()
-        poll(lambda: not _is_taken(supervised.port))
+        until(lambda: not _is_taken(supervised.port))
         supervised.start()
-    poll(lambda: all(is_gone(pid) for pid in before.values()))
-    poll(lambda: all(supervised.pids().values()))
+    until(lambda: all(is_gone(pid) for pid in before.values()))
+    until(lambda: all(supervised.pids().values()))
     with Wire(supervised.port) as wire:
         assert wire.get("/recommend/1").status == 200
 

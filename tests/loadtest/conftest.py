@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.bench.lines.line_sources import RecordedLines, SimulatedLines
-from tests.loadtest.bench_lines import LINES
+from tests.loadtest.sample_lines import LINES
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from loadtest.demo.processes import ROOT
 from loadtest.errors import LoadtestError
 from stream.event import Event
 from stream.grammar import parse, render
-from tests.loadtest.bench_lines import LINES
+from tests.loadtest.sample_lines import LINES
 
 TINY = lines_benchmark.LinesSize(
     judged=2_000,

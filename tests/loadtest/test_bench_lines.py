@@ -15,7 +15,7 @@ from loadtest.bench.lines.line_sources import CLOCK, LAG_MS, LineSample, Recorde
 from loadtest.errors import LoadtestError
 from stream.grammar import parse, parse_time
 from stream.line_columns import read
-from tests.loadtest.bench_lines import LINES
+from tests.loadtest.sample_lines import LINES
 
 
 def test_played_lines_have_the_shape_of_the_stream(source: SimulatedLines) -> None:

@@ -17,7 +17,7 @@ from loadtest.bench.night import measured_command, night_benchmark, night_plot, 
 from loadtest.bench.night.measured_command import MeasuredCommand
 from loadtest.bench.night.synthetic_history import HistorySize, SyntheticHistory
 from loadtest.errors import LoadtestError
-from tests.server.worker_processes import poll
+from tests.polling import until
 
 SIZE = HistorySize(users=400, movies=150, sessions=2_400, days=4, batch_lines=10_000)
 
@@ -144,7 +144,7 @@ size = synthetic_history.HistorySize(users=50_000, movies=500, sessions=4_000_00
 night_benchmark.run(night_benchmark.NightSize(size, (1.0,)), 1)
 """
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
-        poll(lambda: any(tmp_path.glob("*/whole/catalog/*")))
+        until(lambda: any(tmp_path.glob("*/whole/catalog/*")))
         os.kill(process.pid, signal.SIGTERM)
         process.communicate(timeout=600)
     assert process.returncode != 0

@@ -36,9 +36,10 @@ from loadtest.demo.processes import ROOT
 from loadtest.errors import LoadtestError
 from server.answers import Answers
 from server.release import Release
-from tests.loadtest.unreliable import unreliable
+from tests.loadtest.faulty_proxy import faulty_proxy
+from tests.polling import until
 from tests.process_is_gone import is_gone
-from tests.server.worker_processes import WorkerProcess, poll
+from tests.server.worker_processes import WorkerProcess
 from tests.server.worker_processes import serving as worker_of
 
 USERS, MOVIES = 3_000, 500
@@ -92,10 +93,10 @@ def test_time_of_the_processor_is_that_of_a_process_and_its_children(tmp_path: P
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
     with ProcessGroup(tmp_path) as crew:
         running = crew.start("parent) x (", [sys.executable, "-c", code], 1)
-        poll(lambda: running.cpu_s() > bench_processes.cpu_s(running.process.pid) + 0.3)
+        until(lambda: running.cpu_s() > bench_processes.cpu_s(running.process.pid) + 0.3)
         children = bench_processes._with_children(running.process.pid)
         assert len(children) == 2
-    poll(lambda: all(map(is_gone, children)))
+    until(lambda: all(map(is_gone, children)))
 
 
 def test_time_of_the_processor_is_what_the_system_says() -> None:
@@ -131,10 +132,10 @@ def test_what_does_not_heed_is_killed_with_its_children(tmp_path: Path, monkeypa
     code = "trap '' TERM; sleep 1000 & while :; do wait; done"
     with ProcessGroup(tmp_path) as crew:
         running = crew.start("deaf", ["/bin/sh", "-c", code], 1)
-        poll(lambda: len(bench_processes._with_children(running.process.pid)) == 2)
+        until(lambda: len(bench_processes._with_children(running.process.pid)) == 2)
         pids = bench_processes._with_children(running.process.pid)
     assert running.process.returncode == -signal.SIGKILL
-    poll(lambda: all(map(is_gone, pids)))
+    until(lambda: all(map(is_gone, pids)))
 
 
 def test_a_process_that_ends_instead_of_answering_is_told(tmp_path: Path) -> None:
@@ -192,7 +193,7 @@ def test_wrk_counts_what_is_no_answer(tools: wrk.Tools, worker: WorkerProcess, t
     def some(number: int, answer: bytes) -> bytes | None:
         return REFUSAL if number % 3 == 0 else None if number % 10 == 0 else answer
 
-    with unreliable(worker.port, some) as server:
+    with faulty_proxy(worker.port, some) as server:
         found = wrk.run(tools.wrk, tmp_path, server.port, 1, USERS, 1)
     assert found.not_2xx > 0
     assert found.socket_errors > 0
@@ -345,7 +346,7 @@ run(commands, "loadtest")
 """
     command = [sys.executable, "-c", code, "bench", "serving", "--quick", "--part", "steady"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    poll(lambda: any("openloop" in command for command in children(process.pid)))
+    until(lambda: any("openloop" in command for command in children(process.pid)))
     assert len(of_folder(tmp_path)) == 2
     process.send_signal(number)
     _, told = process.communicate(timeout=600)

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from loadtest.demo.processes import ROOT
-from tests.loadtest.unreliable import Harm, drops, spoils, unreliable
+from tests.loadtest.faulty_proxy import Harm, drops, faulty_proxy, spoils
 from tests.server.sample_releases import write_release
 from tests.server.worker_processes import serving
 
@@ -51,7 +51,7 @@ def worker(tmp_path: Path) -> Any:
 
 def test_an_honest_worker_fails_nobody(worker: Any) -> None:
     for seconds in RUNS_S:
-        with unreliable(worker.port) as server:
+        with faulty_proxy(worker.port) as server:
             code, found = swarm(server.port, seconds)
         if server.requests:
             break
@@ -70,7 +70,7 @@ def test_an_honest_worker_fails_nobody(worker: Any) -> None:
 )
 def test_what_is_not_answered_is_counted_exactly(worker: Any, harm: Harm) -> None:
     for seconds in RUNS_S:
-        with unreliable(worker.port, harm) as server:
+        with faulty_proxy(worker.port, harm) as server:
             code, found = swarm(server.port, seconds)
         if server.harmed:
             break

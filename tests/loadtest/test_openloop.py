@@ -11,7 +11,7 @@ from loadtest.bench.serving import openloop
 from loadtest.bench.serving.bench_processes import HOST
 from loadtest.bench.serving.openloop import LoadPlan, LoadResult
 from loadtest.errors import LoadtestError
-from tests.loadtest.unreliable import Harm, drops, spoils, stalls, unreliable
+from tests.loadtest.faulty_proxy import Harm, drops, faulty_proxy, spoils, stalls
 from tests.server.sample_releases import write_release
 from tests.server.worker_processes import WorkerProcess, serving
 
@@ -40,7 +40,7 @@ def harmed(
 ) -> LoadResult:
     """What came of it, with more patience where that was not what was due: a busy machine takes its time."""
     for patience_s in (0.3, 3.0, 30.0):
-        with unreliable(worker.port, harm) as server, suppress(LoadtestError):
+        with faulty_proxy(worker.port, harm) as server, suppress(LoadtestError):
             if due(found := asked(server.port, rate, seconds, patience_s)):
                 break
     return found
@@ -60,7 +60,7 @@ def test_a_worker_that_answers_has_no_errors(worker: WorkerProcess) -> None:
 
 
 def test_a_stall_is_seen_by_all_that_fell_due_in_it(worker: WorkerProcess) -> None:
-    with unreliable(worker.port, stalls(at=200, seconds=0.2)) as server:
+    with faulty_proxy(worker.port, stalls(at=200, seconds=0.2)) as server:
         found = asked(server.port, rate=500, seconds=2.0)
     assert found.errors == {}
     assert found.latency_ms["99.9"] >= 190
@@ -70,7 +70,7 @@ def test_a_stall_is_seen_by_all_that_fell_due_in_it(worker: WorkerProcess) -> No
 
 
 def test_what_is_dropped_is_counted_and_not_tried_again(worker: WorkerProcess) -> None:
-    with unreliable(worker.port, drops(50)) as server:
+    with faulty_proxy(worker.port, drops(50)) as server:
         found = asked(server.port)
     assert found.errors == {"dropped": server.harmed}
     assert server.harmed == 10
@@ -106,7 +106,7 @@ def test_an_answer_may_end_its_connection(worker: WorkerProcess) -> None:
     def closing(answer: bytes) -> bytes:
         return answer.replace(b"connection: keep-alive", b"connection: close")
 
-    with unreliable(worker.port, spoils(10, closing)) as server:
+    with faulty_proxy(worker.port, spoils(10, closing)) as server:
         found = asked(server.port, seconds=0.4)
     assert (found.errors, found.connections_lost, good(found)) == ({}, 0, 200)
 

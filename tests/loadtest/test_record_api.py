@@ -15,10 +15,12 @@ import httpx
 import msgspec
 import pytest
 
+from loadtest.demo.processes import answers, free_port
 from loadtest.errors import LoadtestError
 from loadtest.settings import WorldSettings
 from loadtest.simulation.record_api import TokenBucket, movie_lookup, records_of, serve, user_lookup, world_records
 from loadtest.simulation.world import World
+from tests.polling import until
 
 REAL = Path(__file__).parents[3] / "shared/real"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"NO REAL RECORDS: {REAL} is missing")
@@ -35,11 +37,6 @@ MOVIE_HEADER = (
 USER_HEADER = "user_id,age,occupation,gender,source\n"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @contextmanager
 def api(settings: WorldSettings) -> Iterator[httpx.Client]:
     """A server process and a client to it; on leaving, SIGTERM must end it with status 0."""
@@ -47,24 +44,14 @@ def api(settings: WorldSettings) -> Iterator[httpx.Client]:
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, msgspec.json.encode(settings).decode()])
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{settings.api_port}") as client:
-            wait_until_healthy(client, process)
+            until(lambda: answers(f"http://127.0.0.1:{settings.api_port}/healthz") or process.poll() is not None)
+            assert process.poll() is None, "the API did not come up"
             yield client
         process.send_signal(signal.SIGTERM)
         assert process.wait(600) == 0
     finally:
         process.kill()
         process.wait()
-
-
-def wait_until_healthy(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline_s = time.monotonic() + 600
-    while time.monotonic() < deadline_s and process.poll() is None:
-        try:
-            if client.get("/healthz").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    raise AssertionError("the API did not come up")
 
 
 @pytest.fixture(scope="module")

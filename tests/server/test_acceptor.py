@@ -19,7 +19,8 @@ from server.probes import Probes
 from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
 from server.worker_metrics import RequestMeter
-from tests.server.worker_processes import DEADLINE_S, HOST
+from tests.polling import DEADLINE_S
+from tests.server.worker_processes import HOST
 
 PROBES = Probes(ReleaseWatcher(Path("nowhere")), RequestMeter())
 REQUEST = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"

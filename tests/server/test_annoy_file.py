@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from server.annoy_file import MOST_DIMENSIONS, structure_fault
 from server.errors import BadRelease
 from server.release import Release
+from tests.polling import DEADLINE_S
 from tests.server.sample_releases import seal, write_release
-from tests.server.worker_processes import DEADLINE_S, ROOT
+from tests.server.worker_processes import ROOT
 
 KINDS: dict[str, Callable[[np.random.Generator, int, int], np.ndarray]] = {
     "normal": lambda rng, count, dimensions: rng.normal(size=(count, dimensions)),

@@ -16,8 +16,9 @@ from quality.lines.rule_functions import Validator
 from quality.lines.schemas import REQUEST
 from server.probes import RETRY_AFTER_S
 from stream import durable
+from tests.polling import DEADLINE_S
 from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Ended, HttpAnswer, Wire, WorkerProcess, serving
+from tests.server.worker_processes import HOST, ROOT, Ended, HttpAnswer, Wire, WorkerProcess, serving
 
 TEXT = "text/plain; charset=utf-8"
 
@@ -324,7 +325,7 @@ def test_without_a_release_it_says_when_to_come_back_and_takes_the_first_one(tmp
         assert worker.get("/recommend/5").status == 503
         write_release(releases, "first")
         durable.point(releases / "current", "first")
-        assert worker.until("/readyz", lambda answer: answer.status == 200).body == "ready"
+        assert worker.get_until("/readyz", lambda answer: answer.status == 200).body == "ready"
         assert worker.get("/recommend/5").body == names(7, 0, 29)
 
 
@@ -336,7 +337,7 @@ def test_where_every_movie_is_hidden_nobody_is_answered_and_it_is_not_ready(tmp_
     with serving(var, lane=str(lane).lower()) as worker, worker.wire() as wire:
         assert wire.get("/recommend/5").status == 200
         (var / "hidden.txt").write_text("".join(f"movie+{number}+2000\n" for number in range(30)))
-        worker.until("/recommend/5?n=20", lambda answer: answer.status == 503)
+        worker.get_until("/recommend/5?n=20", lambda answer: answer.status == 503)
         for user in (1, 5, 9, 11, 12):
             answer = wire.get(f"/recommend/{user}")
             assert is_line(answer, 503)

@@ -14,9 +14,10 @@ from server.hidden import HIDDEN
 from server.release import Release
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import until
 from tests.server.sample_releases import names, seal, write_release
 from tests.server.test_worker_metrics import scraped
-from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, detail_of, poll, serving, started
+from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, detail_of, serving, started
 
 POPULAR = names(*range(20))
 
@@ -179,10 +180,10 @@ def test_nobody_is_cut_off_by_a_release_that_is_written_to(var: Path) -> None:
     point(var, "one")
     with serving(var, swap_poll_s=0.3) as worker:
         assert worker.get("/recommend/1").status == 200
-        poll(lambda: (var / "releases" / "last-good.json").exists())
+        until(lambda: (var / "releases" / "last-good.json").exists())
         point(var, "two")
         worker.until_detail(lambda detail: detail == "two answers")
-        poll(lambda: "two" in (var / "releases" / "last-good.json").read_text())
+        until(lambda: "two" in (var / "releases" / "last-good.json").read_text())
         with BackgroundLoad(worker.port, 8, ("/recommend/1", "/recommend/9", "/recommend/1?n=5")) as load:
             load.goes_on(200)
             damage(var, "two")
@@ -211,7 +212,7 @@ def test_wild_numbers_in_a_mapped_list_are_answered_counted_and_found(tmp_path: 
         worker.until_detail(lambda detail: "its files are damaged" in detail)
         told = worker.get("/similar/movie+3+2000")
         assert (told.status, told.body) == (503, "not searched just now")
-        poll(lambda: scraped(worker)["marquee_damaged_workers", ""] == 1)
+        until(lambda: scraped(worker)["marquee_damaged_workers", ""] == 1)
         assert scraped(worker)["marquee_damaged_answers_total", ""] == 2
 
 

@@ -11,31 +11,14 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream import durable
-from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import (
-    DEADLINE_S,
-    Ended,
-    HttpAnswer,
-    Wire,
-    WorkerProcess,
-    answers_in,
-    poll,
-    serving,
-    undated,
-)
+from tests.polling import DEADLINE_S, until
+from tests.server.sample_releases import names
+from tests.server.worker_processes import Ended, HttpAnswer, Wire, WorkerProcess, answers_in, serving, undated
 
 PLAIN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 OTHER = b"GET /recommend/5?n=20 HTTP/1.1\r\nhost: a\r\n\r\n"
 LIST = names(7, 0, 29)
 CHUNKED = b"transfer-encoding: chunked"
-
-
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    write_release(tmp_path / "var" / "releases", "one")
-    durable.point(tmp_path / "var" / "releases" / "current", "one")
-    return tmp_path / "var"
 
 
 def refused(worker: WorkerProcess, limit: str) -> int:
@@ -254,7 +237,7 @@ def one_in_use_stays(var: Path, idle_s: int) -> bool:
     with serving(var, idle_s=idle_s, write_s=1.5 * idle_s) as worker, worker.wire() as idle:
         with worker.wire(receive_buffer=4096) as used:
             assert is_open(idle)
-            until = time.monotonic() + 1.9 * idle_s
+            long_idle = time.monotonic() + 1.9 * idle_s
             used.send(request := b"GET /recommend/1 HTTP/1.1\r\nhost: a\r\n\r\n")
             answer, got = used.sock.recv(4096), bytearray()
             used.send(request * 12_000)  # the answers are more than Linux holds
@@ -265,7 +248,7 @@ def one_in_use_stays(var: Path, idle_s: int) -> bool:
                 got += data
             stays = len(got) == 12_000 * len(answer)
             assert not stays or undated(bytes(got)) == undated(answer) * 12_000
-            while stays and time.monotonic() < until:
+            while stays and time.monotonic() < long_idle:
                 stays = is_open(used)
                 readable(used, 0.05)
         assert idle.to_the_end() == b""
@@ -309,7 +292,7 @@ def test_a_client_that_asks_on_and_on_and_never_reads_is_cut_off(var: Path, path
             raise AssertionError("it was never cut off")
         assert sent > 1000 * len(request)
         assert most < before + 8_000_000
-        poll(lambda: refused(worker, "slow_reader") == 1)
+        until(lambda: refused(worker, "slow_reader") == 1)
         assert is_open(wire)
 
 
@@ -341,12 +324,9 @@ def test_a_client_that_reads_late_gets_all_in_order(var: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def tight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+def tight(module_var: Path) -> Iterator[WorkerProcess]:
     """A worker that reads little."""
-    var = tmp_path_factory.mktemp("tight") / "var"
-    write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
-    with serving(var, max_header_bytes=2000, max_body_bytes=1000) as worker:
+    with serving(module_var, max_header_bytes=2000, max_body_bytes=1000) as worker:
         yield worker
 
 
@@ -424,7 +404,7 @@ def test_a_client_that_is_one_too_many_reads_so_though_it_was_sending(var: Path)
     with serving(var, max_connections=2) as worker, ExitStack() as stack:
         for wire in connected(stack, worker, 2):
             wire.send(PLAIN[:-2] + PLAIN[:9])
-        poll(lambda: is_one_too_many(worker))
+        until(lambda: is_one_too_many(worker))
 
 
 def is_one_too_many(worker: WorkerProcess) -> bool:

@@ -13,19 +13,12 @@ from server.hidden import HIDDEN, LAST_HIDDEN, HiddenState, parse, read, read_hi
 from server.release import MOVIE
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import until
 from tests.server.sample_releases import MOVIES, names, write_release
 from tests.server.test_worker_metrics import scraped
-from tests.server.worker_processes import WorkerProcess, poll, serving
+from tests.server.worker_processes import WorkerProcess, serving
 
 ALL = names(*range(20))
-
-
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    var = tmp_path / "var"
-    write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
-    return var
 
 
 def answer(current: ReleaseWatcher) -> str | None:
@@ -255,13 +248,13 @@ def test_a_worker_fails_closed_and_says_so(var: Path) -> None:
             assert (told.status, told.body) == (503, "hidden.txt cannot be read"), path
         assert [worker.get(path).status for path in ("/readyz", "/similar/movie+3+2000")] == [503, 503]
         worker.until_detail(lambda detail: f"{var / HIDDEN} cannot be read" in detail)
-        poll(lambda: scraped(worker).get(("marquee_hidden_fault_workers", "")) == 1)
+        until(lambda: scraped(worker).get(("marquee_hidden_fault_workers", "")) == 1)
         (var / HIDDEN).rmdir()
         (var / HIDDEN).write_text("MOVIE%2B0%2B2000,\nnobody+1999\n")
         # between the two lines above there is no file, and nothing is hidden
-        worker.until("/recommend/1", lambda told: told.status == 200 and told.body.startswith(names(1, 2)))
+        worker.get_until("/recommend/1", lambda told: told.status == 200 and told.body.startswith(names(1, 2)))
         worker.until_detail(lambda detail: "1 lines of hidden.txt name no movie: nobody+1999" in detail)
-        poll(lambda: scraped(worker)["marquee_hidden_unmatched", ""] == 1)
+        until(lambda: scraped(worker)["marquee_hidden_unmatched", ""] == 1)
         assert scraped(worker)["marquee_hidden_movies", ""] == 1
         assert scraped(worker)["marquee_hidden_fault_workers", ""] == 0
         (var / HIDDEN).unlink()

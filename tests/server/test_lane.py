@@ -20,18 +20,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from stream import durable
+from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import (
-    DEADLINE_S,
-    Ended,
-    HttpAnswer,
-    Wire,
-    WorkerProcess,
-    answers_in,
-    poll,
-    serving,
-    undated,
-)
+from tests.server.worker_processes import Ended, HttpAnswer, Wire, WorkerProcess, answers_in, serving, undated
 
 EXAMPLES = int(os.environ.get("MARQUEE_TEST_EXAMPLES", "150"))
 """Set it to many thousands to look for longer."""
@@ -98,9 +89,9 @@ class Pair:
             if side.worker.log.stat().st_size > size:
                 assert "Traceback" not in side.worker.text()[size:]
 
-    def until(self, path: str, status: int) -> None:
+    def get_until(self, path: str, status: int) -> None:
         for worker in self.workers:
-            worker.until(path, lambda answer: answer.status == status)
+            worker.get_until(path, lambda answer: answer.status == status)
 
 
 def said(sides: tuple[Side, Side], chunks: list[bytes]) -> None:
@@ -582,13 +573,13 @@ def test_both_say_the_same_without_a_release_with_one_and_where_all_or_some_is_h
         assert compare() == {503, 400}
         write_release(var / "releases", "one")
         durable.point(var / "releases" / "current", "one")
-        pair.until("/readyz", 200)
+        pair.get_until("/readyz", 200)
         assert compare() == {200, 400}
         (var / "hidden.txt").write_text("".join(f"movie+{number}+2000\n" for number in range(30)))
-        pair.until("/recommend/5?n=20", 503)
+        pair.get_until("/recommend/5?n=20", 503)
         assert compare() == {503, 400}
         (var / "hidden.txt").write_text("movie+7+2000\n")
-        pair.until("/recommend/5?n=20", 200)
+        pair.get_until("/recommend/5?n=20", 200)
         assert compare() == {200, 400}
         for size in range(900, 1200, 3):  # shorter than what the lane reads elsewhere
             line = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nx: "
@@ -670,14 +661,14 @@ def test_the_two_workers_that_are_compared_would_be_told_apart(pair: Pair) -> No
         sides[0].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
         sides[1].send(b"GET /recommend/9 HTTP/1.1\r\nhost: a\r\n\r\n")
         for side in sides:  # a connection that is new takes some turns of the loop
-            poll(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
+            until(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
         with pytest.raises(AssertionError):
             said(sides, [b""])
     with pair.connected() as sides:
         sides[1].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         sides[0].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
         for side in sides:  # a connection that is new takes some turns of the loop
-            poll(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
+            until(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
         with pytest.raises(AssertionError):
             said(sides, [b""])
 

@@ -11,9 +11,10 @@ import pytest
 from server.good_releases import LAST_GOOD, good_releases, note_good
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import until
 from tests.server.sample_releases import names, seal, write_release
 from tests.server.test_worker_metrics import scraped
-from tests.server.worker_processes import HOST, BackgroundLoad, poll, serving, started
+from tests.server.worker_processes import HOST, BackgroundLoad, serving, started
 
 
 @pytest.fixture
@@ -178,19 +179,19 @@ def test_no_request_fails_while_a_worker_starts_beside_another_and_current_is_ba
         workers = [started(listener, var, tmp_path / f"{number}.log") for number in range(2)]
         try:
             for worker in workers:
-                poll(lambda worker=worker: "serves" in worker.text())  # type: ignore[misc]
+                until(lambda worker=worker: "serves" in worker.text())  # type: ignore[misc]
             point(var, "broken")
-            poll(lambda: all("release refused" in worker.text() for worker in workers))
+            until(lambda: all("release refused" in worker.text() for worker in workers))
             workers[0].process.send_signal(signal.SIGTERM)
             workers[0].ends()
             workers.append(started(listener, var, tmp_path / "2.log"))
-            poll(lambda: "serves" in workers[2].text())
+            until(lambda: "serves" in workers[2].text())
             assert "is the last good release, current was refused" in workers[2].text()
             with BackgroundLoad(listener.getsockname()[1], 20) as load:
                 load.goes_on(2000)
             assert not load.failed
             assert set(load.seen) == {(200, "one", names(*range(20)))}
-            poll(lambda: scraped(workers[2])["marquee_last_good_workers", ""] == 1)
+            until(lambda: scraped(workers[2])["marquee_last_good_workers", ""] == 1)
             assert scraped(workers[2])["marquee_swaps_total", "last_good"] == 1
         finally:
             for worker in workers:

@@ -20,8 +20,9 @@ from server.release import Release
 from server.release_files import Progress, no_progress
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import DEADLINE_S, until, until_in_loop
 from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
+from tests.server.worker_processes import HOST, ROOT, Wire, detail_of
 
 LIMIT_S = 0.2
 
@@ -40,11 +41,6 @@ def ran(work: Coroutine[Any, Any, None]) -> None:
             await work
 
     asyncio.run(within())
-
-
-async def until(holds: Callable[[], object]) -> None:
-    while not holds():
-        await asyncio.sleep(0.005)
 
 
 def test_what_ends_is_returned_or_raised() -> None:
@@ -90,7 +86,7 @@ def test_what_hangs_is_given_up_a_few_times_and_others_are_not(
             await asyncio.sleep(0.02)
         assert [begun.count(name) for name in "abcde"] == [3, 3, 3, 3, 0]
         wall.set()
-        await until(lambda: not works._hanging)
+        await until_in_loop(lambda: not works._hanging)
         assert await works.run("a", lambda progress: "back") == "back"
 
     monkeypatch.setattr(limited, "_SELDOM_S", 0.02)
@@ -107,7 +103,7 @@ def test_a_late_error_is_nobodys(wall: threading.Event, caplog: pytest.LogCaptur
         with pytest.raises(Hung):
             await works.run("a", work)
         wall.set()
-        await until(lambda: not works._hanging)
+        await until_in_loop(lambda: not works._hanging)
 
     ran(run())
     assert not caplog.records
@@ -144,21 +140,21 @@ def test_a_release_that_hangs_holds_up_no_other_and_is_not_taken_late(
         await current.check()
         task = asyncio.create_task(current.follow(0.005))
         durable.point(link, "two")
-        await until(lambda: current.refused)
+        await until_in_loop(lambda: current.refused)
         assert current.refused == "releases/two: reading it makes no progress; does its disk hang?"
         assert current.status().last_look_age_s < DEADLINE_S
         (var / HIDDEN).write_text("movie+0+2000")
-        await until(lambda: current.ready and current.ready.find(1)[0].decode().startswith(names(1, 2)))
+        await until_in_loop(lambda: current.ready and current.ready.find(1)[0].decode().startswith(names(1, 2)))
         durable.point(link, "three")
-        await until(lambda: current.status().release == "three")
+        await until_in_loop(lambda: current.status().release == "three")
         wall.set()
-        await until(lambda: not current._limited._hanging)
+        await until_in_loop(lambda: not current._limited._hanging)
         for _ in range(3):
             await current.check()
         assert current.status().detail() == "three answers"
         assert current.swaps == {"taken": 2, "refused": 1, "last_good": 0}
         durable.point(link, "two")
-        await until(lambda: current.status().release == "two")
+        await until_in_loop(lambda: current.status().release == "two")
         task.cancel()
 
     ran(run())
@@ -209,7 +205,7 @@ def test_the_age_of_the_last_look_grows_while_looks_hang(
         assert current.status().release == "two"
         monkeypatch.undo()
         wall.set()
-        await until(lambda: not current._limited._hanging)
+        await until_in_loop(lambda: not current._limited._hanging)
         await current.check()
         assert current.status().detail() == "two answers"
 
@@ -244,13 +240,13 @@ def test_a_worker_goes_on_following_while_a_disk_hangs_and_ends_when_it_is_told(
             with Wire(listener.getsockname()[1]) as wire:
 
                 def ready(holds: Callable[[str], bool]) -> None:
-                    poll(lambda: holds(detail_of(var, process.pid)))
+                    until(lambda: holds(detail_of(var, process.pid)))
 
                 ready(lambda detail: detail == "one answers")
                 durable.point(link, "two")
                 ready(lambda detail: "one answers; a newer one was refused: releases/two: reading it" in detail)
                 (var / HIDDEN).write_text("movie+0+2000")
-                poll(lambda: wire.get("/recommend/1").body.startswith(names(1, 2)))
+                until(lambda: wire.get("/recommend/1").body.startswith(names(1, 2)))
                 durable.point(link, "three")
                 ready(lambda detail: detail == "three answers")
                 durable.point(link, "two")

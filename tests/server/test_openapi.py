@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jsonschema_rs
 import orjson
@@ -21,19 +22,15 @@ from server.openapi import DESCRIPTION
 from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
 from server.worker_metrics import RequestMeter
-from stream import durable
-from tests.server.sample_releases import write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, HttpAnswer, Wire, WorkerProcess, serving
+from tests.polling import DEADLINE_S
+from tests.server.worker_processes import HOST, ROOT, HttpAnswer, Wire, WorkerProcess, serving
 
 PATHS = sorted(DESCRIPTION["paths"])
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    var = tmp_path_factory.mktemp("openapi") / "var"
-    write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
-    with serving(var) as made:
+def worker(module_var: Path) -> Iterator[WorkerProcess]:
+    with serving(module_var) as made:
         yield made
 
 
@@ -122,12 +119,9 @@ worker.run(socket.socket(fileno=0))
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
+def impatient(module_var: Path) -> Iterator[WorkerProcess]:
     """A worker that gives up a slow request soon."""
-    var = tmp_path_factory.mktemp("openapi") / "impatient"
-    write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
-    with serving(var, request_s=0.2) as made:
+    with serving(module_var, request_s=0.2) as made:
         yield made
 
 

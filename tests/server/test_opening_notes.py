@@ -13,8 +13,9 @@ import pytest
 from server.opening_notes import deaths, noted_opening
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Wire, detail_of, poll
+from tests.server.worker_processes import HOST, ROOT, Wire, detail_of
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_a_release_that_kills_two_workers_is_refused_by_the_third(var: Path) -> 
             process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=subprocess.DEVNULL)
             try:
                 if number == 0:
-                    poll(lambda: (var / "releases" / "last-good.json").exists())
+                    until(lambda: (var / "releases" / "last-good.json").exists())
                     durable.point(var / "releases" / "current", "two")
                 if number == 2:
                     with Wire(listener.getsockname()[1]) as wire:

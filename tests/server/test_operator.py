@@ -19,18 +19,9 @@ from server.operator import make_operator_app
 from server.operator_openapi import DESCRIPTION
 from server.settings import ServerSettings
 from stream import durable
+from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import seal, write_release
-from tests.server.worker_processes import (
-    DEADLINE_S,
-    HOST,
-    ROOT,
-    HttpAnswer,
-    Wire,
-    WorkerProcess,
-    poll,
-    serving,
-    started,
-)
+from tests.server.worker_processes import HOST, ROOT, HttpAnswer, Wire, WorkerProcess, serving, started
 
 
 @contextmanager
@@ -42,7 +33,7 @@ def telling(var: Path) -> Iterator[int]:
         cwd=ROOT, env={"MARQUEE_STREAM_VAR": str(var)}, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        poll(lambda: accepts(HOST, port) or process.poll() is not None)
+        until(lambda: accepts(HOST, port) or process.poll() is not None)
         yield port
         process.terminate()
         _, errors = process.communicate(timeout=DEADLINE_S)
@@ -58,13 +49,6 @@ def ask(port: int, path: str) -> HttpAnswer:
         return wire.get(path)
 
 
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    write_release(tmp_path / "var" / "releases", "one")
-    durable.point(tmp_path / "var" / "releases" / "current", "one")
-    return tmp_path / "var"
-
-
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """An operator's port where no worker is."""
@@ -73,12 +57,9 @@ def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def port(module_var: Path) -> Iterator[int]:
     """An operator's port where one worker is."""
-    var = tmp_path_factory.mktemp("operator") / "var"
-    write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
-    with serving(var) as worker, telling(var) as made:
+    with serving(module_var) as worker, telling(module_var) as made:
         assert worker.get("/readyz").status == 200
         yield made
 
@@ -87,19 +68,19 @@ def test_it_tells_how_every_worker_is(var: Path, tmp_path: Path) -> None:
     with socket.create_server((HOST, 0), backlog=64) as listener, telling(var) as port:
         workers = [started(listener, var, tmp_path / f"{number}.log") for number in range(2)]
         try:
-            poll(lambda: ask(port, "/readyz").body.startswith("2 of 2 workers are ready\n"))
+            until(lambda: ask(port, "/readyz").body.startswith("2 of 2 workers are ready\n"))
             assert ask(port, "/healthz").body == "2 of 2 workers are alive\n"
             lines = ask(port, "/readyz").body.splitlines()[1:]
             pids = sorted(worker.process.pid for worker in workers)
             assert lines == [f"worker {pid} is serving: one answers" for pid in pids]
             (write_release(var / "releases", "broken") / "users.npy").write_bytes(b"x")
             durable.point(var / "releases" / "current", "broken")
-            poll(lambda: ask(port, "/readyz").body.count("; a newer one was refused: ") == 2)
+            until(lambda: ask(port, "/readyz").body.count("; a newer one was refused: ") == 2)
             assert ask(port, "/readyz").status == 200
             workers[0].kill()
-            poll(lambda: ask(port, "/readyz").body.startswith("1 of 1 workers are ready\n"))
+            until(lambda: ask(port, "/readyz").body.startswith("1 of 1 workers are ready\n"))
             workers[1].kill()
-            poll(lambda: ask(port, "/readyz").status == 503)
+            until(lambda: ask(port, "/readyz").status == 503)
             assert ask(port, "/healthz").status == 503
         finally:
             for worker in workers:
@@ -120,14 +101,14 @@ def test_the_release_in_use_is_told_without_secrets(var: Path) -> None:
         assert (told["release"], told["refused"], told["hidden"]) == ("one", None, ["movie+3+2000"])
         assert told["manifest"]["settings"] == {"api": "http://***@api.example:8080/v1?***", "seed": 1}
         (var / "hidden.txt").write_text("movie+4+2000\n")
-        poll(lambda: orjson.loads(ask(port, "/release").body)["hidden"] == ["movie+4+2000"])
+        until(lambda: orjson.loads(ask(port, "/release").body)["hidden"] == ["movie+4+2000"])
 
 
 def test_metrics_are_those_of_the_workers(var: Path) -> None:
     with serving(var) as worker, telling(var) as port:
         for _ in range(3):
             assert worker.get("/recommend/1").status == 200
-        poll(lambda: 'marquee_answers_total{source="personal"} 3.0' in ask(port, "/metrics").body)
+        until(lambda: 'marquee_answers_total{source="personal"} 3.0' in ask(port, "/metrics").body)
         assert ask(port, "/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 

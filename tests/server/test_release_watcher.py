@@ -16,8 +16,9 @@ from server.answers import SOURCES, Answers
 from server.hidden import HIDDEN
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import MOVIES, names, seal, write_release
-from tests.server.worker_processes import DEADLINE_S, poll, serving
+from tests.server.worker_processes import serving
 
 
 @pytest.fixture
@@ -373,9 +374,9 @@ def test_a_worker_shows_swaps_refusals_and_what_is_hidden_to_who_asks(var: Path)
         durable.point(link, "three")
         worker.until_status(lambda status: status.release == "three")
         (var / HIDDEN).write_text("movie+3+2000\n")
-        worker.until("/recommend/1", lambda told: told.body.startswith(names(4, 5)))
+        worker.get_until("/recommend/1", lambda told: told.body.startswith(names(4, 5)))
         (var / HIDDEN).unlink()
-        worker.until("/recommend/1", lambda told: told.body.startswith(names(3, 4)))
+        worker.get_until("/recommend/1", lambda told: told.body.startswith(names(3, 4)))
 
 
 def test_an_old_release_is_let_go_beside_the_loop(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +393,7 @@ def test_an_old_release_is_let_go_beside_the_loop(var: Path, monkeypatch: pytest
         current = ReleaseWatcher(var)
         turned(current, var, "one")
         turned(current, var, "two")
-        poll(lambda: threads)
+        until(lambda: threads)
     finally:
         gc.enable()
     assert threading.main_thread() not in threads

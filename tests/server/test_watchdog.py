@@ -15,19 +15,12 @@ import pytest
 
 from server import watchdog_process
 from server.watchdog import Watchdog
-from stream import durable
-from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, BackgroundLoad, Wire, WorkerProcess, poll, serving
+from tests.polling import DEADLINE_S, until
+from tests.server.sample_releases import names
+from tests.server.worker_processes import HOST, ROOT, BackgroundLoad, Wire, WorkerProcess, serving
 
 LIST = names(7, 0, 29)
 STALL_S = 2.0
-
-
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    write_release(tmp_path / "var" / "releases", "one")
-    durable.point(tmp_path / "var" / "releases" / "current", "one")
-    return tmp_path / "var"
 
 
 STALLED = """
@@ -91,7 +84,7 @@ def watchers(worker: WorkerProcess) -> list[int]:
 
 
 def watcher(worker: WorkerProcess) -> int:
-    poll(lambda: watchers(worker))
+    until(lambda: watchers(worker))
     return watchers(worker)[0]
 
 
@@ -110,13 +103,13 @@ def test_a_worker_that_was_stopped_for_long_goes_on_again_and_again(var: Path, f
         for _ in range(2):
             for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            poll(lambda: all(stands(pid, "T") for pid in pids))
+            until(lambda: all(stands(pid, "T") for pid in pids))
             time.sleep(1.75 * STALL_S)  # it is to be stopped for longer than it may stand still
             for pid in pids if frozen.endswith("first") else reversed(pids):
                 os.kill(pid, signal.SIGCONT)
             load.goes_on(1000)
             began = time.monotonic()
-            poll(lambda began=began: time.monotonic() > began + STALL_S)  # type: ignore[misc]
+            until(lambda began=began: time.monotonic() > began + STALL_S)  # type: ignore[misc]
         assert worker.process.poll() is None
         assert not load.failed
     assert "Timeout" not in worker.text()
@@ -168,7 +161,7 @@ def test_whoever_asks_is_told_where_a_worker_stands(var: Path) -> None:
     with serving(var) as worker:
         watcher(worker)
         worker.process.send_signal(signal.SIGUSR1)
-        poll(lambda: re.search(r"\(most recent call first\)", worker.text()))
+        until(lambda: re.search(r"\(most recent call first\)", worker.text()))
         assert worker.get("/recommend/5").body == LIST
 
 
@@ -180,7 +173,7 @@ def test_the_process_that_watches_ends_with_the_worker_and_holds_no_socket(var: 
         assert not [file for file in files if file.startswith("socket:")]
         worker.kill() if how == "killed" else worker.terminate()
         worker.ends()
-        poll(lambda: stands(pid, "gone Z"))
+        until(lambda: stands(pid, "gone Z"))
         if how == "killed":  # which `serving` does not expect
             worker.process.returncode = 0
 
@@ -191,7 +184,7 @@ def test_a_process_that_watches_and_dies_is_replaced(var: Path) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # as sent to the whole group; they are the worker's affair
             os.kill(first, number)
         os.kill(first, signal.SIGKILL)
-        poll(lambda: watchers(worker) not in ([], [first]))
+        until(lambda: watchers(worker) not in ([], [first]))
         assert worker.get("/recommend/5").body == LIST
 
 

@@ -12,20 +12,13 @@ from pathlib import Path
 import pytest
 
 from loadtest.demo.processes import accepts, free_port
-from stream import durable
-from tests.server.sample_releases import names, write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, ROOT, Ended, Wire, WorkerProcess, poll, serving, started
+from tests.polling import DEADLINE_S, until
+from tests.server.sample_releases import names
+from tests.server.worker_processes import HOST, ROOT, Ended, Wire, WorkerProcess, serving, started
 
 PLAIN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 OTHER = b"GET /recommend/5?n=20 HTTP/1.1\r\nhost: a\r\n\r\n"
 LIST = names(7, 0, 29)
-
-
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    write_release(tmp_path / "var" / "releases", "one")
-    durable.point(tmp_path / "var" / "releases" / "current", "one")
-    return tmp_path / "var"
 
 
 def drains(worker: WorkerProcess) -> None:
@@ -62,7 +55,7 @@ def test_where_no_listening_socket_is_handed_over_it_listens_on_its_port(var: Pa
             stderr=subprocess.DEVNULL,
         )
         try:
-            poll(lambda: accepts(HOST, port))
+            until(lambda: accepts(HOST, port))
             with Wire(port) as wire:
                 assert wire.get("/recommend/5").body == LIST
             process.terminate()

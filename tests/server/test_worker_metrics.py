@@ -23,8 +23,9 @@ from server.release_watcher import ReleaseWatcher
 from server.settings import ServerSettings
 from server.worker_metrics import RequestMeter, WorkerMetrics
 from stream import durable
+from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import write_release
-from tests.server.worker_processes import DEADLINE_S, HOST, Ended, WorkerProcess, poll, serving, started
+from tests.server.worker_processes import HOST, Ended, WorkerProcess, serving, started
 
 GONE = 4_194_305
 """A process id that no process has: Linux gives none beyond 2^22."""
@@ -196,8 +197,8 @@ def goes_on_without_metrics(var: Path, stall_s: int) -> bool:
     """Whether a worker that cannot write its metrics answers for longer than its loop may stand still."""
     try:
         with serving(var, stall_s=stall_s) as worker, worker.wire() as wire:
-            until = time.monotonic() + stall_s + 1
-            poll(lambda: wire.get("/recommend/1").status == 200 and time.monotonic() > until)
+            deadline = time.monotonic() + stall_s + 1
+            until(lambda: wire.get("/recommend/1").status == 200 and time.monotonic() > deadline)
     except (Ended, ConnectionError):
         return False
     return True
@@ -286,14 +287,14 @@ def test_counts_are_right_with_two_workers_and_after_one_was_killed_and_started_
         workers = [started(listener, var, tmp_path / f"{number}.log") for number in range(2)]
         try:
             for worker in workers:
-                poll(lambda worker=worker: "serves" in worker.text())  # type: ignore[misc]
+                until(lambda worker=worker: "serves" in worker.text())  # type: ignore[misc]
             one = workers[0]
             for user, path in ((1, "/recommend/1"), (9, "/recommend/9"), (7, "/recommend/7?n=3"), (0, "/recommend/a")):
                 for _ in range(10 + user):
                     one.get(path)
             one.get("/nothing")
             due = {"personal": 11, "segment": 19, "popular": 17}
-            poll(lambda: counted(scraped(one)) == due and scraped(one)["marquee_workers", ""] == 2)
+            until(lambda: counted(scraped(one)) == due and scraped(one)["marquee_workers", ""] == 2)
             told = scraped(one)
             assert told["marquee_requests_total", "400"] == 10
             assert told["marquee_requests_total", "404"] == 1
@@ -302,7 +303,7 @@ def test_counts_are_right_with_two_workers_and_after_one_was_killed_and_started_
             assert told["marquee_release_age_seconds", ""] >= 0
             workers[0].kill()
             workers.append(started(listener, var, tmp_path / "2.log"))
-            poll(lambda: "serves" in workers[2].text())
+            until(lambda: "serves" in workers[2].text())
             last = told
             for _ in range(5):
                 now = scraped(workers[1])
@@ -312,7 +313,7 @@ def test_counts_are_right_with_two_workers_and_after_one_was_killed_and_started_
                     )
                 last = now
             assert counted(last) == due
-            poll(lambda: scraped(workers[1])["marquee_workers", ""] == 2)
+            until(lambda: scraped(workers[1])["marquee_workers", ""] == 2)
         finally:
             for worker in workers:
                 worker.kill()
@@ -337,17 +338,17 @@ def test_a_worker_whose_metrics_cannot_be_written_for_a_while_counts_on(tmp_path
     durable.point(var / "releases" / "current", "one")
     with serving(var) as worker:
         assert worker.get("/recommend/1").status == 200
-        poll(lambda: list((var / "metrics").glob("server-*[0-9].json")))
+        until(lambda: list((var / "metrics").glob("server-*[0-9].json")))
         (file,) = (var / "metrics").glob("server-*[0-9].json")
         (var / "metrics").rename(tmp_path / "moved")
         (var / "metrics").write_bytes(b"in the way")
         with worker.wire() as wire:
             # the worker has come by to write at least once when this many seconds of its clock have passed
-            poll(lambda: wire.get("/recommend/1").status == 200 and _older(tmp_path / "moved" / file.name, 2.5))
+            until(lambda: wire.get("/recommend/1").status == 200 and _older(tmp_path / "moved" / file.name, 2.5))
         (var / "metrics").unlink()
         (tmp_path / "moved").rename(var / "metrics")
         before = file.stat().st_mtime_ns
-        poll(lambda: file.stat().st_mtime_ns > before)
+        until(lambda: file.stat().st_mtime_ns > before)
 
 
 def _older(path: Path, seconds: float) -> bool:

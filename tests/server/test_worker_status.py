@@ -13,9 +13,8 @@ import pytest
 
 from server.release_watcher import ReleaseWatcher
 from server.worker_status import StatusSocket, WorkerStatus, ask_workers
-from stream import durable
-from tests.server.sample_releases import write_release
-from tests.server.worker_processes import HOST, poll, serving, started
+from tests.polling import until
+from tests.server.worker_processes import HOST, serving, started
 
 RELEASE = ReleaseWatcher(Path("nowhere")).status()
 STATUS = WorkerStatus(
@@ -26,19 +25,12 @@ STATUS = WorkerStatus(
 )
 
 
-@pytest.fixture
-def var(tmp_path: Path) -> Path:
-    write_release(tmp_path / "var" / "releases", "one")
-    durable.point(tmp_path / "var" / "releases" / "current", "one")
-    return tmp_path / "var"
-
-
 def test_a_status_arrives_whole_however_long_it_is(tmp_path: Path) -> None:
     status = StatusSocket(tmp_path, lambda: STATUS)
     status.start()
     assert ask_workers(tmp_path, 60) == {os.getpid(): STATUS}
     status.close()
-    poll(lambda: ask_workers(tmp_path) == {})
+    until(lambda: ask_workers(tmp_path) == {})
 
 
 def test_workers_of_another_folder_are_not_asked(tmp_path: Path) -> None:
@@ -128,7 +120,7 @@ def test_a_worker_that_drains_lets_go_of_the_port_at_once(var: Path, tmp_path: P
                         return False
                     return True
 
-            poll(may_be_taken)
+            until(may_be_taken)
             assert worker.process.poll() is None
     finally:
         worker.kill()

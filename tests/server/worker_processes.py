@@ -17,11 +17,10 @@ from typing import Self
 
 from server.exposition import Exposition
 from server.worker_status import WorkerStatus, ask_workers
+from tests.polling import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
-DEADLINE_S = 600.0
-"""How long anything may take before a test gives it up; far more than it ever takes."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +172,7 @@ class WorkerProcess:
         with self.wire() as wire:
             return wire.get(path, method, headers)
 
-    def until(self, path: str, holds: Callable[[HttpAnswer], bool]) -> HttpAnswer:
+    def get_until(self, path: str, holds: Callable[[HttpAnswer], bool]) -> HttpAnswer:
         """Ask again and again until an answer is as it should be."""
         with self.wire() as wire:
             deadline = time.monotonic() + DEADLINE_S
@@ -202,7 +201,7 @@ class WorkerProcess:
         file = self.var / "metrics" / f"server-{socket.gethostname()}-{self.process.pid}.json"
         for _ in range(2):  # what is being written may have been counted before
             last = _changed(file)
-            poll(lambda last=last: _changed(file) != last)  # type: ignore[misc]
+            until(lambda last=last: _changed(file) != last)  # type: ignore[misc]
         exposition = Exposition(self.var / "metrics")
         exposition._shared_counts._lock.timeout = DEADLINE_S
         return exposition.text().decode()
@@ -299,7 +298,7 @@ class BackgroundLoad:
     def goes_on(self, requests: int = 50) -> None:
         """Wait until so many more requests were made."""
         due = self.asked + requests
-        poll(lambda: self.asked >= due)
+        until(lambda: self.asked >= due)
 
     def _ask(self, number: int) -> None:
         wire: Wire | None = None
@@ -325,11 +324,3 @@ class BackgroundLoad:
                 wire = None
         if wire is not None:
             wire.close()
-
-
-def poll(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.005)

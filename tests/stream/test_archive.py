@@ -21,25 +21,13 @@ from stream.archive import (
     Fate,
     FateCount,
     LedgerEntry,
-    TimeRange,
     count_by_fate,
     stream_time,
 )
 from stream.errors import ArchiveBusy, ArchiveError
+from tests.ledger_entries import TOPIC, entry, gap
 
-TOPIC = "movielog1"
 TABLE = pa.table({"user": pa.array([1, 2, 3], pa.uint32())})
-
-
-def entry(first: int, last: int, partition: int = 0, topic: str = TOPIC, **more: object) -> LedgerEntry:
-    lines = last - first + 1
-    counts = [FateCount("accepted", "watch", "2022-10-07", None, lines)]
-    fields = {"lines": lines, "counts": counts, "kafka_time": TimeRange(first, last), **more}
-    return LedgerEntry(topic=topic, partition=partition, first=first, last=last, **fields)  # type: ignore[arg-type]
-
-
-def gap(first: int, last: int) -> LedgerEntry:
-    return LedgerEntry(topic=TOPIC, partition=0, first=first, last=last, lines=0, lost=last - first + 1)
 
 
 def files_below(var: Path) -> set[str]:
@@ -123,7 +111,7 @@ def test_entries_lie_end_to_end_or_it_is_an_error(spans: list[tuple[int, int, in
     with tempfile.TemporaryDirectory() as folder:
         archive = Archive(Path(folder))
         for partition, first, more in spans:
-            archive.commit(entry(first, first + more, partition))
+            archive.commit(entry(first, first + more, partition=partition))
         if end_to_end:
             assert len(archive.entries()) == len(spans)
         else:

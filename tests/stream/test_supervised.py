@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from stream.supervised import end_with_supervisor
+from tests.polling import DEADLINE_S, until
 from tests.process_is_gone import is_gone
-from tests.server.worker_processes import DEADLINE_S, ROOT, poll
+from tests.server.worker_processes import ROOT
 
 CHILD = """
 import sys, time
@@ -44,12 +45,12 @@ def test_a_process_ends_with_its_supervisord(tmp_path: Path, when: str) -> None:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         if when == "early":
-            poll(began.exists)
+            until(began.exists)
             assert not is_gone(child)
     finally:
         parent.kill()
         parent.communicate(timeout=DEADLINE_S)  # closes the child's stdin as well
-    poll(lambda: is_gone(child))
+    until(lambda: is_gone(child))
     assert began.exists() is (when == "early")
 
 
@@ -70,7 +71,7 @@ sys.stdin.read()
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     try:
-        poll(began.exists)
+        until(began.exists)
         parent.communicate(timeout=DEADLINE_S)
         assert not is_gone(child)
     finally:

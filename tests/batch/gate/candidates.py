@@ -19,6 +19,7 @@ from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.archive import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
+from tests.ledger_entries import entry
 
 NOW = 1_894_046_400_000  # 2030-01-07T20:00Z
 DAYS = [f"2030-01-0{day}" for day in range(1, 8)]
@@ -229,13 +230,11 @@ def after(one: Made, current: Release) -> Made:
     return one
 
 
-def entry(first: int = 0, last: int = 999, told: int | None = None, until: int = NOW) -> LedgerEntry:
+def week_entry(first: int = 0, last: int = 999, accepted: int | None = None, until: int = NOW) -> LedgerEntry:
+    """An entry of the last day of the week; `accepted` where its lines do not add up."""
     lines = last - first + 1
-    counts = [FateCount("accepted", "watch", "2030-01-07", None, lines if told is None else told)]
-    span = TimeRange(NOW - DAY_MS, until)
-    return LedgerEntry(
-        topic="movielog1", partition=0, first=first, last=last, lines=lines, counts=counts, kafka_time=span
-    )
+    counts = [FateCount("accepted", "watch", "2030-01-07", None, lines if accepted is None else accepted)]
+    return entry(first, last, counts=counts, kafka_time=TimeRange(NOW - DAY_MS, until))
 
 
 def one_ranking(one: Made) -> None:
@@ -268,7 +267,7 @@ def measured(choice: dict[str, Any], test: dict[str, Any]) -> Spoil:
 def days_end_before(one: Made, before_ms: int) -> None:
     """The days end so long before the stream does, which goes on."""
     now = NOW + 4 * HOUR_MS + before_ms  # 2030-01-07 ends four hours after NOW
-    one.facts["stream_time"], one.entries = now, [entry(until=now)]
+    one.facts["stream_time"], one.entries = now, [week_entry(until=now)]
 
 
 def lost(current: Release, **changed: Any) -> Release:

@@ -16,7 +16,6 @@ from tests.batch.gate.candidates import (
     after,
     against,
     days_end_before,
-    entry,
     figures,
     hardly_popular,
     lost,
@@ -27,6 +26,7 @@ from tests.batch.gate.candidates import (
     numbered,
     one_ranking,
     sessions,
+    week_entry,
 )
 
 SMALL = {"users": 100, "movies": 100}
@@ -140,11 +140,12 @@ FIRST: list[tuple[str, str, Spoil]] = [
     ("files_verify", "users of 64 bits", lambda one: setattr(one, "sealed_users", one.users.astype(np.uint64))),
     ("files_verify", "a segment that is not there", lambda one: setattr(one, "segments", np.full(400, 3, np.uint8))),
     ("files_verify", "users in disorder", lambda one: setattr(one, "sealed_users", one.users[::-1])),
-    ("ledger_balances", "a line without a fate", lambda one: setattr(one, "entries", [entry(), entry(1000, 1010, 10)])),
+    ("ledger_balances", "a line without a fate",
+     lambda one: setattr(one, "entries", [week_entry(), week_entry(1000, 1010, 10)])),
     ("ledger_balances", "lines that nobody read", lambda one: one.facts["offsets"].update({"movielog1-0": [0, 1000]})),
-    ("ledger_balances", "lines before the first", lambda one: setattr(one, "entries", [entry(1)])),
-    ("ledger_balances", "a day is missing", lambda one: setattr(one, "entries", [entry(0, 399), entry(401)])),
-    ("ledger_balances", "lines read twice", lambda one: setattr(one, "entries", [entry(0, 400), entry(400)])),
+    ("ledger_balances", "lines before the first", lambda one: setattr(one, "entries", [week_entry(1)])),
+    ("ledger_balances", "a day is missing", lambda one: setattr(one, "entries", [week_entry(0, 399), week_entry(401)])),
+    ("ledger_balances", "lines read twice", lambda one: setattr(one, "entries", [week_entry(0, 400), week_entry(400)])),
     ("ledger_balances", "another topic", lambda one: one.facts["offsets"].update({"movielog2-0": [0, 9]})),
     ("alerts_allow", "an hour of faults", lambda one: one.alerts.append(ALERT)),
     ("input_is_recent", "old input", lambda one: one.facts.update(stream_time=NOW - 2 * DAY_MS - 1)),

@@ -25,7 +25,6 @@ from tests.batch.gate.candidates import (
     after,
     against,
     days_end_before,
-    entry,
     figures,
     hardly_popular,
     lost,
@@ -39,6 +38,7 @@ from tests.batch.gate.candidates import (
     refused,
     sealed,
     sessions,
+    week_entry,
 )
 
 pytestmark = pytest.mark.blas
@@ -163,7 +163,7 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "seen nearly all": ({}, seen_nearly_all),
     "imported": ({}, imported),
     "a gap in the ledger": ({}, gap),
-    "more in the ledger": ({}, lambda one: one.entries.append(entry(1000, 1999))),
+    "more in the ledger": ({}, lambda one: one.entries.append(week_entry(1000, 1999))),
     "49 hours of nothing but the last two": ({}, lambda one: one.facts.update(stream_time=NOW - 2 * DAY_MS)),
     "a day that ended two days ago": ({}, lambda one: days_end_before(one, 2 * DAY_MS)),
     "another zone": ({}, lambda one: one.facts.update(days=DAYS[:6])),
@@ -187,7 +187,7 @@ def test_a_good_first_release_passes(tmp_path: Path, name: str) -> None:
 
 def another_partition(one: Made, _: Release) -> None:
     one.facts["offsets"]["movielog1-1"] = [0, 0]
-    one.entries.append(msgspec.structs.replace(entry(0, 0), partition=1))
+    one.entries.append(msgspec.structs.replace(week_entry(0, 0), partition=1))
 
 
 def test_one_pair_of_users_in_twenty_with_rankings_of_their_own_is_enough(

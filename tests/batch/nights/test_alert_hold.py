@@ -2,8 +2,6 @@
 
 import sys
 import threading
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +14,14 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.alerts.alert_file import Alert, AlertFile, raise_alert
 from quality.settings import QualitySettings
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive, LedgerEntry
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS
+from tests.ledger_entries import entry_at
+from tests.polling import until
 
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York, 17Z
 QUALITY = QualitySettings()
-
-
-def entry(time_ms: int, bad: int, lines: int = 10_000, at: int = 0) -> LedgerEntry:
-    counts = [FateCount("quarantined", None, "2026-02-10", "time", bad)] * bool(bad)
-    counts.append(FateCount("accepted", "watch", "2026-02-10", None, lines - bad))
-    span = TimeRange(time_ms, time_ms)
-    return LedgerEntry(
-        topic="movielog1", partition=0, first=at, last=at + lines - 1, lines=lines, counts=counts, kafka_time=span
-    )
 
 
 @pytest.fixture
@@ -51,7 +42,7 @@ def alerts(var: Path) -> list[Alert]:
 
 def test_a_gross_hour_holds_the_night_and_says_what_to_do(var: Path) -> None:
     with pytest.raises(NightHeld) as held:
-        hold(var, entry(NOON + HOUR_MS, 2100), entry(NOON + 2 * HOUR_MS, 3000), entry(NOON + 5 * HOUR_MS, 0))
+        hold(var, entry_at(NOON + HOUR_MS, 2100), entry_at(NOON + 2 * HOUR_MS, 3000), entry_at(NOON + 5 * HOUR_MS, 0))
     assert held.value.exit_code == 4
     assert str(held.value) == (
         "night: held back by quarantined:2026-02-10T19Z:hold (2026-02-10T19Z: 30.00% of 10000 lines quarantined, at"
@@ -61,8 +52,8 @@ def test_a_gross_hour_holds_the_night_and_says_what_to_do(var: Path) -> None:
 
 
 def test_a_held_night_is_an_alert_once_a_day_of_the_stream(var: Path) -> None:
-    bad, after = entry(NOON + HOUR_MS, 2100), entry(NOON + 11 * HOUR_MS, 0)
-    for entries in ([bad], [bad], [bad, after], [bad, entry(NOON + 12 * HOUR_MS, 0)]):
+    bad, after = entry_at(NOON + HOUR_MS, 2100), entry_at(NOON + 11 * HOUR_MS, 0)
+    for entries in ([bad], [bad], [bad, after], [bad, entry_at(NOON + 12 * HOUR_MS, 0)]):
         with pytest.raises(NightHeld):
             hold(var, *entries)
     one, two = alerts(var)
@@ -82,31 +73,31 @@ def test_a_held_night_is_an_alert_once_a_day_of_the_stream(var: Path) -> None:
     ],
 )
 def test_less_than_that_does_not_hold(var: Path, time_ms: int, bad: int, lines: int) -> None:
-    hold(var, entry(time_ms, bad, lines))
+    hold(var, entry_at(time_ms, bad, lines))
     assert alerts(var) == []
 
 
 def test_the_hour_of_the_release_counts_as_well(var: Path) -> None:
     with pytest.raises(NightHeld):
-        hold(var, entry(NOON + 1, 9000))
+        hold(var, entry_at(NOON + 1, 9000))
 
 
 def test_despite_alerts_it_goes_on_and_logs_them(var: Path, caplog: pytest.LogCaptureFixture) -> None:
-    hold(var, entry(NOON + HOUR_MS, 9000), despite=True)
+    hold(var, entry_at(NOON + HOUR_MS, 9000), despite=True)
     assert "in spite of quarantined:2026-02-10T18Z:hold" in caplog.text
     assert alerts(var) == []
 
 
 def test_without_a_release_nothing_is_held(tmp_path: Path, var: Path) -> None:
-    hold(tmp_path / "new", entry(NOON + HOUR_MS, 9000))
+    hold(tmp_path / "new", entry_at(NOON + HOUR_MS, 9000))
     (var / "releases" / "current").unlink()
-    hold(var, entry(NOON + HOUR_MS, 9000))
+    hold(var, entry_at(NOON + HOUR_MS, 9000))
 
 
 def test_the_latest_release_counts(var: Path) -> None:
     (var / "releases" / "r2").mkdir()
     publish.make_current(var, "r2", NOON + 2 * HOUR_MS)
-    hold(var, entry(NOON + HOUR_MS, 9000))
+    hold(var, entry_at(NOON + HOUR_MS, 9000))
 
 
 def test_an_alert_that_was_raised_to_hold_does(var: Path) -> None:
@@ -119,13 +110,6 @@ STUB = """#!/bin/sh
 echo night >> {calls}
 exit {code}
 """
-
-
-def until(holds: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.005)
 
 
 @pytest.mark.parametrize(("code", "tries"), [(4, 1), (3, 1), (1, 3)])
@@ -149,7 +133,7 @@ def test_the_schedule_leaves_a_held_or_refused_night_to_the_next_hour_and_tries_
     thread.start()
     try:
         for day in (1, 2, 3):
-            archive.commit(entry(NOON + day * DAY_MS, 0, at=10_000 * day))
+            archive.commit(entry_at(NOON + day * DAY_MS, 0, first=10_000 * day))
             until(partial(said, told, tries * day))
     finally:
         stop.set()

@@ -24,6 +24,7 @@ from stream import durable
 from stream.archive import Archive
 from stream.errors import ArchiveError
 from stream.settings import StreamSettings
+from tests.polling import until
 from tests.process_is_gone import is_gone
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
@@ -197,8 +198,7 @@ def test_a_night_that_is_ended_takes_the_worker_of_its_gate_with_it(var: Path, n
         _, said = night.communicate(timeout=600)
     assert night.returncode == code
     assert b"Traceback" not in said
-    while not is_gone(worker):
-        assert time.monotonic() < deadline
+    until(lambda: is_gone(worker))
     assert number == signal.SIGKILL or not [*var.glob("marquee-trial-*")]
     assert publish.current_release(var) is None
     assert done(var) == BEFORE_PUBLISH

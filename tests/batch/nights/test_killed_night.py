@@ -16,6 +16,7 @@ from batch.nights.journal import Journal
 from batch.nights.runner import STEPS
 from batch.releases import publish
 from server.release import FILES, Release
+from tests.polling import DEADLINE_S
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
@@ -34,7 +35,6 @@ def var(past: Path, tmp_path: Path) -> Path:
     return tmp_path / "var"
 
 
-DEADLINE_S = 600.0
 DYING = """
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,11 @@ from batch.nights.schedule import TRIES, StreamClock, tries_made
 from batch.releases import publish
 from batch.settings import BatchSettings
 from stream import durable
-from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named
+from tests.ledger_entries import entry_at
+from tests.polling import until
 from tests.process_is_gone import is_gone
 
 CLOCK = zone_named("America/New_York")
@@ -105,33 +107,20 @@ def test_a_manifest_that_was_spoiled_says_nothing(tmp_path: Path) -> None:
     assert at(tmp_path, THREE - 1) is None
 
 
-def entry(first: int, time_ms: int, topic: str = "movielog1") -> LedgerEntry:
-    return LedgerEntry(
-        topic=topic, partition=0, first=first, last=first, lines=0, kafka_time=TimeRange(time_ms, time_ms)
-    )
-
-
 def test_the_streams_clock_goes_on_with_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Archive(tmp_path)
     clock = StreamClock(archive, "movielog1")
     assert clock.now() is None
     monkeypatch.setattr(schedule, "_GRAIN_S", 1e6)  # longer than any suite
     for number in range(3):
-        archive.commit(entry(number, THREE + number))
-        archive.commit(entry(number, THREE + 999, "another"))
+        archive.commit(entry_at(THREE + number, lines=1, first=number))
+        archive.commit(entry_at(THREE + 999, lines=1, first=number, topic="another"))
         os.utime(archive.ledger, ns=(NOW_NS, NOW_NS))  # so coarse is the clock of the file system
         assert clock.now() == THREE + number
     os.utime(archive.ledger, (1, 1))
     assert clock.now() == THREE + 2
     monkeypatch.delattr(Archive, "entries")  # nothing came to it: it is not read again
     assert clock.now() == THREE + 2
-
-
-def until(holds: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.005)
 
 
 @contextmanager
@@ -160,7 +149,7 @@ ENDS = [(0, 1, "published"), (3, 1, "refused"), (4, 1, "held"), (1, 3, "failed")
 def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int, tries: int, ending: str) -> None:
     shipped(tmp_path, "a", THREE - 12 * HOUR_MS)
     archive, metrics = Archive(tmp_path), tmp_path / "metrics" / "nights.prom"
-    archive.commit(entry(0, THREE - HOUR_MS))
+    archive.commit(entry_at(THREE - HOUR_MS, lines=1, first=0))
 
     def written(line: str) -> bool:
         return metrics.exists() and line in metrics.read_text()
@@ -169,7 +158,7 @@ def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int
         until(lambda: written("marquee_release_age_seconds 39600.0"))  # and no night is due
         assert written(f'marquee_nights_total{{outcome="{ending}"}} 0.0')
         for day in (1, 2, 3):
-            archive.commit(entry(day, THREE + (day - 1) * DAY_MS + HOUR_MS))
+            archive.commit(entry_at(THREE + (day - 1) * DAY_MS + HOUR_MS, lines=1, first=day))
             until(lambda: written(f'marquee_nights_total{{outcome="{ending}"}} {float(tries * day)}'))  # noqa: B023
         assert written(f"marquee_night_last_exit_code {float(code)}")
     assert (tmp_path / "calls").read_text().count("night") == 3 * tries
@@ -178,10 +167,10 @@ def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int
 def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - 12 * HOUR_MS)
     archive, metrics = Archive(tmp_path), tmp_path / "metrics" / "nights.prom"
-    archive.commit(entry(0, THREE))
+    archive.commit(entry_at(THREE, lines=1, first=0))
     with scheduled(tmp_path, f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"):
         until((tmp_path / "begun").exists)
-        archive.commit(entry(1, THREE + HOUR_MS))
+        archive.commit(entry_at(THREE + HOUR_MS, lines=1, first=1))
         until(lambda: "marquee_release_age_seconds 46800.0" in metrics.read_text())
         assert outcomes.read_outcomes(tmp_path) == []
         (tmp_path / "go").touch()
@@ -191,7 +180,7 @@ def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> Non
 
 
 def test_a_night_that_will_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
-    Archive(tmp_path).commit(entry(0, THREE))
+    Archive(tmp_path).commit(entry_at(THREE, lines=1, first=0))
     script = f"trap '' TERM; sleep 600 & echo $! $$ > {tmp_path}/p; mv {tmp_path}/p {tmp_path}/pids; wait; wait"
     with scheduled(tmp_path, script):
         until((tmp_path / "pids").exists)
@@ -221,7 +210,7 @@ run(schedule.command, "batch")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    Archive(tmp_path / "var").commit(entry(0, THREE))
+    Archive(tmp_path / "var").commit(entry_at(THREE, lines=1, first=0))
     (tmp_path / "batch").mkdir()
     (tmp_path / "batch" / "__main__.py").write_text(FAKE)  # what `-m batch` is in that folder
     process = subprocess.Popen(

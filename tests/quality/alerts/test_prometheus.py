@@ -11,24 +11,21 @@ from quality.alerts.prometheus import LedgerMetrics
 from quality.alerts.webhook import Outbox
 from quality.settings import QualitySettings
 from stream.archive import FateCount, LedgerEntry, TimeRange
+from tests.ledger_entries import entry, gap
 
 SETTINGS = QualitySettings(webhook="http://127.0.0.1:1/")
 FIGURES = dict[tuple[str, ...], float]
 
 
-def entry(at: int, lines: int = 100, bad: int = 0, time_ms: int = 1_770_732_000_123, lost: int = 0) -> LedgerEntry:
+def mixed_entry(first: int, lines: int = 100, bad: int = 0, time_ms: int = 1_770_732_000_123) -> LedgerEntry:
+    """An entry with lines of every fate; `bad` are quarantined."""
     counts = [FateCount("quarantined", None, "2026-02-10", 'say "x"\n', bad)] if bad else []
     counts += [
         FateCount("duplicate", None, "2026-02-10", None, 1),
         FateCount("repaired", "rate", "2026-02-10", "one", 2),
     ]
     counts += [FateCount("accepted", kind, "2026-02-10", None, (lines - bad - 3) // 2) for kind in ("watch", "rate")]
-    if lost:
-        return LedgerEntry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
-    span = TimeRange(time_ms - 1000, time_ms)
-    return LedgerEntry(
-        topic="log", partition=0, first=at, last=at + lines - 1, lines=lines, counts=counts, kafka_time=span
-    )
+    return entry(first, first + lines - 1, counts=counts, kafka_time=TimeRange(time_ms - 1000, time_ms))
 
 
 def alert(name: str, reason: str | None = None) -> Alert:
@@ -41,7 +38,12 @@ def written(var: Path) -> FIGURES:
     return {(sample.name, *sample.labels.values()): sample.value for sample in samples}
 
 
-ENTRIES = [entry(0, 101, 2), entry(101, 103, 10, 1_770_735_600_000), entry(204, lost=50), entry(254, time_ms=5000)]
+ENTRIES = [
+    mixed_entry(0, 101, 2),
+    mixed_entry(101, 103, 10, 1_770_735_600_000),
+    gap(204, 253),
+    mixed_entry(254, time_ms=5000),
+]
 
 
 def test_the_figures_are_those_of_the_ledger_and_of_the_alerts(tmp_path: Path) -> None:

@@ -15,33 +15,23 @@ from hypothesis import strategies as st
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.thresholds import WEEK, ThresholdMonitor, blocking_alerts
 from quality.settings import QualitySettings, limits_of
-from stream.archive import Fate, FateCount, LedgerEntry, TimeRange
+from stream.archive import LedgerEntry, TimeRange
 from stream.zone import HOUR_MS
+from tests.ledger_entries import entry, gap
 
 BEGIN = 1_770_732_000_000 // HOUR_MS  # 2026-02-10T14Z
-FATES: tuple[Fate, ...] = ("quarantined", "repaired", "duplicate")
 
 
 def setting(week_lines: Any = 100_000, **thresholds: Any) -> QualitySettings:
     return msgspec.convert({"week_lines": week_lines, "thresholds": thresholds}, QualitySettings)
 
 
-def entry(
-    hour: int = 0, lines: int = 1000, faults: dict[str, int] | None = None, at: int = 0, **more: Any
+def hour_entry(
+    hour: int = 0, lines: int = 1000, faults: dict[str, int] | None = None, first: int = 0, partition: int = 0
 ) -> LedgerEntry:
-    """An entry of the hour so many after `BEGIN`; `faults` are lines by `fate` or `fate:reason`."""
-    counts = []
-    for name, number in (faults or {}).items():
-        fate, _, reason = name.partition(":")
-        counts.append(FateCount(FATES[FATES.index(fate)], None, "2026-02-10", reason or None, number))
-    counts.append(FateCount("accepted", "watch", "2026-02-10", None, lines - sum(count.lines for count in counts)))
+    """An entry of the hour so many after `BEGIN`; see `entry` for `faults`."""
     time = TimeRange((BEGIN + hour) * HOUR_MS - 5, (BEGIN + hour) * HOUR_MS + HOUR_MS // 2)
-    times = {"topic": "log", "partition": 0, "first": at, "last": at + lines - 1, "kafka_time": time}
-    return LedgerEntry(**{**times, "lines": lines, "counts": counts, **more})
-
-
-def gap(at: int = 0, lost: int = 7) -> LedgerEntry:
-    return LedgerEntry(topic="log", partition=0, first=at, last=at + lost - 1, lines=0, lost=lost)
+    return entry(first, first + lines - 1, faults, kafka_time=time, topic="log", partition=partition)
 
 
 def raised(var: Path) -> list[str]:
@@ -67,7 +57,7 @@ EDGE = {"quarantined": {"share": 0.29, "count": 25, "times": 1e9, "hold": False}
     ],
 )
 def test_a_breach_needs_the_count_and_more_than_the_share(tmp_path: Path, lines: int, wrong: int, breach: bool) -> None:
-    found = told(tmp_path, [entry(0, lines, {"quarantined:time": wrong})], setting(**EDGE))
+    found = told(tmp_path, [hour_entry(0, lines, {"quarantined:time": wrong})], setting(**EDGE))
     assert bool(found) is breach
     assert raised(tmp_path) == ["quarantined:2026-02-10T14Z"] * breach
 
@@ -92,34 +82,40 @@ GROWN = {
 )
 def test_a_breach_against_the_week_before(tmp_path: Path, week: dict[str, int], wrong: int, breach: bool) -> None:
     alarms = ThresholdMonitor(tmp_path, setting(1000, **GROWN))
-    alarms.resume([entry(-WEEK, 1000, week)])
-    found = [alert.id for alert in alarms.committed(entry(0, 1000, {"quarantined:time": wrong}, 1000))]
+    alarms.resume([hour_entry(-WEEK, 1000, week)])
+    found = [alert.id for alert in alarms.committed(hour_entry(0, 1000, {"quarantined:time": wrong}, 1000))]
     assert found == ["quarantined:time:2026-02-10T14Z"] * breach
 
 
 def test_a_week_of_too_few_lines_is_no_measure(tmp_path: Path) -> None:
-    found = told(tmp_path, [entry(-1, 999), entry(0, 1000, {"quarantined:time": 100}, 999)], setting(1000, **GROWN))
+    found = told(
+        tmp_path, [hour_entry(-1, 999), hour_entry(0, 1000, {"quarantined:time": 100}, 999)], setting(1000, **GROWN)
+    )
     assert found == []
     more = Path(tmp_path / "more")
-    assert told(more, [entry(-1, 1000), entry(0, 1000, {"quarantined:time": 100}, 1000)], setting(1000, **GROWN))
+    assert told(
+        more, [hour_entry(-1, 1000), hour_entry(0, 1000, {"quarantined:time": 100}, 1000)], setting(1000, **GROWN)
+    )
 
 
 @pytest.mark.parametrize(("hour", "breach"), [(-WEEK, False), (-WEEK - 1, True), (1, True)])
 def test_the_week_is_the_168_hours_before_and_no_other(tmp_path: Path, hour: int, breach: bool) -> None:
-    entries = [entry(-1, 1000), entry(hour, 1000, {"quarantined:time": 100}, 1000)]
-    found = told(tmp_path, [*entries, entry(0, 1000, {"quarantined:time": 60}, 2000)], setting(1000, **GROWN))
+    entries = [hour_entry(-1, 1000), hour_entry(hour, 1000, {"quarantined:time": 100}, 1000)]
+    found = told(tmp_path, [*entries, hour_entry(0, 1000, {"quarantined:time": 60}, 2000)], setting(1000, **GROWN))
     assert ("quarantined:time:2026-02-10T14Z" in [alert.id for alert in found]) is breach
 
 
 def test_an_hour_is_judged_as_a_whole_whatever_the_batches(tmp_path: Path) -> None:
-    small = [entry(0, 10, {"quarantined:time": 2}, at) for at in range(0, 300, 10)]
+    small = [hour_entry(0, 10, {"quarantined:time": 2}, at) for at in range(0, 300, 10)]
     found = told(tmp_path, small, setting(quarantined={"share": 0.1}, reason={"count": 60}))
     assert [(alert.id, alert.lines, alert.of) for alert in found] == [("quarantined:time:2026-02-10T14Z", 60, 300)]
 
 
 def test_an_hour_raises_each_of_its_alerts_once(tmp_path: Path) -> None:
-    bad = [entry(0, 1000, {"quarantined:time": 60, "repaired:one_character": 200}, at) for at in range(0, 9000, 1000)]
-    told(tmp_path, [*bad, entry(1, 1000, {"quarantined:time": 600}, 9000)], setting())
+    bad = [
+        hour_entry(0, 1000, {"quarantined:time": 60, "repaired:one_character": 200}, at) for at in range(0, 9000, 1000)
+    ]
+    told(tmp_path, [*bad, hour_entry(1, 1000, {"quarantined:time": 600}, 9000)], setting())
     assert raised(tmp_path) == [
         "quarantined:time:2026-02-10T14Z",
         "repaired:2026-02-10T14Z",
@@ -130,7 +126,7 @@ def test_an_hour_raises_each_of_its_alerts_once(tmp_path: Path) -> None:
 
 
 def test_a_rule_of_repair_is_judged_apart_only_where_it_has_a_table(tmp_path: Path) -> None:
-    bad = entry(0, 1000, {"repaired:one_character": 200})
+    bad = hour_entry(0, 1000, {"repaired:one_character": 200})
     found = told(tmp_path, [bad], setting(one_character={"share": 0.1}))
     assert [alert.id for alert in found] == ["repaired:2026-02-10T14Z", "repaired:one_character:2026-02-10T14Z"]
 
@@ -149,7 +145,7 @@ def week_of(rate: dict[str, float], lines: int = 400_000) -> list[LedgerEntry]:
     for hour in range(-WEEK - 24, 1):
         sway = 1 + 0.5 * (-1) ** hour
         faults = {name: round(lines * share * sway) for name, share in rate.items()}
-        found.append(entry(hour, lines, faults, (hour + 300) * lines))
+        found.append(hour_entry(hour, lines, faults, (hour + 300) * lines))
     return found
 
 
@@ -178,15 +174,15 @@ def test_faults_that_staff_put_in_raise_an_alert(
     bad = {name: round(lines * (share + NORMAL.get(name, 0))) for name, share in faults.items()}
     alarms = ThresholdMonitor(tmp_path, QualitySettings())
     assert alarms.resume(week_of(NORMAL, lines)) == []
-    found = alarms.committed(entry(1, lines, bad, lines * 400))
+    found = alarms.committed(hour_entry(1, lines, bad, lines * 400))
     assert {alert.id.removesuffix(":2026-02-10T15Z") for alert in found} == alerts
 
 
 def test_an_alert_tells_what_where_how_much_and_what_is_normal(tmp_path: Path) -> None:
     alarms = ThresholdMonitor(tmp_path, setting(1000))
-    alarms.resume([entry(-1, 10_000, {"quarantined:time": 10})])
+    alarms.resume([hour_entry(-1, 10_000, {"quarantined:time": 10})])
     faults = {"quarantined:time": 60, "quarantined:user": 40}
-    fate, reason = alarms.committed(entry(0, 1000, faults, 10_000))
+    fate, reason = alarms.committed(hour_entry(0, 1000, faults, 10_000))
     assert (fate.alert, fate.reason, fate.reasons) == ("quarantined", None, {"time": 60, "user": 40})
     assert (reason.alert, reason.reason, reason.reasons) == ("quarantined", "time", {"time": 60})
     assert (reason.lines, reason.of, reason.share, reason.threshold, reason.week) == (60, 1000, 0.06, 0.002, 0.001)
@@ -198,7 +194,7 @@ def test_an_alert_tells_what_where_how_much_and_what_is_normal(tmp_path: Path) -
 
 
 def test_a_gap_is_an_alert_at_once_and_after_a_crash_and_once(tmp_path: Path) -> None:
-    entries = [entry(0), gap(1000), entry(0, at=1007)]
+    entries = [hour_entry(0), gap(1000, 1006, "log"), hour_entry(0, first=1007)]
     [alert] = told(tmp_path, entries, setting())
     assert alert.text == "7 records of log-0 were gone from Kafka before they were read"
     assert (alert.lines, alert.hour, alert.hold) == (7, None, False)
@@ -212,14 +208,14 @@ def test_a_gap_is_an_alert_at_once_and_after_a_crash_and_once(tmp_path: Path) ->
 
 
 def test_to_resume_twice_is_to_resume_once(tmp_path: Path) -> None:
-    entries, alarms = [entry(0, 1000, {"quarantined:time": 60})], ThresholdMonitor(tmp_path, setting())
+    entries, alarms = [hour_entry(0, 1000, {"quarantined:time": 60})], ThresholdMonitor(tmp_path, setting())
     assert (len(alarms.resume(entries)), alarms.resume(entries)) == (1, [])
-    [fate] = alarms.committed(entry(0, 1000, {"quarantined:time": 60}, 1000))
+    [fate] = alarms.committed(hour_entry(0, 1000, {"quarantined:time": 60}, 1000))
     assert (fate.lines, fate.of) == (120, 2000)
 
 
 def test_an_entry_without_times_and_lines_belongs_to_no_hour(tmp_path: Path) -> None:
-    nothing = LedgerEntry(topic="log", partition=0, first=0, last=9, lines=0)
+    nothing = entry(0, 9, lines=0, counts=[], kafka_time=None)
     alarms = ThresholdMonitor(tmp_path, setting())
     assert (alarms.resume([nothing]), alarms.committed(nothing)) == ([], [])
 
@@ -227,13 +223,13 @@ def test_an_entry_without_times_and_lines_belongs_to_no_hour(tmp_path: Path) -> 
 @pytest.mark.parametrize("late", [-1, -WEEK])
 def test_a_late_line_of_the_week_before_is_taken_into_account(tmp_path: Path, late: int) -> None:
     alarms = ThresholdMonitor(tmp_path, setting(1000, **GROWN))
-    assert alarms.committed(entry(0, 1000, {"quarantined:time": 60})) == []  # nothing to compare with yet
-    [alert] = alarms.committed(entry(late, 1000, partition=1))
+    assert alarms.committed(hour_entry(0, 1000, {"quarantined:time": 60})) == []  # nothing to compare with yet
+    [alert] = alarms.committed(hour_entry(late, 1000, partition=1))
     assert alert.id == "quarantined:time:2026-02-10T14Z"
 
 
 def test_only_what_a_crash_may_have_left_is_judged_at_the_start(tmp_path: Path) -> None:
-    entries = [entry(-5, 1000, {"quarantined:time": 150}), entry(0, 1000, {"quarantined:time": 150}, 1000)]
+    entries = [hour_entry(-5, 1000, {"quarantined:time": 150}), hour_entry(0, 1000, {"quarantined:time": 150}, 1000)]
     found = ThresholdMonitor(tmp_path, setting(1_000_000)).resume(entries)  # as if thresholds had just been lowered
     assert {alert.hour for alert in found} == {"2026-02-10T14Z"}
 
@@ -251,7 +247,7 @@ GROSS = {"quarantined": {"share": 0.1, "count": 10, "hold": 0.5, "hold_count": 1
     ],
 )
 def test_a_hold_needs_its_own_share_and_count(tmp_path: Path, lines: int, wrong: int, alert: str) -> None:
-    bad = entry(0, lines, {"quarantined:time": wrong})
+    bad = hour_entry(0, lines, {"quarantined:time": wrong})
     [found] = told(tmp_path, [bad], setting(**GROSS))
     assert (found.id, found.hold) == (alert, alert.endswith("hold"))
     assert [one.id for one in blocking_alerts(tmp_path, [bad], setting(**GROSS), 0)] == [alert] * found.hold
@@ -259,7 +255,9 @@ def test_a_hold_needs_its_own_share_and_count(tmp_path: Path, lines: int, wrong:
 
 def test_an_hour_that_gets_worse_is_told_of_again_and_one_that_gets_better_is_not(tmp_path: Path) -> None:
     steps = [(1000, 200), (1000, 900), (5000, 0), (5000, 4000)]
-    entries = [entry(0, lines, {"quarantined:time": wrong}, 10_000 * at) for at, (lines, wrong) in enumerate(steps)]
+    entries = [
+        hour_entry(0, lines, {"quarantined:time": wrong}, 10_000 * at) for at, (lines, wrong) in enumerate(steps)
+    ]
     told(tmp_path, entries, setting(**GROSS))
     assert raised(tmp_path) == ["quarantined:2026-02-10T14Z", "quarantined:2026-02-10T14Z:hold"]
     other = tmp_path / "other"
@@ -277,7 +275,7 @@ def test_hold_says_yes_or_no_as_well() -> None:
 
 
 def test_what_holds_is_of_the_hours_since_and_the_worst_stands_first(tmp_path: Path) -> None:
-    bad = [entry(hour, 1000, {"quarantined:time": 800 + hour}, 1000 * hour) for hour in range(5)]
+    bad = [hour_entry(hour, 1000, {"quarantined:time": 800 + hour}, 1000 * hour) for hour in range(5)]
     held = setting(**GROSS)
     since = [(BEGIN + 2) * HOUR_MS, (BEGIN + 3) * HOUR_MS - 1, (BEGIN + 3) * HOUR_MS]
     found = [[alert.hour for alert in blocking_alerts(tmp_path, bad, held, at)] for at in since]
@@ -295,9 +293,9 @@ def test_an_alert_of_another_kind_can_hold(tmp_path: Path) -> None:
 
 
 def test_a_hold_that_was_raised_by_an_hour_is_judged_anew_by_the_ledger(tmp_path: Path) -> None:
-    bad = entry(0, 1000, {"quarantined:time": 900})
+    bad = hour_entry(0, 1000, {"quarantined:time": 900})
     told(tmp_path, [bad], setting(**GROSS))
-    assert blocking_alerts(tmp_path, [entry(0, 1000)], setting(**GROSS), 0) == []  # its lines were taken after all
+    assert blocking_alerts(tmp_path, [hour_entry(0, 1000)], setting(**GROSS), 0) == []  # its lines were taken after all
 
 
 # What is raised follows from the order of the commits alone: a plain reckoning, and every way to be killed.
@@ -322,12 +320,12 @@ def entries_of(commits: list[tuple[int, int, int, int, int, int, bool]]) -> list
     found, ends = [], [0, 0]
     for partition, hour, time, user, repaired, fine, after_gap in commits:
         if after_gap:
-            found.append(msgspec.structs.replace(gap(ends[partition]), partition=partition))
+            found.append(msgspec.structs.replace(gap(ends[partition], ends[partition] + 6, "log"), partition=partition))
             ends[partition] += 7
         lines = time + user + repaired + fine
         if lines:
             faults = {"quarantined:time": time, "quarantined:user": user, "repaired:one_character": repaired}
-            found.append(entry(hour, lines, faults, ends[partition], partition=partition))
+            found.append(hour_entry(hour, lines, faults, ends[partition], partition=partition))
             ends[partition] += lines
     return found
 

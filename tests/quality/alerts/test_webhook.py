@@ -2,21 +2,22 @@
 
 import logging
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from loadtest.demo.processes import free_port
 from quality.alerts import webhook
 from quality.alerts.alert_file import Alert, AlertFile, raise_alert
 from quality.alerts.webhook import Outbox, Poster, posting
 from quality.settings import QualitySettings
+from tests.polling import until
 from tests.quality.alerts.webhook_receiver import CUT, ENDLESS, HANG, HANG_S, REFUSE, WAIT, Answer, Receiver
 
 ROOT = Path(__file__).parents[3]
@@ -29,13 +30,6 @@ def alert(name: str) -> Alert:
 
 LONG_S = 600.0
 """A time-out that no machine meets where there is an answer."""
-
-
-def until(holds: Callable[[], object], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come in time"
-        time.sleep(0.005)
 
 
 def left(var: Path) -> list[str]:
@@ -114,12 +108,6 @@ def test_what_is_not_taken_comes_again_until_it_is(
         assert receiver.taken == NAMES
         assert len(receiver.posts) == 3 + tries - fine
         assert [name for at, (name, _) in enumerate(receiver.posts) if name not in dict(receiver.posts[:at])] == NAMES
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_receiver_that_is_down_gets_all_when_it_is_up_and_the_log_says_it_twice(

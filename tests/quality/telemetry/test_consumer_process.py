@@ -3,11 +3,9 @@
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +14,7 @@ import numpy as np
 import orjson
 import pytest
 
+from loadtest.demo.processes import free_port
 from quality.settings import QualitySettings
 from quality.telemetry.consumer import Telemetry, follow
 from quality.telemetry.ingest import Ingest
@@ -26,6 +25,7 @@ from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings
 from stream.zone import zone_named
+from tests.polling import DEADLINE_S, until
 
 ROOT = Path(__file__).parents[3]
 HOUR = 3_600_000
@@ -33,15 +33,12 @@ DAY = "2022-03-18"
 FIRST, END = zone_named("America/New_York").bounds(DAY)
 TOPIC = "movielog1"
 USERS, MOVIES = 200, 40
-DEADLINE_S = 600.0
 PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
 def bootstrap() -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with broker.running("127.0.0.1", port):
         asyncio.run(write(f"127.0.0.1:{port}"))
         yield f"127.0.0.1:{port}"
@@ -112,14 +109,6 @@ def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator
         process.wait(DEADLINE_S)
 
 
-def wait_until(done: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not done():
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.002)
-
-
 def final_report(var: Path) -> bytes | None:
     path = var / "reports" / f"{DAY}.json"
     return path.read_bytes() if path.exists() and orjson.loads(path.read_bytes())["final"] else None
@@ -133,7 +122,8 @@ def run_to_the_end(bootstrap: str, var: Path, kill_at: tuple[int, ...] = ()) -> 
             assert process.wait(DEADLINE_S) == -signal.SIGKILL, (var / "log").read_text()
         assert final_report(var) is None, "killed too late to mean anything"
     with telemetry(bootstrap, var) as process:
-        wait_until(lambda: final_report(var) is not None, process, var / "log")
+        until(lambda: final_report(var) is not None or process.poll() is not None)
+        assert process.poll() is None, (var / "log").read_text()
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_S) == 0, (var / "log").read_text()
     report = final_report(var)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from tests.server.worker_processes import DEADLINE_S, HOST
+from tests.polling import DEADLINE_S
+from tests.server.worker_processes import HOST
 
 Harm = Callable[[int, bytes], bytes | None]
 """From the number of an answer, from 1, and its bytes to the bytes that are sent; None ends the connection instead."""
 
 
-class Unreliable:
+class FaultyProxy:
     """The server, on a port of its own, and what it did."""
 
     def __init__(self, worker: int, harm: Harm) -> None:
@@ -63,9 +64,9 @@ class Unreliable:
 
 
 @contextmanager
-def unreliable(worker: int, harm: Harm = lambda number, answer: answer) -> Iterator[Unreliable]:
+def faulty_proxy(worker: int, harm: Harm = lambda number, answer: answer) -> Iterator[FaultyProxy]:
     """Such a server before a worker, as long as the block runs."""
-    server, started = Unreliable(worker, harm), threading.Event()
+    server, started = FaultyProxy(worker, harm), threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
     def run() -> None:

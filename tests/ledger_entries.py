@@ -1,0 +1,34 @@
+"""Entries of the archive's ledger, made by hand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stream.archive import FATES, FateCount, LedgerEntry, TimeRange
+
+TOPIC = "movielog1"
+
+
+def entry(first: int = 0, last: int = 999, faults: Mapping[str, int] | None = None, **fields: Any) -> LedgerEntry:
+    """The entry of the records `first`..`last`: accepted watches of 2026-02-10, read at `first`..`last` ms.
+
+    `faults` counts the lines with another fate, by `fate` or `fate:reason`. `fields` replace those of the entry.
+    """
+    lines, counts = last - first + 1, []
+    for name, number in (faults or {}).items():
+        fate, _, reason = name.partition(":")
+        counts.append(FateCount(FATES[FATES.index(fate)], None, "2026-02-10", reason or None, number))
+    accepted = lines - sum(count.lines for count in counts)
+    counts.append(FateCount("accepted", "watch", "2026-02-10", None, accepted))
+    usual = {"topic": TOPIC, "partition": 0, "lines": lines, "counts": counts, "kafka_time": TimeRange(first, last)}
+    return LedgerEntry(first=first, last=last, **{**usual, **fields})
+
+
+def entry_at(time_ms: int, bad: int = 0, lines: int = 10_000, first: int = 0, topic: str = TOPIC) -> LedgerEntry:
+    """An entry whose lines all came at one Kafka time; `bad` of them are quarantined for their time."""
+    faults = {"quarantined:time": bad} if bad else {}
+    return entry(first, first + lines - 1, faults, kafka_time=TimeRange(time_ms, time_ms), topic=topic)
+
+
+def gap(first: int, last: int, topic: str = TOPIC) -> LedgerEntry:
+    """The entry of offsets that Kafka had dropped before they were read."""
+    return LedgerEntry(topic=topic, partition=0, first=first, last=last, lines=0, lost=last - first + 1)
