@@ -15,7 +15,7 @@ from server.release_watcher import ReleaseWatcher
 from stream import durable
 from tests.polling import until
 from tests.server.sample_releases import MOVIES, names, write_release
-from tests.server.test_worker_metrics import scraped
+from tests.server.scraped_metrics import scraped
 from tests.server.worker_processes import WorkerProcess, serving
 
 ALL = names(*range(20))

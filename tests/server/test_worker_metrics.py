@@ -14,7 +14,6 @@ import pytest
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from server import shared_counts
 from server.exposition import Exposition
@@ -25,29 +24,16 @@ from server.worker_metrics import RequestMeter, WorkerMetrics
 from stream import durable
 from tests.polling import DEADLINE_S, until
 from tests.server.sample_releases import write_release
-from tests.server.worker_processes import HOST, Ended, WorkerProcess, serving, started
+from tests.server.scraped_metrics import Samples, read_samples, scraped
+from tests.server.worker_processes import HOST, Ended, serving, started
 
 GONE = 4_194_305
 """A process id that no process has: Linux gives none beyond 2^22."""
-Samples = dict[tuple[str, str], float]
-"""By name, and by the value of the one label."""
 
 
 def file_of(who: int | str) -> str:
     """The name of a worker's file, on this host."""
     return f"server-{socket.gethostname()}-{who}.json"
-
-
-def read(text: str) -> Samples:
-    found: Samples = {}
-    for family in text_string_to_metric_families(text):
-        assert family.documentation
-        assert family.type in ("counter", "gauge", "histogram")
-        for sample in family.samples:
-            key = sample.name, ",".join(sample.labels.values())
-            assert key not in found
-            found[key] = sample.value
-    return found
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +54,7 @@ def exposed(counts: WorkerMetrics) -> Samples:
     counts.write()
     exposition = Exposition(counts.folder)
     exposition._shared_counts._lock.timeout = DEADLINE_S
-    return read(exposition.text().decode())
+    return read_samples(exposition.text().decode())
 
 
 def written(folder: Path, pid: int, answered: int, **changed: object) -> Path:
@@ -268,10 +254,6 @@ def test_several_workers_start_at_once_and_count_nothing_twice(tmp_path: Path) -
     processes = [subprocess.Popen([sys.executable, "-c", GATHER, str(tmp_path)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert exposed(metrics(tmp_path))["marquee_answers_total", "personal"] == 50
-
-
-def scraped(worker: WorkerProcess) -> Samples:
-    return read(worker.metrics())
 
 
 def counted(told: Samples) -> dict[str, int]:

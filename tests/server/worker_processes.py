@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from server.answers import TEXT
 from server.exposition import Exposition
 from server.worker_status import WorkerStatus, ask_workers
 from tests.polling import DEADLINE_S, until
@@ -35,6 +36,12 @@ class HttpAnswer:
     @property
     def closes(self) -> bool:
         return self.headers.get("connection") == "close"
+
+
+def is_line(answer: HttpAnswer, status: int) -> bool:
+    """Whether an answer has a status and, as its body, one line of plain text."""
+    one_line = bool(answer.body) and len(answer.body.splitlines()) == 1
+    return one_line and answer.status == status and answer.headers["content-type"] == TEXT
 
 
 class Ended(Exception):
