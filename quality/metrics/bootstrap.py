@@ -27,6 +27,14 @@ class Interval(msgspec.Struct, frozen=True):
     high: float | None
 
 
+def interval_text(interval: Interval | None, spec: str = ".4f", scale: float = 1.0) -> str:
+    """`0.4850 [0.4730, 0.4970]`: the mean and its 95 % interval, times `scale`; `–` where nothing was measured."""
+    if interval is None or interval.mean is None or interval.low is None or interval.high is None:
+        return "–"
+    mean, low, high = (format(scale * value, spec) for value in (interval.mean, interval.low, interval.high))
+    return f"{mean} [{low}, {high}]"
+
+
 def mean_interval(values: np.ndarray, samples: int = 1000, seed: int = 1) -> Interval:
     """Mean of one value a user, float[users]."""
     return ratio_interval(values, np.ones(len(values), np.int64), samples, seed)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from quality.errors import MetricError
-from quality.metrics.bootstrap import Interval, mean_interval, ratio_difference_interval, ratio_interval
+from quality.metrics.bootstrap import Interval, interval_text, mean_interval, ratio_difference_interval, ratio_interval
 
 NOTHING = Interval(None, None, None)
 
@@ -81,6 +81,15 @@ def test_nothing_is_none_and_users_who_were_not_asked_are_left_out() -> None:
     assert mean_interval(np.array([0.5])) == Interval(0.5, 0.5, 0.5)
     with pytest.raises(MetricError):
         ratio_interval(np.zeros(2), np.zeros(3))
+
+
+def test_an_interval_is_printed_in_one_way() -> None:
+    rate = Interval(0.48501, 0.473, 0.49699)
+    assert interval_text(rate) == "0.4850 [0.4730, 0.4970]"
+    assert interval_text(rate, ".2f", scale=100) == "48.50 [47.30, 49.70]"
+    assert interval_text(Interval(0.01, -0.002, 0.02), "+.3f") == "+0.010 [-0.002, +0.020]"
+    assert interval_text(NOTHING) == interval_text(None) == "–"
+    assert interval_text(Interval(0.0, 0.0, 0.0)) == "0.0000 [0.0000, 0.0000]"
 
 
 def test_a_million_users_are_cheap() -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality.errors import MetricError
-from quality.metrics.ranking import coverage, novelty, rank_metrics
+from quality.metrics.ranking import METRICS, RankingScores, coverage, novelty, rank_metrics
 
 
 def by_definition(shown: list[int], relevant: set[int]) -> tuple[float, float, float, float]:
@@ -53,6 +54,14 @@ def test_by_hand() -> None:
     assert scores.recall.tolist() == [pytest.approx(2 / 3)]
     assert scores.ndcg.tolist() == [pytest.approx((1 / math.log2(3) + 1 / 2) / ideal)]
     assert scores.reciprocal_rank.tolist() == [0.5]
+
+
+def test_the_table_names_every_score_once() -> None:
+    scores = rank_metrics(np.array([[5, 3, 9, -1]]), *csr([[9, 3, 7]]))
+    by_name = {metric.name: metric.scores(scores) for metric in METRICS}
+    columns = {"ndcg@20": scores.ndcg, "recall@20": scores.recall, "hr@20": scores.hit, "mrr": scores.reciprocal_rank}
+    assert all(by_name[name] is column for name, column in columns.items())
+    assert len(by_name) == len(METRICS) == len(fields(RankingScores)) - 1  # all but `users`
 
 
 @pytest.mark.parametrize("relevant", range(1, 26))
