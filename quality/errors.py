@@ -16,7 +16,7 @@ class StoreError(QualityError):
 
 
 class ReleaseHistoryError(QualityError):
-    """The history of releases cannot be read."""
+    """The history of releases, `releases/history.jsonl`, cannot be read."""
 
 
 class ReportError(QualityError):

@@ -47,7 +47,7 @@ def alerts_since(entries: list[LedgerEntry], streaming: StreamSettings, quality:
     history = publish.read_publications(streaming.var)
     if not history or publish.current_release(streaming.var) is None:
         return []
-    changed, reached = history[-1]["stream_time"], publish.data_until(streaming.var)
+    changed, reached = history[-1].stream_time, publish.data_until(streaming.var)
     since = changed if reached is None else min(changed, reached)
     return blocking_alerts(streaming.var, entries, quality, since)
 

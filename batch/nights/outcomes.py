@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 
 from batch.errors import GateRefusal, NightHeld, ReleaseError
 from batch.releases import publish
+from quality.telemetry.release_history import ReleaseChange
 from stream import durable
 
 log = logging.getLogger(__name__)
@@ -142,10 +143,10 @@ class NightMetrics(Collector):
                 age_s = (self._now_ms - read_ms) / 1000
                 yield _gauge("release_age_seconds", "How far the stream has come since then, by its clock.", age_s)
         if moves:
-            since_s = moves[-1]["stream_time"] / 1000
+            since_s = moves[-1].stream_time / 1000
             yield _gauge("release_current_since_seconds", "When it became current, by the stream's clock.", since_s)
         last, totals = (tries[-1].last, tries[-1].totals) if tries else ({}, {})
-        succeeded = [_wall_s(move) for move in moves if move.get("by", "night") == "night"]
+        succeeded = [_wall_s(move) for move in moves if move.by == "night" and move.wall_time]
         succeeded += [at for ending, at in last.items() if ending == "published"]
         failed = [at for ending, at in last.items() if ending != "published"]
         if succeeded:
@@ -164,8 +165,8 @@ def _gauge(name: str, said: str, value: float) -> Metric:
     return GaugeMetricFamily(f"marquee_{name}", said, value)
 
 
-def _wall_s(move: dict[str, str]) -> float:
-    return dt.datetime.fromisoformat(move["wall_time"]).timestamp()
+def _wall_s(move: ReleaseChange) -> float:
+    return dt.datetime.fromisoformat(move.wall_time).timestamp()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

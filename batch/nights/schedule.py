@@ -73,7 +73,7 @@ def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
     made = sum(not is_due(now_ms, one.stream_time, at, zone) for one in tries)
     if not moves:
         return made
-    read = {move["release"]: move["stream_time"] for move in moves} | _read_by(var)
+    read = {move.release: move.stream_time for move in moves} | _read_by(var)
     ended = [*read.values(), *(one.stream_time for one in tries if one.ending != "failed")]
     return made if is_due(now_ms, max(ended), at, zone) and made < TRIES else None
 

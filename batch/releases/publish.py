@@ -30,6 +30,8 @@ import threadpoolctl
 
 from batch.errors import ReleaseError
 from batch.releases import checkout
+from quality.errors import ReleaseHistoryError
+from quality.telemetry.release_history import ReleaseChange, append_release_change, read_release_changes
 from server.good_releases import good_releases
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
@@ -116,10 +118,8 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
     link = var / "releases" / "current"
     before = link.readlink() if link.is_symlink() else None
     durable.point(link, release)
-    entry = {"release": release, "stream_time": stream_time, "wall_time": _wall_time(), "by": by}
-    lines = [orjson.dumps(move) + b"\n" for move in [*read_publications(var), entry]]
     try:
-        durable.write_bytes(var / "releases" / "history.jsonl", b"".join(lines))
+        append_release_change(var / "releases", ReleaseChange(release, stream_time, _wall_time(), by))
     except OSError:  # as of a full disk: who tries again shall find `current` where it was
         if before is None:
             link.unlink()
@@ -132,13 +132,15 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
 def is_current(var: Path, release: str) -> bool:
     """Whether `current` points at a release, and the history says so as well."""
     here, moves = current_release(var), read_publications(var)
-    return bool(moves) and here is not None and here.name == moves[-1]["release"] == release
+    return bool(moves) and here is not None and here.name == moves[-1].release == release
 
 
-def read_publications(var: Path) -> list[dict[str, Any]]:
-    """What became current when, oldest first. What moved it is `by`; older moves, which do not say, were nights."""
-    path = var / "releases" / "history.jsonl"
-    return _objects(path, stream_time=int) if path.exists() and path.stat().st_size else []
+def read_publications(var: Path) -> list[ReleaseChange]:
+    """What became current when, oldest first. Raises `ReleaseError` where the history is damaged."""
+    try:
+        return read_release_changes(var / "releases")
+    except ReleaseHistoryError as error:
+        raise ReleaseError(str(error)) from error
 
 
 def line(var: Path) -> list[str]:
@@ -146,7 +148,7 @@ def line(var: Path) -> list[str]:
     here = current_release(var)
     found: list[str] = []
     # the link moves before the history: after a crash between the two it knows better
-    for release in [*(move["release"] for move in read_publications(var)), *([here.name] if here else [])]:
+    for release in [*(move.release for move in read_publications(var)), *([here.name] if here else [])]:
         if release in found:
             del found[found.index(release) :]
         found.append(release)
@@ -264,7 +266,7 @@ def _objects(path: Path, **told: type) -> list[dict[str, Any]]:
 def _mending(path: Path) -> str:
     if path.name == "pinned.json":
         return "restore it, or remove it: python -m batch unpin"
-    return "restore it, or take the line out" if path.name == "history.jsonl" else "restore it, or remove it"
+    return "restore it, or remove it"
 
 
 def _refused(var: Path, release: str) -> Path:

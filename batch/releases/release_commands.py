@@ -26,6 +26,7 @@ from batch.errors import ReleaseError
 from batch.lock import holding
 from batch.releases import publish
 from batch.settings import BatchSettings
+from quality.telemetry.release_history import ReleaseChange
 from server.errors import BadRelease
 from server.release import Release
 from stream.archive import Archive, stream_time
@@ -65,9 +66,9 @@ class ReleaseRow(msgspec.Struct, frozen=True):
 
 def release_rows(var: Path) -> list[ReleaseRow]:
     """All releases that are there, oldest first."""
-    since = {move["release"]: move for move in publish.read_publications(var)}
+    since = {move.release: move for move in publish.read_publications(var)}
     refused = publish.refused_releases(var)
-    return [_row(var, release, since.get(release, {}), refused.get(release, {})) for release in publish.sealed(var)]
+    return [_row(var, release, since.get(release), refused.get(release, {})) for release in publish.sealed(var)]
 
 
 def roll_back(var: Path, now_ms: int, to: str | None = None, even_refused: bool = False) -> tuple[str | None, Release]:
@@ -125,7 +126,7 @@ def _opened(var: Path, name: str, even_refused: bool) -> Release:
     return release
 
 
-def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) -> ReleaseRow:
+def _row(var: Path, release: str, move: ReleaseChange | None, broken: dict[str, str]) -> ReleaseRow:
     folder = var / "releases" / release
     manifest, evaluation = _json(folder / "manifest.json"), _json(folder / "evaluation.json")
     model = _within(manifest, "model", "lists")
@@ -138,8 +139,8 @@ def _row(var: Path, release: str, move: dict[str, Any], broken: dict[str, str]) 
     states += [f"damaged: {found}"] if (found := _damage(folder, manifest)) else []
     return ReleaseRow(
         release,
-        move.get("stream_time"),
-        move.get("by", "night") if move else None,
+        move.stream_time if move else None,
+        move.by if move else None,
         _data_until(manifest),
         model,
         figures if all(isinstance(_within(figures, name), float) for name in _BOUNDS) else None,
@@ -300,7 +301,7 @@ def _tell(before: str | None, release: Release, streaming: StreamSettings) -> No
 def _now(var: Path) -> int:
     """The stream's time; where the archive is empty, or damaged, that of the last move."""
     moves = publish.read_publications(var)
-    last = moves[-1]["stream_time"] if moves else 0
+    last = moves[-1].stream_time if moves else 0
     try:
         return stream_time(Archive(var).entries()) or last
     except ArchiveError as error:  # no reason to be left with a release that is wrong

@@ -28,7 +28,7 @@ def summarise(
     """All figures of a run; `broken` lists the invariants that do not hold, in words."""
     entries = Archive(var).entries()
     topics = sorted({entry.topic for entry in entries})
-    releases = [entry["release"] for entry in publish.read_publications(var)]
+    releases = [change.release for change in publish.read_publications(var)]
     reports = {day: _report(var, day) for day in days}
     found: dict[str, Any] = {
         "seconds": round(seconds, 1),

@@ -1,9 +1,11 @@
-"""Which release was in force when, and its popular list: read from `var/releases`, never written here.
+"""Which release was in force when, and its popular list.
 
-`history.jsonl` has one line a change of `current`, in order: `release`, `stream_time` (ms UTC, the stream's time of
-the change), `wall_time`, and `by`, what made the change. A line takes over from all lines before it, also where the
-stream's time went back. The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices,
-the largest value for none) by `<id>/movies.txt`.
+`releases/history.jsonl` has one line a change of `current`, oldest first. A line takes over from all lines before it,
+also where the stream's time went back. `read_release_changes` is the only reader of the file and
+`append_release_change` the only writer; publishing a release (`batch/releases/publish.py`) calls it.
+
+The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none)
+by `<id>/movies.txt`.
 """
 
 from pathlib import Path
@@ -12,17 +14,20 @@ import msgspec
 import numpy as np
 
 from quality.errors import ReleaseHistoryError
+from stream import durable
 from stream.event import LIST_LENGTH
 
 
 class ReleaseChange(msgspec.Struct, frozen=True):
-    """One line of the history."""
+    """One line of the history: `current` moved to a release."""
 
     release: str
     stream_time: int
+    """How far the stream had come, ms UTC."""
     wall_time: str = ""
+    """When, by the clock of this machine: ISO time in UTC."""
     by: str = "night"
-    """What moved it: a night, a `rollback` or a `pin`; lines of the time before that was noted say nothing."""
+    """What moved it: a `night`, a `rollback` or a `pin`; the oldest lines do not say, and were nights."""
 
 
 class ReleaseHistory:
@@ -53,14 +58,41 @@ class ReleaseHistory:
 
 
 def read_release_history(releases: Path) -> ReleaseHistory:
-    """Read the history below a folder; none is an empty one. Raises `ReleaseHistoryError` for one unreadable."""
-    path = releases / "history.jsonl"
+    """The history below the folder of the releases. Raises `ReleaseHistoryError` as `read_release_changes` does."""
+    return ReleaseHistory(read_release_changes(releases))
+
+
+def read_release_changes(releases: Path) -> list[ReleaseChange]:
+    """The changes of `current`, oldest first; none where there is no file.
+
+    Raises `ReleaseHistoryError` where the file is damaged: it is replaced whole, so that half a line is damage, too.
+    """
+    path = _path(releases)
     try:
-        lines = path.read_bytes().split(b"\n") if path.exists() else []
-        # what follows the last line break is a line still being written
-        return ReleaseHistory([msgspec.json.decode(line, type=ReleaseChange) for line in lines[:-1] if line])
-    except (OSError, msgspec.DecodeError) as error:
-        raise ReleaseHistoryError(f"releases: cannot read {path}: {error}") from error
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise ReleaseHistoryError(f"releases: {path} cannot be read: {error}") from error
+    return [_change(path, number, line) for number, line in enumerate(lines, 1) if line]
+
+
+def append_release_change(releases: Path, change: ReleaseChange) -> None:
+    """Add a change to the history, durably. What stands there stays as it is, byte for byte."""
+    path = _path(releases)
+    before = path.read_bytes() if path.exists() else b""
+    line_end = b"\n" if before and not before.endswith(b"\n") else b""
+    durable.write_bytes(path, before + line_end + msgspec.json.encode(change) + b"\n")
+
+
+def _path(releases: Path) -> Path:
+    return releases / "history.jsonl"
+
+
+def _change(path: Path, number: int, line: bytes) -> ReleaseChange:
+    try:
+        return msgspec.json.decode(line, type=ReleaseChange)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        mending = "restore it, or take the line out"
+        raise ReleaseHistoryError(f"releases: {path}, line {number}, cannot be read: {error}; {mending}") from error
 
 
 def popular_list(releases: Path, release: str) -> list[str] | None:

@@ -183,7 +183,7 @@ def test_current_moves_and_the_history_remembers_every_move(tmp_path: Path) -> N
     for time, (name, by) in enumerate(made):
         assert publish.make_current(tmp_path, name, 1000 + time, by)
         assert publish.current_release(tmp_path) == tmp_path / "releases" / name
-    moves = [(move["release"], move["stream_time"], move["by"]) for move in publish.read_publications(tmp_path)]
+    moves = [(move.release, move.stream_time, move.by) for move in publish.read_publications(tmp_path)]
     assert moves == [("one", 1000, "night"), ("two", 1001, "pin"), ("one", 1002, "rollback")]
     assert str((tmp_path / "releases" / "current").readlink()) == "one"
 
@@ -192,10 +192,10 @@ def test_a_move_to_where_current_is_already_is_none(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     for time in (1, 2):
         assert publish.make_current(tmp_path, "one", time)
-    assert [move["stream_time"] for move in publish.read_publications(tmp_path)] == [1]
+    assert [move.stream_time for move in publish.read_publications(tmp_path)] == [1]
     durable.point(tmp_path / "releases" / "current", "two")  # killed before the history was written
     publish.make_current(tmp_path, "two", 3)
-    assert [move["stream_time"] for move in publish.read_publications(tmp_path)] == [1, 3]
+    assert [move.stream_time for move in publish.read_publications(tmp_path)] == [1, 3]
     durable.point(tmp_path / "releases" / "current", "one")
     publish.make_current(tmp_path, "two", 4)
     assert publish.current_release(tmp_path) == tmp_path / "releases" / "two"
@@ -209,7 +209,7 @@ def test_while_a_release_is_pinned_nights_do_not_move_current(tmp_path: Path, ca
     assert not publish.make_current(tmp_path, "two", 2)
     assert "release two is published, but one is pinned and stays current" in caplog.text
     assert publish.make_current(tmp_path, "one", 2)
-    assert [move["release"] for move in publish.read_publications(tmp_path)] == ["one"]
+    assert [move.release for move in publish.read_publications(tmp_path)] == ["one"]
     publish.unpin(tmp_path)
     publish.unpin(tmp_path)
     assert publish.make_current(tmp_path, "three", 3)
@@ -287,7 +287,7 @@ def test_a_move_that_cannot_be_noted_is_none(
             publish.make_current(tmp_path, "two", 2, "rollback")
     current = publish.current_release(tmp_path)
     assert (current and current.name) == before
-    assert [move["release"] for move in publish.read_publications(tmp_path)] == [before] * bool(before)
+    assert [move.release for move in publish.read_publications(tmp_path)] == [before] * bool(before)
 
 
 def test_a_current_that_points_nowhere_is_none(tmp_path: Path) -> None:

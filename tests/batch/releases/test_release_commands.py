@@ -60,7 +60,7 @@ def named(var: Path, release: str, name: str) -> None:
 
 
 def moves(var: Path) -> list[tuple[str, str]]:
-    return [(move["release"], move["by"]) for move in publish.read_publications(var)]
+    return [(move.release, move.by) for move in publish.read_publications(var)]
 
 
 def state(var: Path) -> object:
@@ -76,7 +76,7 @@ def test_rolling_back_goes_on_where_it_stopped(var: Path) -> None:
     before, release = releases.roll_back(var, NOON + 1)
     assert (before, release.id) == ("b", "a")
     assert moves(var)[3:] == [("b", "rollback"), ("a", "rollback")]
-    assert publish.read_publications(var)[-1]["stream_time"] == NOON + 1
+    assert publish.read_publications(var)[-1].stream_time == NOON + 1
     with pytest.raises(ReleaseError, match=r"no release in .* was current before"):
         releases.roll_back(var, NOON + 2)
     assert releases.roll_back(var, NOON + 3, to="c")[1].id == "c"
@@ -266,7 +266,7 @@ def test_the_commands_in_a_row(var: Path, run: Run) -> None:
         "current: c -> b (model ease, data until 2026-02-10 11:59)\n"
         "the next night may make a newer release current; to keep this one: python -m batch pin current\n"
     )
-    assert publish.read_publications(var)[-1]["stream_time"] == NOON
+    assert publish.read_publications(var)[-1].stream_time == NOON
     told = run(releases.pin_release, "current")
     assert told.out.splitlines() == [
         "current stays b (model ease, data until 2026-02-10 11:59)",
@@ -326,9 +326,9 @@ def test_a_pin_that_was_spoiled_is_told_of_and_unpin_removes_it(var: Path, run: 
 def test_a_damaged_ledger_is_no_reason_to_be_left_with_a_release_that_is_wrong(var: Path, run: Run) -> None:
     for entry in (var / "archive" / "ledger").glob("*.json"):
         entry.write_bytes(b"")
-    last = publish.read_publications(var)[-1]["stream_time"]
+    last = publish.read_publications(var)[-1].stream_time
     assert run(releases.rollback).out.startswith("current: c -> b ")
-    assert publish.read_publications(var)[-1]["stream_time"] == last
+    assert publish.read_publications(var)[-1].stream_time == last
 
 
 def test_nothing_is_moved_while_a_night_runs_but_all_can_be_seen(var: Path, run: Run) -> None:

@@ -14,7 +14,6 @@ from quality.metrics.watch_sessions import TimeSpans, session_key
 from quality.settings import QualitySettings
 from quality.telemetry.attribution import attribute_starts, hit_ranks
 from quality.telemetry.ingest import Ingest, TelemetryBatch, requests
-from quality.telemetry.release_history import ReleaseHistory, popular_list, read_release_history
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, StoredAnswers
 from stream.event import Event
@@ -202,28 +201,3 @@ def test_another_user_of_the_same_time_takes_nothing() -> None:
     answer = answers_at(1000, lists=[[5]])
     spans = TimeSpans(session_key(np.array([2]), np.array([5])), np.array([1001]), np.array([1001]))
     assert len(attribute_starts(answer, spans, 100).answer) == 0
-
-
-def test_the_popular_list_is_as_much_of_it_as_is_shown(tmp_path: Path) -> None:
-    names = [f"movie+{number}+2000" for number in range(150)]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "movies.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
-    for width, held in ((100, 100), (100, 30), (100, 20), (20, 20), (20, 3), (100, 3)):
-        fallbacks = np.full((2, width), np.iinfo(np.uint16).max, np.uint16)
-        fallbacks[0, :held] = np.arange(held)[::-1]
-        fallbacks[1, 0] = 0
-        np.save(tmp_path / "one" / "fallbacks.npy", fallbacks)
-        assert popular_list(tmp_path, "one") == names[:held][::-1][:20]
-    assert popular_list(tmp_path, "gone") is None
-
-
-def test_history_answers_by_the_last_line_at_or_before(tmp_path: Path) -> None:
-    lines = [("a", 100), ("b", 200), ("c", 300), ("a", 250)]  # back to a; the stream's time went back too
-    text = "".join(f'{{"release":"{release}","stream_time":{time},"wall_time":""}}\n' for release, time in lines)
-    (tmp_path / "history.jsonl").write_text(text + '{"release":"torn')
-    history = read_release_history(tmp_path)
-    names = [*history.releases, None]
-    numbers = history.in_force(np.array([99, 100, 199, 200, 249, 250, 999]))
-    assert [names[number] for number in numbers.tolist()] == [None, "a", "a", "b", "b", "a", "a"]
-    assert ReleaseHistory([]).in_force(np.array([5])).tolist() == [-1]
-    assert read_release_history(tmp_path / "nowhere").releases == []
