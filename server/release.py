@@ -31,6 +31,7 @@ from server.release_layout import METRIC as METRIC
 from server.release_layout import MOVIE as MOVIE
 from server.release_layout import RENDERED as RENDERED
 from server.release_layout import Rendered as Rendered
+from stream.event import LIST_LENGTH
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,23 @@ class Release:
         """[m] movie ids by item index. Made when it is asked for: answering does without, and a swap is to be quick."""
         return [name.decode() for name in self.names]
 
+    def shown_lists(self, user_ids: np.ndarray) -> np.ndarray:
+        """What users are shown while nothing is hidden, best first: item indices, int32 [len(user_ids), 20], -1 for none.
+
+        A user's own list; without one the popular list of the segment; without that, and for an unknown user, the
+        popular list of everyone. `answers.py` answers the same, one user at a time.
+        """
+        popular = _signed(self.fallbacks[:, :LIST_LENGTH])
+        popular[popular[:, 0] < 0] = popular[0]
+        if not len(self.users):
+            return popular[np.zeros(len(user_ids), np.int64)]
+        rows = np.minimum(np.searchsorted(self.users, user_ids), len(self.users) - 1)
+        is_known = self.users[rows] == user_ids
+        has_list = is_known & (self.lists[rows, 0] != np.iinfo(self.lists.dtype).max)
+        shown: np.ndarray = popular[np.where(is_known, self.segments[rows], 0)]
+        shown[has_list] = _signed(self.lists[rows[has_list]])
+        return shown
+
     def changed_in_place(self) -> tuple[str, bool] | None:
         """The name of a file that was changed since it was opened, and whether it was written to; None for none.
 
@@ -142,6 +160,13 @@ def list_source(release: Release, segment: int) -> Literal["personal", "segment"
     if name == "segment" and segment:
         return "segment"
     return "popular" if name in ("popular", "segment") else "personal"
+
+
+def _signed(indices: np.ndarray) -> np.ndarray:
+    """Item indices as int32, with -1 where the largest value of their dtype stands for none."""
+    signed = indices.astype(np.int32)
+    signed[indices == np.iinfo(indices.dtype).max] = -1
+    return signed
 
 
 _ID = re.compile(r"[!-~]{1,100}")

@@ -16,7 +16,7 @@ import orjson
 
 from batch.errors import ReleaseError
 from batch.evaluation.figures import difference
-from batch.evaluation.incumbent import LEAST_USERS, shown_to
+from batch.evaluation.incumbent import LEAST_USERS
 from batch.history.assemble import gather_days
 from batch.history.day_store import DayStore
 from batch.releases import publish
@@ -137,9 +137,9 @@ def _names(pair: Pair) -> dict[str, int]:
 
 def _lists(release: Release, users: np.ndarray, names: Mapping[str, int]) -> np.ndarray:
     """What some users (ids) are shown, by the places of the movies in `names`: int32 [users, 20], -1 for none."""
-    place = np.array([*(names[name] for name in release.movies), -1], np.int32)
-    found: np.ndarray = place[np.minimum(shown_to(release, users), len(release.movies))]
-    return found
+    places = np.array([*(names[name] for name in release.movies), -1], np.int32)
+    lists: np.ndarray = places[release.shown_lists(users)]
+    return lists
 
 
 def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:

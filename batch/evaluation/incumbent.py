@@ -13,7 +13,6 @@ from batch.evaluation.figures import MeasuredLists, difference, measure_lists
 from batch.evaluation.splits import Slice
 from batch.history.interactions import Requests, TrainingHistory
 from server.release import Release
-from stream.event import LIST_LENGTH
 from stream.zone import HOUR_MS
 
 LEAST_USERS = 30
@@ -35,24 +34,11 @@ class Incumbent:
 
 
 def incumbent_of(release: Release, history: TrainingHistory) -> Incumbent:
-    """What a release answers each user of a history: the personal list, else that of the segment, else of everyone."""
-    number = {name: at for at, name in enumerate(history.movies)}
-    place = np.array([*(number.get(name, -1) for name in release.movies), -1], np.int32)  # the last stands for none
-    lists = place[np.minimum(shown_to(release, history.users), len(release.movies))]
+    """What a release shows each user of a history, in the history's movie indices."""
+    index_of = {movie: index for index, movie in enumerate(history.movies)}
+    indices = np.array([*(index_of.get(movie, -1) for movie in release.movies), -1], np.int32)
+    lists = indices[release.shown_lists(history.users)]  # the last entry, index -1, stands for none
     return Incumbent(release.id, int(release.manifest["stream_time"]), lists)
-
-
-def shown_to(release: Release, users: np.ndarray) -> np.ndarray:
-    """The lists of some users (ids), in the release's own indices: [users, 20]."""
-    none = np.iinfo(release.lists.dtype).max
-    row = np.minimum(np.searchsorted(release.users, users), len(release.users) - 1)
-    known = release.users[row] == users
-    popular = np.array(release.fallbacks[:, :LIST_LENGTH])
-    popular[popular[:, 0] == none] = popular[0]
-    lists = popular[np.where(known, release.segments[row], 0)]
-    personal = known & (release.lists[row, 0] != none)
-    lists[personal] = release.lists[row[personal]]
-    return lists
 
 
 def compare_with_incumbent(
