@@ -1,0 +1,120 @@
+"""Repair of movie ids and lists: the catalogue decides what can have been meant."""
+
+import pytest
+
+from quality.catalog import KnownIds
+from quality.lines.repair import ONE_CHARACTER, repair_candidates
+from stream.event import Event
+from tests.quality.lines.faulty_lines import (
+    HEAD,
+    HELD,
+    MOVIE,
+    MOVIES,
+    NEVER,
+    NOW,
+    UNTOLD,
+    by_brute_force,
+    context,
+    fault_of,
+    knowing,
+    repair,
+)
+
+
+def test_the_catalogue_decides_between_several_movies() -> None:
+    line = f"{HEAD}GET /rate/das+boot+19811=3"
+    event = Event("rate", NOW, 5, "das+boot+1981", rating=3)
+    assert repair(line, UNTOLD) is None
+    assert repair(line, knowing("das+boot+1981")) == (ONE_CHARACTER, event)
+    assert repair(line, knowing("das+boot+1981", "das+boot+1911")) is None
+
+
+def test_a_movie_that_is_not_in_the_catalogue_is_no_repair() -> None:
+    line = f"{HEAD}GET /rate/so+new+2022=3-"
+    assert repair(line, knowing("other+1999")) is None
+    assert repair(line, UNTOLD) == (ONE_CHARACTER, Event("rate", NOW, 5, "so+new+2022", rating=3))
+
+
+def test_a_movie_that_there_is_not_is_no_repair_though_nothing_else_is_known() -> None:
+    line, missing = f"{HEAD}GET /rate/so+new+2022=3-", context(known=KnownIds({}, frozenset({"so+new+2022"})))
+    assert repair(line, missing) is None
+
+
+def test_a_movie_that_there_is_not_is_restored_to_one_that_there_is() -> None:
+    line = f"{HEAD}GET /rate/so+neww+2022=3"
+    held = context(known=KnownIds({"so+new+2022": None}, frozenset({"so+neww+2022"})))
+    assert repair(line, held) == (ONE_CHARACTER, Event("rate", NOW, 5, "so+new+2022", rating=3))
+
+
+@pytest.mark.parametrize(("minute", "is_repaired"), [(26, True), (27, False)])
+def test_a_minute_past_the_end_is_no_repair(minute: int, is_repaired: bool) -> None:
+    held = knowing("short+1999", runtime=20)
+    assert (repair(f"{HEAD}GET /data/m/short+1999/{minute}.mpg-", held) is not None) is is_repaired
+
+
+@pytest.mark.parametrize("minute", [1000, 1234])
+def test_a_minute_past_the_end_is_set_aside_though_one_digit_fewer_would_do(minute: int) -> None:
+    held = knowing("long+1999", runtime=100)
+    assert repair(f"{HEAD}GET /data/m/long+1999/{minute}.mpg", held) is None
+
+
+@pytest.mark.parametrize("user", [1_111_111, 10_000_000, 5_521_777])
+def test_a_user_above_the_largest_is_set_aside_though_one_digit_fewer_would_do(user: int) -> None:
+    assert repair(f"2022-10-07T09:40,{user},GET /data/m/{MOVIE}/5.mpg") is None
+
+
+def test_a_damaged_user_is_not_restored_to_one_above_the_largest() -> None:
+    assert repair(f"2022-10-07T09:40,12345678x,GET /data/m/{MOVIE}/5.mpg") is None
+
+
+def test_every_movie_of_a_list_must_be_known() -> None:
+    line = f"{HEAD}recommendation request a:1, status 200, result: {MOVIES[1]}, {MOVIES[2]}, 5 ms-"
+    assert repair(line) is not None
+    assert repair(line, knowing(*MOVIES[:2])) is None
+    assert repair(line, context(known=KnownIds({}, frozenset({MOVIES[2]})))) is None
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "m+1999,  n+1999, o+1999", "m+1999,, n+1999, o+1999", "m+1999, n+1999, o+19999", "m+1999, n+ 1999, o+1999",
+        "[m+1999, n+1999, o+1999", "m+1999 , n+1999, o+1999", "m+1999, n+1999, xo+1999",
+    ],
+)  # fmt: skip
+def test_a_list_is_restored_where_its_movies_say_which(damaged: str) -> None:
+    names = ("m+1999", "n+1999", "o+1999")
+    held = context(known=KnownIds(dict.fromkeys(names), frozenset({"xo+1999"})))
+    line = f"2022-10-07T09:40:00.123,5,recommendation request a:1, status 200, result: {damaged}, 5 ms"
+    event = Event("recommend", NOW + 123, 5, host="a:1", status=200, movies=names, latency_ms=5)
+    assert repair(line, held) == (ONE_CHARACTER, event)
+
+
+LISTED = "recommendation request a.b:1, status 200, result: M, N, O, 5 ms"
+
+
+@pytest.mark.parametrize("letter", ["x", " ", ",", "0", "+", ":"])
+def test_a_character_anywhere_in_a_recommendation_is_found_if_it_can_be(letter: str) -> None:
+    names = {"M": MOVIES[1], "N": MOVIES[2], "O": MOVIES[3]}
+    for at in range(len(LISTED) + 1):
+        line = (HEAD + "".join(names.get(one, one) for one in LISTED[:at] + letter + LISTED[at:])).encode()
+        reason = fault_of(line, HELD, NOW)
+        if reason is not None and reason not in NEVER:
+            assert repair_candidates(line, NOW, reason, HELD) == by_brute_force(line, HELD, NOW)
+
+
+@pytest.mark.parametrize("status", ["2010", "2100", "2001", "1200", "20x0"])
+def test_an_answer_of_known_movies_says_that_the_status_was_200(status: str) -> None:
+    line = f"{HEAD}recommendation request a:1, status {status}, result: {MOVIES[1]}, {MOVIES[2]}, 5 ms"
+    event = Event("recommend", NOW, 5, host="a:1", status=200, movies=tuple(MOVIES[1:3]), latency_ms=5)
+    assert repair(line) == (ONE_CHARACTER, event)
+    assert status == "20x0" or repair(line, UNTOLD) is None
+
+
+@pytest.mark.parametrize("result", [MOVIE, ", ".join(MOVIES[:3]), "++"])
+def test_a_list_beside_a_status_that_says_there_was_none_is_set_aside(result: str) -> None:
+    line, held = (
+        f"{HEAD}recommendation request a:1, status 400, result: {result}, 5 ms",
+        knowing("++", MOVIE, *MOVIES[:3]),
+    )
+    assert fault_of(line.encode(), held, NOW) == "status_list"
+    assert repair(line, held) is None
