@@ -7,6 +7,7 @@ import msgspec
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend"]
+"""The models of `batch.models.MODELS`, and `best`."""
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,40 +1,47 @@
-"""Models behind one small interface (`model.Model`): fit to what users watched, score every movie for some users.
+"""Models behind one small interface (`model.Model`): fitted to what users watched, they score every movie for a user.
 
-Each class says in its docstring what it is and where it comes from; `candidates` makes all that compete, `make` one
-with the parameters that a night chose.
+`MODELS` is the table of all models: a new model is one entry. Each class says in its docstring what it is and where it
+comes from.
 """
 
+from collections.abc import Callable, Mapping
+
 from batch.models.als import ALS
-from batch.models.blend import Blend
+from batch.models.blend import Blend, BlendParts
 from batch.models.linear import EASE, Order
 from batch.models.model import Model
 from batch.models.popular import Popular, SegmentPopular
 from batch.settings import BatchSettings
 
-__all__ = ["ALS", "EASE", "Blend", "Model", "Order", "Popular", "SegmentPopular", "candidates", "make"]
+__all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "Popular", "SegmentPopular", "candidates", "is_personal",
+           "make"]  # fmt: skip
+
+MODELS: Mapping[str, Callable[[BatchSettings, dict[str, float]], Model]] = {
+    "popular": Popular,
+    "segment": SegmentPopular,
+    "als": ALS,
+    "ease": EASE,
+    "order": Order,
+    "blend": Blend,
+}
+"""By name: the class of a model, called with settings and parameters. Simple models come first: of models that rank
+equally well the first is chosen."""
 
 
 def candidates(settings: BatchSettings) -> list[Model]:
-    """All that compete, the popular list first; where the settings pin a model: the popular list and that one."""
-    if settings.model == "popular":
-        return [Popular()]
+    """All models that compete, the popular list first; if the settings pin a model: the popular list and that one."""
     if settings.model != "best":
-        return [Popular(), make(settings.model, settings, {})]
-    als, ease, order = ALS(settings, {}), EASE(settings, {}), Order(settings, {})
-    return [Popular(), SegmentPopular(settings, {}), als, ease, order, Blend(als, ease, order, {})]
+        return [make(name, settings, {}) for name in dict.fromkeys((Popular.name, settings.model))]
+    parts = BlendParts.make(settings, {})  # they compete as well, and are fitted and tuned once
+    shared: dict[str, Model] = {**parts.by_name, Blend.name: Blend(settings, {}, parts)}
+    return [shared.get(name) or make(name, settings, {}) for name in MODELS]
 
 
 def make(name: str, settings: BatchSettings, parameters: dict[str, float]) -> Model:
-    """The model of a name, with parameters as `Model.parameters` gave them; what is missing is as before any tuning."""
-    if name == Popular.name:
-        return Popular()
-    if name == Blend.name:
-        own: dict[str, dict[str, float]] = {part: {} for part in (ALS.name, EASE.name, Order.name)}
-        for key, value in parameters.items():
-            part, _, word = key.partition(".")
-            if word:
-                own[part][word] = value
-        als, ease, order = ALS(settings, own["als"]), EASE(settings, own["ease"]), Order(settings, own["order"])
-        return Blend(als, ease, order, {key: value for key, value in parameters.items() if "." not in key})
-    classes = {cls.name: cls for cls in (SegmentPopular, ALS, EASE, Order)}
-    return classes[name](settings, parameters)
+    """The model of a name, with parameters as `Model.parameters` gave them; those that are missing are as untuned."""
+    return MODELS[name](settings, parameters)
+
+
+def is_personal(name: str) -> bool:
+    """`Model.personal` of the model of a name. An unknown model counts as personal: the gate then asks more of it."""
+    return name not in MODELS or make(name, BatchSettings(), {}).personal

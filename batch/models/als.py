@@ -1,8 +1,8 @@
 """Matrix factorisation of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008).
 
 The library `implicit` fits movies' embeddings to a sample of the users; every user is then folded in by one least
-squares from what they watched. Confidence in an event is 1 + `confidence` × weight, times what decay has left of it: an
-event that is long forgotten says neither yes nor no, while a movie that was never watched says a weak no.
+squares from what they watched. Confidence in an event is 1 + `confidence` × weight, times what is left of it after
+decay: a fully decayed event says neither yes nor no, while a movie that was never watched says a weak no.
 """
 
 import os
@@ -18,7 +18,7 @@ from implicit.recommender_base import ModelFitError
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
 from batch.models.conditioning import LEAST_RCOND
-from batch.models.decay import recent
+from batch.models.decay import decayed_histories
 from batch.models.folded import Folded
 
 _ADVICE = "raise [batch] regularization, or lower confidence"
@@ -30,16 +30,19 @@ class ALS(Folded):
     name = "als"
 
     def variants(self) -> list[dict[str, float]]:
-        """The settings', and stronger and weaker ones: what is best depends on how much users watch."""
+        """Those of the settings, and stronger and weaker ones: the best depend on how much users watch."""
         scales = ((1.0, 1.0), (1.0, 0.2), (1.0, 0.05), (6.0, 1.0), (6.0, 0.2))
         regularization, confidence = self.settings.regularization, self.settings.confidence
-        return [{"regularization": regularization * one, "confidence": confidence * two} for one, two in scales]
+        return [
+            {"regularization": regularization * penalty_scale, "confidence": confidence * confidence_scale}
+            for penalty_scale, confidence_scale in scales
+        ]
 
     def learn(self, sample: Interactions) -> None:
         settings, everyone = self.settings, np.arange(sample.shape[0])
-        watched = recent(sample, everyone, {}, self.parameters["confidence"])
-        # implicit has its own threads; BLAS threads below them make it slower by far
-        with threadpoolctl.threadpool_limits(1, "blas"), _told():
+        watched = decayed_histories(sample, everyone, {}, self.parameters["confidence"])
+        # implicit has its own threads; BLAS threads below them make it far slower
+        with threadpoolctl.threadpool_limits(1, "blas"), _naming_the_settings():
             model = AlternatingLeastSquares(
                 factors=min(settings.factors, *sample.shape),
                 regularization=self.parameters["regularization"],
@@ -49,33 +52,33 @@ class ALS(Folded):
             )
             model.fit(watched, show_progress=False)
         model.user_factors = None  # users are folded in
-        model.num_threads = 1  # whoever scores has several blocks in hand at once
+        model.num_threads = 1  # several threads score at once, each a block of users
         self._model = model
         self._squares = np.square(model.item_factors, dtype=np.float64).sum(axis=1)
 
-    def history(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
-        return recent(data, users, self.parameters, self.parameters["confidence"])
+    def histories(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
+        return decayed_histories(data, users, self.parameters, self.parameters["confidence"])
 
-    def weigh(self, history: sp.csr_matrix) -> np.ndarray:
-        return np.asarray(self.embedded(history) @ self._model.item_factors.T, np.float32)
+    def score_histories(self, histories: sp.csr_matrix) -> np.ndarray:
+        return np.asarray(self.user_embeddings(histories) @ self._model.item_factors.T, np.float32)
 
-    def embedded(self, history: sp.csr_matrix) -> np.ndarray:
-        """What the users of a history are like: float32 [k, d].
+    def user_embeddings(self, histories: sp.csr_matrix) -> np.ndarray:
+        """The users of some histories, folded in: float32 [k, d].
 
-        Raises `BatchError` where single precision may not tell, see `conditioning`.
+        Raises `BatchError` where single precision may not solve a user's system, see `conditioning`.
         """
-        self._require_solvable(history)
-        with _told():
-            return np.asarray(self._model.recalculate_user(np.arange(history.shape[0]), history), np.float32)
+        self._require_solvable(histories)
+        with _naming_the_settings():
+            return np.asarray(self._model.recalculate_user(np.arange(histories.shape[0]), histories), np.float32)
 
-    def _require_solvable(self, history: sp.csr_matrix) -> None:
-        """Refuse users whose system may be too ill-conditioned, by a bound that costs nothing beside solving it.
+    def _require_solvable(self, histories: sp.csr_matrix) -> None:
+        """Refuse users whose system may be too ill-conditioned, by a bound that is cheap beside solving it.
 
         A user's matrix is Y'Y + Y'(C - 1)Y + λ: no eigenvalue is below the penalty λ, none above the trace. `implicit`
         itself stops only where LAPACK breaks off, which another BLAS kernel may not do.
         """
         penalty = self._model.regularization
-        traces = self._squares.sum() + history @ self._squares + penalty * self._model.factors
+        traces = self._squares.sum() + histories @ self._squares + penalty * self._model.factors
         if not penalty >= LEAST_RCOND * traces.max(initial=0.0):
             raise BatchError(f"models: als: a history weighs too much beside the penalty; {_ADVICE}")
 
@@ -85,8 +88,8 @@ class ALS(Folded):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Say which setting makes what `implicit` cannot solve."""
+def _naming_the_settings() -> Iterator[None]:
+    """Map what `implicit` raises, where it cannot solve a system, to an error that names the settings to change."""
     try:
         yield
     except (ValueError, ModelFitError) as error:

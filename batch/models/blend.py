@@ -1,8 +1,10 @@
-"""A weighted sum of what other models say, each by its own spread: the deviation of its scores over the movies.
+"""A weighted sum of the scores of other models, each divided by its spread: the deviation of its scores over movies.
 
-The spread is taken once, over some users: a sum of sums over the user's history is then one sum, and a list of a blend
-costs little more than one of its largest part.
+The spread is measured once, over some users. A sum of sums over the user's history is then one sum, and a list of a
+blend costs little more than one of its largest part.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,91 +13,118 @@ from batch.history.interactions import Interactions
 from batch.models import tuning
 from batch.models.als import ALS
 from batch.models.linear import EASE, Order
-from batch.models.model import ranks
+from batch.models.model import rank_scores
+from batch.settings import BatchSettings
 
-Part = ALS | EASE | Order
-_SHARES = (0.0, 1 / 3, 0.15, 0.5)
-_USERS = 200
-_LEAST = 1e-9
+_ALS_SHARES = (0.0, 1 / 3, 0.15, 0.5)
+_SPREAD_USERS = 200
+_LEAST_SPREAD = 1e-9
+
+
+class BlendParts(NamedTuple):
+    """The models that a blend mixes."""
+
+    als: ALS
+    ease: EASE
+    order: Order
+
+    @classmethod
+    def make(cls, settings: BatchSettings, parameters: dict[str, float]) -> "BlendParts":
+        """Make the parts with their parameters, `<part>.<name>` in those of a blend."""
+        own: dict[str, dict[str, float]] = {part: {} for part in cls._fields}
+        for key, value in parameters.items():
+            part, _, name = key.partition(".")
+            if name:
+                own[part][name] = value
+        return cls(ALS(settings, own["als"]), EASE(settings, own["ease"]), Order(settings, own["order"]))
+
+    @property
+    def by_name(self) -> dict[str, ALS | EASE | Order]:
+        """The parts by name of the model."""
+        return {part.name: part for part in self}
 
 
 class Blend:
     """Mixes ALS, EASE and the order-aware ridge regression; the mix is tuned after the parts.
 
-    The parts may compete on their own as well: they are fitted and tuned once for the same data, whoever comes first.
+    The parts may compete on their own as well: each is fitted and tuned once for the same data.
     """
 
     name = "blend"
+    personal = True
 
-    def __init__(self, als: ALS, ease: EASE, order: Order, parameters: dict[str, float]) -> None:
-        self._parts: dict[str, Part] = {part.name: part for part in (als, ease, order)}
-        self._als, self._linears = als, (ease, order)
+    def __init__(self, settings: BatchSettings, parameters: dict[str, float], parts: BlendParts | None = None) -> None:
+        self._models = parts or BlendParts.make(settings, parameters)
+        self._parts = self._models.by_name
         self._mix = {name: parameters.get(name, 0.5 if name != "als" else 0.0) for name in self._parts}
 
     @property
     def parameters(self) -> dict[str, float]:
-        """The share of each part, and `<part>.<name>` for each part's own."""
+        """The share of each part, and the parameters of the parts as `<part>.<name>`."""
         own = {f"{name}.{key}": value for name, part in self._parts.items() for key, value in part.parameters.items()}
         return {**self._mix, **own}
 
     def fit(self, data: Interactions) -> None:
         for part in self._parts.values():
             part.fit(data)
-        self._popular = ranks(data.popularity)
-        self._measure(data)
+        self._popular = rank_scores(data.popularity)
+        self._measure_spread(data)
 
     def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
         for part in self._parts.values():
             part.tune(data, relevant, users)
-        self._measure(data)
+        self._measure_spread(data)
         # one part alone first, then equal shares, which are hard to beat (Clemen, Combining forecasts, 1989)
-        tries = [{"als": 0.0, "ease": 1 - order, "order": order} for order in (0.0, 1.0, 0.5, 0.25, 0.75)]
-        mix = tuning.choose(self, self._put, tries, data, relevant, users)
-        tries = [{"als": share, **{name: mix[name] * (1 - share) for name in ("ease", "order")}} for share in _SHARES]
-        tuning.choose(self, self._put, tries, data, relevant, users)
+        trials = [{"als": 0.0, "ease": 1 - order, "order": order} for order in (0.0, 1.0, 0.5, 0.25, 0.75)]
+        mix = tuning.choose(self, self._set_mix, trials, data, relevant, users)
+        trials = [
+            {"als": share, **{name: mix[name] * (1 - share) for name in ("ease", "order")}} for share in _ALS_SHARES
+        ]
+        tuning.choose(self, self._set_mix, trials, data, relevant, users)
 
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         factors = {name: np.float32(share / self._spread[name]) for name, share in self._mix.items() if share}
-        scores, says_nothing = self._linear(data, users, factors)
+        scores, is_empty = self._linear_scores(data, users, factors)
         if "als" in factors:
-            embedded = self._als.embedded(self._als.history(data, users)) * factors["als"]
-            scores += embedded @ self._als.item_embeddings.T
-            says_nothing = data.indptr[users + 1] == data.indptr[users]
-        scores[says_nothing] = self._popular
+            als = self._models.als
+            embeddings = als.user_embeddings(als.histories(data, users)) * factors["als"]
+            scores += embeddings @ als.item_embeddings.T
+            is_empty = data.indptr[users + 1] == data.indptr[users]
+        scores[is_empty] = self._popular
         return scores
 
-    def _linear(
+    def _linear_scores(
         self, data: Interactions, users: np.ndarray, factors: dict[str, np.float32]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What the linear parts say together (float32 [k, m]), and of whom they say nothing (bool [k])."""
-        found: list[tuple[np.ndarray, sp.csr_matrix]] = []
-        says_nothing = np.ones(len(users), bool)
-        for part in self._linears:
+        """The sum of the linear parts' scores (float32 [k, m]), and which histories say nothing to them (bool [k])."""
+        part_scores: list[tuple[np.ndarray, sp.csr_matrix]] = []
+        is_empty = np.ones(len(users), bool)
+        for part in (self._models.ease, self._models.order):
             if part.name in factors:
-                history = part.history(data, users)
-                history.data *= factors[part.name]
-                found.append(part.weighed(history))
-                says_nothing &= np.diff(history.indptr) == 0
-        if not found:
-            return np.zeros((len(users), data.shape[1]), np.float32), says_nothing
-        dense, others = found[0]
-        for more, more_others in found[1:]:
-            dense += more
+                histories = part.histories(data, users)
+                histories.data *= factors[part.name]
+                part_scores.append(part.partial_scores(histories))
+                is_empty &= np.diff(histories.indptr) == 0
+        if not part_scores:
+            return np.zeros((len(users), data.shape[1]), np.float32), is_empty
+        dense, others = part_scores[0]
+        for more_dense, more_others in part_scores[1:]:
+            dense += more_dense
             others = others + more_others
-        return self._linears[0].placed(dense, others), says_nothing
+        return self._models.ease.merge_scores(dense, others), is_empty
 
-    def _measure(self, data: Interactions) -> None:
-        """How far the scores of each part are spread: the mean over some users who have a history."""
+    def _measure_spread(self, data: Interactions) -> None:
+        """The spread of each part's scores: the mean over some users who have a history."""
         users = np.flatnonzero(np.diff(data.indptr))
-        users = users[np.linspace(0, len(users) - 1, min(_USERS, len(users))).astype(np.int64)]
+        users = users[np.linspace(0, len(users) - 1, min(_SPREAD_USERS, len(users))).astype(np.int64)]
         self._spread = {}
         for name, part in self._parts.items():
-            deviations = part.weigh(part.history(data, users)).std(axis=1)
-            self._spread[name] = max(float(deviations.mean()) if len(users) else 0.0, _LEAST)
+            deviations = part.score_histories(part.histories(data, users)).std(axis=1)
+            self._spread[name] = max(float(deviations.mean()) if len(users) else 0.0, _LEAST_SPREAD)
 
     @property
     def item_embeddings(self) -> np.ndarray:
-        return self._parts["als"].item_embeddings
+        return self._models.als.item_embeddings
 
-    def _put(self, mix: dict[str, float]) -> None:
+    def _set_mix(self, mix: dict[str, float]) -> None:
         self._mix = mix

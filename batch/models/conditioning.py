@@ -1,24 +1,24 @@
 """Which linear systems single precision can solve, decided by their condition alone.
 
-Where a system is nearly singular, whether LAPACK's factorisation breaks off hangs on the last bits of its sums, so on
-the BLAS kernel, and so on the processor: one machine refuses, another returns noise. The condition does not hang on
-them. A system is refused where its reciprocal condition is below `LEAST_RCOND`.
+If a system is nearly singular, the last bits of the sums decide whether LAPACK's factorisation breaks off. They depend
+on the BLAS kernel, and so on the processor: one machine refuses, another returns noise. The condition does not depend
+on them. A system is refused if its reciprocal condition is below `LEAST_RCOND`.
 
-Systems are judged after their rows and columns are scaled to a diagonal near 1: the error of a Cholesky solution
-follows the condition of the scaled matrix, while rows of very different size do no harm (Demmel 1989; Higham, Accuracy
-and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, theorems 10.6 and 10.7).
+The condition is that of the system with its rows and columns scaled to a diagonal near 1: the error of a Cholesky
+solution follows the condition of the scaled matrix, while rows of very different size do no harm (Demmel 1989; Higham,
+Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002, theorems 10.6 and 10.7).
 """
 
 import numpy as np
 from scipy.linalg import lapack
 
 LEAST_RCOND = 10 * float(np.finfo(np.float32).eps)
-"""1.2e-6. The relative error of a solution is about the unit roundoff by the condition (Higham 2002, section 7.1): one
-decimal digit is right at this limit, none below the machine epsilon, where LAPACK's own `sposvx` gives up.
+"""1.2e-6. The relative error of a solution is about the unit roundoff times the condition (Higham 2002, section 7.1):
+one decimal digit is right at this limit, none below the machine epsilon, where LAPACK's own `sposvx` gives up.
 
-So far above the epsilon, rounding moves an estimate by a few per cent, and kernels agree on it. Matrices of 1,500 to
-8,192 movies of simulated services, with the penalties that a night tries, lie between 6e-5 and 6e-3; with next to no
-penalty at 2e-5.
+So far above the epsilon, rounding moves an estimate by a few per cent, and kernels agree on it. Matrices of simulated
+services with 1,500 to 8,192 movies have 6e-5 to 6e-3 with the penalties that a night tries, and 2e-5 with next to no
+penalty.
 """
 
 

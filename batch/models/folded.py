@@ -9,37 +9,38 @@ import scipy.sparse as sp
 
 from batch.history.interactions import Interactions
 from batch.models import tuning
-from batch.models.decay import recent
-from batch.models.model import ranks, sampled
+from batch.models.decay import decayed_histories
+from batch.models.model import rank_scores, sample_users
 from batch.settings import BatchSettings
 
 _SMALL_MOVIES, _SMALL_USERS = 2_048, 30_000
-"""Of a small model: the dense part, and whom it is fitted to."""
+"""A small model, in which variants are tried, has a dense part of so many movies, and is fitted to so many users."""
 
 
-def _nothing() -> None:
-    """What a model has been fitted to at first."""
+def _no_data() -> None:
+    """Stands for the reference to the data before the first `fit` or `tune`."""
 
 
 class Folded:
-    """A subclass learns from the sample, and weighs histories.
+    """A subclass learns about movies from the sample, and scores histories.
 
-    `fit` and `tune` do nothing where the same data was their last: a blend and the competition share one model.
+    `fit` and `tune` do nothing if the last call had the same data: a blend shares its parts with the competition.
     Parameters are those of the decay, which only scoring needs, and those of `variants`, which fitting needs.
     """
 
     name: str
+    personal = True
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self.settings = settings
         self.parameters = {"items": 0.0, "floor": 0.0, "days": 0.0, **self.variants()[0], **parameters}
-        self._fitted: Callable[[], Interactions | None] = _nothing
-        self._tuned: Callable[[], Interactions | None] = _nothing
+        self._fitted: Callable[[], Interactions | None] = _no_data
+        self._tuned: Callable[[], Interactions | None] = _no_data
 
     def fit(self, data: Interactions) -> None:
         if self._fitted() is not data:
-            self._popular = ranks(data.popularity)
-            self.learn(sampled(data, self.settings.fit_users, self.settings.seed))
+            self._popular = rank_scores(data.popularity)
+            self.learn(sample_users(data, self.settings.fit_users, self.settings.seed))
             self._fitted = weakref.ref(data)
 
     def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
@@ -48,7 +49,7 @@ class Folded:
             self._tuned = weakref.ref(data)
 
     def choose(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-        """Choose the decay, then between the variants with it, and the decay anew where another variant is better.
+        """Choose the decay, then a variant with that decay, and the decay again if the variant is not the first one.
 
         Variants are compared in small models, each of which takes seconds.
         """
@@ -58,37 +59,37 @@ class Folded:
             dense_movies=min(_SMALL_MOVIES, self.settings.dense_movies),
             fit_users=min(_SMALL_USERS, self.settings.fit_users),
         )
-        found = []
+        scores = []
         for variant in self.variants():
             probe = type(self)(small, {**self.parameters, **variant})
             probe.fit(data)
-            found.append(tuning.trial(probe, data, relevant, users))
-        best = self.variants()[tuning.simplest(found)]
+            scores.append(tuning.trial_scores(probe, data, relevant, users))
+        best = self.variants()[tuning.simplest_trial(scores)]
         if best != {name: self.parameters[name] for name in best}:
             self.parameters = {**self.parameters, **best}
-            self.learn(sampled(data, self.settings.fit_users, self.settings.seed))
+            self.learn(sample_users(data, self.settings.fit_users, self.settings.seed))
             tuning.choose_decay(self, data, relevant, users)
 
     def variants(self) -> list[dict[str, float]]:
-        """Parameters that fitting needs, all that are tried, the first choice first."""
+        """All values of the parameters that fitting needs which tuning tries, the default first."""
         raise NotImplementedError
 
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
-        history = self.history(data, users)
-        scores = self.weigh(history)
-        scores[np.diff(history.indptr) == 0] = self._popular
+        histories = self.histories(data, users)
+        scores = self.score_histories(histories)
+        scores[np.diff(histories.indptr) == 0] = self._popular
         return scores
 
     def learn(self, sample: Interactions) -> None:
-        """Set what is known of movies."""
+        """Learn about movies from the sample."""
         raise NotImplementedError
 
-    def history(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
-        """What `weigh` is to weigh: float32 [k, the movies that say something]; a row without any is a stranger's."""
-        return recent(data, users, self.parameters)
+    def histories(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
+        """What `score_histories` scores: float32 [k, movies that the model knows]; an empty row says nothing."""
+        return decayed_histories(data, users, self.parameters)
 
-    def weigh(self, history: sp.csr_matrix) -> np.ndarray:
-        """Scores: float32 [k, m]."""
+    def score_histories(self, histories: sp.csr_matrix) -> np.ndarray:
+        """Scores of all movies: float32 [k, m]."""
         raise NotImplementedError
 
     @property

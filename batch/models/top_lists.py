@@ -1,8 +1,8 @@
 """Top lists: the 20 movies with the highest scores that a user has not seen, exactly.
 
 Movies are split into groups, and the best score of each group is found first: the 20th of these is a bound that the
-20 best scores of the row reach, and hardly any other. What reaches it is sorted, whole, so lists are exact, and ties
-are by movie index, whatever the size of a block of users and however many threads share the blocks.
+20 best scores of the row reach, and hardly any other. All scores that reach it are sorted, so lists are exact, and ties
+are broken by movie index, whatever the size of a block of users and the number of threads.
 """
 
 import functools
@@ -20,9 +20,9 @@ from batch.history.interactions import Interactions
 from stream.event import LIST_LENGTH
 
 RESERVE = 100
-"""Movies in a popular list: the first 20 are shown, the others take the places of movies that are hidden later."""
+"""Movies in a popular list: the first 20 are shown, the others replace movies that are hidden later."""
 _BLOCK_CELLS = 1 << 22
-"""Scores that a thread has in hand at once: 16 MB."""
+"""Scores that a thread holds at once: 16 MB."""
 _GROUP = 32
 """Movies in a group."""
 
@@ -45,33 +45,33 @@ def top_lists(
 ) -> np.ndarray:
     """Movie indices for some users (int64 rows of `data`), best first: int32 [len(users), 20].
 
-    None is listed that `data` says the user has seen, none that is `hidden` (bool [m]), none scored -inf. -1 stands
-    for none, at the end of a row, where there is nothing left. Scores that are alike are ordered by movie index.
-    Raises `BatchError` where a score is not a number.
+    Skips movies that the user has seen according to `data`, `hidden` movies (bool [m]) and scores of -inf; short rows
+    are padded with -1. Equal scores are ordered by movie index. Raises `BatchError` if a score is not a number.
     """
     size = max(1, _BLOCK_CELLS // data.shape[1])
-    blocks = [users[at : at + size] for at in range(0, len(users), size)]
+    blocks = [users[start : start + size] for start in range(0, len(users), size)]
     lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
 
     def fill(number: int) -> int:
-        lists[number * size : (number + 1) * size] = _best(_fresh(model, data, blocks[number], hidden), model.name)
+        scores = _scores_of_unseen(model, data, blocks[number], hidden)
+        lists[number * size : (number + 1) * size] = _best(scores, model.name)
         return len(blocks[number])
 
-    # a block a core: BLAS threads within would only wait for each other
-    with _pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        for done in threads.map(fill, range(len(blocks))):
-            advance(done)
+    # one block for each core: BLAS threads within a block would only wait for each other
+    with _thread_pools().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        for users_done in threads.map(fill, range(len(blocks))):
+            advance(users_done)
     return lists
 
 
 @functools.cache
-def _pools() -> threadpoolctl.ThreadpoolController:
-    """The libraries that have threads of their own; to look for them takes longer than a short list."""
+def _thread_pools() -> threadpoolctl.ThreadpoolController:
+    """The libraries that have threads of their own. Finding them takes longer than making a few lists."""
     return threadpoolctl.ThreadpoolController()
 
 
-def _fresh(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    """Scores with what is seen or hidden at -inf."""
+def _scores_of_unseen(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
+    """Scores of all movies, -inf for movies that are seen or hidden: float32 [len(users), m]."""
     scores = model.score(data, users)
     row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
     scores[row, data.movies[data.events_of(users)]] = -np.inf
@@ -81,22 +81,23 @@ def _fresh(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndar
 
 
 def _best(scores: np.ndarray, name: str) -> np.ndarray:
+    """The movies with the best scores of each row: int32 [rows, 20], padded with -1. `name` is that of the model."""
     rows, movies = scores.shape
     groups = movies // _GROUP if movies // _GROUP >= LIST_LENGTH else 0
-    # group g holds the movies g, g + groups, g + 2 groups, …: whole rows are compared at a time
+    # group g holds the movies g, g + groups, g + 2 groups, …, so that whole rows are compared at a time
     peaks = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(axis=1)
     if np.isnan(peaks).any() or np.isnan(scores[:, groups * _GROUP :]).any():
-        raise BatchError(f"lists: model {name} scores something that is not a number")
-    reach = np.full((rows, 1), np.finfo(np.float32).min)
+        raise BatchError(f"lists: a score of model {name} is not a number")
+    bound = np.full((rows, 1), np.finfo(np.float32).min)
     if groups:
-        reach = np.maximum(np.partition(peaks, groups - LIST_LENGTH, axis=1)[:, groups - LIST_LENGTH, None], reach)
-    row, movie = np.divmod(np.flatnonzero(scores >= reach), movies)
-    order = np.lexsort((-scores[row, movie], row))  # stable: scores alike stay in order of movie
+        bound = np.maximum(np.partition(peaks, groups - LIST_LENGTH, axis=1)[:, groups - LIST_LENGTH, None], bound)
+    row, movie = np.divmod(np.flatnonzero(scores >= bound), movies)
+    order = np.lexsort((-scores[row, movie], row))  # stable: equal scores stay in the order of movies
     row, movie = row[order], movie[order]
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
-    first = rank < LIST_LENGTH
+    is_listed = rank < LIST_LENGTH
     lists = np.full((rows, LIST_LENGTH), -1, np.int32)
-    lists[row[first], rank[first]] = movie[first]
+    lists[row[is_listed], rank[is_listed]] = movie[is_listed]
     return lists
 
 
@@ -105,9 +106,9 @@ def popular_lists(
 ) -> np.ndarray:
     """The most popular movies of everyone (row 0) and of the segments 1..`count`: int32 [count + 1, 100].
 
-    `popularity` is float64 [m]; `starts` bool [n, m] says who started what; `segments` is int [n], 0 for none; none is
-    listed that is `hidden` (bool [m]). A segment whose list is short is filled up from everyone's; -1 stands for none
-    where the catalogue is short.
+    `popularity` is float64 [m]; `starts` bool [n, m], what each user started; `segments` int [n], 0 for none. Skips
+    `hidden` movies (bool [m]). A segment's list goes on with movies that nobody of the segment started, in the order of
+    everyone's list; rows are padded with -1 if the catalogue is short.
     """
     everyone = np.argsort(-popularity, kind="stable")
     if hidden is not None:

@@ -1,8 +1,8 @@
-"""Chooses a model's parameters by NDCG@20 on what users did next: the simplest within one standard error of the best.
+"""Chooses a model's parameters by NDCG@20 on what users watched next: the simplest within one standard error of the
+best (Breiman et al., CART, 1984).
 
-Every trial ranks the same users, so two are compared user by user. A trial must be better than a simpler one by more
-than one standard error of that difference, or the simpler one is kept (Breiman et al., CART, 1984): with few users, or
-where a decay makes no difference, there is none.
+Every trial ranks the same users, so that trials are compared user by user. With few users, or where a decay makes no
+difference, there is none.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from batch.models.top_lists import top_lists
 from quality.metrics import ranking
 
 USERS = 4_000
-"""At most so many users are asked, the same ones in every trial: the standard error is then a few thousandths."""
+"""At most so many users are ranked, the same ones in every trial: the standard error is then a few thousandths."""
 
 
 class Tunable(Model, Protocol):
@@ -28,50 +28,51 @@ class Tunable(Model, Protocol):
 
 
 def choose_decay(model: Tunable, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-    """Choose `items` and `floor` of `decay.recent` together, and then `days`; 0, for none, is always tried.
+    """Choose `items` and `floor` of the decay together, and then `days`; 0, for none, is always tried.
 
     Above a floor the rest may fade faster, so neither can be chosen without the other.
     """
 
-    def put(parameters: dict[str, float]) -> None:
+    def set_parameters(parameters: dict[str, float]) -> None:
         model.parameters = {**model.parameters, **parameters}
 
-    none = {"items": 0.0, "floor": 0.0, "days": 0.0}
-    put(none)
-    tries = [none, *({"items": items, "floor": floor} for floor in (*FLOORS, 0.0) for items in ITEMS)]
-    choose(model, put, tries, data, relevant, users)
-    choose(model, put, [{"days": value} for value in (0.0, *DAYS)], data, relevant, users)
+    no_decay = {"items": 0.0, "floor": 0.0, "days": 0.0}
+    set_parameters(no_decay)
+    trials = [no_decay, *({"items": items, "floor": floor} for floor in (*FLOORS, 0.0) for items in ITEMS)]
+    choose(model, set_parameters, trials, data, relevant, users)
+    choose(model, set_parameters, [{"days": value} for value in (0.0, *DAYS)], data, relevant, users)
 
 
 def choose(
     model: Model,
-    put: Callable[[dict[str, float]], None],
-    tries: Sequence[dict[str, float]],
+    set_parameters: Callable[[dict[str, float]], None],
+    trials: Sequence[dict[str, float]],
     data: Interactions,
     relevant: sp.csr_matrix,
     users: np.ndarray,
 ) -> dict[str, float]:
-    """Try parameters, simplest first, and leave the model with (`put`) and return the ones that are chosen."""
-    found = []
-    for parameters in tries:
-        put(parameters)
-        found.append(trial(model, data, relevant, users))
-    chosen = tries[simplest(found)]
-    put(chosen)
+    """Try the parameters of all trials, simplest first; set (`set_parameters`) and return those that are chosen."""
+    scores = []
+    for parameters in trials:
+        set_parameters(parameters)
+        scores.append(trial_scores(model, data, relevant, users))
+    chosen = trials[simplest_trial(scores)]
+    set_parameters(chosen)
     return chosen
 
 
-def trial(model: Model, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
+def trial_scores(model: Model, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> np.ndarray:
     """NDCG@20 of a model for at most `USERS` of some users, always the same ones: float64 [k]."""
     users = users[np.linspace(0, len(users) - 1, min(USERS, len(users))).astype(np.int64)]
-    wanted = relevant[users]
-    return ranking.rank_metrics(top_lists(model, data, users), wanted.indptr.astype(np.int64), wanted.indices).ndcg
+    watched_next = relevant[users]
+    lists = top_lists(model, data, users)
+    return ranking.rank_metrics(lists, watched_next.indptr.astype(np.int64), watched_next.indices).ndcg
 
 
-def simplest(found: list[np.ndarray]) -> int:
-    """The first of some trials (float64 [users] each) that is within one standard error of the best one."""
-    best = found[int(np.argmax([scores.mean() if len(scores) else 0 for scores in found]))]
-    for number, scores in enumerate(found):
+def simplest_trial(trials: list[np.ndarray]) -> int:
+    """The index of the first trial (float64 [users] each) whose scores are within one standard error of the best."""
+    best = trials[int(np.argmax([scores.mean() if len(scores) else 0 for scores in trials]))]
+    for number, scores in enumerate(trials):
         lost = best - scores
         if not len(lost) or lost.mean() <= lost.std() / np.sqrt(len(lost)):
             return number

@@ -56,6 +56,7 @@ class Taste:
     """Likes the half of the catalogue that most of a user's movies are of, the popular ones first."""
 
     name = "taste"
+    personal = True
 
     def __init__(self, parameters: dict[str, float]) -> None:
         self.parameters = parameters
@@ -102,7 +103,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
         names = list(KINDS) if settings.model == "best" else [name for name in KINDS if name == settings.model]
         new = [KINDS[name]({}) for name in names]
         found.extend(new)
-        return [Popular(), *new]
+        return [Popular(settings, {}), *new]
 
     monkeypatch.setattr(models, "candidates", candidates)
     return found

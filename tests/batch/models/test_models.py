@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import cast
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ import scipy.sparse as sp
 
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
-from batch.models import Model, candidates, make
+from batch.models import MODELS, Model, candidates, make
 from batch.models.top_lists import top_lists
-from batch.settings import BatchSettings
+from batch.settings import BatchSettings, ModelName
 
 pytestmark = pytest.mark.blas
 
@@ -302,14 +302,13 @@ def test_what_lapack_solves_to_noise_is_refused_as_well(name: str) -> None:
 
 def test_all_models_compete_and_the_popular_list_comes_first() -> None:
     names = [model.name for model in candidates(SETTINGS)]
-    assert names == ["popular", "segment", "als", "ease", "order", "blend"]
+    assert names == [*MODELS]
+    assert names[0] == "popular"
 
 
-@pytest.mark.parametrize("pinned", ["popular", "segment", "als", "ease", "order", "blend"])
-def test_a_pinned_model_competes_with_the_popular_list_only(
-    pinned: Literal["popular", "segment", "als", "ease", "order", "blend"],
-) -> None:
-    names = [model.name for model in candidates(BatchSettings(model=pinned))]
+@pytest.mark.parametrize("pinned", MODELS)
+def test_a_pinned_model_competes_with_the_popular_list_only(pinned: str) -> None:
+    names = [model.name for model in candidates(BatchSettings(model=cast(ModelName, pinned)))]
     assert names == list(dict.fromkeys(["popular", pinned]))
 
 

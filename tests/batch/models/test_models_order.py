@@ -1,4 +1,4 @@
-"""Where order tells something it is used, and where it tells nothing nothing is lost; and how parameters are chosen."""
+"""Order is used where it predicts something, and costs nothing where it does not; and how parameters are chosen."""
 
 import itertools
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from batch.history.interactions import Interactions
 from batch.models import EASE, Blend, Model, Order, candidates, make
-from batch.models.decay import DAYS, ITEMS, recent
-from batch.models.model import sampled
-from batch.models.pair_sums import regressed, watched_in_turn
+from batch.models.decay import DAYS, ITEMS, decayed_histories
+from batch.models.model import sample_users
+from batch.models.pair_sums import regress_on_few, sums_by_order
 from batch.models.top_lists import top_lists
-from batch.models.tuning import simplest
+from batch.models.tuning import simplest_trial
 from batch.settings import BatchSettings
 from quality.metrics import ranking
 from stream.zone import DAY_MS
@@ -61,8 +61,8 @@ def taste_and_chain(seed: int) -> np.ndarray:
     circle = rng.permutation(MOVIES)
     after = np.zeros(MOVIES, np.int64)
     after[circle] = np.roll(circle, -1)
-    found = np.zeros((USERS, LENGTH), np.int64)
-    for row in found:
+    sequences = np.zeros((USERS, LENGTH), np.int64)
+    for row in sequences:
         taste, fresh = rng.integers(0, 6) * 20 + rng.permutation(20), np.ones(MOVIES, bool)
         for place in range(LENGTH):
             near = after[row[place - 1]]
@@ -70,7 +70,7 @@ def taste_and_chain(seed: int) -> np.ndarray:
             goes_on = fresh[near] and (not len(own) or (place > 0 and rng.random() < 0.5))
             row[place] = near if goes_on else rng.choice(own if len(own) else np.flatnonzero(fresh))
             fresh[row[place]] = False
-    return found
+    return sequences
 
 
 def split(sequences: np.ndarray, last: int = 3) -> tuple[Interactions, sp.csr_matrix]:
@@ -104,15 +104,15 @@ def tuned(name: str, sequences: np.ndarray, some: BatchSettings = SETTINGS) -> t
 
 @pytest.mark.parametrize(("name", "gain"), [("ease", 1.2), ("order", 1.7), ("blend", 1.7)])
 def test_a_planted_order_is_found(name: str, gain: float) -> None:
-    model, found, without = tuned(name, chain(1))
-    assert found > gain * without
+    model, ndcg, plain_ndcg = tuned(name, chain(1))
+    assert ndcg > gain * plain_ndcg
     assert any(value for key, value in model.parameters.items() if key.endswith("items"))
 
 
 @pytest.mark.parametrize("name", ["ease", "blend"])
 def test_nothing_is_lost_where_there_is_no_order(name: str) -> None:
-    _, found, without = tuned(name, unordered(1))
-    assert found >= without - 0.005
+    _, ndcg, plain_ndcg = tuned(name, unordered(1))
+    assert ndcg >= plain_ndcg - 0.005
 
 
 def test_ease_keeps_its_plain_form_where_there_is_no_order() -> None:
@@ -121,27 +121,27 @@ def test_ease_keeps_its_plain_form_where_there_is_no_order() -> None:
 
 
 def test_a_lasting_taste_is_kept_beside_what_was_watched_last() -> None:
-    model, found, _ = tuned("ease", taste_and_chain(1))
+    model, ndcg, _ = tuned("ease", taste_and_chain(1))
     assert model.parameters["items"]
     assert model.parameters["floor"]
     data, relevant = split(taste_and_chain(1))
     for items, days in itertools.product((0.0, *ITEMS), (0.0, *DAYS)):
         forgetful = EASE(SETTINGS, {**model.parameters, "items": items, "days": days, "floor": 0.0})
         forgetful.fit(data)
-        assert found > 1.05 * quality(forgetful, data, relevant)
+        assert ndcg > 1.05 * quality(forgetful, data, relevant)
 
 
 def test_an_order_is_found_outside_the_dense_part_as_well() -> None:
     some = BatchSettings(factors=16, iterations=6, ease_penalty=20, order_penalty=20, dense_movies=60)
-    _, found, without = tuned("order", chain(1), some)
-    assert found > 1.2 * without
+    _, ndcg, plain_ndcg = tuned("order", chain(1), some)
+    assert ndcg > 1.2 * plain_ndcg
 
 
 # --- against their definitions
 
 
 def dense_history(data: Interactions) -> np.ndarray:
-    return recent(data, np.arange(data.shape[0]), {}).toarray()
+    return decayed_histories(data, np.arange(data.shape[0]), {}).toarray()
 
 
 def test_ease_is_the_closed_form_of_its_definition() -> None:
@@ -150,8 +150,8 @@ def test_ease_is_the_closed_form_of_its_definition() -> None:
     inverse = np.linalg.inv(gram + SETTINGS.ease_penalty * np.eye(MOVIES))
     weights = -inverse / np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    got = plain(data).score(data, np.arange(USERS))
-    assert got == pytest.approx(dense_history(data) @ weights, abs=1e-4)
+    scores = plain(data).score(data, np.arange(USERS))
+    assert scores == pytest.approx(dense_history(data) @ weights, abs=1e-4)
 
 
 def test_the_order_model_is_the_ridge_regression_of_its_definition() -> None:
@@ -182,9 +182,9 @@ def test_a_movie_outside_the_dense_part_is_regressed_on_it() -> None:
     dense = np.sort(np.argsort(-data.popularity, kind="stable")[:30])
     others = np.setdiff1d(np.arange(MOVIES), dense)
     gram = watched[:, dense].T @ watched[:, dense] + 20 * np.eye(30)
-    wanted = watched[:, dense] @ np.linalg.solve(gram, watched[:, dense].T @ watched[:, others])
+    expected = watched[:, dense] @ np.linalg.solve(gram, watched[:, dense].T @ watched[:, others])
     known = watched[:, dense].any(axis=1)
-    assert model.score(data, np.arange(USERS))[known][:, others] == pytest.approx(wanted[known], abs=1e-4)
+    assert model.score(data, np.arange(USERS))[known][:, others] == pytest.approx(expected[known], abs=1e-4)
 
 
 def test_als_folds_a_user_in_by_the_least_squares_of_its_definition() -> None:
@@ -226,12 +226,12 @@ def test_the_sums_over_pairs_are_those_over_places_in_histories_of_any_length(
     )  # fmt: skip
     dense = np.sort(rng.permutation(movies)[:size])
     others = np.setdiff1d(np.arange(movies), dense)
-    gram, near, far = watched_in_turn(sample, dense, others, reach)
+    gram, near, far = sums_by_order(sample, dense, others, reach)
     assert gram == pytest.approx(past[:, dense].T @ past[:, dense], abs=1e-4)
     assert near == pytest.approx(past[:, dense].T @ future[:, dense], abs=1e-4)
     assert far.toarray() == pytest.approx(past[:, dense].T @ future[:, others], abs=1e-4)
     gram[np.diag_indices_from(gram)] += 3
-    assert regressed(gram, far).toarray() == pytest.approx(np.linalg.solve(gram, far.toarray()), abs=1e-4)
+    assert regress_on_few(gram, far).toarray() == pytest.approx(np.linalg.solve(gram, far.toarray()), abs=1e-4)
 
 
 def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> None:
@@ -239,7 +239,7 @@ def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> N
     watched = (rng.random((300, 80)) < 0.1).astype(np.float32)
     gram = watched.T @ watched + 5 * np.eye(80, dtype=np.float32)
     targets = rng.random((80, 20)) * (rng.random((80, 20)) < np.linspace(0.02, 0.98, 20))
-    got = regressed(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
+    got = regress_on_few(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
     for target, weights in zip(targets.T, got.T, strict=True):
         kept, some = np.flatnonzero(weights), min(np.count_nonzero(target), 32)
         best = np.argsort(-target / np.sqrt(np.diag(gram)), kind="stable")[:some]
@@ -290,7 +290,7 @@ def test_a_history_decays_as_defined(
             left *= 0.5 ** ((starts[last] - starts[event]) / DAY_MS / days) if days else 1.0
             left = floor + (1 - floor) * left
             wanted[row, flat[event]] = left * (1 + confidence * weights[event])
-    got = recent(data, users, {"items": items, "days": days, "floor": floor}, confidence)
+    got = decayed_histories(data, users, {"items": items, "days": days, "floor": floor}, confidence)
     assert got.dtype == np.float32
     assert got.toarray() == pytest.approx(wanted, abs=1e-3, rel=1e-5)
 
@@ -303,19 +303,19 @@ def test_a_simpler_trial_is_kept_unless_another_is_better_by_more_than_an_error(
     base = rng.random(400)
     noise = rng.normal(0, 0.2, 400)
     noise -= noise.mean()
-    assert simplest([base, base + noise + 0.009]) == 0
-    assert simplest([base, base + noise + 0.011]) == 1
-    assert simplest([base, base + 0.001]) == 1, "the same difference for everyone is no noise"
-    assert simplest([base, base + noise + 0.02, base + noise * 2 + 0.021]) == 1
-    assert simplest([np.zeros(0), np.zeros(0)]) == 0
+    assert simplest_trial([base, base + noise + 0.009]) == 0
+    assert simplest_trial([base, base + noise + 0.011]) == 1
+    assert simplest_trial([base, base + 0.001]) == 1, "the same difference for everyone is no noise"
+    assert simplest_trial([base, base + noise + 0.02, base + noise * 2 + 0.021]) == 1
+    assert simplest_trial([np.zeros(0), np.zeros(0)]) == 0
 
 
 def test_parts_of_a_blend_that_compete_as_well_are_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[int] = []
+    solved: list[int] = []
     solve = EASE.solve
 
     def counted(self: EASE, sample: Interactions) -> tuple[np.ndarray, sp.csr_matrix]:
-        told.append(sample.shape[0])
+        solved.append(sample.shape[0])
         return solve(self, sample)
 
     monkeypatch.setattr(EASE, "solve", counted)
@@ -324,11 +324,11 @@ def test_parts_of_a_blend_that_compete_as_well_are_fitted_once(monkeypatch: pyte
     for model in models:
         model.fit(data)
         model.tune(data, relevant, np.arange(USERS))
-    assert told == [USERS] * 4, "once for itself, and once for each of its variants"
+    assert solved == [USERS] * 4, "once for itself, and once for each of its variants"
     other = split(unordered(4))[0]
     for model in models:
         model.fit(other)
-    assert told == [USERS] * 5
+    assert solved == [USERS] * 5
     assert isinstance(models[-1], Blend)
 
 
@@ -343,7 +343,7 @@ def test_a_sample_holds_whole_histories_of_those_who_have_two_events_or_more() -
         np.arange(5).astype(np.uint8),
         7,
     )
-    part = sampled(data, 2, seed=1)
+    part = sample_users(data, 2, seed=1)
     users = {1: [1, 2], 3: [3, 0], 4: [1, 2]}
     assert part.shape == (2, 5)
     assert part.segments.tolist() in ([1, 3], [1, 4], [3, 4])
@@ -351,4 +351,4 @@ def test_a_sample_holds_whole_histories_of_those_who_have_two_events_or_more() -
         at = slice(part.indptr[row], part.indptr[row + 1])
         assert part.movies[at].tolist() == users[user]
         assert part.weights[at].tolist() == data.weights[data.indptr[user] : data.indptr[user + 1]].tolist()
-    assert sampled(data, 3, seed=1) is data
+    assert sample_users(data, 3, seed=1) is data

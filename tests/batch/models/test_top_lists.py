@@ -106,7 +106,7 @@ def test_lists_do_not_depend_on_blocks_and_threads(monkeypatch: pytest.MonkeyPat
 def test_scores_that_are_no_numbers_are_refused(place: int) -> None:
     scores = np.ones((3, 700))
     scores[1, place] = np.nan
-    with pytest.raises(BatchError, match="model fixed scores something that is not a number"):
+    with pytest.raises(BatchError, match="a score of model fixed is not a number"):
         top_lists(Fixed(scores), having(np.zeros((3, 700), bool)), np.arange(3))
 
 
