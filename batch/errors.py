@@ -19,6 +19,10 @@ class NightFilesDamaged(BatchError):
     """What one step of the night left for another is gone or damaged; the night is over, the next one begins anew."""
 
 
+class EvaluationDamaged(BatchError):
+    """`evaluation.json` is missing, or does not hold what an evaluation holds."""
+
+
 class MixedSources(BatchError):
     """A folder holds data of two sources that do not belong together."""
 

@@ -1,22 +1,34 @@
-"""`compare`: two releases side by side: what made them, what they are worth, and how alike their lists are.
+"""`compare`: two releases side by side: what they were made of, how good they are, and how alike their lists are.
 
-Figures of the evaluation are each release's own, on the hours that its night held out, and compare only where these
-are the same. What decides is which of the two ranks better what happened after both were made, as far as sessions of
-that time are there: paired, and only for users who were shown no list then, since a list steers what is watched.
+The figures of the evaluations are each release's own, on the hours that its night held out; they can be compared only
+if these hours are the same. What decides is which of the two ranks better what users started after both were made, as
+far as sessions of that time exist: paired by user, and only for users to whom no list was shown then, since a list
+that is shown steers what its user watches.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+import msgspec
 import numpy as np
 import orjson
 
-from batch.errors import ReleaseError
-from batch.evaluation.figures import difference
+from batch.errors import EvaluationDamaged, ReleaseError
+from batch.evaluation import compare_report
+from batch.evaluation.comparison import (
+    ComparedFigures,
+    ListOverlap,
+    MadeOf,
+    ReadDays,
+    ReleaseComparison,
+    StartedLater,
+)
+from batch.evaluation.figures import score_difference
 from batch.evaluation.incumbent import LEAST_USERS
+from batch.evaluation_file import Evaluation, ModelFigures, SliceFigures, read_evaluation
 from batch.history.assemble import gather_days
 from batch.history.day_store import DayStore
 from batch.releases import publish
@@ -27,16 +39,11 @@ from server.release import Release
 from stream.settings import StreamSettings, load
 from stream.zone import Zone, day_name, day_number, zone_named
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
-_METRICS = ("ndcg@20", "recall@20", "hr@20", "mrr")
-_PLAIN = ("coverage", "novelty_bits", "personal")
-_MOVED = 10
-"""Movies that are told to have gained places, and to have lost them."""
-_ROWS = 1 << 14
+_MOST_MOVED = 10
+"""Movies that are named as having gained lists, and as having lost them."""
+_BLOCK_LISTS = 1 << 14
 """Lists that are compared at once."""
-Pair = tuple[Release, Release]
+ReleasePair = tuple[Release, Release]
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,19 @@ class ComparedRelease:
     """One of the two."""
 
     release: Release
-    evaluation: Any
-    """What its `evaluation.json` says."""
+    evaluation: Evaluation | None
+    """None where the release has none that can be read."""
+
+    @property
+    def test_slice(self) -> SliceFigures | None:
+        """The figures of all its night's models on the test slice."""
+        return self.evaluation.slices.test if self.evaluation else None
+
+    @property
+    def figures(self) -> ModelFigures | None:
+        """The figures of the model that made its lists, on the test slice."""
+        model = _within(self.release.manifest, "model", "lists")
+        return self.test_slice.models.get(str(model)) if self.test_slice else None
 
 
 def open_release(var: Path, name: str) -> ComparedRelease:
@@ -55,246 +73,183 @@ def open_release(var: Path, name: str) -> ComparedRelease:
         folder = Path(name)
     if not (folder / "manifest.json").is_file():
         raise ReleaseError(
-            f"compare: there is no release '{name}' in {var / 'releases'}, and no folder of one of that name"
+            f"compare: there is no release '{name}' in {var / 'releases'}, and no folder '{name}' with a release in it"
         )
-    return ComparedRelease(Release.open(folder), orjson.loads((folder / "evaluation.json").read_bytes()))
+    release = Release.open(folder)
+    try:
+        return ComparedRelease(release, read_evaluation(folder))
+    except EvaluationDamaged:  # the file is as it was published: the release was made without an evaluation
+        return ComparedRelease(release, None)
 
 
 def compare_releases(
-    one: ComparedRelease, other: ComparedRelease, day_store: DayStore, clock: Zone, gap_ms: int
-) -> dict[str, Any]:
-    """All that is to be said of two releases; what is told of each is a list of two."""
-    pair = one.release, other.release
-    manifests = [release.manifest for release in pair]
-    slices = [_within(side.evaluation, "slices", "test") or {} for side in (one, other)]
-    return {
-        "releases": [release.id for release in pair],
-        "made": [_made(release) for release in pair],
-        "settings": _differing(*(_within(manifest, "settings") or {} for manifest in manifests)),
-        "versions": _differing(*(_within(manifest, "versions") or {} for manifest in manifests)),
-        "figures": [_figures(part, _within(m, "model", "lists")) for part, m in zip(slices, manifests, strict=True)],
-        "same_hours": bool(slices[0]) and _hours(slices[0]) == _hours(slices[1]),
-        "lists": alike(pair),
-        "later": later(pair, day_store, clock, gap_ms),
-    }
+    first: ComparedRelease, second: ComparedRelease, day_store: DayStore, clock: Zone, gap_ms: int
+) -> ReleaseComparison:
+    """Compare two releases in every respect."""
+    pair = first.release, second.release
+    settings, versions = (
+        _differing(*(_within(release.manifest, key) or {} for release in pair)) for key in ("settings", "versions")
+    )
+    slices = first.test_slice, second.test_slice
+    hours = [(part.from_ms, part.until_ms) if part else None for part in slices]
+    return ReleaseComparison(
+        releases=(pair[0].id, pair[1].id),
+        made=(_made_of(pair[0]), _made_of(pair[1])),
+        settings=settings,
+        versions=versions,
+        figures=(_compared_figures(first.figures), _compared_figures(second.figures)),
+        same_hours=hours[0] is not None and hours[0] == hours[1],
+        lists=list_overlap(pair),
+        later=started_later(pair, day_store, clock, gap_ms),
+    )
 
 
-def alike(pair: Pair) -> dict[str, Any]:
-    """How alike the lists are that users of both releases are shown.
-
-    `overlap@20` is the mean share of movies that two lists have in common, of the longer one. `gained` and `lost` are
-    the movies that are in more or fewer lists of the second, with by how many.
-    """
-    names = _names(pair)
+def list_overlap(pair: ReleasePair) -> ListOverlap:
+    """How alike the lists are that users of both releases are shown."""
+    movie_index = _index_movies(pair)
     users = np.intersect1d(pair[0].users, pair[1].users)
     if not len(users):
-        return {"users": 0, "overlap@20": None, "unchanged": None, "gained": {}, "lost": {}}
-    one, other = (_lists(release, users, names) for release in pair)
-    return {
-        "users": len(users),
-        "overlap@20": float(_overlap(one, other).mean()),
-        "unchanged": float((one == other).all(axis=1).mean()),
-        **_moved(one, other, names),
-    }
+        return ListOverlap(users=0, overlap=None, unchanged=None, gained={}, lost={})
+    first, second = (_shown_lists(release, users, movie_index) for release in pair)
+    movies = list(movie_index)
+    before, after = (np.bincount(lists[lists >= 0], minlength=len(movies)) for lists in (first, second))
+    change = after - before
+    order = np.argsort(change, kind="stable")
+    return ListOverlap(
+        users=len(users),
+        overlap=float(_shared_shares(first, second).mean()),
+        unchanged=float((first == second).all(axis=1).mean()),
+        gained={movies[index]: int(change[index]) for index in order[::-1][:_MOST_MOVED] if change[index] > 0},
+        lost={movies[index]: int(change[index]) for index in order[:_MOST_MOVED] if change[index] < 0},
+    )
 
 
-def later(pair: Pair, day_store: DayStore, clock: Zone, gap_ms: int) -> dict[str, Any]:
-    """By how much the second ranks better what users started after both had been made, or why that cannot be said."""
+def started_later(pair: ReleasePair, day_store: DayStore, clock: Zone, gap_ms: int) -> StartedLater:
+    """How much better the second ranks what users started after both were made, or why that cannot be said."""
     since = max(int(release.manifest["stream_time"]) for release in pair)
-    before = day_name(day_number(clock.day(since)) - 1)  # a session may have begun on the day before
-    days = [day for day in day_store.days() if day >= before]
-    users, movies, names = _started(pair, day_store, days, since, gap_ms)
-    shown = day_store.read("requests", days)
-    asked = np.unique(shown["user"].to_numpy()[shown["time"].to_numpy() > since])
-    free = ~np.isin(users, asked)
-    users, movies = users[free], movies[free]
-    who, counts = np.unique(users, return_counts=True)
-    if len(who) < LEAST_USERS:
-        few = f"{len(who)} users began something after both were made and were shown no list; {LEAST_USERS} are needed"
-        return {"since_ms": since, "none": few}
+    day_before = day_name(day_number(clock.day(since)) - 1)  # a session may have begun then
+    days = [day for day in day_store.days() if day >= day_before]
+    movie_index = _index_movies(pair)
+    users, movies = _starts(day_store, days, movie_index, since, gap_ms)
+    requests = day_store.read("requests", days)
+    shown_to = np.unique(requests["user"].to_numpy()[requests["time"].to_numpy() > since])
+    unsteered = ~np.isin(users, shown_to)
+    measured, counts = np.unique(users[unsteered], return_counts=True)
+    if len(measured) < LEAST_USERS:
+        reason = (
+            f"{len(measured)} users began something after both were made and were shown no list;"
+            f" {LEAST_USERS} are needed"
+        )
+        return StartedLater(since_ms=since, reason=reason)
     indptr = np.concatenate([[0], np.cumsum(counts)])
-    scores = [ranking.rank_metrics(_lists(release, who, names), indptr, movies).ndcg for release in pair]
-    means = [float(one.mean()) for one in scores]
-    return {"since_ms": since, "users": len(who), "means": means, **difference(scores[1], scores[0], 1)}
+    first, second = (
+        ranking.rank_metrics(_shown_lists(release, measured, movie_index), indptr, movies[unsteered]).ndcg
+        for release in pair
+    )
+    ahead = score_difference(second, first, seed=1)
+    return StartedLater(
+        since_ms=since,
+        users=len(measured),
+        means=(float(first.mean()), float(second.mean())),
+        metric=ahead.metric,
+        mean=ahead.mean,
+        low=ahead.low,
+        high=ahead.high,
+    )
 
 
-def _started(
-    pair: Pair, day_store: DayStore, days: list[str], since: int, gap_ms: int
-) -> tuple[np.ndarray, np.ndarray, Mapping[str, int]]:
-    """Who started what after a moment, each pair once: user ids, ascending, and movies by their place among `names`."""
-    names = _names(pair)
-    gathered = gather_days(day_store, days, names, gap_ms)
-    fresh = np.unique(gathered.spans.key[gathered.spans.start > since])
-    user, movie = split_key(fresh)
-    place = np.array([names[name] for name in gathered.movies] or [0], np.int64)
-    return user, place[movie], names
+def _starts(
+    day_store: DayStore, days: list[str], movie_index: Mapping[str, int], since: int, gap_ms: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which users started which movies after a moment, each pair once: user ids, ascending, and movie indices."""
+    gathered = gather_days(day_store, days, movie_index, gap_ms)
+    users, movies = split_key(np.unique(gathered.spans.key[gathered.spans.start > since]))
+    indices = np.array([movie_index[movie] for movie in gathered.movies] or [0], np.int64)
+    return users, indices[movies]
 
 
-def _names(pair: Pair) -> dict[str, int]:
-    """All movies of both, and their places."""
-    return {name: place for place, name in enumerate(sorted({*pair[0].movies, *pair[1].movies}))}
+def _index_movies(pair: ReleasePair) -> dict[str, int]:
+    """Indices for the movies of both releases together."""
+    return {movie: index for index, movie in enumerate(sorted({*pair[0].movies, *pair[1].movies}))}
 
 
-def _lists(release: Release, users: np.ndarray, names: Mapping[str, int]) -> np.ndarray:
-    """What some users (ids) are shown, by the places of the movies in `names`: int32 [users, 20], -1 for none."""
-    places = np.array([*(names[name] for name in release.movies), -1], np.int32)
-    lists: np.ndarray = places[release.shown_lists(users)]
+def _shown_lists(release: Release, users: np.ndarray, movie_index: Mapping[str, int]) -> np.ndarray:
+    """What users (ids) are shown, as indices of `movie_index`: int32 [users, 20], -1 for none."""
+    indices = np.array([*(movie_index[movie] for movie in release.movies), -1], np.int32)
+    lists: np.ndarray = indices[release.shown_lists(users)]  # the last entry, index -1, stands for none
     return lists
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of each two lists: the share of movies in common, 1 where both are empty: float64 [users]."""
-    common = np.empty(len(one), np.int64)
-    for at in range(0, len(one), _ROWS):
-        left, right = one[at : at + _ROWS, :, None], other[at : at + _ROWS, None, :]
-        common[at : at + _ROWS] = ((left == right) & (left >= 0)).sum(axis=(1, 2))
-    longer = np.maximum((one >= 0).sum(axis=1), (other >= 0).sum(axis=1))
-    return np.where(longer > 0, common / np.maximum(longer, 1), 1)
+def _shared_shares(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """By user, the share of the longer list that is in both, 1 where both are empty: float64 [users]."""
+    shared = np.empty(len(first), np.int64)
+    for start in range(0, len(first), _BLOCK_LISTS):
+        block = slice(start, start + _BLOCK_LISTS)
+        one, other = first[block, :, None], second[block, None, :]
+        shared[block] = ((one == other) & (one >= 0)).sum(axis=(1, 2))
+    longer = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
+    return np.where(longer > 0, shared / np.maximum(longer, 1), 1)
 
 
-def _moved(one: np.ndarray, other: np.ndarray, names: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    before, after = (np.bincount(lists[lists >= 0], minlength=len(names)) for lists in (one, other))
-    change, by_place = after - before, list(names)
-    order = np.argsort(change, kind="stable")
-    return {
-        "gained": {by_place[at]: int(change[at]) for at in order[::-1][:_MOVED] if change[at] > 0},
-        "lost": {by_place[at]: int(change[at]) for at in order[:_MOVED] if change[at] < 0},
-    }
-
-
-def _made(release: Release) -> dict[str, Any]:
+def _made_of(release: Release) -> MadeOf:
     facts, model = (release.manifest.get(name) or {} for name in ("input", "model"))
     days = facts.get("days") or []
-    return {
-        "model": model.get("lists"),
-        "parameters": model.get("parameters") or {},
-        "chosen_by": model.get("chosen_by"),
-        "stream_time_ms": release.manifest["stream_time"],
-        "days": {"count": len(days), "first": days[0], "last": days[-1]} if days else {"count": 0},
-        "offsets": facts.get("offsets") or {},
-        "counts": {**(facts.get("counts") or {}), "users": len(release.users), "movies": len(release.names)},
-        "personal_lists": int((release.lists[:, 0] != np.iinfo(release.lists.dtype).max).sum()),
-    }
+    return MadeOf(
+        model=model.get("lists"),
+        parameters=model.get("parameters") or {},
+        chosen_by=model.get("chosen_by"),
+        stream_time_ms=release.manifest["stream_time"],
+        days=ReadDays(count=len(days), first=days[0], last=days[-1]) if days else ReadDays(count=0),
+        offsets=facts.get("offsets") or {},
+        counts={**(facts.get("counts") or {}), "users": len(release.users), "movies": len(release.names)},
+        personal_lists=int((release.lists[:, 0] != np.iinfo(release.lists.dtype).max).sum()),
+    )
 
 
-def _figures(part: Any, model: str | None) -> dict[str, Any]:
-    figures = _within(part, "models", model) or {}
-    return {name: figures.get(name) for name in ("users", *_METRICS, *_PLAIN)}
+def _compared_figures(figures: ModelFigures | None) -> ComparedFigures:
+    if figures is None:
+        return ComparedFigures()
+    return ComparedFigures(
+        users=figures.users,
+        ndcg=figures.ndcg,
+        recall=figures.recall,
+        hit_rate=figures.hit_rate,
+        mrr=figures.mrr,
+        coverage=figures.coverage,
+        novelty_bits=figures.novelty_bits,
+        personal=figures.personal,
+    )
 
 
-def _hours(part: Mapping[str, Any]) -> tuple[Any, Any]:
-    return part.get("from_ms"), part.get("until_ms")
-
-
-def _within(value: Any, *keys: str | None) -> Any:
+def _within(value: Any, *keys: str) -> Any:
+    """What lies within nested objects of a manifest under these keys; None where something is not there."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
-    keys = sorted({*one, *other})
-    return {key: [one.get(key), other.get(key)] for key in keys if one.get(key) != other.get(key)}
-
-
-def comparison_table(found: Mapping[str, Any], clock: Zone) -> "Table":
-    """The comparison as a table of three columns."""
-    from rich.table import Table
-
-    shown = Table("", *found["releases"])
-    for what, told in _told(found["made"], clock):
-        shown.add_row(what, *told)
-    for part in ("settings", "versions"):
-        for name, values in found[part].items():
-            shown.add_row(f"{part}: {name}", *map(str, values))
-    shown.add_section()
-    for metric in _METRICS:
-        shown.add_row(f"{metric} (95 %)", *(_interval(figures[metric]) for figures in found["figures"]))
-    for name in _PLAIN:
-        shown.add_row(name, *("–" if figures[name] is None else f"{figures[name]:.3f}" for figures in found["figures"]))
-    return shown
-
-
-def sentences(found: Mapping[str, Any], clock: Zone) -> list[str]:
-    """What the two are to each other."""
-    lists, ahead = found["lists"], found["later"]
-    same = "the same hours" if found["same_hours"] else "different hours: they do not compare"
-    said = [f"The figures are of {same}."]
-    if lists["users"]:
-        said.append(
-            f"Lists of {lists['users']:,} users of both: {lists['overlap@20']:.1%} of the movies in common,"
-            f" {lists['unchanged']:.1%} of the lists unchanged."
-        )
-        for what in ("gained", "lost"):
-            moved = ", ".join(f"{movie} {change:+,}" for movie, change in lists[what].items())
-            said.append(f"Movies that {what} most places: {moved or 'none'}.")
-    else:
-        said.append("They have no user in common.")
-    since = _clock_time(ahead["since_ms"], clock)
-    if "none" in ahead:
-        return [*said, f"Which ranks better what came after {since} cannot be said: {ahead['none']}."]
-    verdict = "no difference beyond noise"
-    if ahead["low"] > 0 or ahead["high"] < 0:
-        verdict = f"the {'second' if ahead['mean'] > 0 else 'first'} ranks better"
-    return [
-        *said,
-        f"On what {ahead['users']:,} users who were shown no list began after {since}, NDCG@20 of the second is"
-        f" {ahead['mean']:+.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}]: {verdict}.",
-    ]
-
-
-def _told(made: list[dict[str, Any]], clock: Zone) -> list[tuple[str, list[str]]]:
-    def days(one: dict[str, Any]) -> str:
-        told = one["days"]
-        return f"{told['count']}: {told['first']} to {told['last']}" if told["count"] else "none"
-
-    def pairs(told: Mapping[str, Any]) -> str:
-        return "\n".join(
-            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}" for name, value in told.items()
-        )
-
-    return [
-        ("model", [str(one["model"]) for one in made]),
-        ("chosen by", [str(one["chosen_by"]) for one in made]),
-        ("parameters", [pairs(one["parameters"]) for one in made]),
-        ("stream read until", [_clock_time(one["stream_time_ms"], clock) for one in made]),
-        ("days", [days(one) for one in made]),
-        ("offsets", [pairs(one["offsets"]) for one in made]),
-        ("counts", [pairs(one["counts"]) for one in made]),
-        ("personal lists", [f"{one['personal_lists']:,}" for one in made]),
-    ]
-
-
-def _clock_time(time_ms: int, clock: Zone) -> str:
-    return str(np.datetime64(clock.to_local(int(time_ms)), "ms"))[:16].replace("T", " ")
-
-
-def _interval(found: Mapping[str, float] | None) -> str:
-    return "–" if not found else "{mean:.4f} [{low:.4f}, {high:.4f}]".format(**found)
+def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The values of both, of any type, under the keys where they differ."""
+    keys = sorted({*first, *second})
+    return {key: (first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)}
 
 
 @click.command()
-@click.argument("one")
-@click.argument("other")
+@click.argument("first", metavar="ONE")
+@click.argument("second", metavar="OTHER")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def compare(one: str, other: str, as_json: bool) -> None:
+def compare(first: str, second: str, as_json: bool) -> None:
     """Compare two releases: each ONE and OTHER is an id, `current`, or a folder.
 
-    Tells model, settings that differ, data, counts and figures with 95 % intervals side by side; how alike the lists
-    are; and which of them ranks better what users began after both were made, where sessions of that time are there
+    Shows side by side their models, the settings that differ, data, counts and figures with 95 % intervals; how alike
+    their lists are; and which ranks better what users started after both were made, where sessions of that time exist
     (python -m batch sessions).
     """
     streaming = load("stream", StreamSettings)
-    sides = open_release(streaming.var, one), open_release(streaming.var, other)
+    sides = open_release(streaming.var, first), open_release(streaming.var, second)
     clock = zone_named(streaming.timezone)
     comparison = compare_releases(*sides, DayStore(streaming.var), clock, load("quality", QualitySettings).gap_ms)
     if as_json:
-        click.echo(orjson.dumps(comparison, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(msgspec.to_builtins(comparison), option=orjson.OPT_INDENT_2))
         return
-    from rich.console import Console
-
-    console = Console()
-    console.width = console.width if console.is_terminal else 160
-    console.print(comparison_table(comparison, clock))
-    for sentence in sentences(comparison, clock):
-        click.echo(sentence)
+    compare_report.print_comparison(comparison, clock)

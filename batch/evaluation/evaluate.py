@@ -1,27 +1,34 @@
-"""Offline evaluation: split by time, full ranking over the whole catalogue minus what the user saw before the split.
+"""Offline evaluation: split by time, full ranking of the whole catalogue minus what the user saw before the split.
 
-Two slices of `test_hours` each are cut off the history's end. On the first, models are tuned on one half of its users
-and compared on the other half, so that a model with much to tune has no start over one with nothing; that chooses.
-The second has no part in the choice, but that a model which turns out worse there than the popular list gives way to
-it: the models, with what was tuned, are fit anew to what was known before it, and measured. Lists that are scored come
-out of the very function that makes a release's lists.
+Two slices of `test_hours` each are cut off the history's end. The first, the choice slice, chooses: models are tuned on
+one half of its users and compared on the other half, so that a model with much to tune has no advantage over one with
+nothing. The second, the test slice, measures: the models keep their tuned parameters and are fitted anew to what was
+known before it. It has no part in the choice, except that a chosen model which ranks below the popular list there gives
+way to it. Lists that are scored are made by the same function as the lists of a release.
 
-The choice is the best mean of those that beat the popular list beyond noise. Only the popular list, which cannot fail,
-has this privilege: between two other models, the better mean is the better guess, however close they are. Where few
-users are measured, an interval says little of noise, and the popular list is chosen.
+The choice is the best mean among the models that beat the popular list beyond noise. Only the popular list, which
+cannot fail, has this privilege: between two other models the better mean is the better guess, however close they are.
+Where few users are measured an interval says little about noise, and the popular list is chosen.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from batch import models
 from batch.errors import NotEnoughData
-from batch.evaluation.figures import CHOICE_METRIC, MeasuredLists, difference, figures_of, measure_lists
+from batch.evaluation.figures import MeasuredLists, figures_of, measure_lists, score_difference
 from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent
 from batch.evaluation.splits import Slice, Splits, by_time
+from batch.evaluation_file import (
+    CHOICE_METRIC,
+    AgainstCurrent,
+    Evaluation,
+    MeasuredSlices,
+    ScoreDifference,
+    SliceFigures,
+)
 from batch.history.interactions import Requests, TrainingHistory
 from batch.models import Model
 from batch.models.top_lists import top_lists
@@ -34,21 +41,22 @@ Advance = Callable[[int], object]
 
 @dataclass(frozen=True)
 class Contest:
-    """What the models came to on one slice."""
+    """All models, measured on the same users of one slice."""
 
     users: np.ndarray
-    """int64: who was measured, ascending."""
+    """int64: rows of the users that are measured, ascending."""
     results: dict[str, MeasuredLists]
     """By model, the popular list first."""
 
     def gain(self, model: str) -> np.ndarray:
-        """By how much a model ranks better than the popular list: float64 [users]."""
+        """NDCG@20 of a model less that of the popular list: float64 [users]."""
         return self.results[model].scores.ndcg - self.results[POPULAR].scores.ndcg
 
-    def told(self, part: Slice, seed: int) -> dict[str, Any]:
+    def figures(self, part: Slice, seed: int) -> SliceFigures:
+        """The figures of all models."""
         popular = self.results[POPULAR]
-        figures = {name: figures_of(part, self.users, one, popular, seed) for name, one in self.results.items()}
-        return {"from_ms": part.from_ms, "until_ms": part.until_ms, "models": figures}
+        by_model = {name: figures_of(part, self.users, lists, popular, seed) for name, lists in self.results.items()}
+        return SliceFigures(part.from_ms, part.until_ms, by_model)
 
 
 def steps(settings: BatchSettings) -> int:
@@ -62,8 +70,8 @@ def evaluate(
     advance: Advance,
     incumbent: Incumbent | None = None,
     requests: Requests | None = None,
-) -> dict[str, Any]:
-    """Choose a model on one slice, measure all of them on the next: what `evaluation.json` holds."""
+) -> Evaluation:
+    """Choose a model on one slice of a history, and measure all models on the next."""
     return measure_models(by_time(history, settings), settings, advance, incumbent, requests)
 
 
@@ -73,39 +81,37 @@ def measure_models(
     advance: Advance,
     incumbent: Incumbent | None = None,
     requests: Requests | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """As `evaluate`, on any two slices.
 
     A history too short to hold anything out is no reason to have no release: the popular list is then chosen, unless
-    the settings pin another model, and the file says why there are no figures.
+    the settings pin another model, and the evaluation says why there are no figures.
     """
     competing = models.candidates(settings)
     try:
-        choice, choosing = _on_choice(splits.choice(), competing, settings, advance)
+        choice, choice_figures = _on_choice(splits.choice(), competing, settings, advance)
         part = splits.test()
     except NotEnoughData as error:
         return _without_figures(settings, str(error))
     parameters = {model.name: dict(model.parameters) for model in competing}
     test = _on_test(part, competing, settings, advance)
     chosen, chosen_by = _chosen(choice, test, settings)
-    gain = test.results[chosen].scores.ndcg, test.results[POPULAR].scores.ndcg
-    return {
-        "chosen": chosen,
-        "chosen_by": chosen_by,
-        "parameters": parameters,
-        "slices": {"choice": choosing, "test": test.told(part, settings.seed)},
-        "against_popular": difference(*gain, settings.seed),
-        "against_current": compare_with_incumbent(
-            incumbent, part, test.users, test.results[chosen], requests, settings.seed
-        ),
-    }
+    lists, popular = test.results[chosen], test.results[POPULAR]
+    return Evaluation(
+        chosen=chosen,
+        chosen_by=chosen_by,
+        parameters=parameters,
+        slices=MeasuredSlices(choice_figures, test.figures(part, settings.seed)),
+        against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg, settings.seed),
+        against_current=compare_with_incumbent(incumbent, part, test.users, lists, requests, settings.seed),
+    )
 
 
 def _on_choice(
     part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance
-) -> tuple[Contest, dict[str, Any]]:
-    """Every model tuned on one half of the users, and measured on the other; and the figures of that."""
-    users = np.random.default_rng(settings.seed).permutation(_drawn(part, settings))
+) -> tuple[Contest, SliceFigures]:
+    """Tune every model on one half of the users, and measure it on the other half."""
+    users = np.random.default_rng(settings.seed).permutation(_drawn_users(part, settings))
     tuning, measuring = np.sort(users[: len(users) // 2]), np.sort(users[len(users) // 2 :])
     contest = Contest(measuring, {})
     for model in competing:
@@ -114,12 +120,15 @@ def _on_choice(
             model.tune(part.known, part.relevant, tuning)
         _measure(contest, part, model)
         advance(1)
-    return contest, contest.told(part, settings.seed)
+    return contest, contest.figures(part, settings.seed)
 
 
 def _on_test(part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance) -> Contest:
-    """The same models fit anew, with what was tuned. They are let go one by one: what they have learned is large."""
-    contest = Contest(_drawn(part, settings), {})
+    """Fit the same models anew with their tuned parameters, and measure them.
+
+    `competing` is emptied: what a model has learned is large, and is freed as soon as the model is measured.
+    """
+    contest = Contest(_drawn_users(part, settings), {})
     competing.reverse()
     while competing:
         model = competing.pop()
@@ -134,8 +143,8 @@ def _measure(contest: Contest, part: Slice, model: Model) -> None:
     contest.results[model.name] = measure_lists(part, contest.users, lists)
 
 
-def _drawn(part: Slice, settings: BatchSettings) -> np.ndarray:
-    """At most `evaluation_users` of those who started something new, ascending."""
+def _drawn_users(part: Slice, settings: BatchSettings) -> np.ndarray:
+    """At most `evaluation_users` users of a slice, drawn at random: int64, ascending."""
     users = part.users
     if len(users) <= settings.evaluation_users:
         return users
@@ -144,7 +153,7 @@ def _drawn(part: Slice, settings: BatchSettings) -> np.ndarray:
 
 
 def _chosen(choice: Contest, test: Contest, settings: BatchSettings) -> tuple[str, str]:
-    """The model, and why."""
+    """The name of the chosen model, and why it was chosen."""
     if settings.model != "best":
         return settings.model, "settings"
     if len(choice.users) < LEAST_USERS:
@@ -152,30 +161,31 @@ def _chosen(choice: Contest, test: Contest, settings: BatchSettings) -> tuple[st
             POPULAR,
             f"models were compared on {len(choice.users)} users of the choice slice, {LEAST_USERS} are needed",
         )
-    means = {name: float(one.scores.ndcg.mean()) for name, one in choice.results.items() if name != POPULAR}
+    means = {name: float(lists.scores.ndcg.mean()) for name, lists in choice.results.items() if name != POPULAR}
     winners = [name for name in means if _low(choice.gain(name), settings.seed) > 0]
     if not winners:
         return POPULAR, f"no model beats it beyond noise by {CHOICE_METRIC} on the choice slice"
-    best = max(winners, key=lambda name: means[name])  # of equal ones the first, which is the simplest
+    best = max(winners, key=lambda name: means[name])  # the first of equal ones, which is the simplest
     if _low(-test.gain(best), settings.seed) > 0:
         return POPULAR, f"{best} won on the choice slice, but ranks below the popular list on the test slice"
     return best, f"{CHOICE_METRIC} on the choice slice"
 
 
 def _low(values: np.ndarray, seed: int) -> float:
+    """The lower end of the mean's interval."""
     low = mean_interval(values, seed=seed).low
     assert low is not None  # a slice has users
     return low
 
 
-def _without_figures(settings: BatchSettings, why: str) -> dict[str, Any]:
-    pinned = settings.model != "best"
-    none = {"mean": None, "low": None, "high": None}
-    return {
-        "chosen": settings.model if pinned else POPULAR,
-        "chosen_by": "settings" if pinned else f"nothing could be held out: {why}",
-        "parameters": {},
-        "slices": {},
-        "against_popular": {"metric": CHOICE_METRIC, **none},
-        "against_current": {"none": f"nothing could be held out: {why}"},
-    }
+def _without_figures(settings: BatchSettings, why: str) -> Evaluation:
+    is_pinned = settings.model != "best"
+    reason = f"nothing could be held out: {why}"
+    return Evaluation(
+        chosen=settings.model if is_pinned else POPULAR,
+        chosen_by="settings" if is_pinned else reason,
+        parameters={},
+        slices=MeasuredSlices(),
+        against_popular=ScoreDifference(CHOICE_METRIC, None, None, None),
+        against_current=AgainstCurrent(reason=reason),
+    )

@@ -1,8 +1,8 @@
-"""`experiment`: settings side by side on one history; a table, a file and a plot of what each is worth.
+"""`experiment`: settings side by side on one history; a table, files and a plot of how good each is.
 
-A grid file names settings of `[batch]` with lists of values; every combination is a run, and a run is an evaluation as
-the night makes it. Each run that is finished is a file, named by what it depends on: its settings and the history. So
-an experiment that was stopped goes on, a grid that grows runs only what is new, and nothing is run twice.
+A grid file names settings of `[batch]` with lists of values. Every combination is a run, and a run is an evaluation as
+the night makes it. Every finished run is a file, named by all that it depends on: its settings and the history. So an
+experiment that was stopped goes on, a grid that grows runs only what is new, and nothing is run twice.
 """
 
 import hashlib
@@ -18,17 +18,16 @@ from typing import Any, get_args
 import click
 import msgspec
 import numpy as np
-import orjson
 
 from batch.errors import BatchError, ExperimentError, NotEnoughData
 from batch.evaluation import evaluate, experiment_report
+from batch.evaluation.experiment_results import FinishedRun, RunOutcome, read_run, write_run
 from batch.evaluation.splits import Split, by_order, by_time
 from batch.history import assemble
 from batch.history.interactions import TrainingHistory
 from batch.progress import step
 from batch.releases.publish import versions
 from batch.settings import BatchSettings
-from stream import durable
 from stream.errors import MarqueeError
 from stream.redaction import public_settings
 from stream.settings import StreamSettings, load
@@ -36,9 +35,9 @@ from stream.settings import StreamSettings, load
 log = logging.getLogger(__name__)
 
 _NO_DECAY_DAYS = 1e6
-"""With `split = "last"` every user's cut is at a moment of its own: no start is more recent than another."""
-_IDLE = ("api", "answers", "trees", "night_at", "keep_releases", "history_days", "minimum_segment")
-"""Settings, by how they begin, that make no difference to what the night's history is worth: it is made already."""
+"""With `split = "last"` every user's cut is at a moment of its own, so no start counts as more recent than another."""
+_WITHOUT_EFFECT = ("api", "answers", "trees", "night_at", "keep_releases", "history_days", "minimum_segment")
+"""Settings, by their prefix, that do not change an evaluation: the history is made already, and no release is."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Run:
     """One combination."""
 
     given: dict[str, Any]
-    """What the grid file says of it, by key."""
+    """By key of the grid file: its value, of any type."""
     settings: BatchSettings
     split: Split
 
@@ -55,33 +54,32 @@ class Run:
         return ", ".join(f"{key} {value}" for key, value in self.given.items()) or "the settings as they are"
 
     def key(self, history: str) -> str:
-        """Of all that the outcome depends on; `history` is the digest of the history."""
-        told = msgspec.to_builtins(self.settings)
-        kept = {name: value for name, value in told.items() if not name.startswith(_IDLE)}
-        return hashlib.sha256(msgspec.json.encode([history, self.split, kept], order="sorted")).hexdigest()[:16]
+        """A digest of all that the outcome depends on; `history` is the digest of the history."""
+        settings = msgspec.to_builtins(self.settings)
+        effective = {name: value for name, value in settings.items() if not name.startswith(_WITHOUT_EFFECT)}
+        return hashlib.sha256(msgspec.json.encode([history, self.split, effective], order="sorted")).hexdigest()[:16]
 
 
 def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
-    """The runs of a grid file, in its order, each once. Raises `ExperimentError` for anything in it that is not
-    known."""
+    """The runs of a grid file, in its order, each once. Raises `ExperimentError` for anything unknown in it."""
     try:
-        told = tomllib.loads(path.read_text("utf-8"))
+        tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ExperimentError(f"experiment: cannot read {path}: {error}") from error
-    base = told.pop("base", {})
-    grids = told.pop("grid", {})
+    base = tables.pop("base", {})
+    grids = tables.pop("grid", {})
     grids = grids if isinstance(grids, list) else [grids]
-    if told or not isinstance(base, dict) or not all(isinstance(grid, dict) for grid in grids):
-        stray = next(iter(told), "base" if not isinstance(base, dict) else "grid")
+    if tables or not isinstance(base, dict) or not all(isinstance(grid, dict) for grid in grids):
+        stray = next(iter(tables), "base" if not isinstance(base, dict) else "grid")
         raise ExperimentError(
-            f"experiment: {path}: '{stray}': there are [base], of single values, and [grid], of lists"
+            f"experiment: {path}: '{stray}': write single values in a table [base], and lists of values in [grid]"
         )
-    found: dict[bytes, Run] = {}
+    runs: dict[bytes, Run] = {}
     for grid in grids:
         for given in _combinations(path, grid):
             run = _run(path, base, given, settings)
-            found.setdefault(msgspec.json.encode([run.settings, run.split]), run)
-    return list(found.values())
+            runs.setdefault(msgspec.json.encode([run.settings, run.split]), run)
+    return list(runs.values())
 
 
 def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -94,14 +92,14 @@ def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any
 
 def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: BatchSettings) -> Run:
     changed = {**base, **given}
-    known = sorted([*BatchSettings.__struct_fields__, "split"])
-    allowed = [key for key in known if not key.startswith(_IDLE)]
+    every_key = sorted([*BatchSettings.__struct_fields__, "split"])
+    allowed = [key for key in every_key if not key.startswith(_WITHOUT_EFFECT)]
     for key in changed:
-        if key not in known:
+        if key not in every_key:
             raise ExperimentError(f"experiment: {path}: unknown key '{key}'; the keys are {', '.join(allowed)}")
         if key not in allowed:
             raise ExperimentError(
-                f"experiment: {path}: {key} makes no difference here: all runs are on the night's history"
+                f"experiment: {path}: {key} makes no difference here: all runs evaluate the night's history"
             )
     split = changed.pop("split", "time")
     if split not in get_args(Split):
@@ -116,56 +114,54 @@ def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: B
 
 
 def digest_of(history: TrainingHistory) -> str:
-    """Of everything that an evaluation reads of a history."""
+    """A digest of everything that an evaluation reads of a history."""
     digest = hashlib.sha256("\n".join(history.movies).encode())
     for name in ("user", "movie", "start", "minutes", "share", "rating", "rated", "users", "segments"):
         digest.update(np.ascontiguousarray(getattr(history, name)).data)
     return digest.hexdigest()
 
 
-def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[dict[str, Any]]:
-    """Do the runs that are not done yet; the outcomes of all, in order.
+def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[RunOutcome]:
+    """Do the runs that are not done yet, and store the results; the outcomes of all, in order.
 
-    A run that cannot be done does not keep the others from it: raises `BatchError` after all of them, with the first.
+    A run that fails does not stop the others: raises `BatchError` after all of them, with the first failure.
     """
-    digest, failed = digest_of(history), []
-    for number, run in enumerate(runs, 1):
-        path, name = folder / "runs" / f"{run.key(digest)}.json", f"run {number} of {len(runs)}: {run.label}"
-        if _outcome(path):
+    digest, failures = digest_of(history), []
+    paths = [folder / "runs" / f"{run.key(digest)}.json" for run in runs]
+    for number, (run, path) in enumerate(zip(runs, paths, strict=True), 1):
+        name = f"run {number} of {len(runs)}: {run.label}"
+        if read_run(path):
             log.info("%s: done before", name)
             continue
         try:
-            with step(name, evaluate.steps(run.settings)) as advance:
-                began = time.monotonic()
-                splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
-                evaluation = evaluate.measure_models(splits, run.settings, advance)
-            if not evaluation["slices"]:
-                raise NotEnoughData(evaluation["against_current"]["none"])
-            run_facts = {
-                "split": run.split,
-                "settings": public_settings(run.settings),
-                "seconds": round(time.monotonic() - began, 2),
-            }
-            durable.write_json(path, {**run_facts, "versions": versions(), "evaluation": evaluation})
+            write_run(path, _evaluated(run, history, name))
         except MarqueeError as error:
             log.error("%s: %s", name, error)
-            failed.append(f"{name}: {error}")
-    read = [(run, _outcome(folder / "runs" / f"{run.key(digest)}.json")) for run in runs]
-    outcomes = [{"given": run.given, **done} for run, done in read if done]
+            failures.append(f"{name}: {error}")
+    finished = [(run, read_run(path)) for run, path in zip(runs, paths, strict=True)]
+    outcomes = [RunOutcome(run.given, result) for run, result in finished if result]
     if outcomes:
         experiment_report.store_results(folder, outcomes)
-    if failed:
-        raise BatchError(f"experiment: {len(failed)} of {len(runs)} runs could not be done; the first: {failed[0]}")
+    if failures:
+        raise BatchError(f"experiment: {len(failures)} of {len(runs)} runs failed; the first: {failures[0]}")
     return outcomes
 
 
-def _outcome(path: Path) -> dict[str, Any] | None:
-    """What a run has left; None where there is nothing, or nothing that is whole."""
-    try:
-        told = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return None
-    return told if isinstance(told, dict) and told.get("evaluation") else None
+def _evaluated(run: Run, history: TrainingHistory, name: str) -> FinishedRun:
+    """Do a run. Raises `NotEnoughData` where nothing can be held out."""
+    with step(name, evaluate.steps(run.settings)) as advance:
+        began = time.monotonic()
+        splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
+        evaluation = evaluate.measure_models(splits, run.settings, advance)
+    if not evaluation.is_measured:
+        raise NotEnoughData(evaluation.against_current.reason)
+    return FinishedRun(
+        split=run.split,
+        settings=public_settings(run.settings),
+        seconds=round(time.monotonic() - began, 2),
+        versions=versions(),
+        evaluation=evaluation,
+    )
 
 
 @click.command()
@@ -173,7 +169,7 @@ def _outcome(path: Path) -> dict[str, Any] | None:
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; var/experiments/GRID if not given."
 )
-@click.option("--no-plot", is_flag=True, help="Without the plot, which needs matplotlib.")
+@click.option("--no-plot", is_flag=True, help="Do not plot; plotting needs matplotlib.")
 def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     """Compare settings on the history that the night has made: every combination of the file GRID is evaluated.
 
@@ -186,9 +182,9 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
         seed = [1, 2]
         split = ["time"]            # or "last": of each user's events the last tenth, as in published comparisons
 
-    There may be several grids, as [[grid]]. A run that is finished is not repeated, whatever is changed or added, so
-    Ctrl-C loses one run at most. The table is printed, and lies in the folder as experiment.md, .csv and .json, with
-    experiment.svg.
+    There may be several grids, as [[grid]]. A finished run is not repeated, whatever else changes in GRID, so Ctrl-C
+    loses one run at most. The table is printed, and written to the folder as experiment.md, .csv and .json, with the
+    plot experiment.svg.
     """
     streaming = load("stream", StreamSettings)
     runs = runs_of(grid, load("batch", BatchSettings))

@@ -1,33 +1,32 @@
 """Offline figures of a model's lists, from the scores of each user.
 
-Every mean has its 95 % interval by bootstrap over users; every user counts alike, and so does a segment's.
+Every mean has its 95 % interval by bootstrap over users. Every user counts alike, within a segment as well.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from batch.evaluation.splits import Slice
+from batch.evaluation_file import CHOICE_METRIC, LargestGap, ModelFigures, ScoreDifference, SegmentFigures
 from batch.history.segments import NAMES
 from quality.metrics import ranking
 from quality.metrics.bootstrap import mean_interval
 
-CHOICE_METRIC = "ndcg@20"
 LEAST_USERS = 100
-"""Users of a segment whose figure is held against that of another."""
+"""A segment with fewer users is not compared with others."""
 _DRAWS = 10_000
+"""Random gaps that the largest gap is compared with."""
 
 
 @dataclass(frozen=True)
 class MeasuredLists:
-    """The lists that one model makes for some users of a slice, and what they are worth."""
+    """The lists that one model makes for some users of a slice, and their scores."""
 
     lists: np.ndarray
     """int32 [users, 20], -1 for none."""
     scores: ranking.RankingScores
-    """Of all these users, in their order."""
+    """Of the same users, in the same order."""
 
 
 def measure_lists(part: Slice, users: np.ndarray, lists: np.ndarray) -> MeasuredLists:
@@ -36,66 +35,57 @@ def measure_lists(part: Slice, users: np.ndarray, lists: np.ndarray) -> Measured
     return MeasuredLists(lists, ranking.rank_metrics(lists, relevant.indptr.astype(np.int64), relevant.indices))
 
 
-def figures_of(
-    part: Slice, users: np.ndarray, model: MeasuredLists, popular: MeasuredLists, seed: int
-) -> dict[str, Any]:
-    """All figures of a model, for `evaluation.json`; `popular` is the popular list for the same users."""
-    segments = part.known.segments[users]
+def figures_of(part: Slice, users: np.ndarray, model: MeasuredLists, popular: MeasuredLists, seed: int) -> ModelFigures:
+    """All figures of a model; `popular` is the popular list for the same users (int64)."""
+    scores, segments = model.scores, part.known.segments[users]
     watched = np.bincount(part.known.movies, minlength=part.known.shape[1])
-    return {
-        "users": len(users),
-        **{name: _interval(values, seed) for name, values in _named(model.scores)},
-        "coverage": ranking.coverage(model.lists, part.known.shape[1]),
-        "novelty_bits": ranking.novelty(model.lists, watched, part.known.shape[0]),
-        "personal": float((model.lists != popular.lists).any(axis=1).mean()),
-        "segments": _by_segment(model.scores.ndcg, segments, seed),
-        "largest_gap": largest_gap(model.scores.ndcg, segments, seed),
-    }
+    return ModelFigures(
+        users=len(users),
+        hit_rate=mean_interval(scores.hit, seed=seed),
+        recall=mean_interval(scores.recall, seed=seed),
+        ndcg=mean_interval(scores.ndcg, seed=seed),
+        mrr=mean_interval(scores.reciprocal_rank, seed=seed),
+        coverage=ranking.coverage(model.lists, part.known.shape[1]),
+        novelty_bits=ranking.novelty(model.lists, watched, part.known.shape[0]),
+        personal=float((model.lists != popular.lists).any(axis=1).mean()),
+        segments=_by_segment(scores.ndcg, segments, seed),
+        largest_gap=largest_gap(scores.ndcg, segments, seed),
+    )
 
 
-def difference(one: np.ndarray, other: np.ndarray, seed: int) -> dict[str, Any]:
-    """Mean difference of two models' scores of the same users, float64 [users], with its interval."""
-    return {"metric": CHOICE_METRIC, **_interval(one - other, seed)}
+def score_difference(scores: np.ndarray, other_scores: np.ndarray, seed: int) -> ScoreDifference:
+    """Mean of `scores` less `other_scores`, NDCG@20 of the same users by two models: float64 [users] each."""
+    interval = mean_interval(scores - other_scores, seed=seed)
+    return ScoreDifference(CHOICE_METRIC, interval.mean, interval.low, interval.high)
 
 
-def largest_gap(scores: np.ndarray, segments: np.ndarray, seed: int) -> dict[str, Any] | None:
-    """The segments that are served best and worst, among those with enough users; None where there are not two.
+def largest_gap(scores: np.ndarray, segments: np.ndarray, seed: int) -> LargestGap | None:
+    """The gap between the segments served best and worst, among those with enough users; None if fewer than two have.
 
-    Some segment is always best. So the gap is beyond noise only where it is larger than 95 % of the gaps of as many
-    segments of this size and spread would be if they all had the same mean (their means are taken as normal).
+    `scores` is float64 [users], `segments` int [users], 0 for none. Some segment is always best. So the gap is beyond
+    noise only if it is larger than 95 % of the gaps that as many segments, of this size and spread, would show if
+    they all had the same mean; their means are taken as normal.
     """
-    spread = {}
+    mean_and_error = {}
     for segment in np.unique(segments[segments > 0]).tolist():
-        own = scores[segments == segment]
-        if len(own) >= LEAST_USERS:
-            spread[segment] = (float(own.mean()), float(own.std(ddof=1)) / len(own) ** 0.5)
-    if len(spread) < 2:
+        own_scores = scores[segments == segment]
+        if len(own_scores) >= LEAST_USERS:
+            error = float(own_scores.std(ddof=1)) / len(own_scores) ** 0.5
+            mean_and_error[segment] = float(own_scores.mean()), error
+    if len(mean_and_error) < 2:
         return None
-    ordered = sorted(spread, key=lambda segment: spread[segment][0])
-    high, low = ordered[-1], ordered[0]
-    gap = spread[high][0] - spread[low][0]
-    errors = np.array([error for _, error in spread.values()])
+    by_mean = sorted(mean_and_error, key=lambda segment: mean_and_error[segment][0])
+    best, worst = by_mean[-1], by_mean[0]
+    gap = mean_and_error[best][0] - mean_and_error[worst][0]
+    errors = np.array([error for _, error in mean_and_error.values()])
     by_chance = np.ptp(np.random.default_rng(seed).normal(size=(_DRAWS, len(errors))) * errors, axis=1)
-    beyond = bool(gap > np.quantile(by_chance, 0.95))
-    return {"high": NAMES[high], "low": NAMES[low], CHOICE_METRIC: gap, "beyond_noise": beyond}
+    return LargestGap(NAMES[best], NAMES[worst], gap, bool(gap > np.quantile(by_chance, 0.95)))
 
 
-def _by_segment(scores: np.ndarray, segments: np.ndarray, seed: int) -> dict[str, Any]:
-    found = {}
+def _by_segment(scores: np.ndarray, segments: np.ndarray, seed: int) -> dict[str, SegmentFigures]:
+    figures = {}
     for segment in np.unique(segments).tolist():
-        own = scores[segments == segment]
-        found[NAMES[segment] if segment else "no segment"] = {"users": len(own), CHOICE_METRIC: _interval(own, seed)}
-    return found
-
-
-def _named(scores: ranking.RankingScores) -> list[tuple[str, np.ndarray]]:
-    return [
-        ("hr@20", scores.hit),
-        ("recall@20", scores.recall),
-        (CHOICE_METRIC, scores.ndcg),
-        ("mrr", scores.reciprocal_rank),
-    ]
-
-
-def _interval(values: np.ndarray, seed: int) -> dict[str, Any]:
-    return dict(msgspec.to_builtins(mean_interval(values, seed=seed)))
+        own_scores = scores[segments == segment]
+        name = NAMES[segment] if segment else "no segment"
+        figures[name] = SegmentFigures(len(own_scores), mean_interval(own_scores, seed=seed))
+    return figures

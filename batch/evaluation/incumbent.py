@@ -1,25 +1,25 @@
 """The incumbent: the lists of the current release, so that a candidate can be compared with it.
 
-Its lists were made of what it had read. They can be compared with a candidate's only on what happened afterwards, and
-only for users who were not shown them: who is shown a list tends to watch what is on it.
+It was made of what it had read, so the two can be compared only on what happened afterwards. Only users to whom no list
+was shown then count, since a list that is shown steers what its user watches.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from batch.evaluation.figures import MeasuredLists, difference, measure_lists
+from batch.evaluation.figures import MeasuredLists, measure_lists, score_difference
 from batch.evaluation.splits import Slice
+from batch.evaluation_file import AgainstCurrent
 from batch.history.interactions import Requests, TrainingHistory
 from server.release import Release
 from stream.zone import HOUR_MS
 
 LEAST_USERS = 30
-"""With fewer, an interval says little."""
+"""With fewer users an interval says little."""
 _OVERLAP_MS = HOUR_MS
-"""So much of what is held out it may have read: nights do not begin to the minute. It is the incumbent's loss: what its
-users began in that time it takes as seen, and does not list."""
+"""So much of the slice the incumbent may have read, since nights do not begin to the minute. That is to its
+disadvantage: it does not list what its users began in that hour, having seen it in their histories."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,24 @@ def compare_with_incumbent(
     model: MeasuredLists,
     requests: Requests | None,
     seed: int,
-) -> dict[str, Any]:
+) -> AgainstCurrent:
     """How much better a model ranks than the incumbent on a slice, paired by user; or why that cannot be said.
 
     `users` (int64) are those that the model was measured on.
     """
     if incumbent is None:
-        return {"none": "there is no current release"}
+        return AgainstCurrent(reason="there is no current release")
     if incumbent.until > part.from_ms + _OVERLAP_MS:
-        return {"release": incumbent.release, "none": "the current release had read what is held out"}
-    unmoved = np.ones(len(users), bool)
+        return AgainstCurrent(release=incumbent.release, reason="the current release had read what is held out")
+    unsteered = np.ones(len(users), bool)
     if requests is not None:
-        unmoved = ~requests.within(part.from_ms, part.until_ms, part.known.shape[0])[users]
-    if unmoved.sum() < LEAST_USERS:
-        few = f"only {unmoved.sum()} users watched something new and were shown no list, {LEAST_USERS} are needed"
-        return {"release": incumbent.release, "none": few}
+        unsteered = ~requests.within(part.from_ms, part.until_ms, part.known.shape[0])[users]
+    count = int(unsteered.sum())
+    if count < LEAST_USERS:
+        too_few = f"only {count} users watched something new and were shown no list, {LEAST_USERS} are needed"
+        return AgainstCurrent(release=incumbent.release, reason=too_few)
     current = measure_lists(part, users, incumbent.lists[users])
-    found = difference(model.scores.ndcg[unmoved], current.scores.ndcg[unmoved], seed)
-    return {"release": incumbent.release, "users": int(unmoved.sum()), **found}
+    ahead = score_difference(model.scores.ndcg[unsteered], current.scores.ndcg[unsteered], seed)
+    return AgainstCurrent(
+        release=incumbent.release, users=count, metric=ahead.metric, mean=ahead.mean, low=ahead.low, high=ahead.high
+    )

@@ -26,9 +26,10 @@ import orjson
 import pyarrow.compute as pc
 
 from batch.collecting.api import ServiceApi, refresh_catalog
-from batch.errors import CatalogError, GateRefusal, NightFilesDamaged, NotEnoughData
+from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.evaluation.evaluate import evaluate, steps
 from batch.evaluation.incumbent import Incumbent, incumbent_of
+from batch.evaluation_file import EVALUATION_FILE, NDCG, Evaluation, read_evaluation, write_evaluation
 from batch.gate import rules
 from batch.gate.candidate import Candidate
 from batch.history import assemble
@@ -136,18 +137,16 @@ class NightSteps:
         """Measure the models and choose one."""
         known, requests = self._history()
         with step("evaluate", steps(self._settings)) as advance:
-            found = evaluate(known, self._settings, advance, self._rival(known), requests)
-        durable.write_json(self._folder / "evaluation.json", found)
-        test = found["slices"].get("test", {"models": {}})["models"]
-        measured = {name: figures["ndcg@20"] for name, figures in test.items()}
-        return {"chosen": found["chosen"], "chosen_by": found["chosen_by"], "ndcg@20": measured}
+            evaluation = evaluate(known, self._settings, advance, self._rival(known), requests)
+        write_evaluation(self._folder, evaluation)
+        ndcg = {name: msgspec.to_builtins(figures.ndcg) for name, figures in evaluation.test_models.items()}
+        return {"chosen": evaluation.chosen, "chosen_by": evaluation.chosen_by, NDCG: ndcg}
 
     def train(self) -> dict[str, Any]:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
         known, _ = self._history()
         gone = frozenset(self._read_json("input.json", "hidden")["hidden"])
-        evaluation = self._read_json("evaluation.json", "chosen", "parameters")
-        return build.build_files(self._folder, known, evaluation, self._settings, gone)
+        return build.build_files(self._folder, known, self._evaluation(), self._settings, gone)
 
     def publish(self) -> dict[str, Any]:
         """Seal the candidate as a release and let it become current where the gate says so.
@@ -155,7 +154,7 @@ class NightSteps:
         Raises `GateRefusal`; the candidate then stays under `releases/` for study, and `current` where it was.
         """
         var, facts = self._streaming.var, self._read_json("input.json", "stream_time", "hidden")
-        evaluation = self._read_json("evaluation.json", "chosen", "chosen_by", "parameters")
+        evaluation = self._evaluation()
         for name in FILES:
             self._need(name)
         with step("seal"):
@@ -173,17 +172,16 @@ class NightSteps:
         removed = publish.prune(var, self._settings.keep_releases)
         return {"release": release, "current": moved, "gate": verdict, "removed": removed}
 
-    def _manifest(self, facts: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-        chosen = evaluation["chosen"]
+    def _manifest(self, facts: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
         with self._reading("items.npy"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
         return {
             "input": facts,
             "settings": public_settings(self._settings),
             "model": {
-                "lists": chosen,
-                "parameters": evaluation["parameters"].get(chosen, {}),
-                "chosen_by": evaluation["chosen_by"],
+                "lists": evaluation.chosen,
+                "parameters": evaluation.parameters.get(evaluation.chosen, {}),
+                "chosen_by": evaluation.chosen_by,
                 "index": "als",
                 "metric": METRIC,
                 "dimensions": dimensions,
@@ -239,6 +237,13 @@ class NightSteps:
             if not all(ends) or len(known.segments) != len(known.users):
                 raise ValueError("they are not of one history")
         return known, requests
+
+    def _evaluation(self) -> Evaluation:
+        self._need(EVALUATION_FILE)
+        try:
+            return read_evaluation(self._folder)
+        except EvaluationDamaged as error:
+            raise NightFilesDamaged(f"night: {self._folder / EVALUATION_FILE} is damaged: {error}; {_ANEW}") from error
 
     def _days(self) -> list[str]:
         return list(self._day_store.days())[-self._settings.history_days :]

@@ -7,6 +7,7 @@ import annoy
 import numpy as np
 
 from batch import models
+from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
 from batch.models import top_lists
@@ -22,12 +23,12 @@ RENDERED_BYTES = 1 << 30
 
 
 def build_files(
-    folder: Path, history: TrainingHistory, evaluation: dict[str, Any], settings: BatchSettings, hidden: frozenset[str]
+    folder: Path, history: TrainingHistory, evaluation: Evaluation, settings: BatchSettings, hidden: frozenset[str]
 ) -> dict[str, Any]:
     """Fit the model that the evaluation chose to the whole history, and write what a release is made of."""
     data = history.before(history.until, settings.half_life_days)
     gone = np.array([name in hidden for name in history.movies])
-    chosen, parameters = evaluation["chosen"], evaluation["parameters"]
+    chosen, parameters = evaluation.chosen, evaluation.parameters
     with step(f"fit {chosen}"):
         model = models.make(chosen, settings, parameters.get(chosen, {}))
         model.fit(data)

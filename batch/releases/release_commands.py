@@ -22,7 +22,8 @@ import msgspec
 import numpy as np
 import orjson
 
-from batch.errors import ReleaseError
+from batch.errors import EvaluationDamaged, ReleaseError
+from batch.evaluation_file import read_evaluation
 from batch.lock import holding
 from batch.releases import publish
 from batch.settings import BatchSettings
@@ -128,10 +129,10 @@ def _opened(var: Path, name: str, even_refused: bool) -> Release:
 
 def _row(var: Path, release: str, move: ReleaseChange | None, broken: dict[str, str]) -> ReleaseRow:
     folder = var / "releases" / release
-    manifest, evaluation = _json(folder / "manifest.json"), _json(folder / "evaluation.json")
+    manifest = _json(folder / "manifest.json")
     model = _within(manifest, "model", "lists")
     model = model if isinstance(model, str) else None
-    figures = _within(evaluation, "slices", "test", "models", model, "ndcg@20")
+    ndcg = _ndcg(folder, model)
     here, states = publish.current_release(var), []
     states += ["current"] if here and here.name == release else []
     states += ["pinned"] if publish.pinned(var) == release else []
@@ -143,13 +144,24 @@ def _row(var: Path, release: str, move: ReleaseChange | None, broken: dict[str, 
         move.by if move else None,
         _data_until(manifest),
         model,
-        figures if all(isinstance(_within(figures, name), float) for name in _BOUNDS) else None,
+        ndcg,
         _rows(folder / "users.npy"),
         _rows(folder / "items.npy"),
         sum(path.stat().st_size for path in folder.iterdir()),
         ", ".join(states) or "kept",
         broken,
     )
+
+
+def _ndcg(folder: Path, model: str | None) -> dict[str, float] | None:
+    """NDCG@20 of the model on the test slice; None where it was not measured, or the evaluation cannot be read."""
+    try:
+        figures = read_evaluation(folder).test_models.get(model or "")
+    except EvaluationDamaged:
+        return None
+    ndcg: dict[str, float | None] = msgspec.to_builtins(figures.ndcg) if figures else {}
+    bounds = {name: value for name, value in ndcg.items() if value is not None}
+    return bounds if bounds.keys() == {*_BOUNDS} else None
 
 
 def _data_until(manifest: Any) -> int | None:

@@ -7,9 +7,11 @@ doing.
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
+from batch.evaluation_file import HIT_RATE, MRR, NDCG, RECALL, ModelFigures, read_evaluation
 from batch.releases import publish
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
@@ -70,15 +72,18 @@ def _report(var: Path, day: str) -> dict[str, Any]:
 def _release(var: Path, release: str) -> dict[str, Any]:
     folder = var / "releases" / release
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
-    evaluation = orjson.loads((folder / "evaluation.json").read_bytes())
-    models = evaluation["slices"].get("test", {"models": {}})["models"]
-    metrics = ("hr@20", "recall@20", "ndcg@20", "mrr", "coverage")
+    evaluation = read_evaluation(folder)
     return {
         "id": release,
-        "model": evaluation["chosen"],
+        "model": evaluation.chosen,
         "counts": manifest["input"]["counts"],
-        "offline": {name: {metric: figures[metric] for metric in metrics} for name, figures in models.items()},
+        "offline": {name: _offline(figures) for name, figures in evaluation.test_models.items()},
     }
+
+
+def _offline(figures: ModelFigures) -> dict[str, Any]:
+    shown = msgspec.to_builtins(figures)
+    return {metric: shown[metric] for metric in (HIT_RATE, RECALL, NDCG, MRR, "coverage")}
 
 
 def _headline(report: dict[str, Any]) -> dict[str, Any]:

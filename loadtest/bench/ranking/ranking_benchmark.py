@@ -38,6 +38,7 @@ from batch import models
 from batch.evaluation.evaluate import measure_models
 from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
+from batch.evaluation_file import HIT_RATE, NDCG, RECALL, ModelFigures
 from batch.history.interactions import TrainingHistory
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -52,7 +53,7 @@ from quality.metrics.ranking import RankingScores
 log = logging.getLogger(__name__)
 
 SETS = ("world", "sequences", "shuffled", "movielens")
-_METRICS = {"ndcg@20": "ndcg", "recall@20": "recall", "hr@20": "hit"}
+_METRICS = {NDCG: "ndcg", RECALL: "recall", HIT_RATE: "hit"}
 TARGETS: dict[str, Target] = {
     **{f"{name}_{metric}_less_best_rival_high": (">=", 0.0) for name in SETS for metric in _METRICS},
     **{f"{name}_above_popular": ("==", True) for name in SETS},
@@ -115,15 +116,16 @@ def measure(name: str, history: TrainingHistory, seed: int) -> dict[str, Any]:
         raise LoadtestError(f"bench: {name} has {history.shape[1]:,} movies; ranking is measured on {most}")
     settings = BatchSettings(seed=seed, evaluation_users=len(history.users))
     splits = by_time(history, settings) if name == "world" else by_order(history)
-    found = measure_models(splits, settings, lambda done: None)
-    if not found["slices"]:
-        raise LoadtestError(f"bench: {name} is too small to hold anything out: {found['chosen_by']}")
-    part = splits.test()
-    ours = _scores(part, _lists_of(found["chosen"], found["parameters"], part, settings))
+    evaluation = measure_models(splits, settings, lambda done: None)
+    if not evaluation.is_measured:
+        raise LoadtestError(f"bench: {name} is too small to hold anything out: {evaluation.chosen_by}")
+    part, chosen = splits.test(), evaluation.chosen
+    ours = _scores(part, _lists_of(chosen, evaluation.parameters, part, settings))
     rivals, penalty = textbook_scores(splits, part, seed)
     less = {rival: _less(ours, scores, seed) for rival, scores in rivals.items()}
-    against = found["against_popular"]
-    table = {model: {key: row[key] for key in _METRICS} for model, row in found["slices"]["test"]["models"].items()}
+    ahead_of_popular = evaluation.against_popular.low
+    assert ahead_of_popular is not None  # something was measured
+    table = {model: _figures_row(figures) for model, figures in evaluation.test_models.items()}
     table |= {rival: _row(scores, seed) for rival, scores in rivals.items()}
     return {
         name: {
@@ -131,9 +133,9 @@ def measure(name: str, history: TrainingHistory, seed: int) -> dict[str, Any]:
             "movies": history.shape[1],
             "sessions": len(history.user),
             "measured_users": len(part.users),
-            "chosen": found["chosen"],
-            "chosen_by": found["chosen_by"],
-            "parameters": found["parameters"].get(found["chosen"], {}),
+            "chosen": chosen,
+            "chosen_by": evaluation.chosen_by,
+            "parameters": evaluation.parameters.get(chosen, {}),
             "textbook_ease_penalty": penalty,
             "models": table,
         },
@@ -142,9 +144,9 @@ def measure(name: str, history: TrainingHistory, seed: int) -> dict[str, Any]:
             f"{name}_{metric}_less_best_rival_high": min(one[metric]["high"] for one in less.values())
             for metric in _METRICS
         },
-        f"{name}_chosen_less_popular_low": against["low"],
-        f"{name}_above_popular": against["low"] > 0,
-        **_of_this_set(name, len(history.user), table[found["chosen"]], table[EASE], less[EASE]["ndcg@20"]),
+        f"{name}_chosen_less_popular_low": ahead_of_popular,
+        f"{name}_above_popular": ahead_of_popular > 0,
+        **_of_this_set(name, len(history.user), table[chosen], table[EASE], less[EASE][NDCG]),
     }
 
 
@@ -187,6 +189,10 @@ def _lists_of(chosen: str, parameters: dict[str, dict[str, float]], part: Slice,
 
 def _scores(part: Slice, lists: np.ndarray) -> RankingScores:
     return measure_lists(part, part.users, lists).scores
+
+
+def _figures_row(figures: ModelFigures) -> dict[str, Any]:
+    return {metric: msgspec.to_builtins(figures.intervals[metric]) for metric in _METRICS}
 
 
 def _row(scores: RankingScores, seed: int) -> dict[str, Any]:

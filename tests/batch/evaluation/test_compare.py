@@ -1,4 +1,4 @@
-"""Comparing releases: what differs is told, and what ranks better later is what the naive definition says."""
+"""Comparing releases: what differs is named, and what ranks better later is what the naive definition says."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from batch.errors import ReleaseError
-from batch.evaluation.compare import alike, compare, compare_releases, later, open_release, sentences
+from batch.evaluation.compare import compare, compare_releases, list_overlap, open_release, started_later
+from batch.evaluation.compare_report import sentences
+from batch.evaluation.comparison import ListOverlap, ReadDays, ReleaseComparison
 from batch.evaluation.incumbent import LEAST_USERS
 from batch.history.day_store import DaySource, DayStore, day_table
 from batch.releases import publish
@@ -53,11 +55,17 @@ def make(tmp_path: Path, write_candidate: Callable[..., Path]) -> Make:
 
 
 def put_evaluation(folder: Path, mean: float = 0.2, from_ms: int = 5) -> None:
-    interval = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
-    figures = {**dict.fromkeys(("ndcg@20", "recall@20", "hr@20", "mrr"), interval), "users": 7, "coverage": 0.5}
-    figures |= {"novelty_bits": 3.0, "personal": 0.9}
-    told = {"slices": {"test": {"from_ms": from_ms, "until_ms": from_ms + 1, "models": {"als": figures}}}}
-    (folder / "evaluation.json").write_bytes(orjson.dumps(told))
+    interval: dict[str, Any] = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
+    figures: dict[str, Any] = {
+        **dict.fromkeys(("ndcg@20", "recall@20", "hr@20", "mrr"), interval),
+        "users": 7,
+        "coverage": 0.5,
+    }
+    figures |= {"novelty_bits": 3.0, "personal": 0.9, "segments": {}, "largest_gap": None}
+    raw = {"chosen": "als", "chosen_by": "settings", "parameters": {}, "against_current": {"none": "nothing"}}
+    raw |= {"slices": {"test": {"from_ms": from_ms, "until_ms": from_ms + 1, "models": {"als": figures}}}}
+    raw |= {"against_popular": {"metric": "ndcg@20", **interval}}
+    (folder / "evaluation.json").write_bytes(orjson.dumps(raw))
 
 
 def put(
@@ -95,8 +103,13 @@ def ndcg(shown: list[str], began: set[str]) -> float:
     return float(gain / sum(1 / np.log2(place + 2) for place in range(min(20, len(began)))))
 
 
+def reason(pair: tuple[Release, Release], day_store: DayStore) -> str:
+    """Why nothing can be said of what was started later."""
+    return str(started_later(pair, day_store, CLOCK, GAP_MS).reason)
+
+
 def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, tmp_path: Path) -> None:
-    one, other = make("one", seed=1, stream_time=NOW - DAY_MS), make("other", seed=2)
+    first, second = make("one", seed=1, stream_time=NOW - DAY_MS), make("other", seed=2)
     rng = np.random.default_rng(1)
     day_store, began = DayStore(tmp_path), {}
     starts: list[tuple[int, str, int]] = []
@@ -110,24 +123,29 @@ def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, t
     for day in ("2030-03-10", "2030-03-11"):
         on = [row for row in starts if CLOCK.day(row[2]) == day]
         put(day_store, day, on, [row for row in asked if CLOCK.day(row[1]) == day])
-    found = later((one, other), day_store, CLOCK, GAP_MS)
+    later = started_later((first, second), day_store, CLOCK, GAP_MS)
     counted = [user for user in began if user not in (3, 5)]
-    differences = [ndcg(listed(other, user), began[user]) - ndcg(listed(one, user), began[user]) for user in counted]
-    assert (found["users"], found["since_ms"]) == (len(counted), NOW)
-    assert found["mean"] == pytest.approx(np.mean(differences))
-    assert found["low"] < found["mean"] < found["high"]
-    assert found["means"][0] == pytest.approx(np.mean([ndcg(listed(one, user), began[user]) for user in counted]))
-    backwards = later((other, one), day_store, CLOCK, GAP_MS)
-    assert backwards["mean"] == pytest.approx(-found["mean"])
+    scores = [[ndcg(listed(release, user), began[user]) for user in counted] for release in (first, second)]
+    assert (later.users, later.since_ms, later.reason) == (len(counted), NOW, None)
+    assert later.mean is not None
+    assert later.low is not None
+    assert later.high is not None
+    assert later.mean == pytest.approx(np.mean(np.subtract(scores[1], scores[0])))
+    assert later.low < later.mean < later.high
+    assert later.means == pytest.approx((np.mean(scores[0]), np.mean(scores[1])))
+    backwards = started_later((second, first), day_store, CLOCK, GAP_MS)
+    assert backwards.mean == pytest.approx(-later.mean)
 
 
 def test_a_release_that_shows_what_is_watched_is_said_to_rank_better(make: Make, tmp_path: Path) -> None:
-    one, other = make("one", seed=1), make("other", seed=2)
-    starts = [(user, listed(other, user)[0], NOW + HOUR_MS) for user in range(1, 81)]
+    first, second = make("one", seed=1), make("other", seed=2)
+    starts = [(user, listed(second, user)[0], NOW + HOUR_MS) for user in range(1, 81)]
     put(DayStore(tmp_path), "2030-03-10", starts)
-    found = later((one, other), DayStore(tmp_path), CLOCK, GAP_MS)
-    assert found["means"][1] == 1.0
-    assert found["low"] > 0
+    later = started_later((first, second), DayStore(tmp_path), CLOCK, GAP_MS)
+    assert later.means is not None
+    assert later.means[1] == 1.0
+    assert later.low is not None
+    assert later.low > 0
 
 
 def test_a_session_that_had_begun_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
@@ -136,9 +154,9 @@ def test_a_session_that_had_begun_before_is_no_later_start(make: Make, tmp_path:
     day_store, midnight = DayStore(tmp_path), since + HOUR_MS
     put(day_store, "2030-03-10", [(user, "movie+7+2000", since - HOUR_MS) for user in range(1, 81)])
     put(day_store, "2030-03-11", [(user, "movie+7+2000", midnight + 60_000) for user in range(1, 81)])
-    assert "0 users" in later(pair, day_store, CLOCK, GAP_MS)["none"]
+    assert "0 users" in reason(pair, day_store)
     put(day_store, "2030-03-10", [])
-    assert later(pair, day_store, CLOCK, GAP_MS)["users"] == 80
+    assert started_later(pair, day_store, CLOCK, GAP_MS).users == 80
 
 
 def test_a_session_that_had_begun_on_the_day_before_is_no_later_start(make: Make, tmp_path: Path) -> None:
@@ -148,17 +166,17 @@ def test_a_session_that_had_begun_on_the_day_before_is_no_later_start(make: Make
     day_store = DayStore(tmp_path)
     put(day_store, "2030-03-10", [(user, "movie+7+2000", midnight - 2 * HOUR_MS) for user in range(1, 81)])
     put(day_store, "2030-03-11", [(user, "movie+7+2000", midnight + 3 * HOUR_MS) for user in range(1, 81)])
-    assert "0 users" in later(pair, day_store, CLOCK, GAP_MS)["none"]
+    assert "0 users" in reason(pair, day_store)
 
 
 def test_where_there_are_no_later_sessions_it_is_said(make: Make, tmp_path: Path) -> None:
     pair = make("one", seed=1), make("other", seed=2)
-    assert "0 users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+    assert "0 users" in reason(pair, DayStore(tmp_path))
     few = [(user, "movie+7+2000", NOW + HOUR_MS) for user in range(1, LEAST_USERS)]
     put(DayStore(tmp_path), "2030-03-10", few)
-    assert f"{LEAST_USERS - 1} users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+    assert f"{LEAST_USERS - 1} users" in reason(pair, DayStore(tmp_path))
     put(DayStore(tmp_path), "2030-03-10", [(user, "unknown+2000", NOW + HOUR_MS) for user in range(1, 99)])
-    assert "0 users" in later(pair, DayStore(tmp_path), CLOCK, GAP_MS)["none"]
+    assert "0 users" in reason(pair, DayStore(tmp_path))
 
 
 def test_how_alike_lists_are_is_what_sets_say(make: Make) -> None:
@@ -172,64 +190,59 @@ def test_how_alike_lists_are_is_what_sets_say(make: Make) -> None:
         names = (folder / "movies.txt").read_text().replace("movie+59+", "movie+new+")
         (folder / "movies.txt").write_text(names)
 
-    one, other = make("one", seed=1), make("other", seed=2, edit=edit)
-    found = alike((one, other))
-    shared = range(1, 91)
-    pairs = [(listed(one, user), listed(other, user)) for user in shared]
-    assert found["users"] == 90
-    assert found["overlap@20"] == pytest.approx(np.mean([len({*a} & {*b}) / max(len(a), len(b)) for a, b in pairs]))
-    assert found["unchanged"] == pytest.approx(np.mean([a == b for a, b in pairs]))
-    assert found["unchanged"] > 0.2
+    first, second = make("one", seed=1), make("other", seed=2, edit=edit)
+    overlap = list_overlap((first, second))
+    pairs = [(listed(first, user), listed(second, user)) for user in range(1, 91)]
+    assert overlap.users == 90
+    assert overlap.overlap == pytest.approx(np.mean([len({*a} & {*b}) / max(len(a), len(b)) for a, b in pairs]))
+    assert overlap.unchanged == pytest.approx(np.mean([a == b for a, b in pairs]))
+    assert sum(a == b for a, b in pairs) > 18
     change = {
         movie: sum(movie in b for _, b in pairs) - sum(movie in a for a, _ in pairs)
-        for movie in {*one.movies, *other.movies}
+        for movie in {*first.movies, *second.movies}
     }
-    assert next(iter(found["gained"])) == "movie+new+2000"
-    assert next(iter(found["lost"])) == "movie+59+2000"
-    for what, sign in (("gained", 1), ("lost", -1)):
-        assert all(change[movie] == number and number * sign > 0 for movie, number in found[what].items())
-        assert [abs(number) for number in found[what].values()] == sorted(
+    assert next(iter(overlap.gained)) == "movie+new+2000"
+    assert next(iter(overlap.lost)) == "movie+59+2000"
+    for moved, sign in ((overlap.gained, 1), (overlap.lost, -1)):
+        assert all(change[movie] == number and number * sign > 0 for movie, number in moved.items())
+        assert [abs(number) for number in moved.values()] == sorted(
             (abs(number) for number in change.values() if number * sign > 0), reverse=True
         )[:10]
 
 
 def test_a_release_is_wholly_like_itself(make: Make) -> None:
-    one = make("one")
-    assert alike((one, one)) == {"users": 100, "overlap@20": 1.0, "unchanged": 1.0, "gained": {}, "lost": {}}
+    release = make("one")
+    assert list_overlap((release, release)) == ListOverlap(users=100, overlap=1.0, unchanged=1.0, gained={}, lost={})
 
 
 def test_releases_without_a_user_in_common_are_not_alike_in_anything(make: Make) -> None:
     other = make("other", edit=lambda f: np.save(f / "users.npy", np.arange(1001, 1101, dtype=np.uint32)))
-    assert alike((make("one"), other))["overlap@20"] is None
+    assert list_overlap((make("one"), other)).overlap is None
 
 
-def test_what_made_them_is_told_side_by_side(make: Make, tmp_path: Path) -> None:
+def test_what_they_were_made_of_stands_side_by_side(make: Make, tmp_path: Path) -> None:
     one = make("one", NOW - DAY_MS, put_evaluation, factors=32)
     other = make("other", NOW, lambda folder: put_evaluation(folder, 0.3), seed=2, extra=5)
     sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
-    found = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
-    assert found["releases"] == [one.id, other.id]
-    assert (
-        found["settings"]
-        == {"factors": [32, 64], "extra": [None, 5]}
-        == dict(sorted(found["settings"].items(), reverse=True))
-    )
-    assert found["versions"] == {}
-    assert [made["model"] for made in found["made"]] == ["als", "als"]
-    assert found["made"][0]["days"] == {"count": 2, "first": "2030-03-01", "last": "2030-03-09"}
-    assert found["made"][0]["counts"] == {"sessions": 5000, "users": 100, "movies": 60}
-    assert [figures["ndcg@20"]["mean"] for figures in found["figures"]] == [0.2, 0.3]
-    assert found["same_hours"] is True
-    assert json.loads(orjson.dumps(found)) == found
+    comparison = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
+    assert comparison.releases == (one.id, other.id)
+    assert list(comparison.settings.items()) == [("extra", (None, 5)), ("factors", (32, 64))]
+    assert comparison.versions == {}
+    assert [side.model for side in comparison.made] == ["als", "als"]
+    assert comparison.made[0].days == ReadDays(count=2, first="2030-03-01", last="2030-03-09")
+    assert comparison.made[0].counts == {"sessions": 5000, "users": 100, "movies": 60}
+    assert [side.ndcg and side.ndcg.mean for side in comparison.figures] == [0.2, 0.3]
+    assert comparison.same_hours is True
+    assert msgspec.convert(json.loads(orjson.dumps(msgspec.to_builtins(comparison))), ReleaseComparison) == comparison
 
 
 def test_figures_of_different_hours_are_said_not_to_compare(make: Make, tmp_path: Path) -> None:
     one = make("one", edit=put_evaluation)
     other = make("other", edit=lambda folder: put_evaluation(folder, 0.3, from_ms=6), seed=2)
     sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
-    found = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
-    assert found["same_hours"] is False
-    assert any("different hours" in sentence for sentence in sentences(found, CLOCK))
+    comparison = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
+    assert comparison.same_hours is False
+    assert any("different hours" in sentence for sentence in sentences(comparison, CLOCK))
 
 
 def test_a_release_is_found_by_id_by_folder_and_as_the_current_one(make: Make, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Evaluation: what is told of a model is what it did on hours it had not seen, and nothing of these hours leaks."""
+"""Evaluation: the figures of a model are of hours that it had not seen, and nothing of these hours leaks."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from batch.errors import NotEnoughData
 from batch.evaluation.evaluate import evaluate, measure_models, steps
 from batch.evaluation.figures import largest_gap
 from batch.evaluation.splits import by_order, by_time
+from batch.evaluation_file import AgainstCurrent, Evaluation, MeasuredSlices, ModelFigures, SliceFigures
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
 from batch.models import Model, Popular
@@ -109,49 +110,62 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
     return found
 
 
-def told(starts: Starts, settings: BatchSettings = SETTINGS, segments: np.ndarray | None = None) -> dict[str, Any]:
+def evaluated(starts: Starts, settings: BatchSettings = SETTINGS, segments: np.ndarray | None = None) -> Evaluation:
     return evaluate(history(starts, segments=segments), settings, lambda _: None)
 
 
-def means(found: dict[str, Any], name: str) -> dict[str, float]:
-    return {model: figures["ndcg@20"]["mean"] for model, figures in found["slices"][name]["models"].items()}
+def part_of(evaluation: Evaluation, name: Literal["choice", "test"]) -> SliceFigures:
+    """A slice that was measured."""
+    part = evaluation.slices.choice if name == "choice" else evaluation.slices.test
+    assert part is not None
+    return part
 
 
-def test_a_planted_taste_is_found_and_told_with_all_its_figures(made: list[Taste]) -> None:
+def figures_of(evaluation: Evaluation, name: Literal["choice", "test"], model: str) -> ModelFigures:
+    return part_of(evaluation, name).models[model]
+
+
+def number(value: float | None) -> float:
+    """A figure that was measured."""
+    assert value is not None
+    return value
+
+
+def test_a_planted_taste_is_found_and_has_all_its_figures(made: list[Taste]) -> None:
     segments = (1 + np.arange(USERS) % 2).astype(np.uint8)
     done: list[int] = []
-    found = evaluate(history(planted(), segments=segments), SETTINGS, done.append)
-    test = found["slices"]["test"]["models"]
-    assert (found["chosen"], found["chosen_by"]) == ("taste", "ndcg@20 on the choice slice")
-    assert list(test) == ["popular", "taste", "contrary"]
-    assert test["taste"]["ndcg@20"]["mean"] > 1.3 * test["popular"]["ndcg@20"]["mean"]
-    assert found["against_popular"]["low"] > 0
-    assert found["against_current"] == {"none": "there is no current release"}
+    evaluation = evaluate(history(planted(), segments=segments), SETTINGS, done.append)
+    models_on_test, test = evaluation.test_models, part_of(evaluation, "test")
+    assert (evaluation.chosen, evaluation.chosen_by) == ("taste", "ndcg@20 on the choice slice")
+    assert list(models_on_test) == ["popular", "taste", "contrary"]
+    assert number(models_on_test["taste"].ndcg.mean) > 1.3 * number(models_on_test["popular"].ndcg.mean)
+    assert number(evaluation.against_popular.low) > 0
+    assert evaluation.against_current == AgainstCurrent(reason="there is no current release")
     assert sum(done) == steps(SETTINGS) == 6
-    assert found["slices"]["choice"]["until_ms"] == found["slices"]["test"]["from_ms"]
-    assert found["slices"]["test"]["until_ms"] - found["slices"]["test"]["from_ms"] == 24 * HOUR_MS
-    assert set(test["taste"]["segments"]) == {NAMES[1], NAMES[2]}
-    for figures in test.values():
-        assert sum(part["users"] for part in figures["segments"].values()) == figures["users"]
-        for part in (figures, *figures["segments"].values()):
-            assert part["ndcg@20"]["low"] <= part["ndcg@20"]["mean"] <= part["ndcg@20"]["high"]
-    assert test["popular"]["personal"] == 0.0
-    assert test["contrary"]["personal"] == 1.0
+    assert part_of(evaluation, "choice").until_ms == test.from_ms
+    assert test.until_ms - test.from_ms == 24 * HOUR_MS
+    assert set(models_on_test["taste"].segments) == {NAMES[1], NAMES[2]}
+    for figures in models_on_test.values():
+        assert sum(segment.users for segment in figures.segments.values()) == figures.users
+        for interval in (figures.ndcg, *(segment.ndcg for segment in figures.segments.values())):
+            assert number(interval.low) <= number(interval.mean) <= number(interval.high)
+    assert models_on_test["popular"].personal == 0.0
+    assert models_on_test["contrary"].personal == 1.0
 
 
 def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(made: list[Taste]) -> None:
     past = history(planted())
-    found = evaluate(past, SETTINGS, lambda _: None)
+    evaluation = evaluate(past, SETTINGS, lambda _: None)
     taste = made[0]
-    choice, test = (found["slices"][name]["from_ms"] for name in ("choice", "test"))
+    choice, test = part_of(evaluation, "choice").from_ms, part_of(evaluation, "test").from_ms
     assert [call[:2] for call in taste.calls] == [("fit", choice), ("tune", choice), ("fit", test)]
     users = taste.calls[1][2]
     eligible = by_time(past, SETTINGS).choice().users
     assert set(users.tolist()) < set(eligible.tolist())
     assert len(users) == len(eligible) // 2
-    assert found["slices"]["choice"]["models"]["taste"]["users"] == len(eligible) - len(users)
-    assert taste.parameters == {"strength": 1e6} == found["parameters"]["taste"]
-    assert found["parameters"]["popular"] == {}
+    assert figures_of(evaluation, "choice", "taste").users == len(eligible) - len(users)
+    assert taste.parameters == {"strength": 1e6} == evaluation.parameters["taste"]
+    assert evaluation.parameters["popular"] == {}
 
 
 def test_nobody_is_measured_on_the_choice_who_was_tuned_on(made: list[Taste], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,20 +176,20 @@ def test_nobody_is_measured_on_the_choice_who_was_tuned_on(made: list[Taste], mo
         return np.zeros((len(users), MOVIES), np.float32)
 
     monkeypatch.setattr(Taste, "score", score)
-    told(planted())
+    evaluated(planted())
     tuned = next(set(call[2].tolist()) for model in made for call in model.calls if call[0] == "tune")
     assert tuned
     assert not tuned & measured[0]
 
 
-def test_without_taste_the_difference_to_popularity_is_not_told_as_one(made: list[Taste]) -> None:
-    found = told(planted(by_taste=False))
-    assert found["chosen"] == "popular"
-    assert found["chosen_by"].startswith("no model beats it beyond noise")
-    assert found["against_popular"]["mean"] == 0.0
-    popular = found["slices"]["test"]["models"]["popular"]
-    assert set(popular["segments"]) == {"no segment"}
-    assert popular["largest_gap"] is None
+def test_without_taste_the_popular_list_is_chosen(made: list[Taste]) -> None:
+    evaluation = evaluated(planted(by_taste=False))
+    assert evaluation.chosen == "popular"
+    assert evaluation.chosen_by.startswith("no model beats it beyond noise")
+    assert evaluation.against_popular.mean == 0.0
+    popular = evaluation.test_models["popular"]
+    assert set(popular.segments) == {"no segment"}
+    assert popular.largest_gap is None
 
 
 @pytest.mark.parametrize(("users", "measured", "chosen"), [(58, 29, "popular"), (60, 30, "taste")])
@@ -186,36 +200,36 @@ def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: 
     new = [pair for pair in new if pair not in seen]
     first = [(user, movie, 200) for user, movie in new if user < users]
     last = [(user, movie, 239) for user, movie in new if user == USERS - 1]
-    found = told([*known, *first, *last])
-    assert found["slices"]["choice"]["models"]["taste"]["users"] == measured
-    assert found["chosen"] == chosen
-    assert ("30 are needed" in found["chosen_by"]) is (chosen == "popular")
+    evaluation = evaluated([*known, *first, *last])
+    assert figures_of(evaluation, "choice", "taste").users == measured
+    assert evaluation.chosen == chosen
+    assert ("30 are needed" in evaluation.chosen_by) is (chosen == "popular")
 
 
 @pytest.mark.parametrize("model", ["popular", "taste"])
 def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: str, made: list[Taste]) -> None:
-    found = told(planted(), BatchSettings(model=cast(Any, model)))
-    assert (found["chosen"], found["chosen_by"]) == (model, "settings")
-    assert set(found["slices"]["test"]["models"]) == {"popular", model}
-    gain = found["against_popular"]
-    assert (gain["low"] > 0, gain["high"] == 0) == (model == "taste", model == "popular")
+    evaluation = evaluated(planted(), BatchSettings(model=cast(Any, model)))
+    assert (evaluation.chosen, evaluation.chosen_by) == (model, "settings")
+    assert set(evaluation.test_models) == {"popular", model}
+    gain = evaluation.against_popular
+    assert (number(gain.low) > 0, gain.high == 0) == (model == "taste", model == "popular")
 
 
-def test_the_same_history_is_told_the_same(made: list[Taste]) -> None:
+def test_the_same_history_gives_the_same_evaluation(made: list[Taste]) -> None:
     settings = BatchSettings(evaluation_users=40)
-    assert told(planted(), settings) == told(planted(), settings)
+    assert evaluated(planted(), settings) == evaluated(planted(), settings)
 
 
 def test_at_most_so_many_users_are_measured_and_others_are_drawn_with_another_seed(made: list[Taste]) -> None:
-    one, other = (told(planted(), BatchSettings(evaluation_users=40, seed=seed)) for seed in (1, 2))
-    assert one["slices"]["test"]["models"]["taste"]["users"] == 40
-    assert one["slices"]["choice"]["models"]["taste"]["users"] == 20
-    assert means(one, "test") != means(other, "test")
+    first, second = (evaluated(planted(), BatchSettings(evaluation_users=40, seed=seed)) for seed in (1, 2))
+    assert figures_of(first, "test", "taste").users == 40
+    assert figures_of(first, "choice", "taste").users == 20
+    assert figures_of(first, "test", "taste").ndcg != figures_of(second, "test", "taste").ndcg
     assert len({user for model in made[:1] for what, _, users in model.calls if what == "tune" for user in users}) == 20
 
 
 def test_one_user_alone_is_measured_and_nothing_is_tuned_on_nobody(made: list[Taste]) -> None:
-    told([(1, 0, 1), (1, 1, 1), (0, 1, 200), (0, 2, 230)], BatchSettings(model=cast(Any, "taste")))
+    evaluated([(1, 0, 1), (1, 1, 1), (0, 1, 200), (0, 2, 230)], BatchSettings(model=cast(Any, "taste")))
     assert [call[0] for call in made[0].calls] == ["fit", "fit"]
 
 
@@ -241,10 +255,10 @@ def test_what_is_known_of_a_slice_is_what_came_before_it() -> None:
 def test_the_choice_does_not_see_the_hours_that_measure_it(made: list[Taste]) -> None:
     starts = [*planted(), (0, 59, 239)]
     upset = [row if row[2] < 216 else (row[0], MOVIES - 1 - row[1], row[2]) for row in starts]
-    one, two = told(starts), told(upset)
-    assert one["slices"]["choice"] == two["slices"]["choice"]
-    assert one["parameters"] == two["parameters"]
-    assert one["slices"]["test"] != two["slices"]["test"]
+    first, second = evaluated(starts), evaluated(upset)
+    assert first.slices.choice == second.slices.choice
+    assert first.parameters == second.parameters
+    assert first.slices.test != second.slices.test
 
 
 def test_what_was_seen_before_is_not_relevant_again() -> None:
@@ -287,9 +301,9 @@ def test_a_split_by_order_counts_every_start_alike_for_the_popular_list() -> Non
 
 
 def test_evaluation_runs_on_any_split(made: list[Taste]) -> None:
-    found = measure_models(by_order(history(planted())), SETTINGS, lambda _: None)
-    assert found["chosen"] == "taste"
-    assert found["slices"]["test"]["models"]["taste"]["users"] == USERS
+    evaluation = measure_models(by_order(history(planted())), SETTINGS, lambda _: None)
+    assert evaluation.chosen == "taste"
+    assert evaluation.test_models["taste"].users == USERS
 
 
 TOO_SHORT: list[Starts] = [
@@ -306,11 +320,12 @@ TOO_SHORT: list[Starts] = [
 def test_where_nothing_can_be_held_out_there_are_no_figures_and_it_says_why(
     starts: Starts, model: str, chosen: str, made: list[Taste]
 ) -> None:
-    found = told(starts, BatchSettings(model=cast(Any, model)))
-    assert (found["chosen"], found["slices"], found["against_popular"]["mean"]) == (chosen, {}, None)
-    assert ("nothing could be held out" in found["chosen_by"]) is (model == "best")
-    assert found["parameters"] == {}
-    assert "nothing could be held out" in found["against_current"]["none"]
+    evaluation = evaluated(starts, BatchSettings(model=cast(Any, model)))
+    assert (evaluation.chosen, evaluation.against_popular.mean, evaluation.is_measured) == (chosen, None, False)
+    assert evaluation.slices == MeasuredSlices()
+    assert ("nothing could be held out" in evaluation.chosen_by) is (model == "best")
+    assert evaluation.parameters == {}
+    assert "nothing could be held out" in str(evaluation.against_current.reason)
 
 
 def test_a_slice_of_nothing_is_not_cut() -> None:
@@ -328,28 +343,28 @@ def test_a_model_that_turns_out_worse_than_the_popular_list_gives_way_to_it(made
     for user in range(USERS):
         seen = {movie for who, movie, _ in starts if who == user}
         starts += [(user, movie, 239) for movie in order if movie not in seen and movie // 30 != user % 2][:3]
-    found = told(starts)
-    assert found["chosen"] == "popular"
-    assert "taste won on the choice slice" in found["chosen_by"]
-    assert found["against_popular"]["mean"] == 0.0
+    evaluation = evaluated(starts)
+    assert evaluation.chosen == "popular"
+    assert "taste won on the choice slice" in evaluation.chosen_by
+    assert evaluation.against_popular.mean == 0.0
 
 
 def test_the_figures_of_one_user_are_those_worked_out_by_hand() -> None:
     # known before both slices: movie 0 three times, movie 1 twice, movie 2 once, all by others
     known = [(1, 0, 1), (2, 0, 1), (3, 0, 1), (1, 1, 1), (2, 1, 1), (1, 2, 1)]
     starts = [*known, (0, 1, 200), (0, 2, 230)]  # user 0: rank 2 of 60 on the choice slice, on the test slice again
-    found = told(starts, BatchSettings(model="popular"))
-    choice, test = (found["slices"][name]["models"]["popular"] for name in ("choice", "test"))
-    assert choice["users"] == test["users"] == 1
-    assert choice["mrr"]["mean"] == test["mrr"]["mean"] == 0.5
-    assert choice["ndcg@20"]["mean"] == test["ndcg@20"]["mean"] == pytest.approx(1 / np.log2(3))
-    assert (choice["hr@20"]["mean"], choice["recall@20"]["mean"]) == (1.0, 1.0)
-    assert choice["coverage"] == pytest.approx(20 / MOVIES)
+    evaluation = evaluated(starts, BatchSettings(model="popular"))
+    choice, test = figures_of(evaluation, "choice", "popular"), figures_of(evaluation, "test", "popular")
+    assert choice.users == test.users == 1
+    assert choice.mrr.mean == test.mrr.mean == 0.5
+    assert choice.ndcg.mean == test.ndcg.mean == pytest.approx(1 / np.log2(3))
+    assert (choice.hit_rate.mean, choice.recall.mean) == (1.0, 1.0)
+    assert choice.coverage == pytest.approx(20 / MOVIES)
     # 18 of the 20 were seen by at most one of 200 users, movie 0 by three, movie 1 by two
-    assert choice["novelty_bits"] == pytest.approx((18 * np.log2(200) + np.log2(200 / 3) + np.log2(200 / 2)) / 20)
+    assert choice.novelty_bits == pytest.approx((18 * np.log2(200) + np.log2(200 / 3) + np.log2(200 / 2)) / 20)
 
 
-def test_the_largest_gap_is_told_between_segments_with_enough_users_and_noise_is_called_noise() -> None:
+def test_the_largest_gap_is_between_segments_with_enough_users_and_noise_is_called_noise() -> None:
     rng = np.random.default_rng(1)
     segments = np.repeat(np.array([0, 1, 2, 3, 4, 5], np.uint8), [500, 400, 400, 400, 400, 50])
     scores = rng.random(len(segments)) * 0.2
@@ -358,9 +373,9 @@ def test_the_largest_gap_is_told_between_segments_with_enough_users_and_noise_is
     scores[segments == 5] += 0.9  # too few
     gap = largest_gap(scores, segments, 1)
     assert gap is not None
-    assert (gap["high"], gap["beyond_noise"]) == (NAMES[3], True)
-    assert gap["ndcg@20"] == pytest.approx(0.2, abs=0.02)
+    assert (gap.high, gap.beyond_noise) == (NAMES[3], True)
+    assert gap.ndcg == pytest.approx(0.2, abs=0.02)
     noise = [largest_gap(np.random.default_rng(seed).random(len(segments)), segments, 1) for seed in range(200)]
-    false_alarms = sum(bool(found and found["beyond_noise"]) for found in noise)
+    false_alarms = sum(bool(gap and gap.beyond_noise) for gap in noise)
     assert 2 <= false_alarms <= 20  # 5 % of 200
     assert largest_gap(scores[segments == 1], segments[segments == 1], 1) is None

@@ -1,4 +1,4 @@
-"""Experiments: every combination is run once and never again, and what is told is what the evaluation said."""
+"""Experiments: every combination is run once and never again, and the results are those of the evaluations."""
 
 import csv
 import json
@@ -18,6 +18,7 @@ from batch.errors import BatchError, ExperimentError
 from batch.evaluation import evaluate
 from batch.evaluation.experiment import Run, digest_of, experiment, finish, runs_of
 from batch.evaluation.splits import by_order, by_time
+from batch.evaluation_file import Evaluation
 from batch.history import assemble
 from batch.history.interactions import Requests, TrainingHistory
 from batch.settings import BatchSettings
@@ -68,11 +69,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[BatchSettings]:
     made: list[BatchSettings] = []
     own = evaluate.measure_models
 
-    def judged(splits: Any, settings: BatchSettings, *rest: Any) -> dict[str, Any]:
+    def counting(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
         made.append(settings)
         return own(splits, settings, *rest)
 
-    monkeypatch.setattr(evaluate, "measure_models", judged)
+    monkeypatch.setattr(evaluate, "measure_models", counting)
     return made
 
 
@@ -124,13 +125,13 @@ def test_what_is_not_known_in_a_grid_is_one_error(text: str, grid: Grid) -> None
 def test_a_run_is_what_the_evaluation_says_of_its_settings_and_split(grid: Grid, tmp_path: Path) -> None:
     past = small()
     runs = runs_of(grid('[grid]\nsplit = ["time", "last"]\nhalf_life_days = [0.5]\n'), BASE)
-    by_split = {one["split"]: one for one in finish(runs, past, tmp_path / "out")}
+    by_split = {outcome.run.split: outcome.run for outcome in finish(runs, past, tmp_path / "out")}
     settings = msgspec.structs.replace(BASE, half_life_days=0.5)
     expected = evaluate.measure_models(by_time(past, settings), settings, lambda _: None)
-    assert by_split["time"]["evaluation"] == json.loads(msgspec.json.encode(expected))
+    assert by_split["time"].evaluation == expected
     expected = evaluate.measure_models(by_order(past), runs[1].settings, lambda _: None)
-    assert by_split["last"]["evaluation"] == json.loads(msgspec.json.encode(expected))
-    assert by_split["last"]["settings"]["half_life_days"] > 100_000
+    assert by_split["last"].evaluation == expected
+    assert by_split["last"].settings["half_life_days"] > 100_000
 
 
 def test_what_is_finished_is_not_run_again_and_what_is_new_is(
@@ -157,7 +158,7 @@ def test_a_run_whose_outcome_was_spoiled_is_done_again(
     path.write_bytes(content)
     [again] = finish(runs, past, tmp_path)
     assert len(counted) == 2
-    assert again["evaluation"] == first["evaluation"]
+    assert again.run.evaluation == first.run.evaluation
 
 
 def test_any_other_setting_or_history_is_another_run(grid: Grid, tmp_path: Path, counted: list[BatchSettings]) -> None:
@@ -182,7 +183,7 @@ def test_a_run_that_was_interrupted_is_run_again_and_the_others_are_not(
     past, out, runs = small(), tmp_path / "out", runs_of(grid("[grid]\nseed = [1, 2, 3]\n"), BASE)
     own = evaluate.measure_models
 
-    def interrupted(splits: Any, settings: BatchSettings, *rest: Any) -> dict[str, Any]:
+    def interrupted(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
         if settings.seed == 2:
             raise KeyboardInterrupt
         return own(splits, settings, *rest)
@@ -201,17 +202,17 @@ def test_a_run_that_cannot_be_done_does_not_keep_the_others_from_it(
 ) -> None:
     own = evaluate.measure_models
 
-    def failing(splits: Any, settings: BatchSettings, *rest: Any) -> dict[str, Any]:
+    def failing(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
         if settings.seed == 1:
             raise BatchError("too large")
         return own(splits, settings, *rest)
 
     monkeypatch.setattr(evaluate, "measure_models", failing)
     runs = runs_of(grid("[grid]\nseed = [1, 2]\n"), BASE)
-    with pytest.raises(BatchError, match=r"1 of 2 runs could not be done; the first: run 1 of 2: seed 1: too large"):
+    with pytest.raises(BatchError, match=r"1 of 2 runs failed; the first: run 1 of 2: seed 1: too large"):
         finish(runs, small(), tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "experiment.json").read_bytes())
-    assert [run["given"] for run in told["runs"]] == [{"seed": 2}]
+    stored = json.loads((tmp_path / "out" / "experiment.json").read_bytes())
+    assert [run["given"] for run in stored["runs"]] == [{"seed": 2}]
 
 
 def test_a_history_too_short_is_said_to_be(grid: Grid, tmp_path: Path) -> None:
@@ -228,16 +229,16 @@ def test_a_history_too_short_is_said_to_be(grid: Grid, tmp_path: Path) -> None:
 def test_the_table_the_csv_and_the_json_say_the_same(grid: Grid, tmp_path: Path) -> None:
     out = tmp_path / "out"
     finish(runs_of(grid('[grid]\ntest_hours = [12, 24]\nsplit = ["time", "last"]\n'), BASE), small(), out)
-    told = json.loads((out / "experiment.json").read_bytes())
+    stored = json.loads((out / "experiment.json").read_bytes())
     rows = list(csv.DictReader((out / "experiment.csv").read_text().splitlines()))
     assert [(row["split"], row["test_hours"]) for row in rows] == [("time", "12"), ("last", ""), ("time", "24")]
-    for row, own in zip(rows, told["rows"], strict=True):
+    for row, own in zip(rows, stored["rows"], strict=True):
         assert float(row["ndcg@20 mean"]) == own["ndcg@20 mean"]
         assert row["seconds"] == str(own["seconds"])
     table = (out / "experiment.md").read_text().splitlines()
     assert len(table) == 2 + len(rows)  # popular with split last is the same, whatever test_hours: once
     assert len({line.count("|") for line in table}) == 1
-    for own in told["rows"]:
+    for own in stored["rows"]:
         cells = f"{own['ndcg@20 mean']:.4f} ({own['ndcg@20 low']:.4f}-{own['ndcg@20 high']:.4f})"
         assert sum(cells in line for line in table) >= 1
     means = [float(re.findall(r"0\.\d{4}", line)[0]) for line in table if line.startswith("| time")]

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from batch.evaluation.figures import MeasuredLists, measure_lists
 from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent, incumbent_of
 from batch.evaluation.splits import Slice
+from batch.evaluation_file import AgainstCurrent
 from batch.history.interactions import Interactions, Requests, TrainingHistory
 from batch.releases.publish import publish
 from server.answers import Answers
@@ -41,29 +42,29 @@ def slice_() -> Slice:
 
 def lists(rank: int, right: np.ndarray = EVERYONE) -> np.ndarray:
     """Lists that have the right movie at a rank, for some users; for the others nothing right."""
-    found = np.tile(np.arange(MOVIES - 20, MOVIES, dtype=np.int32)[::-1], (USERS, 1))
-    found[:, 10:] = -1  # 49..40, which nobody began
-    found[right, rank - 1] = right
-    return found
+    wrong_lists = np.tile(np.arange(MOVIES - 20, MOVIES, dtype=np.int32)[::-1], (USERS, 1))
+    wrong_lists[:, 10:] = -1  # 49..40, which nobody began
+    wrong_lists[right, rank - 1] = right
+    return wrong_lists
 
 
 def model(rank: int) -> MeasuredLists:
     return measure_lists(slice_(), EVERYONE, lists(rank))
 
 
-def compared(incumbent: Incumbent | None, requests: Requests | None = None) -> dict[str, Any]:
+def compared(incumbent: Incumbent | None, requests: Requests | None = None) -> AgainstCurrent:
     return compare_with_incumbent(incumbent, slice_(), EVERYONE, model(1), requests, 1)
 
 
-def test_a_better_model_is_told_to_be_better_than_the_rival_by_the_difference_of_their_ranks() -> None:
-    found = compared(Incumbent("r", FROM, lists(3)))
-    assert (found["release"], found["users"], found["metric"]) == ("r", USERS, "ndcg@20")
-    assert found["mean"] == found["low"] == found["high"] == pytest.approx(0.5)  # 1 / log2(2) - 1 / log2(4)
+def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_scores() -> None:
+    against = compared(Incumbent("r", FROM, lists(3)))
+    assert (against.release, against.users, against.metric, against.reason) == ("r", USERS, "ndcg@20", None)
+    assert against.mean == against.low == against.high == pytest.approx(0.5)  # 1 / log2(2) - 1 / log2(4)
 
 
-def test_a_worse_model_is_told_to_be_worse() -> None:
-    found = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None, 1)
-    assert found["high"] == pytest.approx(-0.5)
+def test_a_worse_model_is_behind() -> None:
+    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None, 1)
+    assert against.high == pytest.approx(-0.5)
 
 
 def test_users_are_paired_by_row() -> None:
@@ -71,32 +72,36 @@ def test_users_are_paired_by_row() -> None:
     part = slice_()
     incumbent = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
     mine = measure_lists(part, rows, lists(1)[rows])
-    assert compare_with_incumbent(incumbent, part, rows, mine, None, 1)["mean"] == pytest.approx(17 / 37)
+    assert compare_with_incumbent(incumbent, part, rows, mine, None, 1).mean == pytest.approx(17 / 37)
 
 
 def test_users_who_were_shown_a_list_in_the_slice_are_left_out() -> None:
     shown = Requests(np.arange(5, dtype=np.int32), np.array([FROM, UNTIL - 1, FROM - 1, UNTIL, FROM + 1], np.int64))
     right = np.array([0, 1, 4])  # the lists that were shown steered them
-    found = compared(Incumbent("r", FROM, lists(1, right)), shown)
-    assert (found["users"], found["mean"]) == (USERS - 3, 1.0)
+    against = compared(Incumbent("r", FROM, lists(1, right)), shown)
+    assert (against.users, against.mean) == (USERS - 3, 1.0)
 
 
 @pytest.mark.parametrize("until", [FROM + HOUR_MS + 1, UNTIL])
 def test_a_release_that_had_read_what_is_held_out_is_not_compared(until: int) -> None:
-    assert "had read" in compared(Incumbent("r", until, lists(1)))["none"]
+    against = compared(Incumbent("r", until, lists(1)))
+    assert against == AgainstCurrent(release="r", reason="the current release had read what is held out")
+    assert against.difference is None
 
 
 @pytest.mark.parametrize("until", [0, FROM, FROM + HOUR_MS])
 def test_a_release_of_the_slices_beginning_or_older_is_compared(until: int) -> None:
-    assert compared(Incumbent("r", until, lists(3)))["mean"] > 0
+    difference = compared(Incumbent("r", until, lists(3))).difference
+    assert difference is not None
+    assert difference.mean == pytest.approx(0.5)
 
 
 def test_without_a_release_or_without_users_it_is_said_why() -> None:
-    assert compared(None) == {"none": "there is no current release"}
+    assert compared(None) == AgainstCurrent(reason="there is no current release")
     shown = Requests(np.arange(USERS - LEAST_USERS + 1, dtype=np.int32), np.full(USERS - LEAST_USERS + 1, FROM))
-    found = compared(Incumbent("r", FROM, lists(1)), shown)
-    assert found["none"].startswith(f"only {LEAST_USERS - 1} users")
-    assert "mean" not in found
+    against = compared(Incumbent("r", FROM, lists(1)), shown)
+    assert str(against.reason).startswith(f"only {LEAST_USERS - 1} users")
+    assert against.mean is None
 
 
 def release(none: Literal[65535, 4294967295]) -> Release:

@@ -14,9 +14,19 @@ import orjson
 import pytest
 
 from batch.errors import NightBusy, ReleaseError
+from batch.evaluation_file import (
+    AgainstCurrent,
+    Evaluation,
+    MeasuredSlices,
+    ModelFigures,
+    ScoreDifference,
+    SliceFigures,
+    write_evaluation,
+)
 from batch.lock import holding
 from batch.releases import publish
 from batch.releases import release_commands as releases
+from quality.metrics.bootstrap import Interval
 from server.release import FILES
 from stream import cli, durable
 from stream.archive import Archive, LedgerEntry, TimeRange
@@ -24,10 +34,19 @@ from stream.zone import zone_named
 
 WriteCandidate = Callable[..., Path]
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
-EVALUATION = {
-    "chosen": "ease",
-    "slices": {"test": {"models": {"ease": {"ndcg@20": {"mean": 0.25, "low": 0.2, "high": 0.3}}}}},
-}
+NDCG = Interval(0.25, 0.2, 0.3)
+FIGURES = ModelFigures(
+    users=9, hit_rate=NDCG, recall=NDCG, ndcg=NDCG, mrr=NDCG, coverage=0.5, novelty_bits=3.0, personal=0.9,
+    segments={}, largest_gap=None,
+)  # fmt: skip
+EVALUATION = Evaluation(
+    chosen="ease",
+    chosen_by="settings",
+    parameters={},
+    slices=MeasuredSlices(test=SliceFigures(0, 1, {"ease": FIGURES})),
+    against_popular=ScoreDifference("ndcg@20", 0.1, 0.0, 0.2),
+    against_current=AgainstCurrent(reason="there is no current release"),
+)
 ROOT = Path(__file__).parents[3]
 
 
@@ -41,7 +60,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
     )
     for number, name in enumerate("abc"):
         candidate = write_candidate(folder / name, users=50 + number, seed=number)
-        (candidate / "evaluation.json").write_bytes(orjson.dumps(EVALUATION))
+        write_evaluation(candidate, EVALUATION)
         published = publish.publish(var, candidate, {"model": {"lists": "ease"}}, NOON - 100 + number)
         named(var, published, name)
         publish.make_current(var, name, NOON - 3_600_000 * (3 - number))

@@ -1,0 +1,155 @@
+"""`evaluation.json`: what each model is worth on held-out hours, and which one was chosen. Types, reader and writer.
+
+A night writes the file into its folder, and the release carries it. The gate judges it; commands show it.
+"""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+
+from batch.errors import EvaluationDamaged
+from quality.metrics.bootstrap import Interval
+from stream import durable
+
+EVALUATION_FILE = "evaluation.json"
+NDCG, RECALL, HIT_RATE, MRR = "ndcg@20", "recall@20", "hr@20", "mrr"
+RANKING_METRICS = (NDCG, RECALL, HIT_RATE, MRR)
+"""The metrics that have an interval, in the order in which tables show them."""
+CHOICE_METRIC = NDCG
+"""The metric that chooses a model, and in which two models or releases are compared."""
+
+
+class SegmentFigures(Struct, frozen=True):
+    """What a model is worth for the users of one segment."""
+
+    users: int
+    """Users that were measured."""
+    ndcg: Interval = field(name=NDCG)
+
+
+class LargestGap(Struct, frozen=True):
+    """The segments that a model serves best and worst, among those with enough users."""
+
+    high: str
+    """Name of the segment served best."""
+    low: str
+    """Name of the segment served worst."""
+    ndcg: float = field(name=NDCG)
+    """Difference of their means."""
+    beyond_noise: bool
+    """Whether the gap is larger than 95 % of the gaps that chance alone would show."""
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """What one model is worth on one slice. Means over users, each with its 95 % interval by bootstrap over users."""
+
+    users: int
+    """Users that were measured."""
+    hit_rate: Interval = field(name=HIT_RATE)
+    recall: Interval = field(name=RECALL)
+    ndcg: Interval = field(name=NDCG)
+    mrr: Interval = field(name=MRR)
+    coverage: float
+    """Share of the catalogue that is in any of the lists."""
+    novelty_bits: float | None
+    """Mean self-information of the listed movies; None where the lists are empty."""
+    personal: float
+    """Share of the users whose list is not the popular list."""
+    segments: dict[str, SegmentFigures]
+    """By name of the segment."""
+    largest_gap: LargestGap | None
+    """None where fewer than two segments have enough users."""
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The ranking metrics by name, in the order of `RANKING_METRICS`."""
+        return {NDCG: self.ndcg, RECALL: self.recall, HIT_RATE: self.hit_rate, MRR: self.mrr}
+
+
+class SliceFigures(Struct, frozen=True):
+    """All models on one slice."""
+
+    from_ms: int
+    until_ms: int
+    """The slice is [from, until), ms UTC."""
+    models: dict[str, ModelFigures]
+    """By name of the model, the popular list first."""
+
+
+class MeasuredSlices(Struct, frozen=True, omit_defaults=True):
+    """The slices that were measured; None for both where the history was too short to hold anything out."""
+
+    choice: SliceFigures | None = None
+    """Models were tuned on one half of its users and compared on the other, which these figures are of."""
+    test: SliceFigures | None = None
+    """Models with their tuned parameters, fitted anew; it has no part in the choice."""
+
+
+class ScoreDifference(Struct, frozen=True):
+    """Mean difference of two models' scores of the same users, with its interval; None where nothing was measured."""
+
+    metric: str
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the chosen model ranks against the current release, on the same users; or why they were not compared."""
+
+    release: str | None = None
+    """The current release; None where there was none."""
+    users: int | None = None
+    """Users that were compared: those to whom no list was shown in the slice."""
+    metric: str | None = None
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    """As in `ScoreDifference`."""
+    reason: str | None = field(default=None, name="none")
+    """Why they were not compared; None where they were."""
+
+    @property
+    def difference(self) -> ScoreDifference | None:
+        """The chosen model less the current release; None where they were not compared."""
+        return None if self.metric is None else ScoreDifference(self.metric, self.mean, self.low, self.high)
+
+
+class Evaluation(Struct, frozen=True, kw_only=True):
+    """What the night found out about its models."""
+
+    chosen: str
+    """Name of the model that makes the lists."""
+    chosen_by: str
+    """Why it was chosen, in words."""
+    parameters: dict[str, dict[str, float]]
+    """By model: the parameters that were tuned. {} where nothing was measured."""
+    slices: MeasuredSlices
+    against_popular: ScoreDifference
+    """The chosen model less the popular list, on the test slice."""
+    against_current: AgainstCurrent
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether anything was held out and measured."""
+        return self.slices != MeasuredSlices()
+
+    @property
+    def test_models(self) -> dict[str, ModelFigures]:
+        """The figures of all models on the test slice, by name; {} where nothing was measured."""
+        return self.slices.test.models if self.slices.test else {}
+
+
+def read_evaluation(folder: Path) -> Evaluation:
+    """Read the evaluation in the folder of a night or of a release. Raises `EvaluationDamaged`."""
+    path = folder / EVALUATION_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
+    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise EvaluationDamaged(f"evaluation: {path} cannot be read: {error}") from error
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write the evaluation into the folder of a night."""
+    durable.write_json(folder / EVALUATION_FILE, msgspec.to_builtins(evaluation))
