@@ -28,7 +28,7 @@ FLOORS = {
     "quality.telemetry": {"quality.metrics"},
     "batch.history": set[str](),
     "batch.collecting": set[str](),
-    "batch.gate": set[str](),
+    "batch.gate": {"batch.models"},
     "batch.models": {"batch.history"},
     "batch.movielens": {"batch.history"},
     "batch.releases": {"batch.history", "batch.models"},

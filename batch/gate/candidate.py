@@ -1,4 +1,4 @@
-"""What the gate judges: a sealed release, and what it is held against."""
+"""What the gate judges: a sealed release, and what it is compared with."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,29 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import scipy.sparse as sp
 
+from batch import models
+from batch.evaluation_file import Evaluation, read_evaluation
 from batch.gate import list_relevance
 from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.archive import LedgerEntry
 
 PARTS = 8
-"""Of the users, one after the other: lists are made block by block, and one block may have gone wrong."""
+"""Parts that the users are divided into, in their order: lists are made block by block, and one block may be wrong."""
 SEED = 1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is judged, and what it is held against. n users, m movies."""
+    """What is judged, and what it is compared with. n users, m movies."""
 
     folder: Path
     """The sealed release, below `releases/`."""
     entries: list[LedgerEntry]
     """The ledger."""
     alerts: list[Alert]
-    """Those that hold the night back, without those that are to be passed over."""
+    """The alerts that hold back the night, without those that are to be ignored."""
     users: np.ndarray
     """uint32 [n]: ids of the history's users."""
     movies: list[str]
@@ -37,13 +38,13 @@ class Candidate:
     seen: sp.csr_matrix
     """[n, m], nonzero where the user has seen the movie, each pair once."""
     segments: np.ndarray
-    """uint8 [n]: of the history's users."""
+    """uint8 [n]: segments of the history's users."""
     until: int
     """The moment after the history's last start, ms UTC."""
-    known: Collection[str]
-    """The movies that the catalogue knows, as a set."""
+    catalog_movies: Collection[str]
+    """All movies that the catalogue knows, as a set."""
     hidden: Collection[str]
-    """Those that were hidden when the lists were made, as a set."""
+    """Movies that were hidden when the lists were made, as a set."""
     current: Release | None
 
     @cached_property
@@ -57,43 +58,43 @@ class Candidate:
         return self.release.manifest["input"]
 
     @cached_property
-    def evaluation(self) -> dict[str, Any]:
-        """`evaluation.json` of the release."""
-        return orjson.loads((self.folder / "evaluation.json").read_bytes())
+    def evaluation(self) -> Evaluation:
+        """The evaluation that lies in the release. Raises `EvaluationDamaged`."""
+        return read_evaluation(self.folder)
 
     @property
-    def before(self) -> dict[str, Any]:
-        """What the current release was made of; {} where it does not say."""
+    def current_facts(self) -> dict[str, Any]:
+        """What the current release was made of; {} if it does not say."""
         return (self.current.manifest.get("input") if self.current else None) or {}
 
     @cached_property
     def lists(self) -> np.ndarray:
-        """int32 [n, 20], -1 for none."""
+        """int32 [n, 20], -1 for none. Read off the array here, not by `Release.shown_lists`, which serving shares."""
         lists = self.release.lists
         return np.where(lists == np.iinfo(lists.dtype).max, -1, lists.astype(np.int32))
 
     @cached_property
-    def gone(self) -> np.ndarray:
-        """bool [m]: what is hidden."""
+    def is_hidden(self) -> np.ndarray:
+        """bool [m]: the movies that are hidden."""
         return np.array([movie in self.hidden for movie in self.release.movies], bool)
 
     @cached_property
-    def history(self) -> np.ndarray:
+    def with_history(self) -> np.ndarray:
         """int64: rows of the users who have seen something."""
         return np.flatnonzero(np.diff(self.seen.indptr))
 
     @cached_property
-    def together(self) -> list_relevance.CoOccurrence:
+    def co_occurrence(self) -> list_relevance.CoOccurrence:
         """Which movies are seen by the same users."""
         return list_relevance.count_co_occurrence(self.seen, np.random.default_rng(SEED))
 
     @property
     def is_personal(self) -> bool:
-        """Whether the chosen model is more than a list of what is popular."""
-        return self.evaluation["chosen"] not in ("popular", "segment")
+        """Whether the chosen model gives users with different histories different rankings."""
+        return models.is_personal(self.evaluation.chosen)
 
-    def sampled(self) -> np.ndarray:
-        """int64: rows of some users who have a history and a list; part by part, and in no order within each."""
-        rows = self.history[self.lists[self.history, 0] >= 0]
+    def sampled_rows(self) -> np.ndarray:
+        """int64: rows of some users who have a history and a list, by part, in random order within each part."""
+        rows = self.with_history[self.lists[self.with_history, 0] >= 0]
         rows = np.random.default_rng(SEED).permutation(rows)[: list_relevance.ROWS]
         return rows[np.argsort(rows * PARTS // len(self.lists), kind="stable")]

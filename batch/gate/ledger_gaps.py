@@ -7,21 +7,21 @@ from stream.archive import LedgerEntry
 
 
 def first_gap(entries: Sequence[LedgerEntry], offsets: Mapping[str, Sequence[int]]) -> str:
-    """What a ledger lacks of an input, "" for nothing.
+    """What a ledger lacks of an input, in words; "" if nothing.
 
-    `offsets` has by topic and partition the first offset that the input was made of, and the last.
+    `offsets` holds by topic and partition the first offset that the input was made of, and the last.
     """
-    if wrong := [entry.name for entry in entries if not entry.balances()]:
-        return f"the lines of {', '.join(wrong[:5])} do not add up"
-    held: dict[str, tuple[int, int]] = {}
+    if unbalanced := [entry.name for entry in entries if not entry.balances()]:
+        return f"the lines of {', '.join(unbalanced[:5])} do not add up"
+    covered: dict[str, tuple[int, int]] = {}
     ordered = sorted(entries, key=lambda entry: (entry.topic, entry.partition, entry.first))
-    for name, of in groupby(ordered, key=lambda entry: f"{entry.topic}-{entry.partition}"):
-        ranges = list(of)
-        for one, two in pairwise(ranges):
-            if two.first != one.last + 1:
-                return f"{two.name} does not begin where {one.name} ends"
-        held[name] = ranges[0].first, ranges[-1].last
-    for name, (first, last) in offsets.items():
-        if name not in held or first < held[name][0] or last > held[name][1]:
-            return f"the input was made of {name} {first} to {last}, which the ledger does not hold"
+    for partition, group in groupby(ordered, key=lambda entry: f"{entry.topic}-{entry.partition}"):
+        ranges = list(group)
+        for before, after in pairwise(ranges):
+            if after.first != before.last + 1:
+                return f"{after.name} does not begin where {before.name} ends"
+        covered[partition] = ranges[0].first, ranges[-1].last
+    for partition, (first, last) in offsets.items():
+        if partition not in covered or first < covered[partition][0] or last > covered[partition][1]:
+            return f"the input was made of {partition} {first} to {last}, which the ledger does not hold"
     return ""

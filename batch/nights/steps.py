@@ -170,7 +170,7 @@ class NightSteps:
             raise
         moved = publish.make_current(var, release, now)
         removed = publish.prune(var, self._settings.keep_releases)
-        return {"release": release, "current": moved, "gate": verdict, "removed": removed}
+        return {"release": release, "current": moved, "gate": verdict.summary(), "removed": removed}
 
     def _manifest(self, facts: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
         with self._reading("items.npy"):
@@ -201,7 +201,7 @@ class NightSteps:
             seen=known.before(known.until, self._settings.half_life_days).matrix,
             segments=known.segments,
             until=known.until,
-            known=self._catalog.known(self._streaming.max_user).runtimes.keys(),
+            catalog_movies=self._catalog.known(self._streaming.max_user).runtimes.keys(),
             hidden=gone,
             current=self._current(),
         )

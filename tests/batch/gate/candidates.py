@@ -1,4 +1,4 @@
-"""Candidates for the gate, made by hand: a service whose users have planted tastes, and a release that suits them."""
+"""Candidates for the gate, made by hand: a service whose users have planted tastes, and a release that matches them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,7 @@ TASTES = 6
 
 @dataclass
 class Made:
-    """All that a candidate consists of, to be spoilt before it is sealed. n users, m movies."""
+    """All parts of a candidate, to be spoilt before it is sealed. n users, m movies."""
 
     users: np.ndarray
     movies: list[str]
@@ -41,7 +41,7 @@ class Made:
     facts: dict[str, Any]
     manifest: dict[str, Any]
     entries: list[LedgerEntry]
-    known: set[str]
+    catalog_movies: set[str]
     lists: np.ndarray | None = None
     """int [n, 20], -1 for none, where they are not what follows from the scores."""
     fallbacks: np.ndarray | None = None
@@ -63,8 +63,8 @@ class Made:
         """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
         if self.lists is not None:
             return self.lists
-        gone = np.array([movie in self.hidden for movie in self.movies])
-        scores = np.where(self.seen | gone, -np.inf, self.scores)
+        is_hidden = np.array([movie in self.hidden for movie in self.movies])
+        scores = np.where(self.seen | is_hidden, -np.inf, self.scores)
         best = np.argsort(-scores, axis=1, kind="stable")[:, :20]
         lists = np.full((len(best), 20), -1)
         lists[:, : best.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best)
@@ -75,9 +75,10 @@ class Made:
         """The movies seen by most users of all, and of each segment, without what is hidden: int64 [3, 100]."""
         if self.fallbacks is not None:
             return self.fallbacks
-        gone = np.array([movie in self.hidden for movie in self.movies])
+        is_hidden = np.array([movie in self.hidden for movie in self.movies])
         counts = np.stack([self.seen.sum(axis=0), *(self.seen[part::3].sum(axis=0) for part in (1, 2))])
-        best = np.argsort(np.where(gone, 1, -counts), axis=1, kind="stable")[:, : min(100, int((~gone).sum()))]
+        best = np.argsort(np.where(is_hidden, 1, -counts), axis=1, kind="stable")
+        best = best[:, : min(100, int((~is_hidden).sum()))]
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
 
 
@@ -114,7 +115,7 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
         entries=[
             LedgerEntry(topic="movielog1", partition=0, first=0, last=999, lines=1000, counts=counted, kafka_time=span)
         ],
-        known=set(names),
+        catalog_movies=set(names),
     )
 
 
@@ -181,7 +182,7 @@ def sealed(var: Path, one: Made) -> Candidate:
         seen=sp.csr_matrix(one.seen.astype(np.float32)),
         segments=segments,
         until=NOW,
-        known=one.known,
+        catalog_movies=one.catalog_movies,
         hidden=one.hidden,
         current=one.current,
     )
@@ -224,7 +225,7 @@ def against(current: Release, mean: float, half: float) -> dict[str, Any]:
 
 
 def after(one: Made, current: Release) -> Made:
-    """The candidate, held against a current release."""
+    """The candidate, compared with a current release."""
     one.current = current
     one.evaluation["against_current"] = against(current, 0.01, 0.005)
     return one

@@ -30,7 +30,7 @@ from tests.batch.gate.candidates import (
 )
 
 SMALL = {"users": 100, "movies": 100}
-"""Just enough that lists must differ, and too little for the data to tell whom a list suits."""
+"""Just enough that lists must differ, and too little for the data to tell whose history a list matches."""
 
 
 def set_lists(change: Callable[[np.ndarray], object]) -> Spoil:
@@ -102,7 +102,7 @@ def hidden_in_reserve(one: Made) -> None:
 def renamed(one: Made) -> None:
     """Half of the titles have other ids, which the catalogue knows as well."""
     one.sealed_movies = [f"{name}1" if at % 2 else name for at, name in enumerate(one.movies)]
-    one.known |= set(one.sealed_movies)
+    one.catalog_movies |= set(one.sealed_movies)
 
 
 def upside_down(one: Made) -> None:
@@ -161,8 +161,8 @@ FIRST: list[tuple[str, str, Spoil]] = [
     ("release_is_of_its_input", "sessions lost",
      lambda one: one.facts["counts"].update(sessions=int(one.seen.sum()) - 1)),
     ("release_is_of_its_input", "half of the titles renamed", renamed),
-    ("movies_are_known", "one unknown movie", lambda one: one.known.discard(one.movies[-1])),
-    ("movies_are_known", "wrong catalogue", lambda one: setattr(one, "known", {"aliens+1986"})),
+    ("movies_are_known", "one unknown movie", lambda one: one.catalog_movies.discard(one.movies[-1])),
+    ("movies_are_known", "wrong catalogue", lambda one: setattr(one, "catalog_movies", {"aliens+1986"})),
     ("lists_are_full", "a list of 19", set_lists(lambda lists: lists.__setitem__((-1, 19), -1))),
     ("lists_are_full", "no list for a user", set_lists(lambda lists: lists.__setitem__(5, -1))),
     ("lists_are_full", "NaN for scores", set_lists(lambda lists: lists.__setitem__(slice(None), -1))),

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from batch.evaluation_file import Evaluation
 from batch.gate.evaluation_checks import day_ms, evaluation_problems
 from stream.zone import DAY_MS
 from tests.batch.gate.candidates import NOW, evaluation, figures
@@ -11,17 +13,18 @@ from tests.batch.gate.candidates import NOW, evaluation, figures
 
 @pytest.mark.parametrize(("off", "sound"), [(-1, False), (0, True), (1, False)])
 def test_the_test_slice_ends_with_the_history(off: int, sound: bool) -> None:
-    assert (evaluation_problems(evaluation(), 120, NOW + off) == "") is sound
+    typed = msgspec.convert(evaluation(), Evaluation)
+    assert (evaluation_problems(typed, 120, NOW + off) == "") is sound
 
 
 @pytest.mark.parametrize(("low", "sound"), [(0.75, True), (0.7501, False)])
 def test_a_model_leaps_that_is_more_than_three_times_as_good(low: float, sound: bool) -> None:
-    told = evaluation()
-    models: list[dict[str, Any]] = [told["slices"][part]["models"] for part in ("choice", "test")]
+    raw = evaluation()
+    models: list[dict[str, Any]] = [raw["slices"][part]["models"] for part in ("choice", "test")]
     models[0]["als"] = {**figures(0.2), "ndcg@20": {"mean": 0.2, "low": 0.1, "high": 0.25}}
     models[1]["als"] = {**figures(0.2), "ndcg@20": {"mean": 0.8, "low": low, "high": 0.9}}
-    told["against_popular"]["mean"] = 0.8 - 0.09
-    assert (evaluation_problems(told, 120, NOW) == "") is sound
+    raw["against_popular"]["mean"] = 0.8 - 0.09
+    assert (evaluation_problems(msgspec.convert(raw, Evaluation), 120, NOW) == "") is sound
 
 
 def test_days_begin_at_midnight_utc() -> None:

@@ -1,4 +1,4 @@
-"""How well lists go with histories, against the same by loops, and from where on it is said of them that they do."""
+"""How well lists go with histories, against the same by loops, and from which preference on they match."""
 
 import numpy as np
 import pytest
@@ -24,33 +24,33 @@ def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @given(worlds(), st.sampled_from([2, 4, 200]))
 def test_own_lists_are_held_against_each_others(world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int) -> None:
-    seen, lists, goes = world
+    seen, lists, cosines = world
 
-    def suits(user: int, shown: int, without: np.ndarray) -> float:
+    def relevance(user: int, shown: int, without: np.ndarray) -> float:
         movies = [movie for movie in lists[shown].tolist() if movie >= 0 and not without[movie]]
         history = np.flatnonzero(seen[user])
-        return float(np.mean([goes[history, movie].sum() / max(len(history), 1) for movie in movies] or [0]))
+        return float(np.mean([cosines[history, movie].sum() / max(len(history), 1) for movie in movies] or [0]))
 
-    due = []
-    for one in range(0, len(lists) - 1, 2):
-        two, without = one + 1, seen[one] | seen[one + 1]
-        own = suits(one, one, without) + suits(two, two, without)
-        due.append(own - suits(one, two, without) - suits(two, one, without))
+    expected = []
+    for first in range(0, len(lists) - 1, 2):
+        second, without = first + 1, seen[first] | seen[first + 1]
+        own = relevance(first, first, without) + relevance(second, second, without)
+        expected.append(own - relevance(first, second, without) - relevance(second, first, without))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_relevance, "_BLOCK", block)
-        found = list_relevance._preference(sp.csr_matrix(seen.astype(np.float32)), lists, sp.csr_matrix(goes))
-    assert found == pytest.approx(due)
+        preference = list_relevance._preference(sp.csr_matrix(seen.astype(np.float32)), lists, sp.csr_matrix(cosines))
+    assert preference == pytest.approx(expected)
 
 
 @given(worlds(), st.sampled_from([1, 3, 200]))
 def test_naive_lists_are_of_what_goes_best_with_a_history(
     world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int
 ) -> None:
-    seen, _, goes = world
-    scores = np.where(seen, 0, seen.astype(float) @ goes)
+    seen, _, cosines = world
+    scores = np.where(seen, 0, seen.astype(float) @ cosines)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(list_relevance, "_BLOCK", block)
-        lists = list_relevance._naive(sp.csr_matrix(seen.astype(np.float32)), sp.csr_matrix(goes), 3)
+        lists = list_relevance._naive_lists(sp.csr_matrix(seen.astype(np.float32)), sp.csr_matrix(cosines), 3)
     for row, own in zip(lists.tolist(), scores, strict=True):
         listed = [movie for movie in row if movie >= 0]
         assert len(set(listed)) == len(listed) == min(3, int((own > 0).sum()))
@@ -61,10 +61,10 @@ def test_naive_lists_are_of_what_goes_best_with_a_history(
 def test_movies_go_together_by_cosine(world: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     seen = world[0].astype(float)
     lengths = np.maximum(np.linalg.norm(seen, axis=0), 1)
-    due = (seen / lengths).T @ (seen / lengths)
-    np.fill_diagonal(due, 0)
+    expected = (seen / lengths).T @ (seen / lengths)
+    np.fill_diagonal(expected, 0)
     weights = sp.csr_matrix(3 * seen.astype(np.float32))  # by what was seen, not by how much of it
-    assert list_relevance._cosine(weights).toarray() == pytest.approx(due, abs=1e-6)
+    assert list_relevance._cosine(weights).toarray() == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_more_pairs_are_counted_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,27 +80,31 @@ def test_no_more_pairs_are_counted_than_there_is_room_for(monkeypatch: pytest.Mo
 
 def test_errors_are_those_of_the_mean_of_what_tells() -> None:
     values = np.array([0, 3.0, 1.0, 0, 2.0, 4.0])
-    assert list_relevance._errors_above(values) == pytest.approx(2.5 / (np.std([3, 1, 2, 4], ddof=1) / 2))
-    assert list_relevance._errors_above(-values) == -list_relevance._errors_above(values)
-    assert [list_relevance._errors_above(np.array(few)) for few in ([], [0.0], [5.0], [5.0, 5.0])] == [0, 0, 0, 0]
-    assert list_relevance._errors_above(np.array([1.0, 2.0])) == pytest.approx(3)
+    assert list_relevance._errors_above_zero(values) == pytest.approx(2.5 / (np.std([3, 1, 2, 4], ddof=1) / 2))
+    assert list_relevance._errors_above_zero(-values) == -list_relevance._errors_above_zero(values)
+    assert [list_relevance._errors_above_zero(np.array(few)) for few in ([], [0.0], [5.0], [5.0, 5.0])] == [0, 0, 0, 0]
+    assert list_relevance._errors_above_zero(np.array([1.0, 2.0])) == pytest.approx(3)
 
 
 BORDERS = [(11.9, 50, None), (12, 5, False), (12, 5.1, True), (60, 10, False), (60, 10.1, True)]
 
 
-@pytest.mark.parametrize(("naive", "own", "told"), BORDERS)
-def test_from_where_on_lists_suit(monkeypatch: pytest.MonkeyPatch, naive: float, own: float, told: bool | None) -> None:
-    monkeypatch.setattr(list_relevance, "_errors_above", lambda values: float(values[0]))
-    assert list_relevance._beyond_doubt(np.array([naive]), np.array([own])) is told
-
-
-@pytest.mark.parametrize(("naive", "own", "told"), [(11.9, 9, None), (12, 2.5, False), (12, 2.6, True), (24, 4, False)])
-def test_of_one_of_four_parts_half_is_asked(
-    monkeypatch: pytest.MonkeyPatch, naive: float, own: float, told: bool | None
+@pytest.mark.parametrize(("naive", "own", "expected"), BORDERS)
+def test_from_where_on_lists_suit(
+    monkeypatch: pytest.MonkeyPatch, naive: float, own: float, expected: bool | None
 ) -> None:
-    monkeypatch.setattr(list_relevance, "_errors_above", lambda values: float(values[0]))
-    assert list_relevance._beyond_doubt(np.array([naive]), np.array([own]), 4) is told
+    monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: float(values[0]))
+    assert list_relevance._stands_out(np.array([naive]), np.array([own])) is expected
+
+
+@pytest.mark.parametrize(
+    ("naive", "own", "expected"), [(11.9, 9, None), (12, 2.5, False), (12, 2.6, True), (24, 4, False)]
+)
+def test_of_one_of_four_parts_half_is_asked(
+    monkeypatch: pytest.MonkeyPatch, naive: float, own: float, expected: bool | None
+) -> None:
+    monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: float(values[0]))
+    assert list_relevance._stands_out(np.array([naive]), np.array([own]), 4) is expected
 
 
 PARTS: list[tuple[list[bool | None], bool | None]] = [
@@ -113,36 +117,38 @@ PARTS: list[tuple[list[bool | None], bool | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("whole_and_parts", "told"), PARTS)
+@pytest.mark.parametrize(("whole_and_parts", "expected"), PARTS)
 def test_each_part_of_the_lists_is_to_suit(
-    monkeypatch: pytest.MonkeyPatch, whole_and_parts: list[bool | None], told: bool | None
+    monkeypatch: pytest.MonkeyPatch, whole_and_parts: list[bool | None], expected: bool | None
 ) -> None:
     asked: list[int] = []
 
-    def next_one(naive: np.ndarray, own: np.ndarray, parts: int = 1) -> bool | None:
+    def next_result(naive: np.ndarray, own: np.ndarray, parts: int = 1) -> bool | None:
         assert (len(naive), parts) == (len(own), 2 if asked else 1)
         asked.append(len(naive))
         return whole_and_parts[len(asked) - 1]
 
-    monkeypatch.setattr(list_relevance, "_beyond_doubt", next_one)
+    monkeypatch.setattr(list_relevance, "_stands_out", next_result)
     seen = sp.csr_matrix(np.eye(8, dtype=np.float32))
-    assert list_relevance.lists_match(seen, np.zeros((8, 2), int), list_relevance.CoOccurrence(seen, seen), 2) is told
+    assert (
+        list_relevance.lists_match(seen, np.zeros((8, 2), int), list_relevance.CoOccurrence(seen, seen), 2) is expected
+    )
     assert asked == [4, 2, 2][: len(asked)]
 
 
-@pytest.mark.parametrize(("errors", "told"), [(-5, True), (0, True), (5, True), (5.1, False)])
-def test_lists_that_begin_with_what_suits_less_beyond_doubt(
-    monkeypatch: pytest.MonkeyPatch, errors: float, told: bool
+@pytest.mark.parametrize(("errors", "expected"), [(-5, True), (0, True), (5, True), (5.1, False)])
+def test_lists_that_begin_with_what_suits_less_stands_out(
+    monkeypatch: pytest.MonkeyPatch, errors: float, expected: bool
 ) -> None:
     def preference(histories: sp.csr_matrix, lists: np.ndarray, _: sp.csr_matrix) -> np.ndarray:
         assert histories.data.tolist() == [1, 1]  # by what was seen, not by how much of it
         return np.asarray(lists.sum(axis=1))
 
     monkeypatch.setattr(list_relevance, "_preference", preference)
-    monkeypatch.setattr(list_relevance, "_errors_above", lambda values: errors if values.tolist() == [4, 8] else 9)
+    monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: errors if values.tolist() == [4, 8] else 9)
     seen = sp.csr_matrix(np.array([[5, 0], [0, 3]], np.float32))
     lists = np.array([[1, 2, 3, 4], [1, 1, 6, 4]])
-    assert list_relevance.is_best_first(seen, lists, list_relevance.CoOccurrence(seen, seen)) is told
+    assert list_relevance.is_best_first(seen, lists, list_relevance.CoOccurrence(seen, seen)) is expected
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 60])
@@ -152,11 +158,11 @@ def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.Mon
     items[0] = 0  # a movie without a direction
     rows = np.random.default_rng(1).permutation(count)[:20]
     unit = items / np.maximum(np.linalg.norm(items, axis=1, keepdims=True), 1e-9)
-    for row, found in zip(rows.tolist(), list_relevance.neighbours(items, rows).tolist(), strict=True):
+    for row, nearest in zip(rows.tolist(), list_relevance.neighbours(items, rows).tolist(), strict=True):
         others = [movie for movie in range(count) if movie != row]
         near = sorted((float(unit[row] @ unit[movie]) for movie in others), reverse=True)[:10]
-        listed = [movie for movie in found if movie >= 0]
-        assert found == [*listed, *[-1] * (10 - len(near))]
+        listed = [movie for movie in nearest if movie >= 0]
+        assert nearest == [*listed, *[-1] * (10 - len(near))]
         assert row not in listed
         assert sorted((float(unit[row] @ unit[movie]) for movie in listed), reverse=True) == pytest.approx(
             near, abs=1e-5

@@ -1,4 +1,4 @@
-"""The gate: good candidates of all kinds pass it, real workers answer from them, and of refusals somebody is told."""
+"""The gate: good candidates of all kinds pass it, real workers answer from them, and refusals raise an alert."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +11,7 @@ import pytest
 from batch.errors import GateRefusal
 from batch.gate import list_checks, worker_trial
 from batch.gate.rules import RULES, judge, raise_refusal_alert, refusal_alert
+from batch.gate.verdict import RuleResult
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
@@ -182,7 +183,7 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
 def test_a_good_first_release_passes(tmp_path: Path, name: str) -> None:
     sizes, change = GOOD[name]
     change(one := made(**sizes))
-    assert list(judge(sealed(tmp_path, one))) == NAMES
+    assert list(judge(sealed(tmp_path, one)).results) == NAMES
 
 
 def another_partition(one: Made, _: Release) -> None:
@@ -238,25 +239,25 @@ GOOD_NEXT: dict[str, Callable[[Made, Release], object]] = {
 @pytest.mark.parametrize("name", GOOD_NEXT)
 def test_a_good_next_release_passes(tmp_path: Path, current: Release, name: str) -> None:
     GOOD_NEXT[name](one := after(made(), current), current)
-    assert list(judge(sealed(tmp_path, one))) == NAMES
+    assert list(judge(sealed(tmp_path, one)).results) == NAMES
 
 
 def test_a_release_that_is_current_already_passes_again(tmp_path: Path, current: Release) -> None:
     candidate = sealed(tmp_path, after(made(), current))
-    verdict = judge(replace(candidate, current=candidate.release))
+    verdict = judge(replace(candidate, current=candidate.release)).summary()
     assert verdict["not_below_current"] == "passed: it is the current release"
 
 
 def test_the_verdict_says_what_was_passed_for_want_of_something(tmp_path: Path, current: Release) -> None:
     popular(one := made())
-    verdict = judge(sealed(tmp_path / "1", one))
+    verdict = judge(sealed(tmp_path / "1", one)).summary()
     assert verdict["not_below_popular"] == "passed: the popular list won"
     assert verdict["not_below_current"] == "passed: there is no current release"
     assert verdict["lists_are_fresh"] == "passed"
-    assert set(judge(sealed(tmp_path / "2", after(made(), current))).values()) == {"passed"}
+    assert set(judge(sealed(tmp_path / "2", after(made(), current))).summary().values()) == {"passed"}
     after(one := made(), current).evaluation["against_current"] = {"release": current.id, "none": "few"}
-    assert judge(sealed(tmp_path / "3", one))["not_below_current"] == "passed: not compared: few"
-    verdict = judge(sealed(tmp_path / "4", made(users=29)))
+    assert judge(sealed(tmp_path / "3", one)).summary()["not_below_current"] == "passed: not compared: few"
+    verdict = judge(sealed(tmp_path / "4", made(users=29))).summary()
     assert verdict["lists_differ"] == "passed: too few users or movies to tell"
     assert verdict["lists_suit_their_users"] == "passed: too little data to tell"
 
@@ -267,10 +268,10 @@ def test_users_with_a_history_and_a_list_are_looked_at(tmp_path: Path) -> None:
     one.lists = one.made_lists()
     one.lists[:9] = -1
     one.lists[9, :2] = [0, one.lists[9, 0]]
-    assert sorted(sealed(tmp_path, one).sampled().tolist()) == list(range(9, 200))
+    assert sorted(sealed(tmp_path, one).sampled_rows().tolist()) == list(range(9, 200))
 
 
-# The trial, and who is told
+# The trial, and the alert
 
 
 def test_a_candidate_that_no_worker_answers_from_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,26 +285,26 @@ def test_a_candidate_that_no_worker_answers_from_is_refused(tmp_path: Path, monk
 
 def test_a_candidate_that_a_worker_answers_from_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    assert judge(sealed(tmp_path, made()))["a_worker_answers"] == "passed"
+    assert judge(sealed(tmp_path, made())).results["a_worker_answers"] == RuleResult(passed=True)
 
 
 REFUSAL = GateRefusal("gate: r1 is refused", {"counts_hold": "3 users", "lists_differ": "all alike"})
 
 
-def test_a_refusal_is_told_once_a_day_for_the_same_rules(tmp_path: Path) -> None:
+def test_a_refusal_raises_one_alert_a_day_for_the_same_rules(tmp_path: Path) -> None:
     assert raise_refusal_alert(tmp_path, "r1", REFUSAL, "2030-01-07")
     assert not raise_refusal_alert(tmp_path, "r2", REFUSAL, "2030-01-07")
     assert raise_refusal_alert(tmp_path, "r3", REFUSAL, "2030-01-08")
     assert raise_refusal_alert(tmp_path, "r4", GateRefusal("", {"counts_hold": "4 users"}), "2030-01-08")
-    told = [alert for _, _, alert in AlertFile(tmp_path).read()]
-    assert [alert.alert for alert in told] == ["night_refused"] * 3
-    assert told[0].text == (
+    alerts = [alert for _, _, alert in AlertFile(tmp_path).read()]
+    assert [alert.alert for alert in alerts] == ["night_refused"] * 3
+    assert alerts[0].text == (
         "the night of 2030-01-07 made r1, which the gate refuses; the last release stays:"
         " counts_hold: 3 users; lists_differ: all alike"
     )
 
 
-def test_what_is_told_of_a_refusal_does_not_hold_the_next_night(tmp_path: Path) -> None:
+def test_the_alert_of_a_refusal_does_not_hold_the_next_night(tmp_path: Path) -> None:
     assert refusal_alert("r1", REFUSAL, "2030-01-07").stream_time is None
     raise_refusal_alert(tmp_path, "r1", REFUSAL, "2030-01-07")
     assert blocking_alerts(tmp_path, [], QualitySettings(), 0) == []

@@ -1,4 +1,4 @@
-"""The gate: each bad candidate is refused by the rule that is there for it, and by no other."""
+"""The gate: each bad candidate is refused by the rule made for it, and by no other."""
 
 import shutil
 from collections.abc import Callable
@@ -39,12 +39,12 @@ def test_a_bad_candidate_is_refused_by_its_rule_and_no_other_and_would_pass_with
     rule, candidate = name.partition(":")[0], sealed(tmp_path, planted(name, current))
     assert list(refused(candidate)) == [rule]
     if rule != "files_verify":  # without which there is nothing to judge
-        monkeypatch.setattr("batch.gate.rules.RULES", tuple(one for one in RULES if one.__name__ != rule))
-        assert rule not in judge(candidate)
+        monkeypatch.setattr("batch.gate.rules.RULES", tuple(other for other in RULES if other.__name__ != rule))
+        assert rule not in judge(candidate).results
 
 
 def test_every_rule_has_a_candidate_that_only_it_refuses() -> None:
-    assert {name.partition(":")[0] for name in PLANTED} | {"a_worker_answers"} == {one.__name__ for one in RULES}
+    assert {name.partition(":")[0] for name in PLANTED} | {"a_worker_answers"} == {rule.__name__ for rule in RULES}
 
 
 # Files
@@ -82,7 +82,7 @@ def test_damaged_files_are_refused(good: Candidate, tmp_path: Path, name: str, d
 
 
 def resealed(candidate: Candidate, folder: Path, change: Callable[[Path], object]) -> Candidate:
-    """A copy with other files, of which the manifest says what is so."""
+    """A copy with other files, and a manifest that is right about them."""
     shutil.copytree(candidate.folder, folder)
     change(folder)
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
@@ -97,11 +97,11 @@ def put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def swapped(one: str, two: str) -> Callable[[Path], None]:
+def swapped(first_name: str, second_name: str) -> Callable[[Path], None]:
     def swap(folder: Path) -> None:
-        first, second = (folder / one).read_bytes(), (folder / two).read_bytes()
-        put(folder / one, second)
-        put(folder / two, first)
+        first, second = (folder / first_name).read_bytes(), (folder / second_name).read_bytes()
+        put(folder / first_name, second)
+        put(folder / second_name, first)
 
     return swap
 
@@ -141,8 +141,8 @@ def test_files_that_are_promised_but_of_something_else_are_refused(
 
 
 def test_a_release_under_the_name_of_another_is_refused(with_texts: Candidate, tmp_path: Path) -> None:
-    told = refused(resealed(with_texts, tmp_path / "20300101T000000Z-00000000", lambda folder: None))
-    assert told == {"files_verify": f"20300101T000000Z-00000000 says that it is {with_texts.folder.name}"}
+    broken = refused(resealed(with_texts, tmp_path / "20300101T000000Z-00000000", lambda folder: None))
+    assert broken == {"files_verify": f"the manifest of 20300101T000000Z-00000000 names {with_texts.folder.name}"}
 
 
 def test_of_files_that_do_not_verify_nothing_else_is_said(good: Candidate, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_it_is_said_what_is_wrong_with_the_ledger_and_which_alerts_hold(tmp_path
     }
 
 
-def test_of_an_evaluation_all_doubts_are_told(tmp_path: Path) -> None:
+def test_all_problems_of_an_evaluation_are_named(tmp_path: Path) -> None:
     one = made()
     on_test(mrr={"mean": float("nan"), "low": 0.1, "high": 0.2}, coverage=2)(one)
     one.evaluation["slices"]["test"]["from_ms"] = NOW
@@ -188,10 +188,10 @@ def test_of_an_evaluation_all_doubts_are_told(tmp_path: Path) -> None:
     }
 
 
-def test_all_broken_rules_are_told_at_once(tmp_path: Path, current: Release) -> None:
+def test_all_broken_rules_are_named_at_once(tmp_path: Path, current: Release) -> None:
     one = after(made(), numbered(current, users=900))
     one.evaluation["against_popular"]["high"] = -0.01
-    one.known.clear()
+    one.catalog_movies.clear()
     broken = refused(sealed(tmp_path, one))
     assert list(broken) == ["counts_hold", "movies_are_known", "not_below_popular"]
     assert broken["counts_hold"] == "400 users, the current release has 900"

@@ -1,4 +1,4 @@
-"""The trial: a real worker answers from a candidate; one that cannot, or answers otherwise, is found out."""
+"""The trial: a real worker answers from a candidate; one that cannot, or answers wrongly, is detected."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def fault(var: Path, one: Made) -> str | None:
 
 
 def children() -> str:
-    """The processes that this one has started and not yet seen the end of."""
+    """The child processes of this process."""
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
@@ -142,29 +142,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Rele
 
 @pytest.mark.parametrize("name", SPOILT)
 def test_an_answer_that_is_not_as_it_should_be_is_a_fault(served: tuple[int, Release], name: str) -> None:
-    (port, release), (spoil, told) = served, SPOILT[name]
+    (port, release), (spoil, text) = served, SPOILT[name]
     assert worker_trial._wrong_answer(port, release, set()) is None
-    found = worker_trial._wrong_answer(port, spoil(release), set())
-    assert found is not None
-    assert told in found
+    assert text in str(worker_trial._wrong_answer(port, spoil(release), set()))
 
 
 def test_a_worker_that_has_nothing_to_answer_with_is_a_fault(tmp_path: Path) -> None:
     one = made()
     one.fallbacks = one.made_fallbacks()
     one.hidden = set(one.movies)
-    found = fault(tmp_path, one)
-    assert found is not None
-    assert "user 11 is answered 503" in found
+    assert "user 11 is answered 503" in str(fault(tmp_path, one))
 
 
-def test_of_a_worker_that_dies_the_last_words_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fault_of_a_worker_that_dies_quotes_the_last_line_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MARQUEE_SERVER_PORT", "none")
-    found = fault(tmp_path, made())
-    assert found is not None
-    assert "did not answer" in found
-    assert "port" in found
-    assert "TimeoutError" not in found  # nobody waits for the dead
+    text = str(fault(tmp_path, made()))
+    assert "did not answer" in text
+    assert "port" in text
+    assert "TimeoutError" not in text  # its death is noticed at once
 
 
 def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +171,7 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path, m
     monkeypatch.setattr(sys, "executable", str(silent))
     monkeypatch.setattr(worker_trial, "_DEADLINE_S", 0.3)
     before = children()
-    found = fault(tmp_path, made())
-    assert found is not None
-    assert "TimeoutError" in found
+    assert "TimeoutError" in str(fault(tmp_path, made()))
     assert children() == before
 
 
@@ -187,9 +182,11 @@ def test_known_users_are_taken_evenly(tmp_path: Path, monkeypatch: pytest.Monkey
     def note(_: object, user: int, __: float) -> worker_trial.Answer:
         asked.append(user)
         row = user - 11 if user < 3011 else None
-        return worker_trial._due(candidate.release, row, set(), worker_trial._fallbacks(candidate.release, set()))
+        return worker_trial._expected_answer(
+            candidate.release, row, set(), worker_trial._fallbacks(candidate.release, set())
+        )
 
-    monkeypatch.setattr(worker_trial, "_asked", note)
+    monkeypatch.setattr(worker_trial, "_ask", note)
     assert worker_trial.first_wrong_answer(candidate.folder, candidate.release, set()) is None
     assert (len(asked), asked[0], asked[-2]) == (1001, 11, 3010)
     assert set(np.diff(asked[:-1]).tolist()) <= {3, 4}
