@@ -21,7 +21,7 @@ import numpy as np
 
 from batch.errors import BatchError, ExperimentError, NotEnoughData
 from batch.evaluation import evaluate, experiment_report
-from batch.evaluation.experiment_results import FinishedRun, RunOutcome, read_run, write_run
+from batch.evaluation.experiment_results import FinishedRun, GridValues, RunOutcome, read_run, write_run
 from batch.evaluation.splits import Split, by_order, by_time
 from batch.history import assemble
 from batch.history.interactions import TrainingHistory
@@ -44,8 +44,8 @@ _WITHOUT_EFFECT = ("api", "answers", "trees", "night_at", "keep_releases", "hist
 class Run:
     """One combination."""
 
-    given: dict[str, Any]
-    """By key of the grid file: its value, of any type."""
+    given: GridValues
+    """What the grid file says of it."""
     settings: BatchSettings
     split: Split
 
@@ -82,7 +82,7 @@ def runs_of(path: Path, settings: BatchSettings) -> list[Run]:
     return list(runs.values())
 
 
-def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[GridValues]:
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ExperimentError(f"experiment: {path}: {key} in [grid] must be a list of values, not {values!r}")
@@ -90,7 +90,7 @@ def _combinations(path: Path, grid: Mapping[str, Any]) -> Iterator[dict[str, Any
         yield dict(zip(grid, values, strict=True))
 
 
-def _run(path: Path, base: Mapping[str, Any], given: dict[str, Any], settings: BatchSettings) -> Run:
+def _run(path: Path, base: Mapping[str, Any], given: GridValues, settings: BatchSettings) -> Run:
     changed = {**base, **given}
     every_key = sorted([*BatchSettings.__struct_fields__, "split"])
     allowed = [key for key in every_key if not key.startswith(_WITHOUT_EFFECT)]

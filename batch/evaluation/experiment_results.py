@@ -14,6 +14,9 @@ from batch.evaluation.splits import Split
 from batch.evaluation_file import Evaluation, ModelFigures
 from stream import durable
 
+GridValues = dict[str, Any]
+"""By key of a grid file: a value, of whatever type that setting has."""
+
 
 class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
     """A finished run, as its file has it."""
@@ -31,12 +34,11 @@ class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
 class RunOutcome:
     """A finished run, and what its grid file said."""
 
-    given: dict[str, Any]
-    """By key of the grid file: a value, of any type."""
+    given: GridValues
     run: FinishedRun
 
-    def as_json(self) -> dict[str, Any]:
-        """As `experiment.json` has it, values of any type."""
+    def as_json(self) -> dict[str, object]:
+        """As `experiment.json` has it."""
         return {"given": self.given, **msgspec.to_builtins(self.run)}
 
 
@@ -46,8 +48,8 @@ class ResultRow:
 
     split: Split
     model: str
-    varied: dict[str, Any]
-    """By setting that the grid varied: its value, of any type; None where it made no difference."""
+    varied: GridValues
+    """What the grid varied; None where it made no difference."""
     chosen: bool
     """Whether the model was chosen in any of the runs."""
     figures: ModelFigures
@@ -70,8 +72,8 @@ class ResultRow:
         self.varied |= {key: None for key, value in other.varied.items() if self.varied[key] != value}
         self.chosen |= other.chosen
 
-    def as_json(self) -> dict[str, Any]:
-        """The row without nesting, as `experiment.json` and the CSV have it; values of any type."""
+    def as_json(self) -> dict[str, object]:
+        """The row without nesting, as `experiment.json` and the CSV have it."""
         figures = self.figures
         bounds = {
             f"{metric} {bound}": value

@@ -1,8 +1,8 @@
 """Splits of the history: what models may know, and the slices that they are measured on.
 
-`by_time` is the evaluation of a release: two slices of `test_hours` each are cut off the end of all, and what is known
-of a slice is what came before it. `by_order` is for comparison with published results: of each user's events the last
-tenth is held out, whenever they were. It lets models see what others did later, so it is no measure of a release.
+`by_time` is for the evaluation of a release: two slices of `test_hours` each are cut off the history's end, and models
+know what came before a slice. `by_order` is for comparison with published results: the last tenth of each user's events
+is held out, whenever they were. It lets models see what others did later, so it does not measure a release.
 """
 
 import math
@@ -20,7 +20,7 @@ from stream.zone import HOUR_MS
 
 Split = Literal["time", "last"]
 LAST_SHARE = 0.1
-"""Of each user's events, held out by `by_order`; users with fewer than ten have nothing held out."""
+"""Share of each user's events that `by_order` holds out; of users with fewer than ten, nothing is held out."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Slice:
 
     @property
     def users(self) -> np.ndarray:
-        """int64: who started anything new, ascending."""
+        """int64: rows of the users who started anything new, ascending."""
         return np.flatnonzero(np.diff(self.relevant.indptr))
 
 
 @dataclass(frozen=True)
 class Splits:
-    """Two slices: models are tuned and chosen on the first, and measured on the second, which is made when asked for:
-    what two slices know of a large history is large."""
+    """Two slices: models are tuned and chosen on the first, and measured on the second. Each is made when it is called
+    for, since what is known of a large history is large."""
 
     choice: Callable[[], Slice]
     test: Callable[[], Slice]
@@ -65,30 +65,30 @@ def by_time(history: TrainingHistory, settings: BatchSettings) -> Splits:
 
 
 def by_order(history: TrainingHistory) -> Splits:
-    """Of each user's events the last tenth for the test, and the last tenth of the others for the choice.
+    """The last tenth of each user's events for the test, and the last tenth of the others for the choice.
 
-    Every user's cut lies at a moment of its own, so no start counts as more recent than another's for the popular list.
+    Every user's cut lies at a moment of its own, so the popular list counts no start as more recent than another.
     """
     before_test = _but_last(history.user, np.ones(len(history.user), bool))
     before_choice = _but_last(history.user, before_test)
 
     def cut(known: np.ndarray, rows: np.ndarray) -> Slice:
-        # what is known is among the rows, and is nothing new
+        # the known events are among the rows; they are not new, and so not relevant
         first = int(history.start.min())
         return _slice(history, history.part(known, history.until, math.inf), rows, first, history.until)
 
-    every = np.ones(len(history.user), bool)
-    return Splits(lambda: cut(before_choice, before_test), lambda: cut(before_test, every))
+    all_rows = np.ones(len(history.user), bool)
+    return Splits(lambda: cut(before_choice, before_test), lambda: cut(before_test, all_rows))
 
 
 def _but_last(user: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Some rows (bool [s], by user and time), without the last tenth of each user's."""
-    at = np.flatnonzero(rows)
-    counts = np.bincount(user[at], minlength=1)
+    events = np.flatnonzero(rows)
+    counts = np.bincount(user[events], minlength=1)
     ends = np.cumsum(counts)
-    from_end = ends[user[at]] - 1 - np.arange(len(at))
+    from_end = ends[user[events]] - 1 - np.arange(len(events))
     kept = np.zeros(len(rows), bool)
-    kept[at[from_end >= np.floor(counts * LAST_SHARE)[user[at]]]] = True
+    kept[events[from_end >= np.floor(counts * LAST_SHARE)[user[events]]]] = True
     return kept
 
 
@@ -100,7 +100,7 @@ def _slice(history: TrainingHistory, known: Interactions, rows: np.ndarray, sinc
 
 
 def _new(known: Interactions, started: sp.csr_matrix) -> sp.csr_matrix:
-    """What of what was started was not known: bool [n, m]."""
+    """The started movies that were not known to be seen: bool [n, m]."""
     users = np.flatnonzero(np.diff(started.indptr))
     seen = known.matrix[users]
     width = started.shape[1]
