@@ -216,16 +216,16 @@ def test_a_release_is_wholly_like_itself(make: Make) -> None:
 
 
 def test_releases_without_a_user_in_common_are_not_alike_in_anything(make: Make) -> None:
-    other = make("other", edit=lambda f: np.save(f / "users.npy", np.arange(1001, 1101, dtype=np.uint32)))
-    assert list_overlap((make("one"), other)).overlap is None
+    second = make("other", edit=lambda f: np.save(f / "users.npy", np.arange(1001, 1101, dtype=np.uint32)))
+    assert list_overlap((make("one"), second)).overlap is None
 
 
 def test_what_they_were_made_of_stands_side_by_side(make: Make, tmp_path: Path) -> None:
-    one = make("one", NOW - DAY_MS, put_evaluation, factors=32)
-    other = make("other", NOW, lambda folder: put_evaluation(folder, 0.3), seed=2, extra=5)
-    sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
+    first = make("one", NOW - DAY_MS, put_evaluation, factors=32)
+    second = make("other", NOW, lambda folder: put_evaluation(folder, 0.3), seed=2, extra=5)
+    sides = open_release(tmp_path, first.id), open_release(tmp_path, second.id)
     comparison = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
-    assert comparison.releases == (one.id, other.id)
+    assert comparison.releases == (first.id, second.id)
     assert list(comparison.settings.items()) == [("extra", (None, 5)), ("factors", (32, 64))]
     assert comparison.versions == {}
     assert [side.model for side in comparison.made] == ["als", "als"]
@@ -237,38 +237,38 @@ def test_what_they_were_made_of_stands_side_by_side(make: Make, tmp_path: Path) 
 
 
 def test_figures_of_different_hours_are_said_not_to_compare(make: Make, tmp_path: Path) -> None:
-    one = make("one", edit=put_evaluation)
-    other = make("other", edit=lambda folder: put_evaluation(folder, 0.3, from_ms=6), seed=2)
-    sides = open_release(tmp_path, one.id), open_release(tmp_path, other.id)
+    first = make("one", edit=put_evaluation)
+    second = make("other", edit=lambda folder: put_evaluation(folder, 0.3, from_ms=6), seed=2)
+    sides = open_release(tmp_path, first.id), open_release(tmp_path, second.id)
     comparison = compare_releases(*sides, DayStore(tmp_path), CLOCK, GAP_MS)
     assert comparison.same_hours is False
     assert any("different hours" in sentence for sentence in sentences(comparison, CLOCK))
 
 
 def test_a_release_is_found_by_id_by_folder_and_as_the_current_one(make: Make, tmp_path: Path) -> None:
-    one, other = make("one"), make("other", seed=2)
-    publish.make_current(tmp_path, other.id, NOW)
-    assert open_release(tmp_path, "current").release.id == other.id
-    assert open_release(tmp_path, one.id).release.id == one.id
-    assert open_release(tmp_path / "elsewhere", str(tmp_path / "releases" / one.id)).release.id == one.id
+    first, second = make("one"), make("other", seed=2)
+    publish.make_current(tmp_path, second.id, NOW)
+    assert open_release(tmp_path, "current").release.id == second.id
+    assert open_release(tmp_path, first.id).release.id == first.id
+    assert open_release(tmp_path / "elsewhere", str(tmp_path / "releases" / first.id)).release.id == first.id
     for name in ("none", "current", "../one"):
         with pytest.raises(ReleaseError, match="there is no release"):
             open_release(tmp_path / "elsewhere", name)
-    (tmp_path / "releases" / one.id / "users.npy").write_bytes(b"")
+    (tmp_path / "releases" / first.id / "users.npy").write_bytes(b"")
     with pytest.raises(BadRelease, match=r"users\.npy"):
-        open_release(tmp_path, one.id)
+        open_release(tmp_path, first.id)
 
 
 def test_the_command_prints_a_table_or_json(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path))
-    one, other = make("one", factors=32), make("other", seed=2, edit=put_evaluation)
-    put(DayStore(tmp_path), "2030-03-10", [(user, listed(other, user)[0], NOW + HOUR_MS) for user in range(1, 81)])
-    printed = CliRunner().invoke(compare, [one.id, other.id], catch_exceptions=False).stdout
-    for text in (one.id, other.id, "settings: factors", "0.2000 [0.1900, 0.2100]", "the second ranks better"):
+    first, second = make("one", factors=32), make("other", seed=2, edit=put_evaluation)
+    put(DayStore(tmp_path), "2030-03-10", [(user, listed(second, user)[0], NOW + HOUR_MS) for user in range(1, 81)])
+    printed = CliRunner().invoke(compare, [first.id, second.id], catch_exceptions=False).stdout
+    for text in (first.id, second.id, "settings: factors", "0.2000 [0.1900, 0.2100]", "the second ranks better"):
         assert text in printed
-    told = msgspec.json.decode(CliRunner().invoke(compare, ["--json", one.id, other.id]).stdout)
-    assert told["later"]["users"] == 80
-    publish.make_current(tmp_path, one.id, NOW)
+    as_json = CliRunner().invoke(compare, ["--json", first.id, second.id]).stdout
+    assert msgspec.json.decode(as_json)["later"]["users"] == 80
+    publish.make_current(tmp_path, first.id, NOW)
     again = CliRunner().invoke(compare, ["current", "current"], catch_exceptions=False).stdout
     assert "100.0% of the lists unchanged" in again
     assert "no difference beyond noise" in again

@@ -46,11 +46,11 @@ def history(starts: Starts, users: int = USERS, segments: np.ndarray | None = No
 
 def planted(seed: int = 2, by_taste: bool = True) -> list[tuple[int, int, int]]:
     """Every user starts 20 different movies, of one half of the catalogue if by taste, at any hour."""
-    rng, found = np.random.default_rng(seed), []
+    rng, starts = np.random.default_rng(seed), []
     for user in range(USERS):
         movies = rng.permutation(30)[:20] + 30 * (user % 2) if by_taste else rng.permutation(MOVIES)[:20]
-        found += [(user, int(movie), int(rng.integers(HOURS))) for movie in movies]
-    return found
+        starts += [(user, int(movie), int(rng.integers(HOURS))) for movie in movies]
+    return starts
 
 
 class Taste:
@@ -96,18 +96,18 @@ KINDS: dict[str, type[Taste]] = {"taste": Taste, "contrary": Contrary}
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
-    """The popular list, `taste` and `contrary` compete; all that are made, in their order."""
-    found: list[Taste] = []
+def made_models(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
+    """Let the popular list, `taste` and `contrary` compete; the models that are made, in their order."""
+    tastes: list[Taste] = []
 
     def candidates(settings: BatchSettings) -> list[Model]:
         names = list(KINDS) if settings.model == "best" else [name for name in KINDS if name == settings.model]
         new = [KINDS[name]({}) for name in names]
-        found.extend(new)
+        tastes.extend(new)
         return [Popular(settings, {}), *new]
 
     monkeypatch.setattr(models, "candidates", candidates)
-    return found
+    return tastes
 
 
 def evaluated(starts: Starts, settings: BatchSettings = SETTINGS, segments: np.ndarray | None = None) -> Evaluation:
@@ -131,7 +131,7 @@ def number(value: float | None) -> float:
     return value
 
 
-def test_a_planted_taste_is_found_and_has_all_its_figures(made: list[Taste]) -> None:
+def test_a_planted_taste_is_found_and_has_all_its_figures(made_models: list[Taste]) -> None:
     segments = (1 + np.arange(USERS) % 2).astype(np.uint8)
     done: list[int] = []
     evaluation = evaluate(history(planted(), segments=segments), SETTINGS, done.append)
@@ -153,10 +153,10 @@ def test_a_planted_taste_is_found_and_has_all_its_figures(made: list[Taste]) -> 
     assert models_on_test["contrary"].personal == 1.0
 
 
-def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(made: list[Taste]) -> None:
+def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(made_models: list[Taste]) -> None:
     past = history(planted())
     evaluation = evaluate(past, SETTINGS, lambda _: None)
-    taste = made[0]
+    taste = made_models[0]
     choice, test = part_of(evaluation, "choice").from_ms, part_of(evaluation, "test").from_ms
     assert [call[:2] for call in taste.calls] == [("fit", choice), ("tune", choice), ("fit", test)]
     users = taste.calls[1][2]
@@ -168,7 +168,9 @@ def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(ma
     assert evaluation.parameters["popular"] == {}
 
 
-def test_nobody_is_measured_on_the_choice_who_was_tuned_on(made: list[Taste], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_measured_on_the_choice_who_was_tuned_on(
+    made_models: list[Taste], monkeypatch: pytest.MonkeyPatch
+) -> None:
     measured: list[set[int]] = []
 
     def score(self: Taste, data: Interactions, users: np.ndarray) -> np.ndarray:
@@ -177,12 +179,12 @@ def test_nobody_is_measured_on_the_choice_who_was_tuned_on(made: list[Taste], mo
 
     monkeypatch.setattr(Taste, "score", score)
     evaluated(planted())
-    tuned = next(set(call[2].tolist()) for model in made for call in model.calls if call[0] == "tune")
+    tuned = next(set(call[2].tolist()) for model in made_models for call in model.calls if call[0] == "tune")
     assert tuned
     assert not tuned & measured[0]
 
 
-def test_without_taste_the_popular_list_is_chosen(made: list[Taste]) -> None:
+def test_without_taste_the_popular_list_is_chosen(made_models: list[Taste]) -> None:
     evaluation = evaluated(planted(by_taste=False))
     assert evaluation.chosen == "popular"
     assert evaluation.chosen_by.startswith("no model beats it beyond noise")
@@ -193,7 +195,7 @@ def test_without_taste_the_popular_list_is_chosen(made: list[Taste]) -> None:
 
 
 @pytest.mark.parametrize(("users", "measured", "chosen"), [(58, 29, "popular"), (60, 30, "taste")])
-def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: str, made: list[Taste]) -> None:
+def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: str, made_models: list[Taste]) -> None:
     known = [row for row in planted() if row[2] < 190]
     seen = {row[:2] for row in known}
     new = [(user, movie) for user in range(USERS) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
@@ -207,7 +209,7 @@ def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: 
 
 
 @pytest.mark.parametrize("model", ["popular", "taste"])
-def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: str, made: list[Taste]) -> None:
+def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: str, made_models: list[Taste]) -> None:
     evaluation = evaluated(planted(), BatchSettings(model=cast(Any, model)))
     assert (evaluation.chosen, evaluation.chosen_by) == (model, "settings")
     assert set(evaluation.test_models) == {"popular", model}
@@ -215,22 +217,25 @@ def test_a_pinned_model_is_chosen_and_measured_beside_the_popular_list(model: st
     assert (number(gain.low) > 0, gain.high == 0) == (model == "taste", model == "popular")
 
 
-def test_the_same_history_gives_the_same_evaluation(made: list[Taste]) -> None:
+def test_the_same_history_gives_the_same_evaluation(made_models: list[Taste]) -> None:
     settings = BatchSettings(evaluation_users=40)
     assert evaluated(planted(), settings) == evaluated(planted(), settings)
 
 
-def test_at_most_so_many_users_are_measured_and_others_are_drawn_with_another_seed(made: list[Taste]) -> None:
+def test_at_most_so_many_users_are_measured_and_others_are_drawn_with_another_seed(made_models: list[Taste]) -> None:
     first, second = (evaluated(planted(), BatchSettings(evaluation_users=40, seed=seed)) for seed in (1, 2))
     assert figures_of(first, "test", "taste").users == 40
     assert figures_of(first, "choice", "taste").users == 20
     assert figures_of(first, "test", "taste").ndcg != figures_of(second, "test", "taste").ndcg
-    assert len({user for model in made[:1] for what, _, users in model.calls if what == "tune" for user in users}) == 20
+    assert (
+        len({user for model in made_models[:1] for what, _, users in model.calls if what == "tune" for user in users})
+        == 20
+    )
 
 
-def test_one_user_alone_is_measured_and_nothing_is_tuned_on_nobody(made: list[Taste]) -> None:
+def test_one_user_alone_is_measured_and_nothing_is_tuned_on_nobody(made_models: list[Taste]) -> None:
     evaluated([(1, 0, 1), (1, 1, 1), (0, 1, 200), (0, 2, 230)], BatchSettings(model=cast(Any, "taste")))
-    assert [call[0] for call in made[0].calls] == ["fit", "fit"]
+    assert [call[0] for call in made_models[0].calls] == ["fit", "fit"]
 
 
 def test_of_a_short_history_the_last_two_quarters_are_held_out() -> None:
@@ -252,7 +257,7 @@ def test_what_is_known_of_a_slice_is_what_came_before_it() -> None:
     assert not np.array_equal(whole.relevant.toarray(), other.relevant.toarray())
 
 
-def test_the_choice_does_not_see_the_hours_that_measure_it(made: list[Taste]) -> None:
+def test_the_choice_does_not_see_the_hours_that_measure_it(made_models: list[Taste]) -> None:
     starts = [*planted(), (0, 59, 239)]
     upset = [row if row[2] < 216 else (row[0], MOVIES - 1 - row[1], row[2]) for row in starts]
     first, second = evaluated(starts), evaluated(upset)
@@ -278,7 +283,7 @@ def test_slices_by_order_are_those_of_the_naive_definition(seed: int) -> None:
     ]
     past = history(starts, users=20)
     own = {
-        user: sorted((hour, movie) for who, movie, hour in starts if who == user) for user in range(20)
+        user: sorted((hour, movie) for starter, movie, hour in starts if starter == user) for user in range(20)
     }  # in the order of time
     for name in ("choice", "test"):
         known, held = set(), set()
@@ -300,7 +305,7 @@ def test_a_split_by_order_counts_every_start_alike_for_the_popular_list() -> Non
     assert known.popularity.tolist() == np.bincount(kept, minlength=MOVIES).tolist()
 
 
-def test_evaluation_runs_on_any_split(made: list[Taste]) -> None:
+def test_evaluation_runs_on_any_split(made_models: list[Taste]) -> None:
     evaluation = measure_models(by_order(history(planted())), SETTINGS, lambda _: None)
     assert evaluation.chosen == "taste"
     assert evaluation.test_models["taste"].users == USERS
@@ -318,7 +323,7 @@ TOO_SHORT: list[Starts] = [
 @pytest.mark.parametrize("starts", TOO_SHORT)
 @pytest.mark.parametrize(("model", "chosen"), [("best", "popular"), ("popular", "popular"), ("taste", "taste")])
 def test_where_nothing_can_be_held_out_there_are_no_figures_and_it_says_why(
-    starts: Starts, model: str, chosen: str, made: list[Taste]
+    starts: Starts, model: str, chosen: str, made_models: list[Taste]
 ) -> None:
     evaluation = evaluated(starts, BatchSettings(model=cast(Any, model)))
     assert (evaluation.chosen, evaluation.against_popular.mean, evaluation.is_measured) == (chosen, None, False)
@@ -336,12 +341,12 @@ def test_a_slice_of_nothing_is_not_cut() -> None:
             by_order(history(starts)).test()
 
 
-def test_a_model_that_turns_out_worse_than_the_popular_list_gives_way_to_it(made: list[Taste]) -> None:
+def test_a_model_that_turns_out_worse_than_the_popular_list_gives_way_to_it(made_models: list[Taste]) -> None:
     starts = [row for row in planted() if row[2] < 216]
     count = np.bincount([movie for _, movie, _ in starts], minlength=MOVIES)
     order = np.argsort(-count, kind="stable").tolist()
     for user in range(USERS):
-        seen = {movie for who, movie, _ in starts if who == user}
+        seen = {movie for starter, movie, _ in starts if starter == user}
         starts += [(user, movie, 239) for movie in order if movie not in seen and movie // 30 != user % 2][:3]
     evaluation = evaluated(starts)
     assert evaluation.chosen == "popular"

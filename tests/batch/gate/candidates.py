@@ -27,7 +27,7 @@ TASTES = 6
 
 
 @dataclass
-class Made:
+class CandidateParts:
     """All parts of a candidate, to be spoilt before it is sealed. n users, m movies."""
 
     users: np.ndarray
@@ -82,11 +82,11 @@ class Made:
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
 
 
-Spoil = Callable[[Made], object]
+Spoil = Callable[[CandidateParts], object]
 """What is done to a candidate before it is sealed."""
 
 
-def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
+def build_parts(users: int = 400, movies: int = 120, seed: int = 1) -> CandidateParts:
     """A good candidate, without a current release: each user has one of six tastes, and lists that go with it."""
     rng = np.random.default_rng(seed)
     taste, genre = rng.integers(0, TASTES, users), np.arange(movies) % TASTES
@@ -98,7 +98,7 @@ def made(users: int = 400, movies: int = 120, seed: int = 1) -> Made:
     names = [f"movie+{number:05}+2000" for number in range(movies)]
     span = TimeRange(NOW - 7 * DAY_MS, NOW)
     counted = [FateCount("accepted", "watch", "2030-01-07", None, 1000)]
-    return Made(
+    return CandidateParts(
         users=np.arange(11, 11 + users, dtype=np.uint32),
         movies=names,
         seen=seen,
@@ -148,43 +148,43 @@ def figures(ndcg: float, users: int = 200) -> dict[str, Any]:
             "largest_gap": None}  # fmt: skip
 
 
-def sealed(var: Path, one: Made) -> Candidate:
+def sealed(var: Path, parts: CandidateParts) -> Candidate:
     """The candidate with a release of its own below `var`."""
-    folder, none = var / "night", np.iinfo(one.kind).max
+    folder, none = var / "night", np.iinfo(parts.kind).max
     folder.mkdir(parents=True, exist_ok=True)
-    lists, fallbacks = one.made_lists(), one.made_fallbacks()
-    names = one.sealed_movies or one.movies
-    users = one.users if one.sealed_users is None else one.sealed_users
-    segments = (np.arange(len(users)) % 3).astype(np.uint8) if one.segments is None else one.segments
+    lists, fallbacks = parts.made_lists(), parts.made_fallbacks()
+    names = parts.sealed_movies or parts.movies
+    users = parts.users if parts.sealed_users is None else parts.sealed_users
+    segments = (np.arange(len(users)) % 3).astype(np.uint8) if parts.segments is None else parts.segments
     arrays = {
         "users": users,
-        "lists": np.where(lists < 0, none, lists).astype(one.kind),
-        "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(one.kind),
-        "segments": segments if one.sealed_segments is None else one.sealed_segments,
-        "items": one.items,
+        "lists": np.where(lists < 0, none, lists).astype(parts.kind),
+        "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(parts.kind),
+        "segments": segments if parts.sealed_segments is None else parts.sealed_segments,
+        "items": parts.items,
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     (folder / "movies.txt").write_text("".join(f"{name}\n" for name in names))
-    (folder / "evaluation.json").write_bytes(orjson.dumps(one.evaluation))
-    if one.text:
+    (folder / "evaluation.json").write_bytes(orjson.dumps(parts.evaluation))
+    if parts.text:
         rendered.write(folder, arrays["lists"], names, int(none))
-    save_index(one.items, folder / "items.ann")
+    save_index(parts.items, folder / "items.ann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_COMMIT", "none")  # git would take longer than all the rest
-        release = publish.publish(var, folder, {"input": one.facts, **one.manifest}, NOW)
+        release = publish.publish(var, folder, {"input": parts.facts, **parts.manifest}, NOW)
     return Candidate(
         folder=var / "releases" / release,
-        entries=one.entries,
-        alerts=one.alerts,
-        users=one.users,
-        movies=one.movies,
-        seen=sp.csr_matrix(one.seen.astype(np.float32)),
+        entries=parts.entries,
+        alerts=parts.alerts,
+        users=parts.users,
+        movies=parts.movies,
+        seen=sp.csr_matrix(parts.seen.astype(np.float32)),
         segments=segments,
         until=NOW,
-        catalog_movies=one.catalog_movies,
-        hidden=one.hidden,
-        current=one.current,
+        catalog_movies=parts.catalog_movies,
+        hidden=parts.hidden,
+        current=parts.current,
     )
 
 
@@ -199,14 +199,14 @@ def save_index(items: np.ndarray, path: Path) -> None:
 
 def previous(var: Path) -> Release:
     """What the night before made of the same service."""
-    one = made()
-    one.facts = {
+    parts = build_parts()
+    parts.facts = {
         "stream_time": NOW - DAY_MS,
         "days": DAYS[1:6],
         "offsets": {"movielog1-0": [0, 899]},
-        "counts": {**one.facts["counts"], "sessions": one.facts["counts"]["sessions"] - 100},
+        "counts": {**parts.facts["counts"], "sessions": parts.facts["counts"]["sessions"] - 100},
     }
-    return sealed(var, one).release
+    return sealed(var, parts).release
 
 
 def refused(candidate: Candidate) -> dict[str, str]:
@@ -224,11 +224,11 @@ def against(current: Release, mean: float, half: float) -> dict[str, Any]:
     return {"release": current.id, "users": 150, "metric": "ndcg@20", **interval}
 
 
-def after(one: Made, current: Release) -> Made:
+def after(parts: CandidateParts, current: Release) -> CandidateParts:
     """The candidate, compared with a current release."""
-    one.current = current
-    one.evaluation["against_current"] = against(current, 0.01, 0.005)
-    return one
+    parts.current = current
+    parts.evaluation["against_current"] = against(current, 0.01, 0.005)
+    return parts
 
 
 def week_entry(first: int = 0, last: int = 999, accepted: int | None = None, until: int = NOW) -> LedgerEntry:
@@ -238,37 +238,37 @@ def week_entry(first: int = 0, last: int = 999, accepted: int | None = None, unt
     return entry(first, last, counts=counts, kafka_time=TimeRange(NOW - DAY_MS, until))
 
 
-def one_ranking(one: Made) -> None:
-    one.scores = np.tile(one.seen.sum(axis=0), (len(one.seen), 1))
+def one_ranking(parts: CandidateParts) -> None:
+    parts.scores = np.tile(parts.seen.sum(axis=0), (len(parts.seen), 1))
 
 
-def not_personal(one: Made, model: str) -> None:
+def not_personal(parts: CandidateParts, model: str) -> None:
     """As if another model than ALS had been chosen, which is as good as the popular list."""
     for part in ("choice", "test"):
-        models(one, part)[model] = models(one, part)["popular"]
+        models(parts, part)[model] = models(parts, part)["popular"]
     difference = {"metric": "ndcg@20", "mean": 0, "low": 0, "high": 0}
-    one.evaluation.update(chosen=model, against_popular=difference)
-    one.manifest["model"] = {"lists": model}
+    parts.evaluation.update(chosen=model, against_popular=difference)
+    parts.manifest["model"] = {"lists": model}
 
 
-def models(one: Made, part: str) -> dict[str, Any]:
-    return one.evaluation["slices"][part]["models"]
+def models(parts: CandidateParts, part: str) -> dict[str, Any]:
+    return parts.evaluation["slices"][part]["models"]
 
 
 def measured(choice: dict[str, Any], test: dict[str, Any]) -> Spoil:
-    def measure(one: Made) -> None:
-        models(one, "choice").update(als=choice)
-        models(one, "test").update(als=test)
-        ahead = test["ndcg@20"]["mean"] - models(one, "test")["popular"]["ndcg@20"]["mean"]
-        one.evaluation["against_popular"]["mean"] = ahead
+    def measure(parts: CandidateParts) -> None:
+        models(parts, "choice").update(als=choice)
+        models(parts, "test").update(als=test)
+        ahead = test["ndcg@20"]["mean"] - models(parts, "test")["popular"]["ndcg@20"]["mean"]
+        parts.evaluation["against_popular"]["mean"] = ahead
 
     return measure
 
 
-def days_end_before(one: Made, before_ms: int) -> None:
+def days_end_before(parts: CandidateParts, before_ms: int) -> None:
     """The days end so long before the stream does, which goes on."""
     now = NOW + 4 * HOUR_MS + before_ms  # 2030-01-07 ends four hours after NOW
-    one.facts["stream_time"], one.entries = now, [week_entry(until=now)]
+    parts.facts["stream_time"], parts.entries = now, [week_entry(until=now)]
 
 
 def lost(current: Release, **changed: Any) -> Release:
@@ -284,11 +284,11 @@ def sessions(current: Release, count: int) -> Release:
     return lost(current, counts={"sessions": count})
 
 
-def hardly_popular(one: Made, share: int = 9) -> None:
+def hardly_popular(parts: CandidateParts, share: int = 9) -> None:
     """A popular list of which so many of 20 are just among the quarter that is seen most, and the others just not."""
-    counts = one.seen.sum(axis=0)
+    counts = parts.seen.sum(axis=0)
     order = np.argsort(counts, kind="stable")
     often = counts[order] >= np.quantile(counts, 0.75)
-    one.fallbacks = one.made_fallbacks()
-    one.fallbacks[0, :20] = [*order[often][:share], *order[~often][share - 20 :]]
-    one.fallbacks[0, 20:] = -1
+    parts.fallbacks = parts.made_fallbacks()
+    parts.fallbacks[0, :20] = [*order[often][:share], *order[~often][share - 20 :]]
+    parts.fallbacks[0, 20:] = -1

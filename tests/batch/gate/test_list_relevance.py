@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.gate import list_relevance
-from tests.batch.gate.candidates import made
+from tests.batch.gate.candidates import build_parts
 
 pytestmark = pytest.mark.blas
 
@@ -171,8 +171,8 @@ def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("seed", range(5))
 def test_lists_suit_their_users_and_no_others(seed: int) -> None:
-    rng, one = np.random.default_rng(seed), made(seed=seed)
-    seen, lists = sp.csr_matrix(one.seen.astype(np.float32)), one.made_lists()
+    rng, built = np.random.default_rng(seed), build_parts(seed=seed)
+    seen, lists = sp.csr_matrix(built.seen.astype(np.float32)), built.made_lists()
     counted = list_relevance.count_co_occurrence(seen, rng)
     assert list_relevance.lists_match(seen, lists, counted) is True
     assert list_relevance.lists_match(seen, rng.permutation(lists), counted) is False

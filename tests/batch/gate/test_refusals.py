@@ -15,7 +15,7 @@ from batch.gate.rules import RULES, judge
 from batch.releases import rendered
 from server.release import Release, sha256
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, after, made, models, numbered, previous, refused, save_index, sealed
+from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, previous, refused, save_index, sealed
 from tests.batch.gate.planted_faults import ALERT, PLANTED, SOUND, on_test, planted
 
 pytestmark = pytest.mark.blas
@@ -52,14 +52,14 @@ def test_every_rule_has_a_candidate_that_only_it_refuses() -> None:
 
 @pytest.fixture(scope="session")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
-    return sealed(tmp_path_factory.mktemp("good"), made())
+    return sealed(tmp_path_factory.mktemp("good"), build_parts())
 
 
 @pytest.fixture(scope="session")
 def with_texts(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
-    one = made()
-    one.text = True
-    return sealed(tmp_path_factory.mktemp("texts"), one)
+    parts = build_parts()
+    parts.text = True
+    return sealed(tmp_path_factory.mktemp("texts"), parts)
 
 
 def truncate(path: Path) -> None:
@@ -154,58 +154,58 @@ def test_of_files_that_do_not_verify_nothing_else_is_said(good: Candidate, tmp_p
 def test_nothing_that_is_wrong_with_data_escapes_as_another_error(
     tmp_path: Path, current: Release, key: str, value: object
 ) -> None:
-    one = after(made(), current)
-    one.evaluation[key] = value
-    assert refused(sealed(tmp_path, one))
+    parts = after(build_parts(), current)
+    parts.evaluation[key] = value
+    assert refused(sealed(tmp_path, parts))
 
 
 def test_a_release_without_facts_is_refused_by_the_rules_that_need_them(good: Candidate, tmp_path: Path) -> None:
-    one = made()
-    one.facts.clear()
-    broken = refused(sealed(tmp_path, one))
+    parts = build_parts()
+    parts.facts.clear()
+    broken = refused(sealed(tmp_path, parts))
     assert set(broken) == {"ledger_balances", "input_is_recent", "release_is_of_its_input"}
     assert broken["input_is_recent"] == "cannot be judged: KeyError('stream_time')"
 
 
 def test_it_is_said_what_is_wrong_with_the_ledger_and_which_alerts_hold(tmp_path: Path) -> None:
-    one = made()
-    one.facts["offsets"]["movielog2-0"] = [0, 9]
-    one.alerts = [ALERT, ALERT, ALERT]
-    assert refused(sealed(tmp_path, one)) == {
+    parts = build_parts()
+    parts.facts["offsets"]["movielog2-0"] = [0, 9]
+    parts.alerts = [ALERT, ALERT, ALERT]
+    assert refused(sealed(tmp_path, parts)) == {
         "ledger_balances": "the input was made of movielog2-0 0 to 9, which the ledger does not hold",
         "alerts_allow": "quarantined:1 (too many) and 2 more",
     }
 
 
 def test_all_problems_of_an_evaluation_are_named(tmp_path: Path) -> None:
-    one = made()
-    on_test(mrr={"mean": float("nan"), "low": 0.1, "high": 0.2}, coverage=2)(one)
-    one.evaluation["slices"]["test"]["from_ms"] = NOW
-    models(one, "choice").pop("popular")
-    assert refused(sealed(tmp_path, one)) == {
+    parts = build_parts()
+    on_test(mrr={"mean": float("nan"), "low": 0.1, "high": 0.2}, coverage=2)(parts)
+    parts.evaluation["slices"]["test"]["from_ms"] = NOW
+    models(parts, "choice").pop("popular")
+    assert refused(sealed(tmp_path, parts)) == {
         SOUND: "the slices are not one after the other; popular was not measured; mrr of als on the test slice;"
         " coverage of als on the test slice"
     }
 
 
 def test_all_broken_rules_are_named_at_once(tmp_path: Path, current: Release) -> None:
-    one = after(made(), numbered(current, users=900))
-    one.evaluation["against_popular"]["high"] = -0.01
-    one.catalog_movies.clear()
-    broken = refused(sealed(tmp_path, one))
+    parts = after(build_parts(), numbered(current, users=900))
+    parts.evaluation["against_popular"]["high"] = -0.01
+    parts.catalog_movies.clear()
+    broken = refused(sealed(tmp_path, parts))
     assert list(broken) == ["counts_hold", "movies_are_known", "not_below_popular"]
     assert broken["counts_hold"] == "400 users, the current release has 900"
 
 
 def test_what_is_wrong_with_lists_and_popular_lists_is_counted_together(tmp_path: Path) -> None:
-    one = made()
-    one.lists, one.fallbacks = one.made_lists(), one.made_fallbacks()
-    one.lists[5], one.fallbacks[1] = -1, -1
-    one.hidden = {one.movies[one.fallbacks[0, 99]]}
-    offered = int((one.lists == one.fallbacks[0, 99]).sum())
-    one.facts["stream_time"] = NOW - 3 * DAY_MS
-    broken = refused(sealed(tmp_path, one))
+    parts = build_parts()
+    parts.lists, parts.fallbacks = parts.made_lists(), parts.made_fallbacks()
+    parts.lists[5], parts.fallbacks[1] = -1, -1
+    parts.hidden = {parts.movies[parts.fallbacks[0, 99]]}
+    offered = int((parts.lists == parts.fallbacks[0, 99]).sum())
+    parts.facts["stream_time"] = NOW - 3 * DAY_MS
+    broken = refused(sealed(tmp_path, parts))
     assert broken["lists_are_full"] == "2 lists are not as long as they could be"
-    reserve = int((one.fallbacks == one.fallbacks[0, 99]).sum())
+    reserve = int((parts.fallbacks == parts.fallbacks[0, 99]).sum())
     assert broken["lists_are_fresh"].endswith(f"{offered + reserve} are hidden")
     assert broken["input_is_recent"] == "the input ends 72 h behind the stream"

@@ -12,13 +12,13 @@ import pytest
 
 from batch.gate import worker_trial
 from server.release import Release
-from tests.batch.gate.candidates import Made, made, sealed
+from tests.batch.gate.candidates import CandidateParts, build_parts, sealed
 
 
-def fault(var: Path, one: Made) -> str | None:
+def fault(var: Path, parts: CandidateParts) -> str | None:
     """What the trial says of a candidate."""
-    candidate = sealed(var, one)
-    return worker_trial.first_wrong_answer(candidate.folder, candidate.release, one.hidden)
+    candidate = sealed(var, parts)
+    return worker_trial.first_wrong_answer(candidate.folder, candidate.release, parts.hidden)
 
 
 def children() -> str:
@@ -26,55 +26,57 @@ def children() -> str:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
 
-def short(one: Made) -> None:
-    one.lists = one.made_lists()
-    one.lists[::2, 7:] = -1
-    one.lists[1::2] = -1
+def short(parts: CandidateParts) -> None:
+    parts.lists = parts.made_lists()
+    parts.lists[::2, 7:] = -1
+    parts.lists[1::2] = -1
 
 
-def no_segment_list(one: Made) -> None:
-    short(one)
-    one.fallbacks = one.made_fallbacks()
-    one.fallbacks[1] = -1
+def no_segment_list(parts: CandidateParts) -> None:
+    short(parts)
+    parts.fallbacks = parts.made_fallbacks()
+    parts.fallbacks[1] = -1
 
 
-def popular_hidden(one: Made) -> None:
-    no_segment_list(one)
-    assert one.fallbacks is not None
-    one.hidden = {one.movies[item] for item in one.fallbacks[0].tolist()}
+def popular_hidden(parts: CandidateParts) -> None:
+    no_segment_list(parts)
+    assert parts.fallbacks is not None
+    parts.hidden = {parts.movies[item] for item in parts.fallbacks[0].tolist()}
 
 
-def list_hidden(one: Made) -> None:
-    short(one)
-    one.fallbacks = one.made_fallbacks()
-    assert one.lists is not None
-    one.hidden = {one.movies[item] for row in (0, 4) for item in one.lists[row, :7].tolist()} | {"never+heard+of+1999"}
+def list_hidden(parts: CandidateParts) -> None:
+    short(parts)
+    parts.fallbacks = parts.made_fallbacks()
+    assert parts.lists is not None
+    parts.hidden = {parts.movies[item] for row in (0, 4) for item in parts.lists[row, :7].tolist()} | {
+        "never+heard+of+1999"
+    }
 
 
-def most_hidden(one: Made) -> None:
-    short(one)
-    one.fallbacks = one.made_fallbacks()
-    one.hidden = set(one.movies[:90])
+def most_hidden(parts: CandidateParts) -> None:
+    short(parts)
+    parts.fallbacks = parts.made_fallbacks()
+    parts.hidden = set(parts.movies[:90])
 
 
-def text_with_gaps(one: Made) -> None:
-    one.text, one.users = True, np.array([*range(29), 2**32 - 1], np.uint32)
+def text_with_gaps(parts: CandidateParts) -> None:
+    parts.text, parts.users = True, np.array([*range(29), 2**32 - 1], np.uint32)
 
 
-def made_by(one: Made, model: str) -> None:
-    list_hidden(one)
-    one.manifest["model"] = {"lists": model}
+def made_by(parts: CandidateParts, model: str) -> None:
+    list_hidden(parts)
+    parts.manifest["model"] = {"lists": model}
 
 
-GOOD: dict[str, tuple[dict[str, int], Callable[[Made], object]]] = {
-    "2,000 users": ({"users": 2000}, lambda one: None),
+GOOD: dict[str, tuple[dict[str, int], Callable[[CandidateParts], object]]] = {
+    "2,000 users": ({"users": 2000}, lambda parts: None),
     "short lists and none": ({}, short),
     "a segment without a list": ({}, no_segment_list),
     "all that is popular is hidden": ({}, popular_hidden),
     "hidden movies": ({}, most_hidden),
     "whole lists hidden": ({}, list_hidden),
-    "popular lists": ({}, lambda one: made_by(one, "popular")),
-    "popular lists of segments": ({}, lambda one: made_by(one, "segment")),
+    "popular lists": ({}, lambda parts: made_by(parts, "popular")),
+    "popular lists of segments": ({}, lambda parts: made_by(parts, "segment")),
     "as text, with gaps between the ids": ({"users": 30, "movies": 5}, text_with_gaps),
 }
 
@@ -84,9 +86,9 @@ def test_a_worker_answers_rightly(tmp_path: Path, name: str, monkeypatch: pytest
     (temporary := tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     sizes, change = GOOD[name]
-    change(one := made(**sizes))
+    change(parts := build_parts(**sizes))
     before = children()
-    assert fault(tmp_path, one) is None
+    assert fault(tmp_path, parts) is None
     assert {path.name for path in tmp_path.iterdir()} == {"night", "releases", "temporary"}
     assert (children(), list(temporary.iterdir())) == (before, [])
 
@@ -132,9 +134,9 @@ SPOILT: dict[str, tuple[Callable[[Release], Release], str]] = {
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Release]]:
     """A worker's port, and what it answers from: its third last user has no list, but a segment."""
     var = tmp_path_factory.mktemp("served")
-    one = made()
-    one.seen[-3] = False
-    candidate = sealed(var, one)
+    parts = build_parts()
+    parts.seen[-3] = False
+    candidate = sealed(var, parts)
     (var / "releases" / "current").symlink_to(candidate.folder)
     with (var / "log").open("wb") as log, worker_trial._serving(var, log.fileno()) as port:
         yield port, candidate.release
@@ -148,17 +150,17 @@ def test_an_answer_that_is_not_as_it_should_be_is_a_fault(served: tuple[int, Rel
 
 
 def test_a_worker_that_has_nothing_to_answer_with_is_a_fault(tmp_path: Path) -> None:
-    one = made()
-    one.fallbacks = one.made_fallbacks()
-    one.hidden = set(one.movies)
-    assert "user 11 is answered 503" in str(fault(tmp_path, one))
+    parts = build_parts()
+    parts.fallbacks = parts.made_fallbacks()
+    parts.hidden = set(parts.movies)
+    assert "user 11 is answered 503" in str(fault(tmp_path, parts))
 
 
 def test_the_fault_of_a_worker_that_dies_quotes_the_last_line_of_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MARQUEE_SERVER_PORT", "none")
-    text = str(fault(tmp_path, made()))
+    text = str(fault(tmp_path, build_parts()))
     assert "did not answer" in text
     assert "port" in text
     assert "TimeoutError" not in text  # its death is noticed at once
@@ -171,12 +173,12 @@ def test_a_worker_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path, m
     monkeypatch.setattr(sys, "executable", str(silent))
     monkeypatch.setattr(worker_trial, "_DEADLINE_S", 0.3)
     before = children()
-    assert "TimeoutError" in str(fault(tmp_path, made()))
+    assert "TimeoutError" in str(fault(tmp_path, build_parts()))
     assert children() == before
 
 
 def test_known_users_are_taken_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    candidate = sealed(tmp_path, made(users=3000))
+    candidate = sealed(tmp_path, build_parts(users=3000))
     asked: list[int] = []
 
     def note(_: object, user: int, __: float) -> worker_trial.Answer:

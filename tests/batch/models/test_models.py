@@ -101,8 +101,8 @@ class Contract:
         assert np.array_equal(model.score(data, np.array([0, 1, 2])), before)
 
     def test_the_same_data_and_seed_make_the_same_scores(self) -> None:
-        one, two = (self.fitted(planted()).score(planted(), np.arange(USERS)) for _ in range(2))
-        assert np.array_equal(one, two)
+        first, second = (self.fitted(planted()).score(planted(), np.arange(USERS)) for _ in range(2))
+        assert np.array_equal(first, second)
 
     def test_what_is_tuned_makes_the_model_anew_and_leaves_the_data_alone(self) -> None:
         data, copy = planted(), planted()
@@ -220,12 +220,12 @@ class TestALS(Contract):
     name, floor = "als", 0.97
 
     def test_another_seed_makes_another_model(self) -> None:
-        data, found = planted(), []
+        data, scores = planted(), []
         for seed in (1, 2):
             model = make("als", BatchSettings(factors=8, iterations=2, seed=seed), {})
             model.fit(data)
-            found.append(model.score(data, np.arange(1, 5)))
-        assert not np.array_equal(found[0], found[1])
+            scores.append(model.score(data, np.arange(1, 5)))
+        assert not np.array_equal(scores[0], scores[1])
 
     def test_there_are_never_more_factors_than_users_or_movies(self) -> None:
         model = make("als", BatchSettings(factors=64, iterations=2), {})
@@ -318,12 +318,12 @@ sys.path.insert(0, "tests/batch/models")
 import numpy as np
 from test_models import SETTINGS, USERS, held_out, planted
 from batch.models import candidates
-data, found = planted(), hashlib.sha256()
+data, digest = planted(), hashlib.sha256()
 for model in candidates(SETTINGS):
     model.fit(data)
     model.tune(data, held_out(data), np.arange(USERS))
-    found.update(model.score(data, np.arange(USERS)).tobytes() + model.item_embeddings.tobytes())
-print(found.hexdigest())
+    digest.update(model.score(data, np.arange(USERS)).tobytes() + model.item_embeddings.tobytes())
+print(digest.hexdigest())
 """
 
 
@@ -333,7 +333,7 @@ def test_two_processes_make_the_same_models_and_none_warns_of_threads() -> None:
     environ = {"OPENBLAS_NUM_THREADS": "2"}
     command = [sys.executable, "-c", FIT]
     both = [subprocess.Popen(command, cwd=root, env=environ, stdout=-1, stderr=-1, text=True) for _ in range(2)]
-    (one, silence), (two, _) = (process.communicate(timeout=600) for process in both)
-    assert silence == ""
-    assert one == two
-    assert len(one.strip()) == 64
+    (first, errors), (second, _) = (process.communicate(timeout=600) for process in both)
+    assert errors == ""
+    assert first == second
+    assert len(first.strip()) == 64

@@ -197,11 +197,11 @@ def test_als_folds_a_user_in_by_the_least_squares_of_its_definition() -> None:
     for user, scores in enumerate(model.score(data, np.arange(3))):
         watched = slice(data.indptr[user], data.indptr[user + 1])
         back = np.arange(LENGTH - 4, -1, -1)
-        confidence, wanted = np.ones(MOVIES), np.zeros(MOVIES)
+        confidence, expected = np.ones(MOVIES), np.zeros(MOVIES)
         confidence[data.movies[watched]] = (1 + 4 * data.weights[watched]) * np.exp(-back / 5) * 0.5 ** (back / 20)
-        wanted[data.movies[watched]] = 1
+        expected[data.movies[watched]] = 1
         system = (items * confidence[:, None]).T @ items + 3 * np.eye(items.shape[1])
-        embedding = np.linalg.solve(system, items.T @ (confidence * wanted))
+        embedding = np.linalg.solve(system, items.T @ (confidence * expected))
         assert scores == pytest.approx(items @ embedding, abs=2e-3)
 
 
@@ -239,8 +239,8 @@ def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> N
     watched = (rng.random((300, 80)) < 0.1).astype(np.float32)
     gram = watched.T @ watched + 5 * np.eye(80, dtype=np.float32)
     targets = rng.random((80, 20)) * (rng.random((80, 20)) < np.linspace(0.02, 0.98, 20))
-    got = regress_on_few(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
-    for target, weights in zip(targets.T, got.T, strict=True):
+    regressed = regress_on_few(gram, sp.csc_matrix(targets.astype(np.float32))).toarray()
+    for target, weights in zip(targets.T, regressed.T, strict=True):
         kept, some = np.flatnonzero(weights), min(np.count_nonzero(target), 32)
         best = np.argsort(-target / np.sqrt(np.diag(gram)), kind="stable")[:some]
         assert set(best) <= set(kept)
@@ -253,15 +253,15 @@ def test_a_blend_is_the_weighted_sum_of_its_parts_each_by_its_spread() -> None:
     parameters = {"als": 0.2, "ease": 0.3, "order": 0.5, "als.items": 5.0, "ease.items": 10.0, "order.reach": 5.0}
     model = make("blend", SETTINGS, parameters)
     model.fit(data)
-    wanted = np.zeros((USERS, MOVIES))
+    expected = np.zeros((USERS, MOVIES))
     for name in ("als", "ease", "order"):
         own = {key.partition(".")[2]: value for key, value in parameters.items() if key.startswith(f"{name}.")}
         part = make(name, SETTINGS, own)
         part.fit(data)
         scores = part.score(data, np.arange(USERS)).astype(np.float64)
         some = np.linspace(0, USERS - 1, 200).astype(np.int64)
-        wanted += parameters[name] * scores / scores[some].std(axis=1).mean()
-    assert model.score(data, np.arange(USERS)) == pytest.approx(wanted, abs=1e-4)
+        expected += parameters[name] * scores / scores[some].std(axis=1).mean()
+    assert model.score(data, np.arange(USERS)) == pytest.approx(expected, abs=1e-4)
 
 
 @settings(deadline=None, max_examples=60)
@@ -282,17 +282,17 @@ def test_a_history_decays_as_defined(
     indptr = np.cumsum([0, *lengths])
     data = Interactions(indptr, flat, starts, weights, np.ones(10), np.zeros(len(watched), np.uint8), 10**12)
     users = np.arange(len(watched))[::-1]
-    wanted = np.zeros((len(watched), 10))
+    expected = np.zeros((len(watched), 10))
     for row, user in enumerate(users.tolist()):
         for event in range(indptr[user], indptr[user + 1]):
             last = indptr[user + 1] - 1
             left = np.exp(-(last - event) / items) if items else 1.0
             left *= 0.5 ** ((starts[last] - starts[event]) / DAY_MS / days) if days else 1.0
             left = floor + (1 - floor) * left
-            wanted[row, flat[event]] = left * (1 + confidence * weights[event])
-    got = decayed_histories(data, users, {"items": items, "days": days, "floor": floor}, confidence)
-    assert got.dtype == np.float32
-    assert got.toarray() == pytest.approx(wanted, abs=1e-3, rel=1e-5)
+            expected[row, flat[event]] = left * (1 + confidence * weights[event])
+    histories = decayed_histories(data, users, {"items": items, "days": days, "floor": floor}, confidence)
+    assert histories.dtype == np.float32
+    assert histories.toarray() == pytest.approx(expected, abs=1e-3, rel=1e-5)
 
 
 # --- choosing

@@ -79,9 +79,9 @@ def test_lists_are_those_of_a_whole_stable_sort(
     scores, seen = drawn(rng, users, movies, kind), rng.random((users, movies)) < seen_share
     hidden = rng.random(movies) < hidden_share
     asked = rng.permutation(users)
-    got = top_lists(Fixed(scores), having(seen), asked, hidden)
-    assert got.tolist() == [naive(scores[user], seen[user] | hidden) for user in asked.tolist()]
-    assert got.dtype == np.int32
+    lists = top_lists(Fixed(scores), having(seen), asked, hidden)
+    assert lists.tolist() == [naive(scores[user], seen[user] | hidden) for user in asked.tolist()]
+    assert lists.dtype == np.int32
 
 
 def test_who_has_seen_everything_gets_an_empty_list() -> None:
@@ -97,9 +97,9 @@ def test_lists_do_not_depend_on_blocks_and_threads(monkeypatch: pytest.MonkeyPat
     whole = top_lists(Fixed(scores), data, np.arange(50))
     monkeypatch.setattr("batch.models.top_lists._BLOCK_CELLS", 7 * 700 + 3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
-    told: list[int] = []
-    assert top_lists(Fixed(scores), data, np.arange(50), advance=told.append).tolist() == whole.tolist()
-    assert told == [7] * 7 + [1]
+    advances: list[int] = []
+    assert top_lists(Fixed(scores), data, np.arange(50), advance=advances.append).tolist() == whole.tolist()
+    assert advances == [7] * 7 + [1]
 
 
 @pytest.mark.parametrize("place", [0, 699])
@@ -129,13 +129,13 @@ def test_popular_lists_are_those_of_a_naive_count(
     rng = np.random.default_rng(seed)
     popularity = rng.integers(0, levels + 1, movies).astype(np.float64)
     starts, own = rng.random((users, movies)) < 0.4, rng.integers(0, segments + 1, users)
-    got = popular_lists(popularity, sp.csr_matrix(starts), own, segments)
+    lists = popular_lists(popularity, sp.csr_matrix(starts), own, segments)
     for segment in range(segments + 1):
         count = starts[own == segment].sum(axis=0) if segment else np.zeros(movies)
         order = sorted(range(movies), key=lambda movie: (-count[movie], -popularity[movie], movie))[:RESERVE]
-        assert got[segment].tolist() == order + [-1] * (RESERVE - len(order))
+        assert lists[segment].tolist() == order + [-1] * (RESERVE - len(order))
 
 
 def test_a_segment_without_users_gets_everyones_list() -> None:
-    got = popular_lists(np.array([1.0, 5.0, 3.0]), sp.csr_matrix(np.zeros((4, 3), bool)), np.zeros(4, np.int64), 2)
-    assert got[:, :4].tolist() == [[1, 2, 0, -1]] * 3
+    lists = popular_lists(np.array([1.0, 5.0, 3.0]), sp.csr_matrix(np.zeros((4, 3), bool)), np.zeros(4, np.int64), 2)
+    assert lists[:, :4].tolist() == [[1, 2, 0, -1]] * 3
