@@ -10,9 +10,9 @@ imported into a `var` that holds sessions of another source.
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import click
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -66,11 +66,27 @@ def ids_of(movies: list[Movie]) -> list[str]:
     return list(found)
 
 
-def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> dict[str, Any]:
-    """Import everything into an empty `var`; returns what was counted.
+class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What an import brought; `import-movielens` prints it."""
 
-    Raises `MovieLensError` for an archive that is not as it should be, `MixedSources` where something else lies in
-    `var`.
+    source: str
+    """Name of the archive, and a digest of its ratings."""
+    ratings: int
+    users: int
+    """Users with a rating."""
+    movies: int
+    rated_movies: int
+    described_users: int
+    """Users of whom age, gender and occupation are known."""
+    days: int
+    best_rating: int
+    """Of the service's scale."""
+
+
+def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> ImportSummary:
+    """Import everything into an empty `var`.
+
+    Raises `MovieLensError` for a damaged or unknown archive, `MixedSources` if `var` holds data of another source.
     """
     movies, people = archive.movies(), archive.people()
     names = ids_of(movies)
@@ -89,16 +105,16 @@ def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> dict
         durable.sync(streaming.var)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    return {
-        "source": source,
-        "ratings": len(ratings.user),
-        "users": len(np.unique(ratings.user)),
-        "movies": len(movies),
-        "rated_movies": len(np.unique(ratings.movie)),
-        "described_users": len(people),
-        "days": days,
-        "best_rating": BEST_RATING[streaming.generation],
-    }
+    return ImportSummary(
+        source=source,
+        ratings=len(ratings.user),
+        users=len(np.unique(ratings.user)),
+        movies=len(movies),
+        rated_movies=len(np.unique(ratings.movie)),
+        described_users=len(people),
+        days=days,
+        best_rating=BEST_RATING[streaming.generation],
+    )
 
 
 def _require_room(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
@@ -199,5 +215,5 @@ def import_movielens(path: Path) -> None:
     streaming = load("stream", StreamSettings)
     archive = MovieLensArchive(path)
     with holding(streaming.var):
-        counts = import_archive(archive, streaming)
-    click.echo(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
+        summary = import_archive(archive, streaming)
+    click.echo(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2))
