@@ -16,6 +16,7 @@ from batch.evaluation import compare, experiment
 from batch.lock import holding
 from batch.movielens import importing as movielens
 from batch.nights import runner, schedule
+from batch.nights.step_results import StepName
 from batch.releases import provenance
 from batch.releases import release_commands as releases
 from batch.settings import BatchSettings, ModelName
@@ -50,7 +51,7 @@ def nightly(despite_alerts: bool, **changed: Any) -> None:
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
     with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
         summary = runner.run_night(streaming, quality, _settings(changed), despite_alerts)
-    click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2))
 
 
 @commands.command("forget-unknown")
@@ -61,8 +62,8 @@ def forget_unknown() -> None:
 
 @contextmanager
 def _unwinding() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that the worker that the
-    gate has started and half-written files go with it. Who was started deaf to one of them, as by nohup, stays so."""
+    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that half-written files and
+    the worker of the gate go with it. Signals ignored at start (nohup) stay ignored."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
@@ -86,17 +87,17 @@ def _settings(changed: dict[str, Any]) -> BatchSettings:
         raise SettingsError(f"settings: an option is out of range: {error}") from error
 
 
-def _add_step(name: str, told: str) -> None:
-    @commands.command(name, help=f"The step of the night alone: {told}")
+def _add_step(name: StepName, summary: str) -> None:
+    @commands.command(name, help=f"The step of the night alone: {summary}")
     def alone() -> None:
         streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
         with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-            step_summary = runner.run_step(name, streaming, quality, _settings({}))
-        click.echo(orjson.dumps(step_summary, option=orjson.OPT_INDENT_2))
+            result = runner.run_step(name, streaming, quality, _settings({}))
+        click.echo(orjson.dumps(msgspec.to_builtins(result), option=orjson.OPT_INDENT_2))
 
 
-for _name, _one in runner.STEPS.items():
-    _add_step(_name, (_one.__doc__ or "").splitlines()[0])
+for _name, _step in runner.STEPS.items():
+    _add_step(_name, (_step.__doc__ or "").splitlines()[0])
 
 for _command in (
     schedule.command, releases.list_releases, releases.rollback, releases.pin_release, releases.unpin_release,

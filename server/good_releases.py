@@ -1,8 +1,8 @@
-"""`releases/last-good.json`: the releases that `current` pointed at and that a worker took, the last one first.
+"""`releases/last-good.json`: the last releases that `current` pointed at and a worker took, newest first.
 
-A worker that starts while `current` is bad answers from the last good one; one whose release is damaged while it
-answers, from the one before. What stands here is verified like any other release when it is opened. A move of `current`
-back to an earlier release takes the later ones off the list, since somebody went back from them.
+A worker that starts while `current` is bad answers from the first of them; a worker whose release is damaged while it
+answers, from the next. They are verified like any other release when they are opened. If `current` moves back to an
+earlier release, the later ones leave the list: they were rolled back.
 """
 
 import logging
@@ -28,19 +28,19 @@ class GoodReleases(msgspec.Struct, frozen=True):
 
 
 def good_releases(releases: Path) -> list[str]:
-    """What is noted below a folder of releases, the last good one first; empty where nothing can be read."""
+    """The targets of the last good releases in a folder of releases, newest first; empty if unreadable."""
     path = releases / LAST_GOOD
     try:
         return msgspec.json.decode(read_regular(path, _LONGEST), type=GoodReleases).releases[:_KEPT]
     except FileNotFoundError:
         return []
-    except (OSError, msgspec.MsgspecError) as error:
-        log.warning("%s cannot be read, no last good release is known: %s", path, error)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        log.warning("%s cannot be read, so no last good release is known: %s", path, error)
         return []
 
 
 def note_good(releases: Path, target: str) -> None:
-    """Note that a worker has taken what `current` points at. Raises `OSError`."""
+    """Note that a worker has taken `target`, to which `current` points. Raises `OSError`."""
     before = good_releases(releases)
     after = before[before.index(target) :] if target in before else [target, *before][:_KEPT]
     if after != before:

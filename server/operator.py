@@ -25,7 +25,7 @@ from server.exposition import CONTENT_TYPE, Exposition
 from server.hidden import HIDDEN, read
 from server.operator_openapi import DESCRIPTION
 from server.probes import RETRY_AFTER_S
-from server.release import read_manifest
+from server.release import read_manifest_text
 from server.settings import ServerSettings
 from server.threads import run_in_daemon_thread
 from server.worker_status import WorkerStatus, ask_workers
@@ -124,7 +124,7 @@ def _release(var: Path, workers: _Workers) -> Handler:
 
 
 def _facts(var: Path, status: WorkerStatus) -> bytes:
-    manifest = read_manifest(var / "releases" / str(status.release))
+    manifest = orjson.loads(read_manifest_text(var / "releases" / str(status.release)))
     hidden = sorted(read(var))
     # a manifest of an older version may hold the API's password
     return orjson.dumps(

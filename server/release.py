@@ -13,15 +13,16 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import annoy
+import msgspec
 import numpy as np
-import orjson
 
 from server import verification_cache
 from server.annoy_file import structure_fault
 from server.errors import BadRelease
+from server.manifest import Manifest, parse_manifest
 from server.release_files import Progress, ReleaseFiles, no_progress
 from server.release_files import sha256 as sha256
 from server.release_layout import ARRAYS, wrong_files
@@ -40,7 +41,7 @@ class Release:
     list."""
 
     id: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     names: list[bytes]
     """[m] movie ids by item index, as they are sent."""
     users: np.ndarray
@@ -69,7 +70,7 @@ class Release:
         """
         with ReleaseFiles(folder) as files:
             manifest = _manifest(files)
-            given = [name for name in RENDERED if name in manifest["files"]]
+            given = [name for name in RENDERED if name in manifest.files]
             if given not in ([], [*RENDERED]):
                 raise BadRelease(f"{folder}: manifest.json names {given[0]} without the other of {', '.join(RENDERED)}")
             names = [*FILES, *given]
@@ -90,7 +91,7 @@ class Release:
         return [name.decode() for name in self.names]
 
     def shown_lists(self, user_ids: np.ndarray) -> np.ndarray:
-        """What users are shown while nothing is hidden, best first: item indices, int32 [len(user_ids), 20], -1 for none.
+        """The items shown to each user while nothing is hidden, best first: int32 [len(user_ids), 20], -1 for none.
 
         A user's own list; without one the popular list of the segment; without that, and for an unknown user, the
         popular list of everyone. `answers.py` answers the same, one user at a time.
@@ -155,8 +156,7 @@ def list_source(release: Release, segment: int) -> Literal["personal", "segment"
     Popular models fill it as well, with the popular list less what the user has seen; that of the segments gives users
     without a segment (0) the list of everyone.
     """
-    model = release.manifest.get("model")
-    name = model.get("lists") if isinstance(model, dict) else None
+    name = release.manifest.model.lists
     if name == "segment" and segment:
         return "segment"
     return "popular" if name in ("popular", "segment") else "personal"
@@ -179,41 +179,38 @@ _NEAR = 1e-3
 """Angular distance of float32 vectors that are the same."""
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a release of this layout. Raises `BadRelease`."""
+def read_manifest_text(folder: Path) -> bytes:
+    """`manifest.json` as it stands, of a release of this layout. Raises `BadRelease`."""
     with ReleaseFiles(folder) as files:
-        return _manifest(files)
+        _manifest(files)
+        return files.read("manifest.json")
 
 
-def _manifest(files: ReleaseFiles) -> dict[str, Any]:
+def _manifest(files: ReleaseFiles) -> Manifest:
     folder = files.folder
     files.open(["manifest.json"])
     try:
-        manifest = orjson.loads(files.read("manifest.json"))
-    except (OSError, orjson.JSONDecodeError) as error:
+        manifest = parse_manifest(files.read("manifest.json"))
+    except (OSError, msgspec.DecodeError) as error:
         raise BadRelease(f"{folder}: manifest.json cannot be read: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("layout") != LAYOUT:
+    if manifest.layout != LAYOUT:
         raise BadRelease(f"{folder}: this version reads layout {LAYOUT}, not what manifest.json says")
-    if (
-        not isinstance(name := manifest.get("id"), str)
-        or not _ID.fullmatch(name)
-        or not isinstance(manifest.get("files"), dict)
-    ):
+    if not _ID.fullmatch(manifest.id) or not manifest.files:
         raise BadRelease(f"{folder}: manifest.json has no files, or no id of visible ASCII")
     return manifest
 
 
-def _verify(files: ReleaseFiles, name: str, manifest: dict[str, Any], progress: Progress) -> None:
-    folder, promised, size = files.folder, manifest["files"].get(name), files.status(name).st_size
-    if not isinstance(promised, dict):
+def _verify(files: ReleaseFiles, name: str, manifest: Manifest, progress: Progress) -> None:
+    folder, promised, size = files.folder, manifest.files.get(name), files.status(name).st_size
+    if promised is None:
         raise BadRelease(f"{folder}: manifest.json does not name {name}")
-    if size != promised.get("size"):
-        raise BadRelease(f"{folder}: {name} has {size} bytes, the manifest says {promised.get('size')}")
+    if size != promised.size:
+        raise BadRelease(f"{folder}: {name} has {size} bytes, the manifest says {promised.size}")
     try:
         digest = files.sha256(name, progress)
     except OSError as error:
         raise BadRelease(f"{folder}: {name}: {error.strerror}") from error
-    if digest != promised.get("sha256"):
+    if digest != promised.sha256:
         raise BadRelease(f"{folder}: {name} is not what was published: its sha256 differs")
 
 
@@ -223,10 +220,10 @@ def forget(folder: Path) -> None:
 
 
 def _opened(
-    files: ReleaseFiles, manifest: dict[str, Any], state: verification_cache.State, known: bool, progress: Progress
+    files: ReleaseFiles, manifest: Manifest, state: verification_cache.State, known: bool, progress: Progress
 ) -> Release:
     """The release of these files, checked but where it is `known`."""
-    text = "answers.bin" in manifest["files"]
+    text = "answers.bin" in manifest.files
     try:
         names = files.read("movies.txt").splitlines()
         arrays = {name: _array(files, f"{name}.npy") for name in ARRAYS}
@@ -242,7 +239,7 @@ def _opened(
         )
     index = _index(files, manifest, arrays["items"], known, progress)
     return Release(
-        id=manifest["id"],
+        id=manifest.id,
         manifest=manifest,
         names=names,
         users=arrays["users"],
@@ -266,11 +263,10 @@ def _array(files: ReleaseFiles, name: str) -> np.ndarray:
 
 
 def _index(
-    files: ReleaseFiles, manifest: dict[str, Any], items: np.ndarray, known: bool, progress: Progress
+    files: ReleaseFiles, manifest: Manifest, items: np.ndarray, known: bool, progress: Progress
 ) -> annoy.AnnoyIndex:
-    folder, told, dimensions = files.folder, manifest.get("model"), items.shape[1]
-    told = told if isinstance(told, dict) else {}
-    if told.get("metric", METRIC) != METRIC or told.get("dimensions", dimensions) != dimensions:
+    folder, model, dimensions = files.folder, manifest.model, items.shape[1]
+    if model.metric not in (None, METRIC) or model.dimensions not in (None, dimensions):
         raise BadRelease(
             f"{folder}: items.ann is not of {dimensions} dimensions and metric {METRIC}, says manifest.json"
         )

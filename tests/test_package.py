@@ -123,6 +123,6 @@ import orjson, os
 os.environ.pop("MARQUEE_COMMIT", None)
 from batch.releases.publish import versions
 from loadtest.bench.result import commit
-print(orjson.dumps([versions()["commit"], commit()]).decode())
+print(orjson.dumps([versions().commit, commit()]).decode())
 """
     assert orjson.loads(_run(installed.python, "-c", program, cwd=installed.folder)) == [None, "unknown"]

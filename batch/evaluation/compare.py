@@ -62,8 +62,8 @@ class ComparedRelease:
     @property
     def figures(self) -> ModelFigures | None:
         """The figures of the model that made its lists, on the test slice."""
-        model = _within(self.release.manifest, "model", "lists")
-        return self.test_slice.models.get(str(model)) if self.test_slice else None
+        model = self.release.manifest.model.lists
+        return self.test_slice.models.get(model or "") if self.test_slice else None
 
 
 def open_release(var: Path, name: str) -> ComparedRelease:
@@ -87,16 +87,14 @@ def compare_releases(
 ) -> ReleaseComparison:
     """Compare two releases in every respect."""
     pair = first.release, second.release
-    settings, versions = (
-        _differing(*(_within(release.manifest, key) or {} for release in pair)) for key in ("settings", "versions")
-    )
+    manifests = [release.manifest for release in pair]
     slices = first.test_slice, second.test_slice
     hours = [(part.from_ms, part.until_ms) if part else None for part in slices]
     return ReleaseComparison(
         releases=(pair[0].id, pair[1].id),
         made=(_made_of(pair[0]), _made_of(pair[1])),
-        settings=settings,
-        versions=versions,
+        settings=_differing(*(manifest.settings for manifest in manifests)),
+        versions=_differing(*(msgspec.to_builtins(manifest.versions) for manifest in manifests)),
         figures=(_compared_figures(first.figures), _compared_figures(second.figures)),
         same_hours=hours[0] is not None and hours[0] == hours[1],
         lists=list_overlap(pair),
@@ -126,7 +124,7 @@ def list_overlap(pair: ReleasePair) -> ListOverlap:
 
 def started_later(pair: ReleasePair, day_store: DayStore, clock: Zone, gap_ms: int) -> StartedLater:
     """How much better the second ranks what users started after both were made, or why that cannot be said."""
-    since = max(int(release.manifest["stream_time"]) for release in pair)
+    since = max(release.manifest.require_stream_time() for release in pair)
     day_before = day_name(day_number(clock.day(since)) - 1)  # a session may have begun then
     days = [day for day in day_store.days() if day >= day_before]
     movie_index = _index_movies(pair)
@@ -192,16 +190,17 @@ def _shared_shares(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _made_of(release: Release) -> MadeOf:
-    facts, model = (release.manifest.get(name) or {} for name in ("input", "model"))
-    days = facts.get("days") or []
+    facts, model = release.manifest.input, release.manifest.model
+    days = facts.days if facts else []
+    counts: dict[str, int] = msgspec.to_builtins(facts.counts) if facts else {}
     return MadeOf(
-        model=model.get("lists"),
-        parameters=model.get("parameters") or {},
-        chosen_by=model.get("chosen_by"),
-        stream_time_ms=release.manifest["stream_time"],
+        model=model.lists,
+        parameters=model.parameters,
+        chosen_by=model.chosen_by,
+        stream_time_ms=release.manifest.require_stream_time(),
         days=ReadDays(count=len(days), first=days[0], last=days[-1]) if days else ReadDays(count=0),
-        offsets=facts.get("offsets") or {},
-        counts={**(facts.get("counts") or {}), "users": len(release.users), "movies": len(release.names)},
+        offsets=facts.offsets if facts else {},
+        counts={**counts, "users": len(release.users), "movies": len(release.names)},
         personal_lists=int((release.lists[:, 0] != np.iinfo(release.lists.dtype).max).sum()),
     )
 
@@ -219,13 +218,6 @@ def _compared_figures(figures: ModelFigures | None) -> ComparedFigures:
         novelty_bits=figures.novelty_bits,
         personal=figures.personal,
     )
-
-
-def _within(value: Any, *keys: str) -> Any:
-    """What lies within nested objects of a manifest under these keys; None where something is not there."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -38,7 +38,7 @@ def incumbent_of(release: Release, history: TrainingHistory) -> Incumbent:
     index_of = {movie: index for index, movie in enumerate(history.movies)}
     indices = np.array([*(index_of.get(movie, -1) for movie in release.movies), -1], np.int32)
     lists = indices[release.shown_lists(history.users)]  # the last entry, index -1, stands for none
-    return Incumbent(release.id, int(release.manifest["stream_time"]), lists)
+    return Incumbent(release.id, release.manifest.require_stream_time(), lists)
 
 
 def compare_with_incumbent(

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +12,7 @@ from batch import models
 from batch.evaluation_file import Evaluation, read_evaluation
 from batch.gate import list_relevance
 from quality.alerts.alert_file import Alert
+from server.manifest import InputFacts
 from server.release import Release
 from stream.archive import LedgerEntry
 
@@ -53,9 +53,9 @@ class Candidate:
         return Release.open(self.folder)
 
     @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What it was made of: `input.json`, from the manifest."""
-        return self.release.manifest["input"]
+    def facts(self) -> InputFacts:
+        """What it was made of, from the manifest. Raises `BadRelease` where it does not say."""
+        return self.release.manifest.require_input()
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -63,9 +63,9 @@ class Candidate:
         return read_evaluation(self.folder)
 
     @property
-    def current_facts(self) -> dict[str, Any]:
-        """What the current release was made of; {} if it does not say."""
-        return (self.current.manifest.get("input") if self.current else None) or {}
+    def current_facts(self) -> InputFacts | None:
+        """What the current release was made of; None if there is none, or it does not say."""
+        return self.current.manifest.input if self.current else None
 
     @cached_property
     def lists(self) -> np.ndarray:

@@ -57,7 +57,7 @@ def files_verify(candidate: Candidate) -> str | None:
 
 def ledger_balances(candidate: Candidate) -> str | None:
     """Every line that was read is counted once, and the ledger holds all that the input was made of."""
-    gap = ledger_gaps.first_gap(candidate.entries, candidate.facts["offsets"])
+    gap = ledger_gaps.first_gap(candidate.entries, candidate.facts.offsets)
     return Wrong(gap) if gap else None
 
 
@@ -75,8 +75,8 @@ def input_is_recent(candidate: Candidate) -> str | None:
     if now is None:
         return "nothing is archived"
     ends = {
-        "the input": candidate.facts["stream_time"],
-        "its newest day": evaluation_checks.day_ms(max(candidate.facts["days"])) + DAY_MS,
+        "the input": candidate.facts.stream_time,
+        "its newest day": evaluation_checks.day_ms(max(candidate.facts.days)) + DAY_MS,
     }
     if ends["the input"] > now:
         return Wrong(f"the input ends {(ends['the input'] - now) / HOUR_MS:.0f} h ahead of the stream")
@@ -90,13 +90,15 @@ def input_goes_on(candidate: Candidate) -> str | None:
     if candidate.current is None:
         return "there is no current release"
     now, before = candidate.facts, candidate.current_facts
+    if before is None:
+        return None
     losses = []
-    if now["stream_time"] < before.get("stream_time", now["stream_time"]):
-        losses.append(f"the input ends at {now['stream_time']}, that of the current release at {before['stream_time']}")
-    if lost := [day for day in before.get("days", []) if day >= min(now["days"]) and day not in now["days"]]:
+    if now.stream_time < before.stream_time:
+        losses.append(f"the input ends at {now.stream_time}, that of the current release at {before.stream_time}")
+    if lost := [day for day in before.days if day >= min(now.days) and day not in now.days]:
         losses.append(f"days are gone that the current release was made of: {', '.join(sorted(lost)[-5:])}")
-    for partition, (_, last) in before.get("offsets", {}).items():
-        if now["offsets"].get(partition, [0, -1])[1] < last:
+    for partition, (_, last) in before.offsets.items():
+        if now.offsets.get(partition, [0, -1])[1] < last:
             losses.append(f"{partition} was read to {last} for the current release, and not as far now")
     return Wrong("; ".join(losses)) if losses else None
 
@@ -107,8 +109,8 @@ def counts_hold(candidate: Candidate) -> str | None:
         return "there is no current release"
     sizes = {"users": (len(candidate.release.users), len(candidate.current.users))}
     sizes["movies"] = len(candidate.release.names), len(candidate.current.names)
-    if "sessions" in (before := candidate.current_facts.get("counts", {})):
-        sizes["sessions"] = candidate.facts["counts"]["sessions"], before["sessions"]
+    if candidate.current_facts is not None:
+        sizes["sessions"] = candidate.facts.counts.sessions, candidate.current_facts.counts.sessions
     losses = [
         f"{new} {name}, the current release has {old}" for name, (new, old) in sizes.items() if new < _SHRINK * old
     ]
@@ -125,12 +127,12 @@ def there_is_enough(candidate: Candidate) -> str | None:
 
 def release_is_of_its_input(candidate: Candidate) -> str | None:
     """Users, their segments and movies are those of the history, in its order, and as many as the facts say."""
-    release, counts = candidate.release, candidate.facts["counts"]
+    release, counts = candidate.release, candidate.facts.counts
     agreements = {
-        "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts["users"],
-        "movies": release.movies == candidate.movies and len(release.names) == counts["movies"],
+        "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts.users,
+        "movies": release.movies == candidate.movies and len(release.names) == counts.movies,
         "segments": np.array_equal(release.segments, candidate.segments),
-        "sessions": counts["sessions"] >= candidate.seen.nnz,
+        "sessions": counts.sessions >= candidate.seen.nnz,
     }
     differing = [name for name, agrees in agreements.items() if not agrees]
     return Wrong(f"the {' and the '.join(differing)} are not those of the input") if differing else None
@@ -223,10 +225,10 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
     """The evaluation is of the model that made the lists and of this history, and its figures can be true."""
     evaluation, manifest = candidate.evaluation, candidate.release.manifest
     chosen = evaluation.chosen
-    if chosen != manifest["model"]["lists"]:
-        return Wrong(f"{chosen} was chosen, but {manifest['model']['lists']} made the lists")
+    if chosen != manifest.model.lists:
+        return Wrong(f"{chosen} was chosen, but {manifest.model.lists} made the lists")
     if not evaluation.is_measured:
-        if chosen not in ("popular", manifest["settings"]["model"]):
+        if chosen not in ("popular", manifest.settings.get("model")):
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
     problems = evaluation_checks.evaluation_problems(evaluation, len(candidate.release.names), candidate.until)

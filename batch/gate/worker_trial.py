@@ -115,7 +115,7 @@ def _expected_answer(release: Release, row: int | None, hidden: set[int], fallba
     own, segment = ([], 0) if row is None else (release.lists[row].tolist(), int(release.segments[row]))
     own = [item for item in own if item != none]
     items = [item for item in own if item not in hidden]
-    source = expected_source(release.manifest["model"]["lists"], segment)
+    source = expected_source(release.manifest.model.lists, segment)
     if not items:
         segment = segment if fallbacks[segment] else 0
         items, source = fallbacks[segment], "segment" if segment else "popular"
@@ -125,7 +125,7 @@ def _expected_answer(release: Release, row: int | None, hidden: set[int], fallba
     return 200, release.id, source, "text/plain; charset=utf-8", body
 
 
-def expected_source(model: str, segment: int) -> str:
+def expected_source(model: str | None, segment: int) -> str:
     """`x-marquee-source` of a list that a model made for a user of a segment: popular models make lists as well."""
     if model not in ("popular", "segment"):
         return "personal"

@@ -1,14 +1,14 @@
-"""The store of sessions by day, so that a night reads only days that have changed.
+"""Sessions by day, so that a night reads only the days that have changed.
 
     var/sessions/day=YYYY-MM-DD/sessions.parquet    what was watched, within this day
                                 ratings.parquet     what was rated
-                                requests.parquet    who was shown a list
-                                accounts.parquet    who opened an account
-                                made.json           of which files; written last: without it the day is not there
+                                requests.parquet    the lists that were shown, by user
+                                accounts.parquet    the accounts that were opened
+                                made.json           the source; written last: without it the day does not count
 
-A day is the archive's day of the event. A session that goes over midnight lies here in pieces, one a day; whoever
-reads several days joins them. Rows are sorted, and nothing but the lines goes into them: the same lines give the same
-bytes, whatever the catalogue says of their movies. Days that were imported name their source instead of files.
+A day is the archive's day of the event. A session over midnight is here in pieces, one a day, which are joined when
+days are read together. Rows are sorted and depend on the lines alone: the same lines give the same bytes, whatever the
+catalogue says of their movies. Imported days name their source instead of files.
 """
 
 import shutil
@@ -46,38 +46,38 @@ class DaySource(msgspec.Struct, frozen=True, kw_only=True):
     inputs: str = ""
     """Digest of the names of the archive's files, and of the settings that sessions depend on."""
     imported: str | None = None
-    """Where the day came from, if not from the archive."""
+    """The archive that the day was imported from; None for a day of Marquee's own archive."""
     counts: dict[str, int] = {}
 
 
 class DayStore:
-    """The days below one `var` folder. One process at a time may write: the night's lock sees to it."""
+    """The days below one `var` folder. Only the holder of the night's lock may write."""
 
     def __init__(self, var: Path) -> None:
         self.folder = var / "sessions"
 
     def days(self) -> dict[str, DaySource]:
-        """By day, ascending: the whole ones, and what they were made of."""
-        found = {path.name.removeprefix("day="): _made(path) for path in self.folder.glob("day=*")}
-        return {day: made for day, made in sorted(found.items()) if made is not None and made.layout == LAYOUT}
+        """The source of each whole day, ascending by day."""
+        sources = {path.name.removeprefix("day="): _read_source(path) for path in self.folder.glob("day=*")}
+        return {day: source for day, source in sorted(sources.items()) if source and source.layout == LAYOUT}
 
-    def write(self, day: str, made: DaySource, tables: Mapping[DayPart, pa.Table]) -> None:
-        """Keep a day, in place of what was kept of it; a part that is not given is empty."""
+    def write(self, day: str, source: DaySource, tables: Mapping[DayPart, pa.Table]) -> None:
+        """Create or replace a day; parts that are not given are empty."""
         folder = self.folder / f"day={day}"
-        (folder / "made.json").unlink(missing_ok=True)  # from here on the day is not there
+        (folder / "made.json").unlink(missing_ok=True)  # from here on the day does not count
         for part, schema in DAY_SCHEMAS.items():
             _write(folder / f"{part}.parquet", tables.get(part, schema.empty_table()).cast(schema))
-        durable.write_bytes(folder / "made.json", msgspec.json.encode(made) + b"\n")
+        durable.write_bytes(folder / "made.json", msgspec.json.encode(source) + b"\n")
 
     def remove(self, day: str) -> None:
-        """Forget a day."""
+        """Remove a day."""
         (self.folder / f"day={day}" / "made.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder / f"day={day}", ignore_errors=True)
 
     def read(self, part: DayPart, days: Iterable[str]) -> pa.Table:
         """The rows of some days, one day after the other, with one dictionary for all.
 
-        Raises `NightFilesDamaged` where a file is gone or damaged.
+        Raises `NightFilesDamaged` if a file is missing or damaged.
         """
         tables = [_read(self.folder / f"day={day}" / f"{part}.parquet", DAY_SCHEMAS[part]) for day in days]
         return pa.concat_tables([DAY_SCHEMAS[part].empty_table(), *tables]).unify_dictionaries().combine_chunks()
@@ -93,15 +93,15 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
         return pq.ParquetFile(path).read().cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise NightFilesDamaged(
-            f"night: {path} is gone or damaged: {error}; remove the folder {path.parent}, it is made anew from the"
-            " archive (what was imported: import it again): python -m batch nightly"
+            f"night: {path} is missing or damaged: {error}; remove the folder {path.parent}, and the next night makes"
+            " it again from the archive (import an imported one again): python -m batch nightly"
         ) from error
 
 
-def _made(folder: Path) -> DaySource | None:
+def _read_source(folder: Path) -> DaySource | None:
     try:
         return msgspec.json.decode((folder / "made.json").read_bytes(), type=DaySource)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 
 

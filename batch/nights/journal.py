@@ -6,35 +6,40 @@ done only while all before it stand as they stood then: a step that is run again
 
 import resource
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from batch.nights.step_results import RESULT_TYPES, StepName, StepResult
 from stream import durable
 
 _PEAK = Path("/proc/self/clear_refs")
 
 
-class StepResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A step that was finished."""
+class FinishedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the journal: a step that was finished."""
 
-    step: str
+    step: StepName
     id: str
     after: str
     """The id of the entry of the step before; empty for the first."""
     seconds: float
     peak_memory_mb: int
-    """The most memory that was resident while it ran."""
-    told: dict[str, Any]
-    """What the step says of itself: rows and the like."""
+    """The most memory that was resident while it ran, MiB."""
+    told: msgspec.Raw
+    """The JSON of its result."""
+
+    def result(self) -> StepResult:
+        """What the step returned. Raises `msgspec.DecodeError` and `ValueError` for what is not of its type."""
+        return msgspec.json.decode(self.told, type=RESULT_TYPES[self.step])
 
 
 class NightStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What a night began with. One that was interrupted is gone on with where these still hold."""
+    """What a night began with. An interrupted one is resumed if the settings are the same and it is recent enough."""
 
     began: str
-    """By the clock of this machine, UTC: for whoever reads the journal."""
+    """By the clock of this machine, UTC; for people."""
     stream_time: int
     """How far the stream had come, ms UTC."""
     settings: str
@@ -43,7 +48,7 @@ class NightStart(msgspec.Struct, frozen=True, kw_only=True):
 
 class _File(msgspec.Struct):
     night: NightStart | None = None
-    done: list[StepResult] = []
+    done: list[FinishedStep] = []
 
 
 class Journal:
@@ -52,8 +57,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "journal.json"
         try:
-            self._file = msgspec.json.decode(self._path.read_bytes(), type=_File)
-        except (OSError, msgspec.DecodeError):  # without it the night is begun anew: that costs time and nothing else
+            self._file = _parse(self._path.read_bytes())
+        except (OSError, msgspec.DecodeError, ValueError):  # the night starts over, which costs time and nothing else
             self._file = _File()
 
     @property
@@ -61,16 +66,16 @@ class Journal:
         """The night that is under way; None for none."""
         return self._file.night
 
-    def done(self, steps: list[str]) -> list[StepResult]:
+    def done(self, steps: Sequence[StepName]) -> list[FinishedStep]:
         """The finished ones of `steps`, in their order, up to the first that is not."""
         entries = {entry.step: entry for entry in self._file.done}
-        found: list[StepResult] = []
+        finished: list[FinishedStep] = []
         for step in steps:
             entry = entries.get(step)
-            if entry is None or entry.after != (found[-1].id if found else ""):
+            if entry is None or entry.after != (finished[-1].id if finished else ""):
                 break
-            found.append(entry)
-        return found
+            finished.append(entry)
+        return finished
 
     def begin(self, night: NightStart) -> None:
         """Begin a night: nothing is done."""
@@ -78,25 +83,29 @@ class Journal:
         self._write()
 
     def end(self) -> None:
-        """End the night: what was done stands, but the next one begins anew."""
+        """End the night: its steps stay done, but the next night starts over."""
         self._file.night = None
         self._write()
 
     def forget(self) -> None:
-        """What steps have left is not there any more: no step is done."""
+        """Files that steps have written are lost: no step is done."""
         self._file = _File()
         self._write()
 
-    def undo(self, step: str) -> None:
+    def undo(self, step: StepName) -> None:
         """A step is about to be run: until it is done again, neither it nor what follows counts."""
         self._file.done = [entry for entry in self._file.done if entry.step != step]
         self._write()
 
-    def note(self, step: str, before: list[StepResult], seconds: float, told: dict[str, Any]) -> StepResult:
+    def note(self, step: StepName, before: Sequence[FinishedStep], seconds: float, result: StepResult) -> FinishedStep:
         """A step is done; `before` are the steps that it follows."""
-        after = before[-1].id if before else ""
-        done = StepResult(
-            step=step, id=uuid.uuid4().hex, after=after, seconds=seconds, peak_memory_mb=_peak_memory_mb(), told=told
+        done = FinishedStep(
+            step=step,
+            id=uuid.uuid4().hex,
+            after=before[-1].id if before else "",
+            seconds=seconds,
+            peak_memory_mb=_peak_memory_mb(),
+            told=msgspec.Raw(msgspec.json.encode(result)),
         )
         self._file.done = [*(entry for entry in self._file.done if entry.step != step), done]
         self._write()
@@ -106,8 +115,15 @@ class Journal:
         durable.write_bytes(self._path, msgspec.json.format(msgspec.json.encode(self._file)) + b"\n")
 
 
+def _parse(data: bytes) -> _File:
+    file = msgspec.json.decode(data, type=_File)
+    for entry in file.done:
+        entry.result()  # an entry whose result cannot be read is found now, not at the end of the night
+    return file
+
+
 def forget_peak() -> None:
-    """Let the peak of this process's memory be measured from here on, where the system can."""
+    """Measure the peak of this process's memory from here on, where the system can."""
     try:
         _PEAK.write_text("5")
     except OSError:

@@ -88,7 +88,7 @@ def read_outcomes(var: Path) -> list[NightOutcome]:
         return [msgspec.json.decode(line, type=NightOutcome) for line in _path(var).read_bytes().splitlines()]
     except FileNotFoundError:
         return []
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if (state := _stamp(_path(var))) not in _TOLD:  # the schedule asks every second
             _TOLD.add(state)
             log.error("%s cannot be read, the nights are counted anew: %s", _path(var), error)

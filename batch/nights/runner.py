@@ -1,8 +1,8 @@
-"""Runs the night: all steps under one lock, or one alone. A killed night goes on with the step that was not done.
+"""Runs all steps of a night under one lock, or one step alone. A killed night is resumed at its first unfinished step.
 
-What a night begins with is noted in its journal. It is gone on with where the settings and versions are the same and
-the stream has not moved on by more than a few hours; else it begins anew. A night that ended, by a release or by the
-gate's refusal, is over: the next one begins anew.
+The journal says what a night began with. The next run resumes it if settings and versions are the same and the stream
+has moved on by a few hours at most; otherwise it starts over. A night that ended with a release or with the gate's
+refusal is over.
 """
 
 import datetime as dt
@@ -10,16 +10,16 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from batch.errors import BatchError, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.nights import alert_hold
-from batch.nights.journal import Journal, NightStart, StepResult, forget_peak
+from batch.nights.journal import FinishedStep, Journal, NightStart, forget_peak
+from batch.nights.step_results import NightSummary, PublishResult, StepName, StepResult
 from batch.nights.steps import NightSteps
 from batch.releases import publish
 from batch.settings import BatchSettings
@@ -31,7 +31,7 @@ from stream.zone import HOUR_MS
 
 log = logging.getLogger(__name__)
 
-STEPS: dict[str, Callable[[NightSteps], dict[str, Any]]] = {
+STEPS: dict[StepName, Callable[[NightSteps], StepResult]] = {
     "sessions": NightSteps.sessions,
     "catalog": NightSteps.catalog,
     "history": NightSteps.history,
@@ -41,16 +41,15 @@ STEPS: dict[str, Callable[[NightSteps], dict[str, Any]]] = {
 }
 _NAMES = list(STEPS)
 _RESUME_MS = 6 * HOUR_MS
-"""A night that was interrupted so long ago, by the stream's clock, begins anew: its release would be stale."""
+"""A night that was interrupted so long ago, by the stream's clock, starts over: its release would be stale."""
 
 
 def run_night(
     streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, despite_alerts: bool
-) -> dict[str, Any]:
-    """All steps, or those that an interrupted night has left. The caller holds the lock.
+) -> NightSummary:
+    """Run all steps, or those that an interrupted night has left. The caller holds the lock.
 
-    Returns the summary: `steps` by name with seconds, peak memory and what they tell of themselves. Raises `NightHeld`,
-    `GateRefusal`, and whatever a step raises.
+    Raises `NightHeld`, `GateRefusal`, and whatever a step raises.
     """
     began = time.monotonic()
     _sweep(streaming.var)
@@ -62,7 +61,7 @@ def run_night(
         stream_time=stream_time(entries) or 0,
         settings=_digest(streaming, quality, settings),
     )
-    earlier = journal.done(_NAMES) if _goes_on(journal.night, now) else []
+    earlier = journal.done(_NAMES) if _is_resumable(journal.night, now) else []
     if not earlier:
         journal.begin(now)
     for done in earlier:
@@ -76,12 +75,12 @@ def run_night(
         raise
     journal.end()
     summary = _summary(steps, len(earlier), time.monotonic() - began)
-    durable.write_json(folder / "summary.json", summary)
+    durable.write_json(folder / "summary.json", msgspec.to_builtins(summary))
     return summary
 
 
 def _sweep(var: Path) -> None:
-    """Remove what nights that were killed had half written. The caller holds the lock."""
+    """Remove half-written files of nights that were killed. The caller holds the lock."""
     for path in [*(var / "night").glob(".*"), *(var / "sessions").glob("day=*/.*")]:
         # the outcomes are the schedule's, which writes them without the lock
         if durable.is_leftover(path) and not path.name.startswith(".outcomes."):
@@ -89,61 +88,65 @@ def _sweep(var: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def run_step(name: str, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> dict[str, Any]:
-    """One step, after those before it. The caller holds the lock. Raises `NotEnoughData` where these are not done."""
+def run_step(
+    name: StepName, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings
+) -> StepResult:
+    """Run one step. The caller holds the lock. Raises `NotEnoughData` if a step before it is not done."""
     journal = Journal(streaming.var / "night")
     needed = _NAMES[: _NAMES.index(name)]
     before = journal.done(needed)
     if len(before) < len(needed):
         missing = needed[len(before)]
-        raise NotEnoughData(
-            f"{name}: {missing} is to be done before it, on the data of today: python -m batch {missing}"
-        )
-    return _run(NightSteps(streaming, quality, settings), name, journal, before).told
+        raise NotEnoughData(f"{name}: {missing} has to be done before it: python -m batch {missing}")
+    return _run(NightSteps(streaming, quality, settings), name, journal, before).result()
 
 
-def _run(night: NightSteps, name: str, journal: Journal, before: list[StepResult]) -> StepResult:
+def _run(night: NightSteps, name: StepName, journal: Journal, before: Sequence[FinishedStep]) -> FinishedStep:
     began = time.monotonic()
     forget_peak()
     try:
         journal.undo(name)
-        told = STEPS[name](night)
-        return journal.note(name, before, round(time.monotonic() - began, 2), told)
+        result = STEPS[name](night)
+        return journal.note(name, before, round(time.monotonic() - began, 2), result)
     except NightFilesDamaged:
         journal.forget()
         raise
-    except (OSError, pa.ArrowException) as error:  # a full disk, most likely, and not all of them name the file
+    except (OSError, pa.ArrowException) as error:  # most likely a full disk; not all of these errors name the file
         free = shutil.disk_usage(night.var).free >> 20
         raise BatchError(
-            f"{name}: {error}; {free:,} MB are free in {night.var}; once there is room, it goes on where it stopped:"
+            f"{name}: {error}; {free:,} MB are free in {night.var}; make room, then resume the night:"
             " python -m batch nightly"
         ) from error
 
 
-def _goes_on(earlier: NightStart | None, now: NightStart) -> bool:
-    """Whether a night that was interrupted is still worth going on with."""
+def _is_resumable(earlier: NightStart | None, now: NightStart) -> bool:
+    """Whether a night can resume the one that was interrupted."""
     if earlier is None or earlier.settings != now.settings:
         return False
     return 0 <= now.stream_time - earlier.stream_time <= _RESUME_MS
 
 
 def _digest(streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> str:
-    told = [msgspec.to_builtins(settings), streaming.generation, quality.session_gap_hours, publish.versions()]
-    return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
+    """Digest of what a result depends on besides the data."""
+    parts = [msgspec.to_builtins(settings), streaming.generation, quality.session_gap_hours, publish.versions()]
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 
-def _summary(steps: list[StepResult], earlier: int, seconds: float) -> dict[str, Any]:
-    return {
-        "release": steps[-1].told["release"],
-        "seconds": round(seconds, 2),
-        "peak_memory_mb": max(done.peak_memory_mb for done in steps),
-        "steps": {
-            done.step: {
-                "seconds": done.seconds,
-                "peak_memory_mb": done.peak_memory_mb,
-                **({"by": "the night that was interrupted"} if place < earlier else {}),
-                **done.told,
-            }
-            for place, done in enumerate(steps)
-        },
+def _summary(steps: Sequence[FinishedStep], earlier: int, seconds: float) -> NightSummary:
+    """The summary of finished steps, of which an interrupted night did the first `earlier`."""
+    published = msgspec.json.decode(steps[-1].told, type=PublishResult)
+    results = {
+        done.step: msgspec.structs.replace(
+            done.result(),
+            seconds=done.seconds,
+            peak_memory_mb=done.peak_memory_mb,
+            by="the night that was interrupted" if number < earlier else None,
+        )
+        for number, done in enumerate(steps)
     }
+    return NightSummary(
+        release=published.release,
+        seconds=round(seconds, 2),
+        peak_memory_mb=max(done.peak_memory_mb for done in steps),
+        steps=results,
+    )

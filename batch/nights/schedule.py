@@ -31,11 +31,11 @@ from pathlib import Path
 
 import click
 import msgspec
-import orjson
 
 from batch.nights import outcomes
 from batch.releases import publish
 from batch.settings import BatchSettings
+from server.manifest import parse_manifest
 from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings, load
 from stream.zone import DAY_MS, Zone, zone_named
@@ -69,23 +69,24 @@ def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
     A release tells how far its night had read, so that nights that were run by hand count as well, and moving a release
     does not; of one that was removed, or says nothing, it is known when it became current.
     """
-    moves, tries = publish.read_publications(var), outcomes.read_outcomes(var)
-    made = sum(not is_due(now_ms, one.stream_time, at, zone) for one in tries)
-    if not moves:
-        return made
-    read = {move.release: move.stream_time for move in moves} | _read_by(var)
-    ended = [*read.values(), *(one.stream_time for one in tries if one.ending != "failed")]
-    return made if is_due(now_ms, max(ended), at, zone) and made < TRIES else None
+    changes, tries = publish.read_publications(var), outcomes.read_outcomes(var)
+    count = sum(not is_due(now_ms, outcome.stream_time, at, zone) for outcome in tries)
+    if not changes:
+        return count
+    read_until = {change.release: change.stream_time for change in changes} | _read_until(var)
+    ended = [*read_until.values(), *(outcome.stream_time for outcome in tries if outcome.ending != "failed")]
+    return count if is_due(now_ms, max(ended), at, zone) and count < TRIES else None
 
 
-def _read_by(var: Path) -> dict[str, int]:
-    """By release, those among them that nobody made current: how far its night had read the stream, ms UTC."""
-    found = {}
+def _read_until(var: Path) -> dict[str, int]:
+    """By release, whether it was ever current or not: how far its night had read the stream, ms UTC."""
+    read_until = {}
     for release in publish.sealed(var):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a manifest that was spoiled says nothing
-            manifest = orjson.loads((var / "releases" / release / "manifest.json").read_bytes())
-            found[release] = int(manifest["stream_time"])
-    return found
+        with suppress(OSError, msgspec.DecodeError):  # a damaged manifest says nothing
+            manifest = parse_manifest((var / "releases" / release / "manifest.json").read_bytes())
+            if manifest.stream_time is not None:
+                read_until[release] = manifest.stream_time
+    return read_until
 
 
 class StreamClock:

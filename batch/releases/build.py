@@ -24,17 +24,20 @@ RENDERED_BYTES = 1 << 30
 
 def build_files(
     folder: Path, history: TrainingHistory, evaluation: Evaluation, settings: BatchSettings, hidden: frozenset[str]
-) -> dict[str, Any]:
-    """Fit the model that the evaluation chose to the whole history, and write what a release is made of."""
+) -> int:
+    """Fit the model that the evaluation chose to the whole history, and write the files of a release.
+
+    Returns the dimensions of the embeddings.
+    """
     data = history.before(history.until, settings.half_life_days)
-    gone = np.array([name in hidden for name in history.movies])
+    is_hidden = np.array([name in hidden for name in history.movies])
     chosen, parameters = evaluation.chosen, evaluation.parameters
     with step(f"fit {chosen}"):
         model = models.make(chosen, settings, parameters.get(chosen, {}))
         model.fit(data)
     with step("lists", len(history.users)) as advance:
-        personal = _personal(model, data, gone, advance)
-    popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, gone)
+        personal = _personal_lists(model, data, is_hidden, advance)
+    popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, is_hidden)
     kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
     none = np.iinfo(kind).max
     personal = _indices(personal, kind)
@@ -45,7 +48,7 @@ def build_files(
     durable.write_array(folder / "items.npy", items)
     with step("index"):
         durable.write(folder / "items.ann", lambda path: _build_index(items, settings, str(path)))
-    return {"model": chosen, "dimensions": items.shape[1], "users": len(personal), "movies": data.shape[1]}
+    return items.shape[1]
 
 
 def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
@@ -55,17 +58,17 @@ def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarr
     return indices
 
 
-def _personal(model: models.Model, data: Interactions, gone: np.ndarray, advance: Advance) -> np.ndarray:
-    """A list for each user with a history; the others are answered from their segment's list."""
-    found = np.full((data.shape[0], LIST_LENGTH), -1, np.int32)
+def _personal_lists(model: models.Model, data: Interactions, is_hidden: np.ndarray, advance: Advance) -> np.ndarray:
+    """A list for each user with a history, int32 [n, 20]; the others get their segment's list from a worker."""
+    lists = np.full((data.shape[0], LIST_LENGTH), -1, np.int32)
     users = np.flatnonzero(np.diff(data.indptr))
     advance(data.shape[0] - len(users))
-    found[users] = top_lists.top_lists(model, data, users, gone, advance)
-    return found
+    lists[users] = top_lists.top_lists(model, data, users, is_hidden, advance)
+    return lists
 
 
 def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings) -> np.ndarray:
-    """float32 [m, d], of the factorisation whatever makes the lists: its neighbours are alike in taste."""
+    """Item embeddings of the matrix factorisation, float32 [m, d]: its neighbours are movies of similar taste."""
     factors = model
     if model.name not in (models.ALS.name, models.Blend.name):  # a blend has factors of its own
         with step("fit als"):

@@ -1,13 +1,13 @@
-"""Traces an answer: the data, code, settings and versions behind what a user got at a time.
+"""Traces an answer to the data, code, settings and versions behind it: `python -m batch provenance --user U --at T`.
 
-`python -m batch provenance --user U --at T`. The release in force at t, by the stream's clock, says what it shows the
-user and what it was made of; its files are read again and held against their digests. The archive says what was
-really answered, where it holds a request of that user within seconds of t. A release that was removed is told of from
-the manifest that it left.
+The release in force at T, by the stream's clock, says what it shows the user and what it was made of; its files are
+verified again. The archive says what was really answered, if it holds a request of that user within seconds of T. Of a
+removed release only its manifest is left.
 
-Workers follow `current` within seconds, and a line has the clock of who wrote it, so that near a change the answer may
-still be of the release before: where the logged list is not what the release in force says, both neighbours are asked.
-What was hidden then is not recorded: a logged list that lacks movies, and is otherwise in order, names them.
+Workers follow `current` within seconds, and each line has the clock of the machine that wrote it. So an answer near a
+change may come from the release before or after: if the logged list is not that of the release in force, these two are
+compared as well. The movies that were hidden at the time are not recorded; they are inferred from those that a logged
+list leaves out.
 """
 
 import datetime as dt
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -23,6 +24,7 @@ import pyarrow.dataset as ds
 from batch.errors import ProvenanceError
 from quality.telemetry.release_history import ReleaseChange, read_release_history
 from server.errors import BadRelease
+from server.manifest import FileDigest, Manifest, parse_manifest
 from server.release import Release, list_source, sha256
 from stream.archive import Archive
 from stream.event import LIST_LENGTH
@@ -30,35 +32,95 @@ from stream.settings import StreamSettings, load
 from stream.zone import EARLIEST_MS, LATEST_MS, Zone, zone_named
 
 NEAR_MS = 5_000
-"""How far from the time that is asked for a request in the archive may lie."""
+"""How far a logged request may lie from the time in question."""
 _COLUMNS = ["time", "status", "movies", "latency_ms", "error", "topic", "partition", "offset"]
 
 
-def trace_answer(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any]:
-    """All that is known of the answer to a user at a time (ms UTC). Raises `ProvenanceError` where no release was in
-    force then, or nothing of it is known any more."""
-    history = read_release_history(var / "releases")
-    change, before, after = history.around(at_ms)
+class ShownAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a release answers a user while no movie is hidden."""
+
+    source: str
+    """`personal`, `segment` or `popular`."""
+    segment: str | int
+    """Name of the segment whose popular list fills gaps; its number in releases that do not name segments."""
+    movies: list[str]
+    """Best first."""
+    is_user_known: bool
+
+
+class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """The line of the archive in which the service logged the answer."""
+
+    at: str
+    at_ms: int
+    status: int
+    movies: list[str] | None
+    latency_ms: int | None
+    error: str | None
+    topic: str
+    partition: int
+    offset: int
+    is_of: str | None = None
+    """The release that answers this list; None where none does that was in force about then."""
+    if_hidden: list[str] = []
+    """The movies that must have been hidden for it to do so."""
+
+
+class AnswerTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known of one answer. Times are ISO, in the service's zone; those in `_ms` are ms UTC."""
+
+    user: int
+    at_ms: int
+    at: str
+    release: str
+    moved_by: str
+    """What made the release current: `night`, `rollback` or `pin`."""
+    in_force_since: str
+    in_force_until: str | None
+    files_kept: bool
+    """False where the release was removed since."""
+    damaged: list[str]
+    """Files that are not what was published."""
+    data_until: str | None
+    """How far the night of the release had read the stream."""
+    answer: ShownAnswer | None
+    """None where the release was removed or is damaged."""
+    made_of: dict[str, Any]
+    """`manifest.json` as it stands, with what other versions may have written into it."""
+    logged: LoggedRequest | None
+
+
+def trace_answer(var: Path, user: int, at_ms: int, clock: Zone) -> AnswerTrace:
+    """Trace the answer to a user at a time (ms UTC).
+
+    Raises `ProvenanceError` if no release was in force then, or its manifest is lost.
+    """
+    change, before, after = read_release_history(var / "releases").around(at_ms)
     if change is None:
-        first = f"the first one came at {told(after.stream_time, clock)}" if after else "there has been none"
-        raise ProvenanceError(f"provenance: no release was in force at {told(at_ms, clock)}; {first}")
+        first = f"the first one came at {iso_time(after.stream_time, clock)}" if after else "there has been none"
+        raise ProvenanceError(f"provenance: no release was in force at {iso_time(at_ms, clock)}; {first}")
     folder = var / "releases" / change.release
-    made_of = _made_of(var, change.release)
-    found: dict[str, Any] = {"user": user, "at_ms": at_ms, "at": told(at_ms, clock)}
-    found |= {"release": change.release, "moved_by": change.by, "in_force_since": told(change.stream_time, clock)}
-    found["in_force_until"] = told(after.stream_time, clock) if after else None
-    found |= {"files_kept": folder.is_dir(), "damaged": damaged(folder, made_of) if folder.is_dir() else []}
-    shown = _shown(folder, user)
-    found["data_until"] = told(int(made_of["stream_time"]), clock) if "stream_time" in made_of else None
-    found |= {"answer": shown and {key: shown[key] for key in ("source", "segment", "movies", "is_user_known")}}
-    found["made_of"] = made_of
-    found["logged"] = _logged(var, user, at_ms, clock)
-    if found["logged"]:
-        found["logged"] |= _held_against(var, found["logged"], user, [change, before, after])
-    return found
+    manifest, made_of = _read_manifest(var, change.release)
+    shown, _ = _shown_answer(folder, user)
+    logged = _logged_request(var, user, at_ms, clock)
+    return AnswerTrace(
+        user=user,
+        at_ms=at_ms,
+        at=iso_time(at_ms, clock),
+        release=change.release,
+        moved_by=change.by,
+        in_force_since=iso_time(change.stream_time, clock),
+        in_force_until=iso_time(after.stream_time, clock) if after else None,
+        files_kept=folder.is_dir(),
+        damaged=damaged_files(folder, manifest.files) if folder.is_dir() else [],
+        data_until=None if manifest.stream_time is None else iso_time(manifest.stream_time, clock),
+        answer=shown,
+        made_of=made_of,
+        logged=logged and _explain(var, logged, user, [change, before, after]),
+    )
 
 
-def told(time_ms: int, clock: Zone) -> str:
+def iso_time(time_ms: int, clock: Zone) -> str:
     """A time as people and `--at` read it: ISO, with the offset of the zone."""
     offset = dt.timedelta(milliseconds=int(clock.to_local(time_ms) - time_ms))
     moment = dt.datetime.fromtimestamp(time_ms // 1000, dt.timezone(offset))
@@ -67,22 +129,22 @@ def told(time_ms: int, clock: Zone) -> str:
 
 
 def time_of(text: str, clock: Zone) -> int:
-    """Read a time: ms since 1970, or ISO, of the zone where it names no offset. Raises `ValueError` for neither."""
+    """Parse a time, in ms since 1970 or in ISO (of the zone if it has no offset), to ms UTC. Raises `ValueError`."""
     if text.isascii() and text.isdigit() and len(text) > 8:
-        found = int(text)
+        time_ms = int(text)
     else:
         moment = dt.datetime.fromisoformat(text)
         aware = moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-        found = (aware - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
-        found = found if moment.tzinfo else clock.to_utc(found)
-    if not EARLIEST_MS <= found <= LATEST_MS:
+        time_ms = (aware - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(milliseconds=1)
+        time_ms = time_ms if moment.tzinfo else clock.to_utc(time_ms)
+    if not EARLIEST_MS <= time_ms <= LATEST_MS:
         raise ValueError("it lies outside the years 2000 to 2099")
-    return found
+    return time_ms
 
 
-def damaged(folder: Path, manifest: dict[str, Any]) -> list[str]:
+def damaged_files(folder: Path, files: dict[str, FileDigest]) -> list[str]:
     """The files of a release that are not what was published; every byte is read."""
-    return [name for name, file in manifest["files"].items() if _digest(folder / name) != file["sha256"]]
+    return [name for name, file in files.items() if _digest(folder / name) != file.sha256]
 
 
 def _digest(path: Path) -> str:
@@ -92,8 +154,8 @@ def _digest(path: Path) -> str:
         return ""
 
 
-def _made_of(var: Path, release: str) -> dict[str, Any]:
-    """The manifest of a release, whether it is there or was removed."""
+def _read_manifest(var: Path, release: str) -> tuple[Manifest, dict[str, Any]]:
+    """The manifest of a release that is there or was removed, and the JSON that it was parsed from."""
     releases = var / "releases"
     for path in (releases / release / "manifest.json", releases / "manifests" / f"{release}.json"):
         if path.exists():
@@ -101,23 +163,24 @@ def _made_of(var: Path, release: str) -> dict[str, Any]:
     else:
         raise ProvenanceError(f"provenance: {release} was in force then, but its files and its manifest are gone")
     try:
-        manifest: dict[str, Any] = orjson.loads(path.read_bytes())
-        for file in manifest["files"].values():
-            file["sha256"], file["size"]
-        if not isinstance(manifest.get("stream_time", 0), int):
-            raise TypeError("stream_time")
-    except (OSError, orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise ProvenanceError(f"provenance: {path} cannot be read: {error!r}") from error
-    return manifest
+        data = path.read_bytes()
+        manifest = parse_manifest(data)
+        if not manifest.files:
+            raise ValueError("it lists no files with size and sha256")
+        return manifest, orjson.loads(data)
+    except (OSError, msgspec.DecodeError, ValueError) as error:
+        raise ProvenanceError(f"provenance: {path} cannot be read: {error}") from error
 
 
-def _shown(folder: Path, user: int) -> dict[str, Any] | None:
-    """What a release shows a user while nothing is hidden; `reserve` is what would follow where something is. None
-    where it is not there, or cannot be opened."""
+def _shown_answer(folder: Path, user: int) -> tuple[ShownAnswer | None, list[str]]:
+    """What a release answers a user while no movie is hidden, and the movies that would replace hidden ones.
+
+    None and no movies if the release was removed or cannot be opened.
+    """
     try:
         release = Release.open(folder)
     except BadRelease:
-        return None
+        return None, []
     none = np.iinfo(release.lists.dtype).max
     row = int(np.searchsorted(release.users, user)) if user <= np.iinfo(np.uint32).max else len(release.users)
     known = row < len(release.users) and int(release.users[row]) == user
@@ -126,19 +189,19 @@ def _shown(folder: Path, user: int) -> dict[str, Any] | None:
     segment = segment if release.fallbacks[segment, 0] != none else 0
     personal = [item for item in release.lists[row].tolist() if item != none] if known else []
     popular = [item for item in release.fallbacks[segment].tolist() if item != none]
-    names = release.manifest.get("segments", [])
-    reserve = [item for item in popular if item not in personal]
-    return {
-        "source": own_source if personal else "segment" if segment else "popular",
-        "segment": names[segment] if segment < len(names) else segment,
-        "is_user_known": known,
-        "movies": [release.movies[item] for item in personal or popular[:LIST_LENGTH]],
-        "reserve": [release.movies[item] for item in (reserve if personal else popular[LIST_LENGTH:])],
-    }
+    names = release.manifest.segments
+    reserve = [item for item in popular if item not in personal] if personal else popular[LIST_LENGTH:]
+    answer = ShownAnswer(
+        source=own_source if personal else "segment" if segment else "popular",
+        segment=names[segment] if segment < len(names) else segment,
+        movies=[release.movies[item] for item in personal or popular[:LIST_LENGTH]],
+        is_user_known=known,
+    )
+    return answer, [release.movies[item] for item in reserve]
 
 
-def _logged(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any] | None:
-    """The request of a user in the archive that lies nearest to a time."""
+def _logged_request(var: Path, user: int, at_ms: int, clock: Zone) -> LoggedRequest | None:
+    """The archived request of a user that is nearest to a time; None if there is none within `NEAR_MS`."""
     days = {clock.day(at_ms - NEAR_MS), clock.day(at_ms + NEAR_MS)}
     paths = [path for day, files in Archive(var).files("recommend").items() if day in days for path in files]
     if not paths or user > np.iinfo(np.uint32).max:
@@ -153,89 +216,92 @@ def _logged(var: Path, user: int, at_ms: int, clock: Zone) -> dict[str, Any] | N
     times = table.column("time").cast("int64").to_numpy()
     if not len(times):
         return None
-    place = int(np.abs(times - at_ms).argmin())
-    found: dict[str, Any] = table.slice(place, 1).drop_columns(["time"]).to_pylist()[0]
-    return {"at": told(int(times[place]), clock), "at_ms": int(times[place]), **found}
+    nearest = int(np.abs(times - at_ms).argmin())
+    row = table.slice(nearest, 1).drop_columns(["time"]).to_pylist()[0]
+    return LoggedRequest(at=iso_time(int(times[nearest]), clock), at_ms=int(times[nearest]), **row)
 
 
-def _held_against(var: Path, logged: dict[str, Any], user: int, changes: list[ReleaseChange | None]) -> dict[str, Any]:
-    """Which of these releases, the first that does, says what was answered, and what must have been hidden for it."""
+def _explain(var: Path, logged: LoggedRequest, user: int, changes: list[ReleaseChange | None]) -> LoggedRequest:
+    """The request with the first of these releases that answers its list, and the movies that were hidden then."""
     for change in changes:
-        shown = _shown(var / "releases" / change.release, user) if change else None
-        hidden = without(logged["movies"], shown["movies"], shown["reserve"]) if shown else None
-        if change and hidden is not None:
-            return {"is_of": change.release, "if_hidden": hidden}
-    return {"is_of": None, "if_hidden": []}
+        if change is None:
+            continue
+        shown, reserve = _shown_answer(var / "releases" / change.release, user)
+        hidden = infer_hidden(logged.movies or [], shown.movies, reserve) if shown else None
+        if hidden is not None:
+            return msgspec.structs.replace(logged, is_of=change.release, if_hidden=hidden)
+    return logged
 
 
-def without(answered: list[str], movies: list[str], reserve: list[str]) -> list[str] | None:
-    """The movies that must be hidden for a list, continued from its reserve, to be what was answered; None where no
-    hiding explains it."""
+def infer_hidden(answered: list[str], movies: list[str], reserve: list[str]) -> list[str] | None:
+    """The movies whose hiding turns a list, continued from its reserve, into what was answered.
+
+    None if no hiding does.
+    """
     if answered == movies:
         return []
     order = [*movies, *reserve]
     if not answered or answered[-1] not in order:
         return None
-    # a list that is full tells nothing of what would come after its last movie
+    # a full list says nothing of what would come after its last movie
     end = len(order) if len(answered) < LIST_LENGTH else order.index(answered[-1])
     hidden = [movie for movie in order[:end] if movie not in answered]
-    left = [movie for movie in order if movie not in hidden][:LIST_LENGTH]
-    # a list of which nothing is hidden is sent as it is
-    return hidden if left == answered and not {*movies}.isdisjoint(hidden) else None
+    visible = [movie for movie in order if movie not in hidden][:LIST_LENGTH]
+    # a list without a hidden movie is not continued
+    return hidden if visible == answered and not {*movies}.isdisjoint(hidden) else None
 
 
-def text(found: dict[str, Any]) -> str:
-    """What `trace_answer` found, for people."""
-    made_of = found["made_of"]
+def text(trace: AnswerTrace) -> str:
+    """A trace for people: a row each for the release, the answer, what it was made of, and every file."""
     rows = {
-        f"user {found['user']}": f"at {found['at']}",
-        "release": f"{found['release']}, made current by {found['moved_by']} at {found['in_force_since']}, in force"
-        f" until {found['in_force_until'] or 'now'}",
-        "its files": _files(found),
-        "answer": _answer(found["answer"]),
-        "in the log": _log_line(found),
-        "data until": found["data_until"],
-        **{name: _flat(made_of.get(name, {})) for name in ("model", "input", "versions", "settings")},
-        **{name: f"{file['size']} bytes, sha256 {file['sha256']}" for name, file in made_of["files"].items()},
+        f"user {trace.user}": f"at {trace.at}",
+        "release": f"{trace.release}, made current by {trace.moved_by} at {trace.in_force_since}, in force"
+        f" until {trace.in_force_until or 'now'}",
+        "its files": _files(trace),
+        "answer": _answer(trace.answer),
+        "in the log": _log_line(trace),
+        "data until": trace.data_until,
+        **{name: _flat(trace.made_of.get(name, {})) for name in ("model", "input", "versions", "settings")},
+        **{name: f"{file['size']} bytes, sha256 {file['sha256']}" for name, file in trace.made_of["files"].items()},
     }
-    return "\n".join(f"{name:<15} {said}" for name, said in rows.items() if said)
+    return "\n".join(f"{name:<15} {row}" for name, row in rows.items() if row)
 
 
-def _files(found: dict[str, Any]) -> str:
-    if not found["files_kept"]:
-        return "removed since (python -m batch prune); what follows is of the manifest that was kept"
-    if found["damaged"]:
-        return f"DAMAGED, not what was published: {', '.join(found['damaged'])}"
+def _files(trace: AnswerTrace) -> str:
+    if not trace.files_kept:
+        return "removed since (python -m batch prune); what follows is from the manifest that was kept"
+    if trace.damaged:
+        return f"DAMAGED, not what was published: {', '.join(trace.damaged)}"
     return "verified just now: all are what was published"
 
 
-def _answer(answer: dict[str, Any] | None) -> str:
+def _answer(answer: ShownAnswer | None) -> str:
     if answer is None:
-        return "cannot be told any more: the release is gone or damaged"
-    who = "" if answer["is_user_known"] else "; the release does not know this user"
-    of = f" ({answer['segment']})" if answer["source"] == "segment" else ""
-    return f"{answer['source']}{of}{who}: {', '.join(answer['movies'])}"
+        return "unknown: the release was removed or is damaged"
+    unknown = "" if answer.is_user_known else "; the release does not know this user"
+    segment = f" ({answer.segment})" if answer.source == "segment" else ""
+    return f"{answer.source}{segment}{unknown}: {', '.join(answer.movies)}"
 
 
-def _log_line(found: dict[str, Any]) -> str:
-    logged = found["logged"]
+def _log_line(trace: AnswerTrace) -> str:
+    logged = trace.logged
     if logged is None:
         return f"no request of this user within {NEAR_MS // 1000} s is in the archive"
-    where = f"{logged['at']}, {logged['topic']}-{logged['partition']} offset {logged['offset']}"
-    if logged["status"] != 200:
-        return f"{where}: status {logged['status']}, {logged['error']}"
-    if logged["is_of"] is None:
-        return f"{where}: ANOTHER LIST than any release of that time says: {', '.join(logged['movies'])}"
-    of = "" if logged["is_of"] == found["release"] else f", but of {logged['is_of']}, next to it in time"
-    hidden = f" without what was hidden then ({', '.join(logged['if_hidden'])})" if logged["if_hidden"] else ""
-    return f"{where}: this very list{hidden}{of}"
+    line = f"{logged.at}, {logged.topic}-{logged.partition} offset {logged.offset}"
+    if logged.status != 200:
+        return f"{line}: status {logged.status}, {logged.error}"
+    if logged.is_of is None:
+        return f"{line}: ANOTHER LIST than that of any release at that time: {', '.join(logged.movies or [])}"
+    release = "" if logged.is_of == trace.release else f", but of {logged.is_of}, next to it in time"
+    hidden = f" without the movies hidden then ({', '.join(logged.if_hidden)})" if logged.if_hidden else ""
+    return f"{line}: this very list{hidden}{release}"
 
 
 def _flat(value: Any) -> str:
-    """An object in one line."""
+    """A JSON object in one line."""
     if not isinstance(value, dict):
         return str(value)
-    return ", ".join(f"{name} {orjson.dumps(one).decode()}" for name, one in value.items())
+    return ", ".join(f"{name} {orjson.dumps(member).decode()}" for name, member in value.items())
 
 
 @click.command("provenance")
@@ -243,13 +309,13 @@ def _flat(value: Any) -> str:
 @click.option("--at", required=True, metavar="T", help="When: ISO time (of the service's zone, or with offset), or ms.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(user: int, at: str, as_json: bool) -> None:
-    """Tell which data, code, settings and versions made the answer that user U got at time T."""
+    """Show which data, code, settings and versions made the answer that user U got at time T."""
     streaming = load("stream", StreamSettings)
     clock = zone_named(streaming.timezone)
     try:
         at_ms = time_of(at, clock)
     except ValueError as error:
         forms = "2026-02-12T03:00, with Z or +01:00 behind it for another zone than the service's, or ms since 1970"
-        raise click.BadParameter(f"'{at}' is no time: {error}; say {forms}", param_hint="--at") from error
-    found = trace_answer(streaming.var, user, at_ms, clock)
-    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2) if as_json else text(found))
+        raise click.BadParameter(f"'{at}' is no time: {error}; give {forms}", param_hint="--at") from error
+    trace = trace_answer(streaming.var, user, at_ms, clock)
+    click.echo(orjson.dumps(msgspec.to_builtins(trace), option=orjson.OPT_INDENT_2) if as_json else text(trace))

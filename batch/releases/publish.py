@@ -1,12 +1,12 @@
 """Publishing: a candidate folder becomes a release, whole or not at all, and `current` moves to it.
 
-    releases/<UTC time>-<short hash>/   immutable once it has this name; its files may be read only
+    releases/<UTC time>-<short hash>/   immutable once it has this name; its files are read-only
     releases/current                    symbolic link, moved by rename
-    releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by
-    what releases/pinned.json                the release that stays current whatever nights make; none where it is
-    missing releases/last-good.json     what workers took last, and last but one; they note it
-    (`server/good_releases.py`) releases/.refused/<id>.json         why the gate refused a candidate, which stays for
-    study releases/manifests/<id>.json        the manifests of releases that were removed
+    releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by what
+    releases/pinned.json                the release that stays current whatever nights make; absent if none is pinned
+    releases/last-good.json             the last two releases that workers took, see `server/good_releases.py`
+    releases/.refused/<id>.json         why the gate refused a candidate, which stays for study
+    releases/manifests/<id>.json        the manifests of releases that were removed
 
 The stream's clock stands in the history so that reports can tell which release was in force when a user asked.
 
@@ -23,9 +23,9 @@ import platform
 import shutil
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
-import orjson
+import msgspec
 import threadpoolctl
 
 from batch.errors import ReleaseError
@@ -33,6 +33,7 @@ from batch.releases import checkout
 from quality.errors import ReleaseHistoryError
 from quality.telemetry.release_history import ReleaseChange, append_release_change, read_release_changes
 from server.good_releases import good_releases
+from server.manifest import BlasLibrary, FileDigest, Manifest, Versions, parse_manifest
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 
@@ -44,17 +45,38 @@ KEPT_REFUSED = 3
 _LIBRARIES = ("annoy", "implicit", "numpy", "orjson", "pandas", "pyarrow", "sanic", "scipy")
 
 
-def publish(var: Path, candidate: Path, facts: dict[str, Any], stream_time: int) -> str:
-    """Name, seal and keep a candidate (not yet current); `facts` go into its manifest. Returns the release's id.
+class RefusalNote(msgspec.Struct, frozen=True, kw_only=True):
+    """`.refused/<id>.json`: why the gate refused a candidate."""
 
-    Where the same was published before, as by a night that was killed after it, that release is it.
+    release: str
+    wall_time: str = ""
+    broken: dict[str, str]
+    """By rule: what is wrong."""
+
+
+class ReleasePin(msgspec.Struct, frozen=True, kw_only=True):
+    """`pinned.json`: the release that stays current."""
+
+    release: str
+    stream_time: int = 0
+    """When it was pinned, by the stream's clock, ms UTC."""
+    wall_time: str = ""
+
+
+Note = TypeVar("Note", RefusalNote, ReleasePin, ReleaseChange)
+
+
+def publish(var: Path, candidate: Path, made_of: Manifest) -> str:
+    """Name, seal and keep a candidate (not yet current), and return the release's id.
+
+    `made_of` lacks layout, id, versions and files, which are filled in here. If a release of the same content exists
+    already, as after a night that was killed behind this step, nothing is written and its id is returned.
     """
     names = [*FILES, *(name for name in RENDERED if (candidate / name).exists())]
-    files = {name: {"size": (candidate / name).stat().st_size, "sha256": sha256(candidate / name)} for name in names}
-    content = hashlib.sha256("".join(str(files[name]["sha256"]) for name in names).encode()).hexdigest()
+    files = {name: file_digest(candidate / name) for name in names}
+    content = hashlib.sha256("".join(files[name].sha256 for name in names).encode()).hexdigest()
     release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"
-    manifest = {"layout": LAYOUT, "id": release, "stream_time": stream_time, **facts, "versions": versions()}
-    manifest["files"] = files
+    manifest = msgspec.structs.replace(made_of, layout=LAYOUT, id=release, versions=versions(), files=files)
     releases = var / "releases"
     if again := _same(releases, manifest, content[:8]):
         return again
@@ -67,7 +89,7 @@ def publish(var: Path, candidate: Path, facts: dict[str, Any], stream_time: int)
             shutil.copyfile(candidate / name, staged / name)
             (staged / name).chmod(0o444)
             durable.sync(staged / name)
-        durable.write_json(staged / "manifest.json", manifest)
+        write_manifest(staged, manifest)
         (staged / "manifest.json").chmod(0o444)
         if (releases / release).exists():  # the same content within one second: it is there already
             return release
@@ -78,35 +100,47 @@ def publish(var: Path, candidate: Path, facts: dict[str, Any], stream_time: int)
     return release
 
 
-def _same(releases: Path, manifest: dict[str, Any], content: str) -> str | None:
-    """The release that was made of the same, with the same files, and still has them; None for none."""
-    promised = manifest["files"]
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` of a release."""
+    durable.write_json(folder / "manifest.json", msgspec.to_builtins(manifest))
+
+
+def file_digest(path: Path) -> FileDigest:
+    """Size and sha256 of a file. Raises `OSError`."""
+    return FileDigest(size=path.stat().st_size, sha256=sha256(path))
+
+
+def _same(releases: Path, manifest: Manifest, content: str) -> str | None:
+    """The id of a release that differs from `manifest` in its id alone, and still has its files; None for none."""
     for path in sorted(releases.glob(f"*-{content}/manifest.json")):
-        found = orjson.loads(path.read_bytes())
-        if {**found, "id": ""} == {**orjson.loads(orjson.dumps(manifest)), "id": ""} and all(
-            (path.parent / name).exists() and sha256(path.parent / name) == file["sha256"]
-            for name, file in promised.items()
+        try:
+            earlier = parse_manifest(path.read_bytes())
+        except msgspec.DecodeError:
+            continue
+        if msgspec.structs.replace(earlier, id=manifest.id) == manifest and all(
+            (path.parent / name).exists() and sha256(path.parent / name) == file.sha256
+            for name, file in manifest.files.items()
         ):
             return path.parent.name
     return None
 
 
 def refuse(var: Path, release: str, broken: dict[str, str]) -> None:
-    """Note that the gate refused a release: by rule, why. It is kept for study, and is no release to go back to."""
-    entry = {"release": release, "wall_time": _wall_time(), "broken": broken}
-    durable.write_bytes(_refused(var, release), orjson.dumps(entry) + b"\n")
+    """Note that the gate refused a release: by rule, why. It is kept for study, and no rollback goes to it."""
+    refusal = RefusalNote(release=release, wall_time=_wall_time(), broken=broken)
+    durable.write_bytes(_refused(var, release), msgspec.json.encode(refusal) + b"\n")
 
 
 def refused_releases(var: Path) -> dict[str, dict[str, str]]:
     """By release: the rules that refused it, and why."""
-    notes = [_objects(path, broken=dict)[0] for path in (var / "releases" / ".refused").glob("*.json")]
-    return {note["release"]: note["broken"] for note in notes}
+    refusals = [_read_notes(path, RefusalNote)[0] for path in (var / "releases" / ".refused").glob("*.json")]
+    return {refusal.release: refusal.broken for refusal in refusals}
 
 
 def make_current(var: Path, release: str, stream_time: int, by: By = "night") -> bool:
-    """Point `current` at a release, and remember when; False where another one is pinned, against the night.
+    """Point `current` at a release, and add it to the history; False if a night finds another release pinned.
 
-    A night calls this for what its gate has passed, so that an earlier refusal of the same is void.
+    A night calls this for a release that its gate has passed, so an earlier refusal of the same release is dropped.
     """
     if by == "night":
         _refused(var, release).unlink(missing_ok=True)
@@ -118,9 +152,10 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
     link = var / "releases" / "current"
     before = link.readlink() if link.is_symlink() else None
     durable.point(link, release)
+    change = ReleaseChange(release=release, stream_time=stream_time, wall_time=_wall_time(), by=by)
     try:
-        append_release_change(var / "releases", ReleaseChange(release, stream_time, _wall_time(), by))
-    except OSError:  # as of a full disk: who tries again shall find `current` where it was
+        append_release_change(var / "releases", change)
+    except OSError:  # such as a full disk: the next try must find `current` where it was
         if before is None:
             link.unlink()
         else:
@@ -131,12 +166,12 @@ def make_current(var: Path, release: str, stream_time: int, by: By = "night") ->
 
 def is_current(var: Path, release: str) -> bool:
     """Whether `current` points at a release, and the history says so as well."""
-    here, moves = current_release(var), read_publications(var)
-    return bool(moves) and here is not None and here.name == moves[-1].release == release
+    current, changes = current_release(var), read_publications(var)
+    return bool(changes) and current is not None and current.name == changes[-1].release == release
 
 
 def read_publications(var: Path) -> list[ReleaseChange]:
-    """What became current when, oldest first. Raises `ReleaseError` where the history is damaged."""
+    """Every move of `current`, oldest first. Raises `ReleaseError` for a damaged history."""
     try:
         return read_release_changes(var / "releases")
     except ReleaseHistoryError as error:
@@ -144,21 +179,21 @@ def read_publications(var: Path) -> list[ReleaseChange]:
 
 
 def line(var: Path) -> list[str]:
-    """How the current release came to be it, the current one last: what was gone back from is not part of it."""
-    here = current_release(var)
-    found: list[str] = []
-    # the link moves before the history: after a crash between the two it knows better
-    for release in [*(move.release for move in read_publications(var)), *([here.name] if here else [])]:
-        if release in found:
-            del found[found.index(release) :]
-        found.append(release)
-    return found
+    """The releases that led to the current one, which is last; without those that a rollback has undone."""
+    current = current_release(var)
+    ids: list[str] = []
+    # the link moves before the history is written, so after a crash between the two the link is right
+    for release in [*(change.release for change in read_publications(var)), *([current.name] if current else [])]:
+        if release in ids:
+            del ids[ids.index(release) :]
+        ids.append(release)
+    return ids
 
 
 def pin(var: Path, release: str, stream_time: int) -> None:
     """Let a release stay current whatever nights make, until `unpin`."""
-    entry = {"release": release, "stream_time": stream_time, "wall_time": _wall_time()}
-    durable.write_bytes(var / "releases" / "pinned.json", orjson.dumps(entry) + b"\n")
+    note = ReleasePin(release=release, stream_time=stream_time, wall_time=_wall_time())
+    durable.write_bytes(var / "releases" / "pinned.json", msgspec.json.encode(note) + b"\n")
 
 
 def unpin(var: Path) -> None:
@@ -167,11 +202,11 @@ def unpin(var: Path) -> None:
 
 
 def pinned(var: Path) -> str | None:
-    """The release that is pinned, and is there: one that somebody removed holds nothing."""
+    """The id of the pinned release; None for none, or one that was removed."""
     path = var / "releases" / "pinned.json"
     if not path.exists():
         return None
-    release = str(_objects(path)[0]["release"])
+    release = _read_notes(path, ReleasePin)[0].release
     return release if (var / "releases" / release).is_dir() else None
 
 
@@ -182,36 +217,36 @@ def current_release(var: Path) -> Path | None:
 
 
 def data_until(var: Path) -> int | None:
-    """How far the stream had come when the archive was read for the current release, ms UTC; None if it cannot say."""
+    """How far the stream had come when the archive was read for the current release, ms UTC; None if unknown."""
     try:
-        return int(orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())["stream_time"])
-    except (OSError, KeyError, orjson.JSONDecodeError):
+        return parse_manifest((var / "releases" / "current" / "manifest.json").read_bytes()).stream_time
+    except (OSError, msgspec.DecodeError):
         return None
 
 
 def sealed(var: Path) -> list[str]:
-    """The ids of all releases that are there, refused ones among them, oldest first; none that is half made."""
-    found = (var / "releases").glob("*/manifest.json")
-    return sorted(path.parent.name for path in found if not path.parent.is_symlink() and path.parent.name[0] != ".")
+    """The ids of all whole releases, refused ones included, oldest first."""
+    folders = (path.parent for path in (var / "releases").glob("*/manifest.json"))
+    return sorted(folder.name for folder in folders if not folder.is_symlink() and folder.name[0] != ".")
 
 
 def prunable(var: Path, keep: int) -> list[str]:
-    """What `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one, and
-    those that workers noted as good: they are what a worker starts from while the current one is bad."""
-    names, bad = sealed(var), refused_releases(var)
-    here = current_release(var)
-    good = [name for name in names if name not in bad]
-    studied = [name for name in names if name in bad]
-    kept = {*good[-keep:], *studied[-KEPT_REFUSED:], here.name if here else None, pinned(var)}
+    """The ids that `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one,
+    and the last good ones, which a worker starts from while the current release is bad."""
+    names, refusals = sealed(var), refused_releases(var)
+    current = current_release(var)
+    passed = [name for name in names if name not in refusals]
+    refused = [name for name in names if name in refusals]
+    kept = {*passed[-keep:], *refused[-KEPT_REFUSED:], current.name if current else None, pinned(var)}
     kept |= {Path(target).name for target in good_releases(var / "releases")}
     return [name for name in names if name not in kept]
 
 
 def prune(var: Path, keep: int) -> list[str]:
-    """Remove what `prunable` says, but for the manifests, and what a crash left; returns the names of the releases."""
+    """Remove the releases of `prunable`, but keep their manifests, and remove leftovers of crashes; returns the ids."""
     releases, old = var / "releases", prunable(var, keep)
     for name in old:
-        # renamed first: half a release is never seen under its name, and the next call removes it
+        # renamed first: a half-removed release never has its name, and the next call removes the rest
         (releases / name).rename(releases / f".{name}.{os.getpid()}.tmp")
         forget(releases / name)
         _refused(var, name).unlink(missing_ok=True)
@@ -224,7 +259,7 @@ def prune(var: Path, keep: int) -> list[str]:
 
 
 def _remove(folder: Path, release: str) -> None:
-    """Remove a release, and keep its manifest: that goes last, for on a full disk there must be room for it first."""
+    """Remove a release, and keep its manifest; that is copied last, since a full disk has no room for it before."""
     manifest = folder / "manifest.json"
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
@@ -236,34 +271,32 @@ def _remove(folder: Path, release: str) -> None:
     shutil.rmtree(folder)
 
 
-def versions() -> dict[str, Any]:
-    """What makes a release: the commit of this program where it is known, Python, the libraries, BLAS and the CPU."""
-    import_module("scipy.linalg")  # it brings a BLAS of its own, which tells of itself only once it is loaded
-    told = ("prefix", "version", "architecture", "num_threads")
+def versions() -> Versions:
+    """The versions of this process, with the BLAS libraries that it has loaded."""
+    import_module("scipy.linalg")  # SciPy has a BLAS of its own, which threadpoolctl lists only once it is loaded
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    blas = sorted(({name: pool[name] for name in told} for pool in pools), key=lambda pool: str(pool["version"]))
-    libraries = {name: metadata.version(name) for name in _LIBRARIES}
-    return {"commit": _commit(), "python": platform.python_version(), **libraries, "blas": blas, "cpu": _cpu()}
+    blas = [BlasLibrary(**{name: pool[name] for name in BlasLibrary.__struct_fields__}) for pool in pools]
+    return Versions(
+        commit=_commit(),
+        python=platform.python_version(),
+        **{name: metadata.version(name) for name in _LIBRARIES},
+        blas=sorted(blas, key=lambda library: str(library.version)),
+        cpu=_cpu(),
+    )
 
 
-def _objects(path: Path, **told: type) -> list[dict[str, Any]]:
-    """The objects of a file, one a line, each with a release and what is `told` by key and type. Raises `ReleaseError`
-    where they are not what was written here."""
-    told |= {"release": str}
-    lines = path.read_bytes().splitlines()
-    found = []
-    for number, line in enumerate(lines or [b""], 1):
+def _read_notes(path: Path, kind: type[Note]) -> list[Note]:
+    """The notes of a file, one a line, at least one. Raises `ReleaseError` for a damaged one."""
+    notes = []
+    for number, text in enumerate(path.read_bytes().splitlines() or [b""], 1):
         try:
-            one = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise ReleaseError(f"releases: {path}, line {number}, cannot be read: {error}; {_mending(path)}") from error
-        if not isinstance(one, dict) or not all(isinstance(one.get(key), kind) for key, kind in told.items()):
-            raise ReleaseError(f"releases: {path}, line {number}, does not tell {', '.join(told)}; {_mending(path)}")
-        found.append(one)
-    return found
+            notes.append(msgspec.json.decode(text, type=kind))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ReleaseError(f"releases: {path}, line {number}, cannot be read: {error}; {_remedy(path)}") from error
+    return notes
 
 
-def _mending(path: Path) -> str:
+def _remedy(path: Path) -> str:
     if path.name == "pinned.json":
         return "restore it, or remove it: python -m batch unpin"
     return "restore it, or remove it"
@@ -284,7 +317,7 @@ def _commit() -> str | None:
 
 
 def _cpu() -> str:
-    """The model of the processor: floating-point results differ in their last digits between some."""
+    """The model of the processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

@@ -1,16 +1,16 @@
-"""Releases as a person sees and moves them: `python -m batch releases | rollback | pin | unpin | prune`.
+"""The commands that list and move releases: `python -m batch releases | rollback | pin | unpin | prune`.
 
 | command | what happens | not |
 |---|---|---|
 | `releases` | nothing; a table of all that are there | – |
-| `rollback` | `current` moves to the one before, or to any (`--to`) | one damaged, unknown, refused; if one is pinned |
-| `pin` | a release becomes current and stays so, whatever nights make | one damaged, unknown, refused |
+| `rollback` | `current` moves to the one before, or to any (`--to`) | if one is pinned; to a bad or refused one |
+| `pin` | a release becomes current and stays so, whatever nights make | to a bad or refused one |
 | `unpin` | the next night's release becomes current again | – |
 | `prune` | old releases are removed; never the current, the pinned or the last good ones | – |
 
-A release is opened and verified, as a worker would, before `current` moves to it. What moves or removes something
-holds the lock that nights hold. A release that the gate refused becomes current only by `rollback --even-refused`; the
-gate's verdict stays with it. Workers follow `current` by themselves, within seconds.
+Before `current` moves to a release, it is opened and verified as by a worker. Commands that move or remove something
+hold the lock that nights hold. A release that the gate refused becomes current only by `rollback --even-refused`, and
+stays marked as refused. Workers follow `current` by themselves, within seconds.
 """
 
 import logging
@@ -29,6 +29,7 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.telemetry.release_history import ReleaseChange
 from server.errors import BadRelease
+from server.manifest import Manifest, parse_manifest
 from server.release import Release
 from stream.archive import Archive, stream_time
 from stream.errors import ArchiveError
@@ -45,17 +46,17 @@ _BOUNDS = ("mean", "low", "high")
 
 
 class ReleaseRow(msgspec.Struct, frozen=True):
-    """One release as it is listed. What its files do not say is None."""
+    """One release in the list. None stands for what its files do not say."""
 
     release: str
     current_since_ms: int | None
-    """When it became current the last time, by the stream's clock; None for one that never was."""
+    """When it last became current, by the stream's clock; None if it never was."""
     moved_by: str | None
     data_until_ms: int | None
     """How far its night had read the stream."""
     model: str | None
     ndcg_at_20: dict[str, float] | None
-    """`mean`, `low`, `high` of its model on the hours that were held out."""
+    """`mean`, `low`, `high` of its model on the test slice."""
     users: int | None
     movies: int | None
     bytes: int
@@ -66,57 +67,59 @@ class ReleaseRow(msgspec.Struct, frozen=True):
 
 
 def release_rows(var: Path) -> list[ReleaseRow]:
-    """All releases that are there, oldest first."""
-    since = {move.release: move for move in publish.read_publications(var)}
+    """All releases, oldest first."""
+    changes = {change.release: change for change in publish.read_publications(var)}
     refused = publish.refused_releases(var)
-    return [_row(var, release, since.get(release), refused.get(release, {})) for release in publish.sealed(var)]
+    return [_row(var, release, changes.get(release), refused.get(release, {})) for release in publish.sealed(var)]
 
 
 def roll_back(var: Path, now_ms: int, to: str | None = None, even_refused: bool = False) -> tuple[str | None, Release]:
     """Make the release before the current one, or `to`, current; returns where `current` pointed, and the release.
 
-    Raises `ReleaseError` where that cannot be, and then nothing has moved.
+    Raises `ReleaseError`; then nothing has moved.
     """
     if held := publish.pinned(var):
         raise ReleaseError(f"rollback: {held} is pinned and stays current; first: python -m batch unpin")
-    here = publish.current_release(var)
-    release = _opened(var, to or _before(var), even_refused)
+    current = publish.current_release(var)
+    release = _open_release(var, to or _release_before(var), even_refused)
     if publish.is_current(var, release.id):
         raise ReleaseError(f"rollback: {release.id} is current already")
     publish.make_current(var, release.id, now_ms, "rollback")
-    return here.name if here else None, release
+    return current.name if current else None, release
 
 
 def pin(var: Path, now_ms: int, which: str) -> tuple[str | None, Release]:
-    """Make a release current for good, `current` for the one that is; returns as `roll_back` does, and raises so."""
-    here = publish.current_release(var)
-    if which == "current" and here is None:
+    """Make a release current and pin it; `which` is an id or `current`. Returns and raises as `roll_back` does."""
+    current = publish.current_release(var)
+    if which == "current" and current is None:
         raise ReleaseError(f"pin: there is no current release in {var / 'releases'}; name one: python -m batch pin ID")
-    name = here.name if here and which == "current" else which
-    release = _opened(var, name, even_refused=here is not None and here.name == name)
+    name = current.name if current and which == "current" else which
+    release = _open_release(var, name, even_refused=current is not None and current.name == name)
     publish.make_current(var, release.id, now_ms, "pin")
     publish.pin(var, release.id, now_ms)
-    return here.name if here else None, release
+    return current.name if current else None, release
 
 
-def _before(var: Path) -> str:
-    there, refused = publish.sealed(var), publish.refused_releases(var)
-    left = [name for name in publish.line(var)[:-1] if name in there and name not in refused]
-    if not left:
+def _release_before(var: Path) -> str:
+    whole, refused = publish.sealed(var), publish.refused_releases(var)
+    earlier = [name for name in publish.line(var)[:-1] if name in whole and name not in refused]
+    if not earlier:
         raise ReleaseError(
-            f"rollback: no release in {var / 'releases'} was current before and is still there; python -m batch"
-            " releases lists all, --to ID moves to any of them"
+            f"rollback: no release in {var / 'releases'} was current before and is still there; list all of them:"
+            " python -m batch releases; move to any: python -m batch rollback --to ID"
         )
-    return left[-1]
+    return earlier[-1]
 
 
-def _opened(var: Path, name: str, even_refused: bool) -> Release:
+def _open_release(var: Path, name: str, even_refused: bool) -> Release:
     if name not in publish.sealed(var):
-        raise ReleaseError(f"releases: there is no release '{name}' in {var / 'releases'}; python -m batch releases")
+        raise ReleaseError(
+            f"releases: there is no release '{name}' in {var / 'releases'}; list all: python -m batch releases"
+        )
     if not even_refused and (broken := publish.refused_releases(var).get(name)):
         raise ReleaseError(
             f"releases: the gate refused {name} ({'; '.join(f'{rule}: {why}' for rule, why in broken.items())});"
-            f" to take it all the same: python -m batch rollback --to {name} --even-refused"
+            f" to make it current anyway: python -m batch rollback --to {name} --even-refused"
         )
     try:
         release = Release.open(var / "releases" / name)
@@ -127,24 +130,22 @@ def _opened(var: Path, name: str, even_refused: bool) -> Release:
     return release
 
 
-def _row(var: Path, release: str, move: ReleaseChange | None, broken: dict[str, str]) -> ReleaseRow:
+def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str, str]) -> ReleaseRow:
     folder = var / "releases" / release
-    manifest = _json(folder / "manifest.json")
-    model = _within(manifest, "model", "lists")
-    model = model if isinstance(model, str) else None
-    ndcg = _ndcg(folder, model)
-    here, states = publish.current_release(var), []
-    states += ["current"] if here and here.name == release else []
+    manifest = _manifest(folder)
+    model = manifest.model.lists
+    current, states = publish.current_release(var), []
+    states += ["current"] if current and current.name == release else []
     states += ["pinned"] if publish.pinned(var) == release else []
     states += [f"refused: {', '.join(broken)}"] if broken else []
-    states += [f"damaged: {found}"] if (found := _damage(folder, manifest)) else []
+    states += [f"damaged: {name}"] if (name := _damaged_file(folder, manifest)) else []
     return ReleaseRow(
         release,
-        move.stream_time if move else None,
-        move.by if move else None,
-        _data_until(manifest),
+        change.stream_time if change else None,
+        change.by if change else None,
+        manifest.stream_time,
         model,
-        ndcg,
+        _ndcg(folder, model),
         _rows(folder / "users.npy"),
         _rows(folder / "items.npy"),
         sum(path.stat().st_size for path in folder.iterdir()),
@@ -164,18 +165,20 @@ def _ndcg(folder: Path, model: str | None) -> dict[str, float] | None:
     return bounds if bounds.keys() == {*_BOUNDS} else None
 
 
-def _data_until(manifest: Any) -> int | None:
-    told = _within(manifest, "stream_time")
-    return told if isinstance(told, int) else None
+def _manifest(folder: Path) -> Manifest:
+    """The manifest of a release; one without files where it cannot be read."""
+    try:
+        return parse_manifest((folder / "manifest.json").read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return Manifest()
 
 
-def _damage(folder: Path, manifest: Any) -> str | None:
-    """The first file that is not as long as it was; to read all of them takes `rollback`, `pin` or `provenance`."""
-    files = _within(manifest, "files")
-    if not isinstance(files, dict):
+def _damaged_file(folder: Path, manifest: Manifest) -> str | None:
+    """The first file of another size than was published; `rollback`, `pin` and `provenance` read every byte."""
+    if not manifest.files:
         return "manifest.json"
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    return next((name for name, file in files.items() if sizes.get(name) != _within(file, "size")), None)
+    return next((name for name, file in manifest.files.items() if sizes.get(name) != file.size), None)
 
 
 def _json(path: Path) -> Any:
@@ -186,7 +189,7 @@ def _json(path: Path) -> Any:
 
 
 def _within(value: Any, *keys: str | None) -> Any:
-    """What lies within nested objects under these keys; None where something is not there."""
+    """The value under these keys of nested objects; None if one is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
@@ -199,21 +202,21 @@ def _rows(path: Path) -> int | None:
         return None
 
 
-def releases_table(found: list[ReleaseRow], clock: Zone) -> "Table":
-    """The releases as a table; times are the service's."""
+def releases_table(rows: list[ReleaseRow], clock: Zone) -> "Table":
+    """The releases as a table, with times of the service's zone."""
     from rich.table import Table
 
-    shown = Table(caption=f"times of the stream, {clock.name}", caption_justify="left")
+    table = Table(caption=f"times of the stream, {clock.name}", caption_justify="left")
     for name in ("release", "current since", "data until", "model", "NDCG@20 (95 %)"):
-        shown.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=True)
     for name in ("users", "movies", "MB"):
-        shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("state")
-    for row in found:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("state")
+    for row in rows:
         counts = [_or_dash(row.users, "{:,}"), _or_dash(row.movies, "{:,}"), f"{row.bytes / 1e6:,.1f}"]
         times = [_clock_time(row.current_since_ms, clock), _clock_time(row.data_until_ms, clock)]
-        shown.add_row(row.release, *times, row.model or "–", _interval(row.ndcg_at_20), *counts, row.state)
-    return shown
+        table.add_row(row.release, *times, row.model or "–", _interval(row.ndcg_at_20), *counts, row.state)
+    return table
 
 
 def _or_dash(value: int | None, form: str) -> str:
@@ -224,8 +227,8 @@ def _clock_time(time_ms: int | None, clock: Zone) -> str:
     return "–" if time_ms is None else str(np.datetime64(clock.to_local(int(time_ms)), "ms"))[:16].replace("T", " ")
 
 
-def _interval(found: dict[str, float] | None) -> str:
-    return "{:.4f} [{:.4f}, {:.4f}]".format(*(found[name] for name in _BOUNDS)) if found else "–"
+def _interval(figures: dict[str, float] | None) -> str:
+    return "{:.4f} [{:.4f}, {:.4f}]".format(*(figures[name] for name in _BOUNDS)) if figures else "–"
 
 
 @click.command("releases")
@@ -235,13 +238,13 @@ def list_releases(as_json: bool) -> None:
     from rich.console import Console
 
     streaming = load("stream", StreamSettings)
-    found = release_rows(streaming.var)
+    rows = release_rows(streaming.var)
     if as_json:
-        click.echo(orjson.dumps(msgspec.to_builtins(found), option=orjson.OPT_INDENT_2))
-    elif found:
+        click.echo(orjson.dumps(msgspec.to_builtins(rows), option=orjson.OPT_INDENT_2))
+    elif rows:
         console = Console()
         console.width = console.width if console.is_terminal else 200
-        console.print(releases_table(found, zone_named(streaming.timezone)))
+        console.print(releases_table(rows, zone_named(streaming.timezone)))
     else:
         click.echo(f"no releases in {streaming.var / 'releases'} yet; python -m batch nightly makes one")
 
@@ -250,24 +253,24 @@ def list_releases(as_json: bool) -> None:
 @click.option("--to", metavar="ID", help="To this release, instead of the one that was current before.")
 @click.option("--even-refused", is_flag=True, help="Even to a release that the gate refused.")
 def rollback(to: str | None, even_refused: bool) -> None:
-    """Make an earlier release current again, once it is found whole. The next night may ship a newer one."""
+    """Verify an earlier release and make it current again. The next night may make a newer one current."""
     if even_refused and to is None:
         raise click.UsageError("--even-refused needs --to ID")
     streaming = load("stream", StreamSettings)
     with holding(streaming.var):
         before, release = roll_back(streaming.var, _now(streaming.var), to, even_refused)
-    _tell(before, release, streaming)
+    _print_move(before, release, streaming)
     click.echo("the next night may make a newer release current; to keep this one: python -m batch pin current")
 
 
 @click.command("pin")
 @click.argument("release", metavar="ID|current")
 def pin_release(release: str) -> None:
-    """Make a release current and keep it so: nights go on making releases, but none becomes current until `unpin`."""
+    """Make a release current and keep it so: nights still make releases, but none becomes current until `unpin`."""
     streaming = load("stream", StreamSettings)
     with holding(streaming.var):
         before, pinned = pin(streaming.var, _now(streaming.var), release)
-    _tell(before, pinned, streaming)
+    _print_move(before, pinned, streaming)
     click.echo(f"pinned: {pinned.id}; until `python -m batch unpin` no night makes another one current")
 
 
@@ -278,18 +281,20 @@ def unpin_release() -> None:
     with holding(streaming.var):
         try:
             held = publish.pinned(streaming.var)
-        except ReleaseError as error:  # this is how one gets rid of it
-            held = f"what cannot be read ({error})"
+        except ReleaseError as error:  # `unpin` is the remedy for an unreadable pin
+            held = f"a pin that cannot be read ({error})"
         publish.unpin(streaming.var)
     if held is None:
         click.echo("no release is pinned")
         return
-    click.echo(f"unpinned: {held}; it stays current until the next night ships, or `python -m batch rollback --to ID`")
+    click.echo(
+        f"unpinned: {held}; the current release stays until the next night, or `python -m batch rollback --to ID`"
+    )
 
 
 @click.command("prune")
 @click.option("--keep", type=click.IntRange(1), help="Instead of the setting: keep_releases.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 def prune_releases(keep: int | None, dry_run: bool) -> None:
     """Remove old releases: all but the newest, the newest refused, the current, the pinned and the last good ones."""
     var = load("stream", StreamSettings).var
@@ -304,18 +309,22 @@ def prune_releases(keep: int | None, dry_run: bool) -> None:
     click.echo(f"{len(names)} releases {'would be ' if dry_run else ''}removed", err=True)
 
 
-def _tell(before: str | None, release: Release, streaming: StreamSettings) -> None:
-    until = _clock_time(_data_until(release.manifest), zone_named(streaming.timezone))
-    what = f"{release.id} (model {_within(release.manifest, 'model', 'lists') or 'unknown'}, data until {until})"
-    click.echo(f"current stays {what}" if before == release.id else f"current: {before or 'none'} -> {what}")
+def _print_move(before: str | None, release: Release, streaming: StreamSettings) -> None:
+    manifest = release.manifest
+    until = _clock_time(manifest.stream_time, zone_named(streaming.timezone))
+    description = f"{release.id} (model {manifest.model.lists or 'unknown'}, data until {until})"
+    if before == release.id:
+        click.echo(f"current stays {description}")
+    else:
+        click.echo(f"current: {before or 'none'} -> {description}")
 
 
 def _now(var: Path) -> int:
-    """The stream's time; where the archive is empty, or damaged, that of the last move."""
-    moves = publish.read_publications(var)
-    last = moves[-1].stream_time if moves else 0
+    """The stream's time, ms UTC; that of the last move if the archive is empty or damaged."""
+    changes = publish.read_publications(var)
+    last = changes[-1].stream_time if changes else 0
     try:
         return stream_time(Archive(var).entries()) or last
-    except ArchiveError as error:  # no reason to be left with a release that is wrong
-        log.warning("%s; the time of the last move is noted as the time of this one", error)
+    except ArchiveError as error:  # a damaged archive must not prevent leaving a bad release
+        log.warning("%s; this move gets the time of the last one", error)
         return last

@@ -41,7 +41,7 @@ def rendered(tmp_path: Path) -> Path:
 def test_a_whole_release_is_opened_with_what_the_manifest_says(folder: Path) -> None:
     release = Release.open(folder)
     assert (release.id, len(release.users), len(release.movies)) == ("20300101T000000Z-12345678", 5, 30)
-    assert release.manifest["layout"] == 1
+    assert release.manifest.layout == 1
     assert not release.lists.flags.writeable
     assert release.rendered is None
 

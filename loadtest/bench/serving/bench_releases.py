@@ -13,15 +13,16 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import annoy
 import numpy as np
 
 from batch.releases import rendered
+from batch.releases.publish import file_digest, write_manifest
 from batch.settings import BatchSettings
 from loadtest.simulation.catalogue import make_catalogue
-from server.release import FILES, LAYOUT, METRIC, RENDERED, sha256
+from server.manifest import Manifest
+from server.release import FILES, LAYOUT, METRIC, RENDERED
 from stream import durable
 from stream.event import LIST_LENGTH
 
@@ -126,10 +127,8 @@ def _arrays(rng: np.random.Generator, users: int, movies: int) -> dict[str, np.n
 def _seal(release: Path) -> None:
     """Write the manifest over what lies there."""
     names = [name for name in (*FILES, *RENDERED) if (release / name).exists()]
-    files: dict[str, Any] = {
-        name: {"size": (release / name).stat().st_size, "sha256": sha256(release / name)} for name in names
-    }
-    durable.write_json(release / "manifest.json", {"layout": LAYOUT, "id": release.name, "files": files})
+    files = {name: file_digest(release / name) for name in names}
+    write_manifest(release, Manifest(layout=LAYOUT, id=release.name, files=files))
 
 
 def _link(source: Path, target: Path, names: Iterable[str]) -> None:

@@ -19,6 +19,7 @@ from batch.evaluation.incumbent import LEAST_USERS
 from batch.history.day_store import DaySource, DayStore, day_table
 from batch.releases import publish
 from server.errors import BadRelease
+from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream.zone import DAY_MS, HOUR_MS, day_number, zone_named
 
@@ -40,16 +41,18 @@ def make(tmp_path: Path, write_candidate: Callable[..., Path]) -> Make:
     ) -> Release:
         folder = write_candidate(tmp_path / name, users=changed.pop("users", 100), seed=changed.pop("seed", 1))
         edit(folder)
-        facts: dict[str, Any] = {
-            "input": {
-                "days": ["2030-03-01", "2030-03-09"],
-                "offsets": {"movielog1-0": [0, 1_000_000]},
-                "counts": {"sessions": 5000},
-            },
-            "settings": {"factors": 64, "seed": 1, **changed},
-            "model": {"lists": "als", "parameters": {"items": 10.0}, "chosen_by": "ndcg@20 on the choice slice"},
-        }
-        return Release.open(tmp_path / "releases" / publish.publish(tmp_path, folder, facts, stream_time))
+        made_of = Manifest(
+            stream_time=stream_time,
+            input=InputFacts(
+                stream_time=stream_time,
+                days=["2030-03-01", "2030-03-09"],
+                offsets={"movielog1-0": [0, 1_000_000]},
+                counts=InputCounts(sessions=5000),
+            ),
+            settings={"factors": 64, "seed": 1, **changed},
+            model=ReleaseModel(lists="als", parameters={"items": 10.0}, chosen_by="ndcg@20 on the choice slice"),
+        )
+        return Release.open(tmp_path / "releases" / publish.publish(tmp_path, folder, made_of))
 
     return made
 

@@ -15,6 +15,7 @@ from batch.evaluation_file import AgainstCurrent
 from batch.history.interactions import Interactions, Requests, TrainingHistory
 from batch.releases.publish import publish
 from server.answers import Answers
+from server.manifest import Manifest
 from server.release import Release
 from stream.zone import HOUR_MS
 
@@ -113,7 +114,7 @@ def release(none: Literal[65535, 4294967295]) -> Release:
     fallbacks[0, :4], fallbacks[1, :4] = [0, 1, 2, 3], [3, 2, 1, 0]
     return Release(
         id="now",
-        manifest={"stream_time": 77},
+        manifest=Manifest(stream_time=77),
         names=[b"a+2000", b"b+2000", b"c+2000", b"d+2000"],
         users=np.array([2, 3, 5, 7], np.uint32),
         lists=rows,
@@ -157,7 +158,7 @@ def test_what_is_shown_is_what_a_worker_answers(tmp_path: Path, write_candidate:
     fallbacks[[1, 8]] = 65535  # segments for which nothing is known
     np.save(folder / "fallbacks.npy", fallbacks)
     np.save(folder / "segments.npy", (np.arange(60) % 13).astype(np.uint8))
-    opened = Release.open(tmp_path / "releases" / publish(tmp_path, folder, {}, 5))
+    opened = Release.open(tmp_path / "releases" / publish(tmp_path, folder, Manifest(stream_time=5)))
     past = history(list(range(1, 71)), sorted(opened.movies))
     incumbent = incumbent_of(opened, past)
     answers = Answers(opened)

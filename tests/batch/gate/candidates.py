@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import annoy
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from batch.gate.candidate import Candidate
 from batch.gate.rules import judge
 from batch.releases import publish, rendered
 from quality.alerts.alert_file import Alert
+from server.manifest import InputFacts, Manifest
 from server.release import Release
 from stream.archive import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
@@ -172,7 +174,8 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     save_index(parts.items, folder / "items.ann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_COMMIT", "none")  # git would take longer than all the rest
-        release = publish.publish(var, folder, {"input": parts.facts, **parts.manifest}, NOW)
+        made_of = {"stream_time": NOW, **({"input": parts.facts} if parts.facts else {}), **parts.manifest}
+        release = publish.publish(var, folder, msgspec.convert(made_of, Manifest))
     return Candidate(
         folder=var / "releases" / release,
         entries=parts.entries,
@@ -273,7 +276,9 @@ def days_end_before(parts: CandidateParts, before_ms: int) -> None:
 
 def lost(current: Release, **changed: Any) -> Release:
     """A current release with other facts."""
-    return replace(current, manifest={**current.manifest, "input": {**current.manifest["input"], **changed}})
+    facts = {**msgspec.to_builtins(current.manifest.require_input()), **changed}
+    manifest = msgspec.structs.replace(current.manifest, input=msgspec.convert(facts, InputFacts))
+    return replace(current, manifest=manifest)
 
 
 def numbered(current: Release, users: int = 400, movies: int = 120) -> Release:

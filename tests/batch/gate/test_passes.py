@@ -15,6 +15,7 @@ from batch.gate.verdict import RuleResult
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
+from server.manifest import InputFacts, Manifest
 from server.release import Release
 from stream.archive import LedgerEntry
 from stream.zone import DAY_MS
@@ -234,9 +235,11 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "nothing new": lambda parts, now: setattr(parts, "current", lost(now, **parts.facts)),
     "the oldest days left out": lambda parts, now: parts.facts.update(days=DAYS[2:]),
     "after one that does not say what it was made of": lambda parts, now: setattr(
-        parts, "current", replace(now, manifest={})
+        parts, "current", replace(now, manifest=Manifest())
     ),
-    "after one that says little": lambda parts, now: setattr(parts, "current", replace(now, manifest={"input": {}})),
+    "after one that says little": lambda parts, now: setattr(
+        parts, "current", replace(now, manifest=Manifest(input=InputFacts(stream_time=0)))
+    ),
     "another partition": another_partition,
 }
 

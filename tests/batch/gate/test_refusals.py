@@ -162,9 +162,12 @@ def test_nothing_that_is_wrong_with_data_escapes_as_another_error(
 def test_a_release_without_facts_is_refused_by_the_rules_that_need_them(good: Candidate, tmp_path: Path) -> None:
     parts = build_parts()
     parts.facts.clear()
-    broken = refused(sealed(tmp_path, parts))
+    broken = refused(candidate := sealed(tmp_path, parts))
     assert set(broken) == {"ledger_balances", "input_is_recent", "release_is_of_its_input"}
-    assert broken["input_is_recent"] == "cannot be judged: KeyError('stream_time')"
+    release = candidate.folder.name
+    assert broken["input_is_recent"] == (
+        f"cannot be judged: BadRelease('{release}: manifest.json has no input with a stream_time')"
+    )
 
 
 def test_it_is_said_what_is_wrong_with_the_ledger_and_which_alerts_hold(tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from batch.gate import worker_trial
+from server.manifest import ReleaseModel
 from server.release import Release
 from tests.batch.gate.candidates import CandidateParts, build_parts, sealed
 
@@ -117,7 +119,7 @@ def other_segment(release: Release) -> Release:
 
 
 def other_model(release: Release) -> Release:
-    return replace(release, manifest={**release.manifest, "model": {"lists": "popular"}})
+    return replace(release, manifest=msgspec.structs.replace(release.manifest, model=ReleaseModel(lists="popular")))
 
 
 SPOILT: dict[str, tuple[Callable[[Release], Release], str]] = {

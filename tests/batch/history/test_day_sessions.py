@@ -184,7 +184,7 @@ def test_a_file_that_the_ledger_names_is_gone_or_damaged(tmp_path: Path, kind: s
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(ArchiveError, match=f"{path} is gone or damaged"):
+    with pytest.raises(ArchiveError, match=f"{path} is missing or damaged"):
         compacted(tmp_path)
     assert DayStore(tmp_path).days() == {}
 

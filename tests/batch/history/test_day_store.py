@@ -74,6 +74,6 @@ def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path,
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(
-        NightFilesDamaged, match=f"{path} is gone or damaged: .*; remove the folder {path.parent}, it is made anew"
+        NightFilesDamaged, match=f"{path} is missing or damaged: .*; remove the folder {path.parent}, and the next"
     ):
         day_store.read("sessions", [DAY])

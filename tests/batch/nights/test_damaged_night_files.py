@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,7 @@ from batch.errors import BatchError, NightFilesDamaged, NotEnoughData
 from batch.history.day_store import DayStore
 from batch.nights.journal import Journal
 from batch.nights.runner import STEPS, run_night, run_step
+from batch.nights.step_results import PublishResult, StepName, StepResult
 from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
@@ -66,7 +66,7 @@ def trained(past: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return var
 
 
-def interrupted(_: object) -> dict[str, Any]:
+def interrupted(_: object) -> StepResult:
     raise KeyboardInterrupt
 
 
@@ -93,7 +93,7 @@ def done(var: Path) -> list[str]:
     ],
 )
 def test_what_a_step_left_and_was_spoiled_is_one_error_and_the_night_is_over(
-    var: Path, name: str, step: str, damage: Damage
+    var: Path, name: str, step: StepName, damage: Damage
 ) -> None:
     assert done(var) == BEFORE_PUBLISH
     damage(var / "night" / name)
@@ -108,8 +108,10 @@ def test_a_night_that_finds_its_files_spoiled_begins_anew_the_next_time(var: Pat
     with pytest.raises(NightFilesDamaged, match=r"history\.parquet is missing"):
         run_night(*settings(var), despite_alerts=False)
     summary = run_night(*settings(var), despite_alerts=False)
-    assert not any("by" in told for told in summary["steps"].values())
-    assert summary["steps"]["publish"]["current"]
+    assert not any(result.by for result in summary.steps.values())
+    published = summary.steps["publish"]
+    assert isinstance(published, PublishResult)
+    assert published.current
 
 
 @pytest.mark.parametrize(("part", "damage"), [("sessions", Path.unlink), ("ratings", emptied), ("requests", zeroed)])
@@ -118,10 +120,13 @@ def test_a_day_that_was_spoiled_is_named_and_made_anew_once_it_is_removed(var: P
     folder = var / "sessions" / f"day={day}"
     whole = (folder / f"{part}.parquet").read_bytes()
     damage(folder / f"{part}.parquet")
-    with pytest.raises(NightFilesDamaged, match=f"{part}.parquet is gone or damaged: .*; remove the folder {folder}, "):
+    with pytest.raises(
+        NightFilesDamaged, match=f"{part}.parquet is missing or damaged: .*; remove the folder {folder}, "
+    ):
         run_step("history", *settings(var))
     shutil.rmtree(folder)
-    for step in ("sessions", "catalog", "history"):
+    steps: tuple[StepName, ...] = ("sessions", "catalog", "history")
+    for step in steps:
         run_step(step, *settings(var))
     assert (folder / f"{part}.parquet").read_bytes() == whole
 
@@ -132,7 +137,7 @@ def test_a_file_of_the_archive_that_was_spoiled_is_named(var: Path, damage: Dama
     DayStore(var).remove(day)
     damage(files[0])
     with pytest.raises(
-        ArchiveError, match=f"{files[0]} is gone or damaged: .*; restore it, or remove its ledger entry"
+        ArchiveError, match=f"{files[0]} is missing or damaged: .*; restore it, or remove its ledger entry"
     ):
         run_step("sessions", *settings(var))
     assert day not in DayStore(var).days()
@@ -141,7 +146,7 @@ def test_a_file_of_the_archive_that_was_spoiled_is_named(var: Path, damage: Dama
 def test_sessions_stay_where_the_whole_archive_is_gone_as_if_it_were_not_mounted(var: Path) -> None:
     days = DayStore(var).days()
     (var / "archive").rename(var / "elsewhere")
-    with pytest.raises(NotEnoughData, match=r"archive/ledger is empty, and \d+ days of sessions .*mounted"):
+    with pytest.raises(NotEnoughData, match=r"archive/ledger is empty, but \d+ days of sessions .*mounted"):
         run_step("sessions", *settings(var))
     assert DayStore(var).days() == days
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from batch.nights.journal import Journal
 from batch.nights.runner import STEPS
@@ -27,12 +26,6 @@ SMALL = {
     "MARQUEE_BATCH_ITERATIONS": "4",
     "MARQUEE_BATCH_TREES": "5",
 }
-
-
-@pytest.fixture
-def var(past: Path, tmp_path: Path) -> Path:
-    shutil.copytree(past, tmp_path / "var")
-    return tmp_path / "var"
 
 
 DYING = """

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import numpy as np
 import orjson
 import pyarrow as pa
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from batch.errors import ProvenanceError
 from batch.releases import publish
-from batch.releases.provenance import command, text, time_of, told, trace_answer, without
+from batch.releases.provenance import LoggedRequest, command, infer_hidden, iso_time, text, time_of, trace_answer
 from quality.telemetry.release_history import ReleaseChange, ReleaseHistory, read_release_history
 from server.answers import SOURCES, Answers
+from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream import durable
 from stream.archive import Archive, LedgerEntry, TimeRange
@@ -30,12 +32,13 @@ from stream.zone import HOUR_MS, zone_named
 WriteCandidate = Callable[..., Path]
 CLOCK = zone_named("America/New_York")
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
-FACTS = {
-    "input": {"days": ["2026-02-09"], "hash": "abc", "offsets": {"log-0": [0, 9]}},
-    "settings": {"seed": 7},
-    "model": {"lists": "ease", "parameters": {"decay": 0.5}},
-    "segments": ["everyone", *(f"segment {number}" for number in range(1, 13))],
-}
+MADE_OF = Manifest(
+    stream_time=NOON - 60_000,
+    input=InputFacts(stream_time=NOON - 60_000, days=["2026-02-09"], hash="abc", offsets={"log-0": [0, 9]}),
+    settings={"seed": 7},
+    model=ReleaseModel(lists="ease", parameters={"decay": 0.5}),
+    segments=["everyone", *(f"segment {number}" for number in range(1, 13))],
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
         fallbacks[4], fallbacks[5] = fallbacks[4][::-1], 65_535
         for file, array in (("lists", lists), ("segments", segments), ("fallbacks", fallbacks)):
             np.save(candidate / f"{file}.npy", array)
-        published = publish.publish(var, candidate, FACTS, NOON - 60_000)
+        published = publish.publish(var, candidate, MADE_OF)
         folder = (var / "releases" / published).rename(var / "releases" / name)
         durable.write_json(
             folder / "manifest.json", orjson.loads((folder / "manifest.json").read_bytes()) | {"id": name}
@@ -95,6 +98,12 @@ def request(user: int, time: int, movies: list[str]) -> Event:
     return Event("recommend", time, user, host="h:1", status=200, movies=tuple(movies), latency_ms=3)
 
 
+def logged_request(var: Path, user: int, at_ms: int) -> LoggedRequest:
+    logged = trace_answer(var, user, at_ms, CLOCK).logged
+    assert logged is not None
+    return logged
+
+
 ASKED = [
     (1, "popular", True), (2, "segment", True), (3, "personal", True),
     (5, "popular", True), (300, "popular", False), (999, "popular", False), (2**40, "popular", False),
@@ -105,16 +114,17 @@ ASKED = [
 def test_it_says_what_a_worker_answers_and_where_it_is_from(var: Path, user: int, source: str, known: bool) -> None:
     for release, at_ms in (("a", NOON), ("a", NOON + HOUR_MS - 1), ("b", NOON + HOUR_MS), ("b", NOON + 9 * HOUR_MS)):
         found = trace_answer(var, user, at_ms, CLOCK)
-        assert (found["release"], found["damaged"], found["files_kept"]) == (release, [], True)
-        answer = found["answer"]
-        assert (answer["movies"], answer["source"]) == answered(var, release, user)
-        assert (answer["source"], answer["is_user_known"]) == (source, known)
-        assert found["made_of"]["model"] == FACTS["model"]
-        assert found["made_of"]["settings"] == {"seed": 7}
-        assert found["made_of"]["input"]["hash"] == "abc"
-        assert found["logged"] is None
-    assert found["in_force_since"] == "2026-02-10T13:00:00-05:00"
-    assert trace_answer(var, user, NOON, CLOCK)["in_force_until"] == found["in_force_since"]
+        assert (found.release, found.damaged, found.files_kept) == (release, [], True)
+        answer = found.answer
+        assert answer is not None
+        assert (answer.movies, answer.source) == answered(var, release, user)
+        assert (answer.source, answer.is_user_known) == (source, known)
+        assert found.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
+        assert found.made_of["settings"] == {"seed": 7}
+        assert found.made_of["input"]["hash"] == "abc"
+        assert found.logged is None
+    assert found.in_force_since == "2026-02-10T13:00:00-05:00"
+    assert trace_answer(var, user, NOON, CLOCK).in_force_until == found.in_force_since
 
 
 @pytest.mark.parametrize("model", ["popular", "segment"])
@@ -123,10 +133,30 @@ def test_a_list_of_a_popular_model_is_not_called_personal(var: Path, model: str)
     durable.write_json(manifest, orjson.loads(manifest.read_bytes()) | {"model": {"lists": model}})
     sources = set()
     for user in (1, 2, 3, 4, 5, 500):
-        answer = trace_answer(var, user, NOON, CLOCK)["answer"]
-        assert (answer["movies"], answer["source"]) == answered(var, "a", user)
-        sources.add(answer["source"])
+        answer = trace_answer(var, user, NOON, CLOCK).answer
+        assert answer is not None
+        assert (answer.movies, answer.source) == answered(var, "a", user)
+        sources.add(answer.source)
     assert "personal" not in sources
+
+
+@pytest.mark.parametrize(("user", "segment"), [(2, "segment 4"), (3, "segment 4"), (5, "everyone"), (999, "everyone")])
+def test_it_names_the_segment_whose_popular_list_counts(var: Path, user: int, segment: str) -> None:
+    answer = trace_answer(var, user, NOON, CLOCK).answer
+    assert answer is not None
+    assert answer.segment == segment
+
+
+def test_the_segment_stands_in_the_text_where_its_list_is_shown(var: Path) -> None:
+    assert "segment (segment 4): " in text(trace_answer(var, 2, NOON, CLOCK))
+
+
+def test_a_segment_that_the_manifest_does_not_name_is_told_by_its_number(var: Path) -> None:
+    manifest = var / "releases" / "a" / "manifest.json"
+    durable.write_json(manifest, orjson.loads(manifest.read_bytes()) | {"segments": ["everyone"]})
+    answer = trace_answer(var, 2, NOON, CLOCK).answer
+    assert answer is not None
+    assert answer.segment == 4
 
 
 def test_before_the_first_release_none_was_in_force(var: Path, tmp_path: Path) -> None:
@@ -147,30 +177,30 @@ def test_what_was_logged_is_held_against_the_release(var: Path) -> None:
         request(3, NOON + 14_000, movies[::-1]),
         Event("recommend", NOON + 30_000, 3, host="h:1", status=503, latency_ms=9, error="no release"),
     )
-    logged = trace_answer(var, 3, NOON + 11_000, CLOCK)["logged"]
-    assert (logged["at_ms"], logged["is_of"], logged["if_hidden"]) == (NOON + 10_000, "a", [])
-    assert (logged["topic"], logged["partition"], logged["offset"], logged["latency_ms"]) == ("log", 0, 0, 3)
-    assert trace_answer(var, 3, NOON + 13_000, CLOCK)["logged"]["is_of"] is None
-    assert trace_answer(var, 4, NOON + 13_000, CLOCK)["logged"]["is_of"] is None
-    assert trace_answer(var, 3, NOON + 19_001, CLOCK)["logged"] is None
-    assert trace_answer(var, 5, NOON + 10_000, CLOCK)["logged"] is None
-    failed = trace_answer(var, 3, NOON + 30_000, CLOCK)
-    assert (failed["logged"]["status"], failed["logged"]["is_of"]) == (503, None)
-    assert "status 503, no release" in text(failed)
+    logged = logged_request(var, 3, NOON + 11_000)
+    assert (logged.at_ms, logged.is_of, logged.if_hidden) == (NOON + 10_000, "a", [])
+    assert (logged.topic, logged.partition, logged.offset, logged.latency_ms) == ("log", 0, 0, 3)
+    assert logged_request(var, 3, NOON + 13_000).is_of is None
+    assert logged_request(var, 4, NOON + 13_000).is_of is None
+    assert trace_answer(var, 3, NOON + 19_001, CLOCK).logged is None
+    assert trace_answer(var, 5, NOON + 10_000, CLOCK).logged is None
+    failed = logged_request(var, 3, NOON + 30_000)
+    assert (failed.status, failed.is_of) == (503, None)
+    assert "status 503, no release" in text(trace_answer(var, 3, NOON + 30_000, CLOCK))
 
 
 def test_near_a_change_the_answer_may_be_of_the_release_next_to_it(var: Path) -> None:
     change = NOON + HOUR_MS
     log(var, request(3, change + 2000, answered(var, "a", 3)[0]), request(4, change - 2000, answered(var, "b", 4)[0]))
-    assert trace_answer(var, 3, change + 2000, CLOCK)["logged"]["is_of"] == "a"
-    assert trace_answer(var, 4, change - 2000, CLOCK)["logged"]["is_of"] == "b"
+    assert logged_request(var, 3, change + 2000).is_of == "a"
+    assert logged_request(var, 4, change - 2000).is_of == "b"
     assert "this very list, but of a, next to it in time" in text(trace_answer(var, 3, change + 2000, CLOCK))
 
 
 def test_a_request_beside_midnight_is_found_in_the_file_of_the_other_day(var: Path) -> None:
     midnight = NOON + 12 * HOUR_MS
     log(var, request(3, midnight - 1000, answered(var, "b", 3)[0]))
-    assert trace_answer(var, 3, midnight + 1000, CLOCK)["logged"]["is_of"] == "b"
+    assert logged_request(var, 3, midnight + 1000).is_of == "b"
 
 
 @settings(deadline=None, max_examples=40)
@@ -180,20 +210,20 @@ def test_hidden_movies_explain_what_was_answered(made: Path, user: int, gone: se
     hidden = frozenset(release.movies[number] for number in gone)
     movies = answered(made, "a", user, hidden)[0]
     shown, reserve = in_order(made, user)
-    explained = without(movies, shown, reserve)
+    explained = infer_hidden(movies, shown, reserve)
     assert explained is not None
     assert set(explained) <= hidden
     assert [movie for movie in [*shown, *reserve] if movie not in explained][:20] == movies
-    assert without(movies[::-1], shown, reserve) is None
-    assert without([*movies[:-1], "other+2000"], shown, reserve) is None
+    assert infer_hidden(movies[::-1], shown, reserve) is None
+    assert infer_hidden([*movies[:-1], "other+2000"], shown, reserve) is None
 
 
 def test_a_list_is_only_filled_up_where_one_of_its_own_movies_is_hidden() -> None:
-    assert without(["b", "c", "e"], ["a", "b"], ["c", "d", "e"]) == ["a", "d"]
-    assert without(["a", "b"], ["a", "b"], ["c", "d", "e"]) == []
-    assert without(["a", "b", "c", "e"], ["a", "b"], ["c", "d", "e"]) is None
-    assert without(["a", "b", "a"], ["a", "b"], []) is None
-    assert without([], ["a", "b"], []) is None
+    assert infer_hidden(["b", "c", "e"], ["a", "b"], ["c", "d", "e"]) == ["a", "d"]
+    assert infer_hidden(["a", "b"], ["a", "b"], ["c", "d", "e"]) == []
+    assert infer_hidden(["a", "b", "c", "e"], ["a", "b"], ["c", "d", "e"]) is None
+    assert infer_hidden(["a", "b", "a"], ["a", "b"], []) is None
+    assert infer_hidden([], ["a", "b"], []) is None
 
 
 def in_order(var: Path, user: int) -> tuple[list[str], list[str]]:
@@ -207,20 +237,21 @@ def in_order(var: Path, user: int) -> tuple[list[str], list[str]]:
 def test_a_list_without_a_hidden_movie_names_it(var: Path) -> None:
     gone = answered(var, "a", 3)[0][4]
     log(var, request(3, NOON, answered(var, "a", 3, frozenset([gone]))[0]))
-    found = trace_answer(var, 3, NOON, CLOCK)
-    assert (found["logged"]["is_of"], found["logged"]["if_hidden"]) == ("a", [gone])
-    assert f"this very list without what was hidden then ({gone})" in text(found)
+    logged = logged_request(var, 3, NOON)
+    assert (logged.is_of, logged.if_hidden) == ("a", [gone])
+    assert f"this very list without the movies hidden then ({gone})" in text(trace_answer(var, 3, NOON, CLOCK))
 
 
 def test_of_a_release_that_was_removed_its_manifest_is_left(var: Path) -> None:
     log(var, request(3, NOON, answered(var, "a", 3)[0]))
     assert publish.prune(var, 1) == ["a"]
     found = trace_answer(var, 3, NOON, CLOCK)
-    assert (found["release"], found["files_kept"], found["answer"]) == ("a", False, None)
-    assert found["made_of"]["model"] == FACTS["model"]
-    assert (found["logged"]["status"], found["logged"]["is_of"]) == (200, None)
+    assert (found.release, found.files_kept, found.answer) == ("a", False, None)
+    assert found.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
+    logged = logged_request(var, 3, NOON)
+    assert (logged.status, logged.is_of) == (200, None)
     assert "removed since" in text(found)
-    assert found["made_of"]["files"]["lists.npy"]["sha256"] in text(found)
+    assert found.made_of["files"]["lists.npy"]["sha256"] in text(found)
     (var / "releases" / "manifests" / "a.json").unlink()
     with pytest.raises(ProvenanceError, match="a was in force then, but its files and its manifest are gone"):
         trace_answer(var, 3, NOON, CLOCK)
@@ -234,8 +265,8 @@ def test_a_damaged_file_is_named_however_quietly_it_was_changed(var: Path) -> No
     path.write_bytes(content)
     (var / "releases" / "a" / "segments.npy").unlink()
     found = trace_answer(var, 3, NOON, CLOCK)
-    assert found["damaged"] == ["users.npy", "segments.npy"]
-    assert found["answer"] is None
+    assert found.damaged == ["users.npy", "segments.npy"]
+    assert found.answer is None
     assert "DAMAGED, not what was published: users.npy, segments.npy" in text(found)
 
 
@@ -271,8 +302,8 @@ ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolka
 def test_times_are_read_as_they_are_told(name: str, at_ms: int) -> None:
     clock, moment = zone_named(name), dt.datetime.fromtimestamp(at_ms // 1000, ZoneInfo(name))
     moment = moment.replace(microsecond=at_ms % 1000 * 1000)
-    assert dt.datetime.fromisoformat(told(at_ms, clock)) == moment
-    assert time_of(told(at_ms, clock), clock) == at_ms
+    assert dt.datetime.fromisoformat(iso_time(at_ms, clock)) == moment
+    assert time_of(iso_time(at_ms, clock), clock) == at_ms
     assert time_of(str(at_ms), clock) == at_ms
     assert time_of(moment.astimezone(dt.UTC).isoformat().replace("+00:00", "Z"), clock) == at_ms
     bare = moment.replace(tzinfo=None, fold=0)
@@ -302,7 +333,7 @@ def test_the_command_tells_people_and_programs(var: Path, monkeypatch: pytest.Mo
     assert 'model           lists "ease", parameters {"decay":0.5}' in said
     assert "no request of this user within 5 s is in the archive" in said
     found = orjson.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
-    assert found == orjson.loads(orjson.dumps(trace_answer(var, 3, NOON + HOUR_MS // 2, CLOCK)))
+    assert found == msgspec.to_builtins(trace_answer(var, 3, NOON + HOUR_MS // 2, CLOCK))
     for wrong in (
         ["--user", "-1", "--at", "2026-02-10"],
         ["--user", "3", "--at", "noon"],

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batch.errors import ReleaseError
 from batch.releases import publish, rendered
 from server.good_releases import note_good
+from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import FILES, RENDERED, Release
 from stream import durable
 
@@ -33,16 +34,15 @@ def release_names(var: Path) -> list[str]:
 
 
 def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> None:
-    name = publish.publish(tmp_path, candidate, {"model": {"lists": "als"}}, 123)
+    name = publish.publish(tmp_path, candidate, Manifest(stream_time=123, model=ReleaseModel(lists="als")))
     release = Release.open(tmp_path / "releases" / name)
     assert release.id == name
-    assert release.manifest["stream_time"] == 123
-    assert release.manifest["model"] == {"lists": "als"}
-    versions = {"commit", "python", "numpy", "scipy", "implicit", "annoy", "pandas", "pyarrow", "blas", "cpu"}
-    assert set(release.manifest["versions"]) >= versions
-    blas = release.manifest["versions"]["blas"]
-    assert blas
-    assert all(pool["architecture"] and pool["num_threads"] >= 1 for pool in blas)
+    assert release.manifest.stream_time == 123
+    assert release.manifest.model.lists == "als"
+    versions = release.manifest.versions
+    assert versions == publish.versions()
+    assert all(getattr(versions, name) for name in versions.__struct_fields__)
+    assert all(library.architecture and library.num_threads for library in versions.blas)
     assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, "manifest.json"}
     assert (tmp_path / "releases" / name / "lists.npy").read_bytes() == (candidate / "lists.npy").read_bytes()
 
@@ -50,17 +50,17 @@ def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> 
 def test_a_release_with_its_answers_as_text_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> None:
     lists, movies = np.load(candidate / "lists.npy"), (candidate / "movies.txt").read_text().splitlines()
     rendered.write(candidate, lists, movies, 65_535)
-    name = publish.publish(tmp_path, candidate, {}, 1)
+    name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, *RENDERED, "manifest.json"}
     release = Release.open(tmp_path / "releases" / name)
-    assert set(release.manifest["files"]) == {*FILES, *RENDERED}
+    assert set(release.manifest.files) == {*FILES, *RENDERED}
     assert release.rendered is not None
 
 
 def test_a_release_with_texts_has_another_name_than_one_without(tmp_path: Path, candidate: Path) -> None:
-    without = publish.publish(tmp_path, candidate, {}, 1)
+    without = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     rendered.write(candidate, np.load(candidate / "lists.npy"), ["a+2000"] * 60, 65_535)
-    assert publish.publish(tmp_path, candidate, {}, 1).partition("-")[2] != without.partition("-")[2]
+    assert publish.publish(tmp_path, candidate, Manifest(stream_time=1)).partition("-")[2] != without.partition("-")[2]
 
 
 def test_what_is_no_release_is_never_removed(tmp_path: Path) -> None:
@@ -82,13 +82,13 @@ def test_what_is_no_release_is_never_removed(tmp_path: Path) -> None:
 
 
 def test_publishing_is_not_yet_making_current(tmp_path: Path, candidate: Path) -> None:
-    publish.publish(tmp_path, candidate, {}, 1)
+    publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert publish.current_release(tmp_path) is None
     assert publish.read_publications(tmp_path) == []
 
 
 def test_a_release_stays_as_it_is_whatever_happens_to_its_candidate(tmp_path: Path, candidate: Path) -> None:
-    name = publish.publish(tmp_path, candidate, {}, 1)
+    name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     np.save(candidate / "lists.npy", np.zeros((1, 20), np.uint16))
     (candidate / "movies.txt").write_text("other+1999\n")
     assert len(Release.open(tmp_path / "releases" / name).users) == 150
@@ -103,43 +103,43 @@ def renamed(var: Path, release: str, name: str) -> str:
 
 
 def test_other_contents_get_another_name_and_the_same_are_not_written_twice(tmp_path: Path, candidate: Path) -> None:
-    one = publish.publish(tmp_path, candidate, {"a": [1, 2]}, 1)
+    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
     one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / one).iterdir()}
-    assert publish.publish(tmp_path, candidate, {"a": [1, 2]}, 1) == one
+    assert publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5})) == one
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / one).iterdir()} == before
     (candidate / "evaluation.json").write_bytes(b"[]")
-    other = publish.publish(tmp_path, candidate, {"a": [1, 2]}, 1)
+    other = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
     assert one.partition("-")[2] != other.partition("-")[2]
     assert release_names(tmp_path) == [one, other]
 
 
 def test_the_same_files_made_of_something_else_are_another_release(tmp_path: Path, candidate: Path) -> None:
-    one = publish.publish(tmp_path, candidate, {"a": 1}, 1)
+    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1}))
     one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
-    later = publish.publish(tmp_path, candidate, {"a": 1}, 2)
+    later = publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 1}))
     later = renamed(tmp_path, later, f"20200102T000000Z-{one.partition('-')[2]}")
-    assert publish.publish(tmp_path, candidate, {"a": 2}, 2) not in (one, later)
+    assert publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 2})) not in (one, later)
     assert len(release_names(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_release_that_was_damaged_is_published_anew(tmp_path: Path, candidate: Path, name: str) -> None:
-    one = publish.publish(tmp_path, candidate, {}, 1)
+    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
     flipped = bytearray((tmp_path / "releases" / one / name).read_bytes())
     flipped[-1] ^= 1
     durable.write_bytes(tmp_path / "releases" / one / name, bytes(flipped))
-    again = publish.publish(tmp_path, candidate, {}, 1)
+    again = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert again != one
     assert Release.open(tmp_path / "releases" / again).id == again
 
 
 def test_publishing_the_same_elsewhere_differs_in_the_id_only(tmp_path: Path, candidate: Path) -> None:
-    facts = {"input": {"hash": "x"}, "settings": {"seed": 1}}
+    made_of = Manifest(stream_time=1, input=InputFacts(stream_time=1, hash="x"), settings={"seed": 1})
     one, two = (tmp_path / "one", tmp_path / "two")
-    names = [publish.publish(one, candidate, facts, 1)]
-    names.append(renamed(two, publish.publish(two, candidate, facts, 1), "20200101T000000Z-00000000"))
+    names = [publish.publish(one, candidate, made_of)]
+    names.append(renamed(two, publish.publish(two, candidate, made_of), "20200101T000000Z-00000000"))
     read = [
         {path.name: path.read_bytes() for path in (var / "releases" / name).iterdir()}
         for var, name in zip((one, two), names, strict=True)
@@ -150,7 +150,7 @@ def test_publishing_the_same_elsewhere_differs_in_the_id_only(tmp_path: Path, ca
 
 
 def test_nobody_may_write_to_the_files_of_a_release(tmp_path: Path, candidate: Path) -> None:
-    name = publish.publish(tmp_path, candidate, {}, 1)
+    name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     for path in (tmp_path / "releases" / name).iterdir():
         assert path.stat().st_mode & 0o777 == 0o444, path.name
         assert path.stat().st_nlink == 1, path.name
@@ -160,14 +160,14 @@ def test_nobody_may_write_to_the_files_of_a_release(tmp_path: Path, candidate: P
 def test_a_candidate_that_lacks_a_file_leaves_nothing_behind(tmp_path: Path, candidate: Path, name: str) -> None:
     (candidate / name).unlink()
     with pytest.raises(Exception, match=name):
-        publish.publish(tmp_path, candidate, {}, 1)
+        publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert not (tmp_path / "releases").exists() or release_names(tmp_path) == []
 
 
 def test_the_leftover_of_a_crash_is_replaced(tmp_path: Path, candidate: Path) -> None:
-    name = publish.publish(tmp_path, candidate, {}, 1)
+    name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     (tmp_path / "releases" / f".{name}.{os.getpid()}.tmp" / "half").mkdir(parents=True)
-    again = publish.publish(tmp_path, candidate, {}, 1)
+    again = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert Release.open(tmp_path / "releases" / again).id == again
 
 
@@ -348,10 +348,10 @@ def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_p
 def test_old_releases_are_removed_from_a_full_disk_and_their_manifests_stay(
     tmp_path: Path, candidate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    old = publish.publish(tmp_path, candidate, {}, 1)
+    old = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     manifest = (tmp_path / "releases" / old / "manifest.json").read_bytes()
     (candidate / "evaluation.json").write_bytes(b'{"seed": 2}')
-    new = renamed(tmp_path, publish.publish(tmp_path, candidate, {}, 2), "29990101T000000Z-00000000")
+    new = renamed(tmp_path, publish.publish(tmp_path, candidate, Manifest(stream_time=2)), "29990101T000000Z-00000000")
     whole = durable.write_bytes
 
     def full_before_anything_is_removed(path: Path, data: bytes) -> None:
@@ -367,7 +367,7 @@ def test_old_releases_are_removed_from_a_full_disk_and_their_manifests_stay(
 
 def test_the_commit_of_the_program_can_be_told_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_COMMIT", "abc123")
-    assert publish.versions()["commit"] == "abc123"
+    assert publish.versions().commit == "abc123"
     monkeypatch.delenv("MARQUEE_COMMIT")
     monkeypatch.setenv("PATH", "")
-    assert publish.versions()["commit"] is None
+    assert publish.versions().commit is None

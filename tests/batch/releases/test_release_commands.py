@@ -27,6 +27,7 @@ from batch.lock import holding
 from batch.releases import publish
 from batch.releases import release_commands as releases
 from quality.metrics.bootstrap import Interval
+from server.manifest import Manifest, ReleaseModel
 from server.release import FILES
 from stream import cli, durable
 from stream.archive import Archive, LedgerEntry, TimeRange
@@ -61,7 +62,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
     for number, name in enumerate("abc"):
         candidate = write_candidate(folder / name, users=50 + number, seed=number)
         write_evaluation(candidate, EVALUATION)
-        published = publish.publish(var, candidate, {"model": {"lists": "ease"}}, NOON - 100 + number)
+        published = publish.publish(
+            var, candidate, Manifest(stream_time=NOON - 100 + number, model=ReleaseModel(lists="ease"))
+        )
         named(var, published, name)
         publish.make_current(var, name, NOON - 3_600_000 * (3 - number))
     return var
@@ -303,7 +306,7 @@ def test_the_commands_in_a_row(var: Path, run: Run) -> None:
     told = run(releases.prune_releases, "--keep", "1")
     assert (told.out, told.err) == ("a\n", "1 releases removed\n")
     assert publish.sealed(var) == ["b", "c"]
-    assert run(releases.unpin_release).out.startswith("unpinned: b; it stays current")
+    assert run(releases.unpin_release).out.startswith("unpinned: b; the current release stays")
     assert run(releases.unpin_release).out == "no release is pinned\n"
 
 

@@ -1,0 +1,67 @@
+"""What a night is made of: `night/read.json` and `night/input.json`.
+
+`read.json` says which part of the archive the step `sessions` read, `input.json` also what the step `history` took of
+it. The latter goes into the manifest of the release as `input`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from server.manifest import InputFacts
+from stream import durable
+from stream.archive import LedgerEntry, stream_time
+
+
+class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
+    """`read.json`: the part of the archive that a night has read."""
+
+    stream_time: int | None
+    """How far the stream had come, ms UTC; None for an archive without a line."""
+    offsets: dict[str, list[int]] = {}
+    """By `topic-partition`: the first offset that was read and the last."""
+    hash: str = ""
+    """sha256 of the ledger entries, without the times of their writing."""
+
+
+def describe_entries(entries: Sequence[LedgerEntry]) -> ArchiveRead:
+    """What a night that reads these ledger entries has read."""
+    return ArchiveRead(stream_time=stream_time(entries), offsets=_offsets(entries), hash=_hash(entries))
+
+
+def write_archive_read(folder: Path, read: ArchiveRead) -> None:
+    """Write `read.json` into the folder of the night."""
+    durable.write_json(folder / "read.json", msgspec.to_builtins(read))
+
+
+def parse_archive_read(data: bytes) -> ArchiveRead:
+    """Parse `read.json`. Raises `msgspec.DecodeError`."""
+    return msgspec.json.decode(data, type=ArchiveRead)
+
+
+def write_input(folder: Path, facts: InputFacts) -> None:
+    """Write `input.json` into the folder of the night."""
+    durable.write_json(folder / "input.json", msgspec.to_builtins(facts))
+
+
+def parse_input(data: bytes) -> InputFacts:
+    """Parse `input.json`. Raises `msgspec.DecodeError`, also where it does not say what was hidden."""
+    facts = msgspec.json.decode(data, type=InputFacts)
+    if facts.hidden is None:
+        raise msgspec.ValidationError("Object missing required field `hidden`")
+    return facts
+
+
+def _offsets(entries: Iterable[LedgerEntry]) -> dict[str, list[int]]:
+    ranges: dict[str, list[int]] = {}
+    for entry in entries:
+        span = ranges.setdefault(f"{entry.topic}-{entry.partition}", [entry.first, entry.last])
+        span[:] = min(span[0], entry.first), max(span[1], entry.last)
+    return ranges
+
+
+def _hash(entries: Iterable[LedgerEntry]) -> str:
+    bare = [msgspec.structs.replace(entry, written="") for entry in entries]
+    return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()

@@ -1,0 +1,143 @@
+"""`manifest.json`: what a release is and what it was made of.
+
+`batch/releases/publish.py` writes it, and everyone reads it here. Releases outlive the version that made them, so
+reading is tolerant: unknown fields are ignored, and a part that is missing or of another form has its default. What a
+worker needs to answer is checked in `release.py`.
+"""
+
+from contextlib import suppress
+
+import msgspec
+
+from server.errors import BadRelease
+
+Setting = str | int | float | bool | None
+
+
+class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a file of the release has to be."""
+
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hexadecimal."""
+
+
+class InputCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How much the history holds that the release learned from."""
+
+    sessions: int = 0
+    users: int = 0
+    movies: int = 0
+    ratings: int = 0
+    """The latest of each user and movie."""
+    unknown_movie: int = 0
+    """Sessions and ratings that were left out, because the catalogue does not know their movie."""
+
+
+class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The data that a release was made of; `night/input.json` as well."""
+
+    stream_time: int
+    """How far the stream had come when the archive was read, ms UTC."""
+    offsets: dict[str, list[int]] = {}
+    """By `topic-partition`: the first offset that was read and the last."""
+    hash: str = ""
+    """sha256 of the ledger entries that were read, without the times of their writing."""
+    days: list[str] = []
+    """The days of sessions, ascending."""
+    counts: InputCounts = InputCounts()
+    hidden: list[str] | None = None
+    """The movies of `hidden.txt` that no list was to hold; None in releases that are too old to say."""
+
+
+class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
+    """The model of the lists and the index of similar movies."""
+
+    lists: str | None = None
+    """The model that made `lists.npy`, by its name in `batch.models`."""
+    parameters: dict[str, float] = {}
+    """What it was tuned to."""
+    chosen_by: str | None = None
+    """Why it was chosen, in words."""
+    index: str | None = None
+    """The model of the embeddings in `items.npy`."""
+    metric: str | None = None
+    """Of the Annoy index."""
+    dimensions: int | None = None
+    trees: int | None = None
+
+
+class BlasLibrary(msgspec.Struct, frozen=True, kw_only=True):
+    """A BLAS library that was loaded; each kernel rounds in its own way."""
+
+    prefix: str | None = None
+    """Of its file name."""
+    version: str | None = None
+    architecture: str | None = None
+    """The kernel that it picked for this processor."""
+    num_threads: int | None = None
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """The software and the processor that made a release."""
+
+    commit: str | None = None
+    """Of Marquee, where it is known."""
+    python: str | None = None
+    annoy: str | None = None
+    implicit: str | None = None
+    numpy: str | None = None
+    orjson: str | None = None
+    pandas: str | None = None
+    pyarrow: str | None = None
+    sanic: str | None = None
+    scipy: str | None = None
+    blas: list[BlasLibrary] = []
+    cpu: str | None = None
+    """Model of the processor: the last digits of floating-point results differ between some."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a release is. Fields that an older version did not write have their defaults."""
+
+    layout: int = 0
+    """Version of the layout of the files, see `release_layout.LAYOUT`."""
+    id: str = ""
+    stream_time: int | None = None
+    """How far its night had read the stream, ms UTC."""
+    input: InputFacts | None = None
+    settings: dict[str, Setting] = {}
+    """`[batch]` of that night; URLs without passwords and keys."""
+    model: ReleaseModel = ReleaseModel()
+    segments: list[str] = []
+    """Name of each segment by its number; 0 is everyone."""
+    versions: Versions = Versions()
+    files: dict[str, FileDigest] = {}
+    """By name, all but the manifest itself."""
+
+    def require_stream_time(self) -> int:
+        """`stream_time`. Raises `BadRelease` where the manifest lacks it."""
+        if self.stream_time is None:
+            raise BadRelease(f"{self.id}: manifest.json has no stream_time")
+        return self.stream_time
+
+    def require_input(self) -> InputFacts:
+        """`input`. Raises `BadRelease` where the manifest lacks it."""
+        if self.input is None:
+            raise BadRelease(f"{self.id}: manifest.json has no input with a stream_time")
+        return self.input
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Parse a manifest of any version. Raises `msgspec.DecodeError` for what is no JSON object."""
+    readable = {}
+    try:
+        parts = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        for field in msgspec.structs.fields(Manifest):
+            if field.name in parts:
+                with suppress(msgspec.ValidationError):
+                    readable[field.name] = msgspec.json.decode(parts[field.name], type=field.type)
+    except UnicodeDecodeError as error:  # msgspec lets it through
+        raise msgspec.DecodeError(str(error)) from error
+    return Manifest(**readable)
