@@ -4,19 +4,19 @@ from stream.errors import MarqueeError
 
 
 class BatchError(MarqueeError):
-    """A step of gathering or of the night cannot be done."""
+    """Collecting, or a step of the night, fails."""
 
 
 class CatalogError(BatchError):
-    """The user or movie API does not answer, or not as it should."""
+    """The user or movie API does not answer, or answers something else than agreed."""
 
 
 class NotEnoughData(BatchError):
-    """The archive does not hold what a release could be made of."""
+    """The archive does not hold enough to make a release of."""
 
 
 class NightFilesDamaged(BatchError):
-    """What one step of the night left for another is gone or damaged; the night is over, the next one begins anew."""
+    """A file that one step of the night wrote for another is missing or damaged; the next night starts over."""
 
 
 class EvaluationDamaged(BatchError):
@@ -24,43 +24,43 @@ class EvaluationDamaged(BatchError):
 
 
 class MixedSources(BatchError):
-    """A folder holds data of two sources that do not belong together."""
+    """A folder holds data of another source than what is to be added."""
 
 
 class NightBusy(BatchError):
-    """Another process does this already."""
+    """Another process holds the lock of nights."""
 
 
 class NightHeld(BatchError):
-    """The data since the last release are too bad to learn from; what is current stays."""
+    """The data since the last release are too bad to learn from; the current release stays."""
 
     exit_code = 4
 
 
 class GateRefusal(BatchError):
-    """The gate does not let a candidate become the release; what is current stays."""
+    """The gate refuses a candidate; the current release stays."""
 
     exit_code = 3
 
     def __init__(self, message: str, broken: dict[str, str]) -> None:
         super().__init__(message)
         self.broken = broken
-        """By rule that was broken: what is wrong."""
+        """By broken rule: what is wrong."""
 
 
 class ReleaseError(BatchError):
-    """A release is not there, not whole or not allowed to be current; nothing was moved."""
+    """A release is missing, damaged or may not become current; nothing was moved."""
 
 
 class ProvenanceError(BatchError):
-    """Nothing is known that could have made the answer that is asked for."""
+    """No release, or no manifest, is known that could have made the answer in question."""
 
 
 class MovieLensError(BatchError):
-    """What was to be imported is not of a form that is known, or damaged; nothing was imported."""
+    """An archive to import is damaged or of an unknown format; nothing was imported."""
 
 
 class ExperimentError(BatchError):
-    """The file of an experiment says something that is not known."""
+    """The file of an experiment is invalid."""
 
     exit_code = 2

@@ -25,7 +25,7 @@ Advance = Callable[[int], object]
 
 @contextmanager
 def step(name: str, total: int | None = None) -> Iterator[Advance]:
-    """Show a step while the block runs; the block calls what it is given with the units that it has done."""
+    """Show the progress of a step while the block runs, which calls the given function with the units it has done."""
     began = time.monotonic()
     if sys.stderr.isatty():
         with _bars() as bars:

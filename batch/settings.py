@@ -11,7 +11,7 @@ ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Gathering and the night."""
+    """Collecting and the night."""
 
     api: str = "http://127.0.0.1:8080"
     """Root of the user and movie API."""
@@ -20,15 +20,15 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     api_connections: Count = 4
     """Requests to the API at once."""
     api_retries: Annotated[int, msgspec.Meta(ge=0)] = 8
-    """Tries after the first where the API fails or is busy; a Retry-After is obeyed."""
+    """Retries where the API fails or is busy; a Retry-After is obeyed."""
     history_days: Count = 90
-    """Days that a night learns from; what was watched before them is as good as never seen."""
+    """Days that a night learns from; older history is ignored."""
     test_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0
-    """The last hours of the archive, held out for evaluation; as many before them choose the model."""
+    """Length of the test slice, at the end of the history; the choice slice before it is as long."""
     evaluation_users: Count = 20_000
-    """Users of a slice that are evaluated at most, drawn at random."""
+    """Largest number of users of a slice that are evaluated, drawn at random."""
     model: ModelName = "best"
-    """Model of the personal lists; `best`: whichever ranks best on the hours held out."""
+    """Model of the personal lists; `best`: the one that ranks best on the choice slice."""
     factors: Count = 64
     """Dimensions of the embeddings."""
     iterations: Count = 12
@@ -36,28 +36,28 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     regularization: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     """Weight of the L2 penalty on the embeddings; tuning starts from it."""
     confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
-    """Confidence in a finished session, above the 1 of what was never watched (alpha of Hu, Koren, Volinsky 2008);
+    """Confidence that a finished session adds to the 1 of an unwatched movie (alpha of Hu, Koren & Volinsky 2008);
     tuning starts from it."""
     fit_users: Count = 200_000
-    """Users that models are fitted to, drawn from those with two sessions or more; everyone is folded in."""
+    """Users that models are fitted to, drawn from those with two sessions or more; all users are folded in."""
     dense_movies: Count = 8_192
-    """Most watched movies that the linear models weigh against each other in full; others by their closest few."""
+    """Most watched movies, for which the linear models have all pairs; other movies have their closest few."""
     ease_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """L2 penalty of EASE, in users who watched a movie; tuning starts from it."""
     order_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """L2 penalty of the order-aware ridge regression, in users who watched a movie."""
     half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
-    """A start counts half for the popular list of everyone when it is so old."""
+    """Age at which a start counts half for the popular list."""
     minimum_segment: Count = 100
     """A segment with fewer users gets the popular list of everyone."""
     trees: Count = 50
     """Trees of the Annoy index."""
     answers: Literal["auto", "compact", "rendered"] = "auto"
     """How a release holds its lists: compact, as indices only (40 bytes a user), or rendered, as text as well (some 450
-    bytes a user), which saves a worker a quarter of its work; auto: rendered where that takes less than 1 GiB."""
+    bytes a user), which saves a worker a quarter of its work; auto: rendered if that takes less than 1 GiB."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
-    """Of everything that is drawn at random in the night."""
+    """Random seed of all sampling in a night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
     """When the scheduled night begins, on the service's clock as the stream shows it."""
     keep_releases: Count = 14
-    """Releases that are kept; older ones are removed after a night."""
+    """Releases that a night keeps; it removes older ones."""

@@ -1,7 +1,7 @@
 """Assembles the training history: the sessions of all days, with ratings, catalogue and segments.
 
-Pieces of sessions that lie in two days are joined; movies that the catalogue does not know are left out, and counted;
-users and movies are numbered, ascending. It is kept in `night/`, so that every later step is made of the same.
+Sessions over midnight are joined from their pieces; movies that the catalogue does not know are left out and counted;
+users and movies are numbered in ascending order. The history is kept in `night/`, so that all later steps use the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,30 +23,30 @@ _SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
 
 @dataclass(frozen=True)
 class GatheredDays:
-    """The sessions and ratings of some days, of known movies; movies by their place among `movies`."""
+    """The sessions and ratings of some days, of known movies; movies by their index in `movies`."""
 
     spans: TimeSpans
     """Sessions, ascending by user, movie and start."""
     minutes: np.ndarray
-    """int32: different minutes of each."""
+    """int32: different minutes of each session."""
     rated: TimeSpans
-    """From the first rating of each user and movie to the latest, ascending by both."""
+    """A span from the first rating of each user and movie to the latest, ascending by both."""
     ratings: np.ndarray
-    """int8: what was given at the latest."""
+    """int8: the latest rating of each."""
     movies: list[str]
     """Known movies that were watched or rated, ascending."""
     users: np.ndarray
-    """uint32, ascending: all who did anything."""
+    """uint32, ascending: all users with an event."""
     unknown: int
-    """Pieces of sessions and ratings of movies that are not known."""
+    """Number of rows (sessions by day, and ratings) of unknown movies."""
 
 
 def gather_days(day_store: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> GatheredDays:
-    """Read some days. `known` has the movies of the catalogue as its keys."""
+    """Read some days. The keys of `known` are the movies of the catalogue."""
     sessions, ratings = day_store.read("sessions", days), day_store.read("ratings", days)
     movies = sorted((_named(sessions) | _named(ratings)) & known.keys())
-    number = {name: place for place, name in enumerate(movies)}
-    watched, rated = _numbers(sessions, number), _numbers(ratings, number)
+    index = {name: number for number, name in enumerate(movies)}
+    watched, rated = _movie_indices(sessions, index), _movie_indices(ratings, index)
     kept = watched >= 0
     users = [table.column("user").to_numpy() for table in (sessions, ratings)]
     users += [day_store.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
@@ -56,27 +56,27 @@ def gather_days(day_store: DayStore, days: Sequence[str], known: Mapping[str, ob
         TimeSpans(keys, _column(sessions, "start")[kept], _column(sessions, "last")[kept]), gap_ms
     )
     minutes = np.bincount(rows, _column(sessions, "minutes")[kept], len(spans)).astype(np.int32)
-    given, values = _given(ratings, rated)
-    return GatheredDays(spans, minutes, given, values, movies, _unique(np.concatenate(users)), unknown)
+    rating_spans, latest = _latest_ratings(ratings, rated)
+    return GatheredDays(spans, minutes, rating_spans, latest, movies, _unique(np.concatenate(users)), unknown)
 
 
 def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, segments: np.ndarray) -> TrainingHistory:
-    """The history of what was gathered.
+    """The history of some days.
 
     `runtimes` is float64 [movies], minutes, NaN for unknown; `segments` uint8 [users].
     """
     spans, rated = gathered.spans, gathered.rated
-    unseen = _before_any(rated, spans)  # rated by somebody who had not been seen to watch, whatever came later
+    unseen = _before_any(rated, spans)  # rated before any session, whether one followed or not
     keys = np.concatenate([spans.key, rated.key[unseen]])
     order = np.argsort(keys, kind="stable")
     keys, start = keys[order], np.concatenate([spans.start, rated.start[unseen]])[order]
     minutes = np.concatenate([gathered.minutes, np.zeros(int(unseen.sum()), np.int32)])[order]
     user, movie = split_key(keys)
-    # one more rating, of nobody: where a pair would stand that was not rated
-    place = np.searchsorted(rated.key, keys)
-    has = np.append(rated.key, np.uint64(2**64 - 1))[place] == keys
-    rating = np.where(has, np.append(gathered.ratings / best_rating, np.nan)[place], np.nan)
-    when = np.where(has, np.append(rated.last, 0)[place], 0)
+    # an extra rating at the end stands for pairs that were not rated
+    row = np.searchsorted(rated.key, keys)
+    is_rated = np.append(rated.key, np.uint64(2**64 - 1))[row] == keys
+    rating = np.where(is_rated, np.append(gathered.ratings / best_rating, np.nan)[row], np.nan)
+    rated_at = np.where(is_rated, np.append(rated.last, 0)[row], 0)
     user = np.searchsorted(gathered.users, user)
     order = _in_time(user, start)
     share = np.minimum(minutes / runtimes[movie], 1)
@@ -87,7 +87,7 @@ def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, seg
         minutes=minutes[order],
         share=share[order].astype(np.float32),
         rating=rating[order].astype(np.float32),
-        rated=when[order].astype(np.int64),
+        rated=rated_at[order].astype(np.int64),
         users=gathered.users,
         movies=gathered.movies,
         segments=segments,
@@ -95,7 +95,7 @@ def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, seg
 
 
 def requests_of(day_store: DayStore, days: Sequence[str], users: np.ndarray) -> Requests:
-    """Who of the users (ids, ascending) was shown a list on some days, and when."""
+    """The lists that users (ids, ascending) were shown on some days."""
     table = day_store.read("requests", days)
     return Requests(
         np.searchsorted(users, table.column("user").to_numpy()).astype(np.int32), table.column("time").to_numpy()
@@ -112,7 +112,7 @@ def save_history(folder: Path, history: TrainingHistory, requests: Requests) -> 
 
 
 def load_history(folder: Path) -> tuple[TrainingHistory, Requests]:
-    """What `save_history` wrote. Raises `OSError` where a file is missing."""
+    """Read what `save_history` wrote. Raises `OSError` for a missing file, other errors for damaged ones."""
     table = pq.ParquetFile(folder / "history.parquet").read()
     requests = pq.ParquetFile(folder / "requests.parquet").read()
     history = TrainingHistory(
@@ -130,7 +130,7 @@ def _write(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _before_any(rated: TimeSpans, spans: TimeSpans) -> np.ndarray:
-    """Which users and movies were rated before the first of their sessions, or have none: bool."""
+    """Which pairs of user and movie were rated before their first session, or without one: bool."""
     if not len(spans):
         return np.ones(len(rated), bool)
     first = np.minimum(np.searchsorted(spans.key, rated.key), len(spans) - 1)
@@ -139,9 +139,9 @@ def _before_any(rated: TimeSpans, spans: TimeSpans) -> np.ndarray:
 
 
 def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Rows that come by user and movie, by user and start: int64. Starts at one moment stay in order of their movies.
+    """The order of rows by user and start: int64. Rows come by user and movie, and equal starts stay in that order.
 
-    Millions are sorted by one number, where both fit into it.
+    User and start are packed into one number if both fit, which sorts millions of rows faster.
     """
     since = start - start.min(initial=2**62)
     bits = int(since.max(initial=0)).bit_length()
@@ -151,7 +151,7 @@ def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def _unique(values: np.ndarray) -> np.ndarray:
-    """Each value once, ascending. np.unique hashes since NumPy 2.3, at many times the price."""
+    """Each value once, ascending. np.unique, which hashes since NumPy 2.3, is many times slower."""
     values = np.sort(values)
     return values[np.append(True, values[1:] != values[:-1])] if len(values) else values
 
@@ -162,24 +162,24 @@ def _named(table: pa.Table) -> set[str]:
     return set(column.chunk(0).dictionary.to_pylist()) if column.num_chunks else set()
 
 
-def _numbers(table: pa.Table, number: Mapping[str, int]) -> np.ndarray:
-    """Place of each row's movie: int32, -1 for one that is not known."""
+def _movie_indices(table: pa.Table, index: Mapping[str, int]) -> np.ndarray:
+    """Index of each row's movie: int32, -1 for an unknown one."""
     column = table.column("movie")
     if not column.num_chunks:
         return np.zeros(0, np.int32)
     encoded = column.combine_chunks()
-    known = np.array([number.get(word, -1) for word in encoded.dictionary.to_pylist()] or [-1], np.int32)
-    places: np.ndarray = known[encoded.indices.to_numpy()]
-    return places
+    by_word = np.array([index.get(word, -1) for word in encoded.dictionary.to_pylist()] or [-1], np.int32)
+    indices: np.ndarray = by_word[encoded.indices.to_numpy()]
+    return indices
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
-    found: np.ndarray = table.column(name).to_numpy()
-    return found
+    values: np.ndarray = table.column(name).to_numpy()
+    return values
 
 
-def _given(ratings: pa.Table, movie: np.ndarray) -> tuple[TimeSpans, np.ndarray]:
-    """When each user rated each movie, and the latest rating; of two at one moment the better."""
+def _latest_ratings(ratings: pa.Table, movie: np.ndarray) -> tuple[TimeSpans, np.ndarray]:
+    """The time span in which each user rated each movie, and the latest rating; of two at one moment the better."""
     kept = movie >= 0
     keys, times = session_key(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
     values = _column(ratings, "rating")[kept]

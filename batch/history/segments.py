@@ -10,23 +10,23 @@ GENDERS = ("F", "M")
 """Ascending."""
 _LABELS = ("under 18", "18-24", "25-34", "35-44", "45-54", "55 and over")
 NAMES = ("everyone", *(f"{label}, {gender}" for label in _LABELS for gender in GENDERS))
-"""Name of each segment; 0 is everyone, and who is not known."""
+"""Name of each segment; 0 is for users without a known age and gender."""
 
 
 def segments_of(users: np.ndarray, people: Sequence[tuple[int, int, str]]) -> np.ndarray:
-    """Segment of each user (ids, ascending), 0 for one who is not among the people (id, age, gender): uint8 [n]."""
-    found = np.zeros(len(users), np.uint8)
+    """Segment of each user (ids, ascending): uint8 [n], 0 for users who are not among `people` (id, age, gender)."""
+    segments = np.zeros(len(users), np.uint8)
     if not people or not len(users):
-        return found
+        return segments
     ids, ages, genders = (np.array(column) for column in zip(*people, strict=True))
-    place = np.minimum(np.searchsorted(users, ids), len(users) - 1)
-    asked = users[place] == ids
-    band = np.searchsorted(AGE_BANDS, ages[asked], side="right")
-    found[place[asked]] = 1 + band * len(GENDERS) + np.searchsorted(GENDERS, genders[asked])
-    return found
+    row = np.minimum(np.searchsorted(users, ids), len(users) - 1)
+    is_user = users[row] == ids
+    band = np.searchsorted(AGE_BANDS, ages[is_user], side="right")
+    segments[row[is_user]] = 1 + band * len(GENDERS) + np.searchsorted(GENDERS, genders[is_user])
+    return segments
 
 
 def without_small(segments: np.ndarray, minimum: int) -> np.ndarray:
-    """The segments, with those of fewer than `minimum` users made 0: too few to speak for themselves."""
+    """The segments with 0 in place of those that have fewer than `minimum` users."""
     sizes = np.bincount(segments, minlength=len(NAMES))
     return np.where(sizes[segments] >= minimum, segments, 0).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The git checkout that this code runs from: its commit is part of a release's and of a benchmark's provenance."""
+"""The git checkout of the running code, whose commit is part of the provenance of releases and benchmarks."""
 
 import shutil
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 def git(*arguments: str) -> str | None:
     """Run git in the checkout and return its output; None outside a checkout, or without git.
 
-    Installed as a package, this file may lie in the repository of somebody else, whose commit says nothing about
-    Marquee: git has to know this very file.
+    As an installed package, this file may lie inside the repository of another project, whose commit says nothing about
+    Marquee. So git must track this very file.
     """
     executable = shutil.which("git")
     if executable is None:

@@ -1,4 +1,4 @@
-"""Renders personal answers as they will be sent, so that workers need not join them: the files of `RENDERED`."""
+"""Renders personal answers as they are sent, so that workers need not join them: the files of `RENDERED`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ _ROWS = 10_000
 
 
 def size(lists: np.ndarray, names: list[str], none: int) -> int:
-    """Bytes that `write` takes for the answers of `lists` ([n, 20] item indices, `none` ends a short one)."""
+    """Bytes that `write` writes for the answers of `lists` ([n, 20] item indices; `none` ends a short one)."""
     lengths = np.array([*(len(name.encode()) for name in names), 0], np.int64)
     total = 0
     for start in range(0, len(lists), _ROWS):
@@ -31,11 +31,11 @@ def write(
 
     def fill(path: Path) -> None:
         with path.open("wb") as file:
-            for at in range(0, len(lists), _ROWS):
-                block = lists[at : at + _ROWS].tolist()
+            for first in range(0, len(lists), _ROWS):
+                block = lists[first : first + _ROWS].tolist()
                 texts = [b",".join([words[item] for item in items if item != none]) for items in block]
                 file.writelines(texts)
-                lengths[at + 1 : at + 1 + len(texts)] = [len(text) for text in texts]
+                lengths[first + 1 : first + 1 + len(texts)] = [len(text) for text in texts]
                 advance(len(texts))
 
     durable.write(folder / "answers.bin", fill)
