@@ -1,7 +1,7 @@
 """The files of one release, each opened once, so that what is mapped is what was checked.
 
-Every file is opened before anything is read, must be a regular file, and is read only through its descriptor, so a
-file that is replaced meanwhile cannot pass the checks of another one.
+All files are opened before any is read, must be regular files, and are read through their descriptors only. So a file
+that is replaced meanwhile cannot slip in behind the checks.
 """
 
 import hashlib
@@ -16,13 +16,13 @@ from server.errors import BadRelease
 from server.regular_file import open_regular
 
 Progress = Callable[[], None]
-"""Called between the pieces of long work, to show that it has not come to a standstill."""
+"""Called between the pieces of long work, to show that it makes progress."""
 _PIECE = 4 << 20
 """Bytes that are digested between two calls of `Progress`."""
 
 
 def no_progress() -> None:
-    """For work that nobody watches."""
+    """The `Progress` of work that is not watched."""
 
 
 class ReleaseFiles:
@@ -48,7 +48,7 @@ class ReleaseFiles:
                 raise BadRelease(f"{self.folder}: {name}: {error.strerror}") from error
 
     def path(self, name: str) -> Path:
-        """A path that leads to the open file, whatever has its name now."""
+        """A path to the open file, even if another one has its name now."""
         return Path(f"/dev/fd/{self._descriptors[name]}")
 
     def status(self, name: str) -> os.stat_result:
@@ -63,7 +63,7 @@ class ReleaseFiles:
 
     def map(self, name: str) -> mmap.mmap | bytes:
         """A read-only map of a file. Raises `OSError` and `ValueError`."""
-        if not self.status(name).st_size:  # nothing cannot be mapped
+        if not self.status(name).st_size:  # an empty file cannot be mapped
             return b""
         return mmap.mmap(self._descriptors[name], 0, access=mmap.ACCESS_READ)
 
@@ -82,7 +82,7 @@ def sha256(path: Path) -> str:
 
 
 def _digest(descriptor: int, progress: Progress) -> str:
-    """Read with `pread` rather than through a map: a file that is cut off meanwhile is an end, not SIGBUS."""
+    """Digest with `pread`, not through a map: a file that is truncated meanwhile just ends, instead of SIGBUS."""
     digest, offset = hashlib.sha256(), 0
     while piece := os.pread(descriptor, _PIECE, offset):
         digest.update(piece)

@@ -1,7 +1,7 @@
 """The layout of a release: its files, their shapes, and whether their contents agree with each other.
 
-What is checked here holds for what is mapped, in blocks of rows, so that checking a million users takes no memory to
-speak of. The Annoy index has a module of its own, `annoy_file.py`.
+Mapped arrays are checked in blocks of rows, so that a million users take hardly any memory. The Annoy index is checked
+in `annoy_file.py`.
 """
 
 import mmap
@@ -27,7 +27,7 @@ FILES = (
     "evaluation.json",
 )
 RENDERED = ("answers.bin", "answers.npy")
-"""Files that a release may have as well: every personal answer as text, one after the other, and where each begins."""
+"""Optional files: all personal answers as text, one after the other, and where each begins."""
 ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
 METRIC: Literal["angular"] = "angular"
 MOVIE = r"[a-z0-9+\-._*]+"
@@ -39,7 +39,7 @@ _ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class Rendered:
-    """Personal answers as they are sent: that of row i is `texts[begins[i] : begins[i + 1]]`, empty for none."""
+    """Personal answers as they are sent: the one of row i is `texts[begins[i] : begins[i + 1]]`, empty for none."""
 
     texts: mmap.mmap | bytes
     begins: np.ndarray
@@ -49,7 +49,7 @@ class Rendered:
 def wrong_files(
     names: list[bytes], arrays: dict[str, np.ndarray], rendered: Rendered | None, progress: Progress = no_progress
 ) -> list[str]:
-    """The files that are not of the layout, or contradict the others. `arrays` holds those of `ARRAYS`."""
+    """The files that break the layout, or contradict other files. `arrays` has the keys of `ARRAYS`."""
     wrong = _wrong_shapes(len(names), arrays, rendered) or _wrong_values(len(names), arrays, progress)
     if not wrong and not (len(set(names)) == len(names) and all(map(_MOVIE.fullmatch, names))):
         wrong = ["movies.txt"]
@@ -90,19 +90,19 @@ def _wrong_values(movies: int, arrays: dict[str, np.ndarray], progress: Progress
 
 
 def _wrong_texts(names: list[bytes], lists: np.ndarray, rendered: Rendered, progress: Progress) -> list[str]:
-    """Whether the texts are those of the lists: the length of each, and all of some."""
+    """Check the texts against the lists: the length of every text, and the content of a sample."""
     begins, texts, none = rendered.begins, rendered.texts, np.iinfo(lists.dtype).max
     lengths = np.array([*map(len, names), 0], np.uint64)
     forms = {"answers.npy": begins[0] == 0, "answers.bin": int(begins[-1]) == len(texts)}
-    for at in range(0, len(lists), _ROWS):
+    for first in range(0, len(lists), _ROWS):
         progress()
-        ends = lists[at : at + _ROWS] == none
+        ends = lists[first : first + _ROWS] == none
         commas = np.maximum(LIST_LENGTH - ends.sum(axis=1), 1) - 1
-        held = lengths[np.where(ends, len(names), lists[at : at + _ROWS])].sum(axis=1) + commas.astype(np.uint64)
-        forms["answers.npy"] &= bool((np.diff(begins[at : at + len(held) + 1]) == held).all())
+        sizes = lengths[np.where(ends, len(names), lists[first : first + _ROWS])].sum(axis=1) + commas.astype(np.uint64)
+        forms["answers.npy"] &= bool((np.diff(begins[first : first + len(sizes) + 1]) == sizes).all())
     for row in range(0, len(lists) if all(forms.values()) else 0, max(1, len(lists) // _SAMPLE)):
-        said = b",".join(names[item] for item in lists[row].tolist() if item != none)
-        forms["answers.bin"] &= texts[int(begins[row]) : int(begins[row + 1])] == said
+        expected = b",".join(names[item] for item in lists[row].tolist() if item != none)
+        forms["answers.bin"] &= texts[int(begins[row]) : int(begins[row + 1])] == expected
     return [name for name, holds in forms.items() if not holds]
 
 
@@ -113,7 +113,7 @@ def _blocks(rows: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
 
 
 def _are_lists(lists: np.ndarray, movies: int, none: int) -> bool:
-    """Whether rows are lists of movies, each at most once, with nothing behind the first `none`."""
+    """Whether all rows are lists of different movies, with nothing behind the first `none`."""
     ordered = np.sort(lists, axis=1)
     ends = lists == none
     return bool(

@@ -1,13 +1,13 @@
 """Watches `releases/current` and `hidden.txt`, and swaps what answers by replacing one reference.
 
-What `current` points at is opened beside the release in use, verified and tried out; one that is not whole is refused,
-with the reason kept for readiness and the log, and the old one goes on answering. A worker that starts while `current`
-is bad answers from the last good release (`good_releases.py`). A release that is written to while it answers is
-verified anew, and given up for the last good one where it is damaged. A movie that is hidden is in no answer of this
-release or the next; while it is not known what is hidden, nothing is answered.
+A new release is opened beside the one in use, verified and tested. A damaged one is refused: the reason goes to the log
+and to readiness, and the old release goes on answering. A worker that starts while `current` is bad answers from the
+last good release (`good_releases.py`). If files of the release in use are changed, it is verified again, and replaced
+by the last good one if it is damaged. Hidden movies are in no answer of this release or the next; as long as it is
+unknown what is hidden, nothing is answered.
 
-A look consists of steps. Each does its reading in a thread that may be given up (`limited.py`), and changes what
-answers on the event loop afterwards: nothing is ever changed by two at once, or by a thread that comes back late.
+A check consists of steps. Each reads in a thread that may be abandoned (`limited.py`), and then changes the answers on
+the event loop, so two steps never change them at once, and neither does a thread that comes back late.
 """
 
 import asyncio
@@ -35,41 +35,42 @@ from server.status import ReleaseStatus
 log = logging.getLogger(__name__)
 
 _AGAIN_S = 5.0
-"""Until a release that was refused is tried again, the first time; what is wrong may have been the disk's fault."""
+"""Delay before a refused release is tried again, doubled each time: the fault may have been the disk's."""
 _SELDOM_S = 320.0
+"""Largest delay."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Step(Generic[T]):
-    """A part of a look."""
+    """A step of a check."""
 
     resource: str
     read: Callable[[Progress], T]
-    """Done in a thread; changes nothing."""
+    """Runs in a thread; changes nothing."""
     apply: Callable[[T], object]
-    """Done on the event loop with what was read."""
+    """Runs on the event loop, with the result of `read`."""
     give_up: Callable[[str], object]
-    """Done instead, with the reason, where reading hangs."""
+    """Runs instead if reading hangs, with the reason."""
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """What came of opening a release."""
+class _OpenedRelease:
+    """A release that was opened, or why it could not be."""
 
     target: str
-    """As the link names it."""
+    """What the link points at."""
     answers: Answers | None
     hidden: HiddenState
     wrong: str
     """Why there are no answers."""
 
 
-def _let_go(held: list[Answers], used: Release) -> None:
-    """Drop the answers that a list alone still holds, and their release where another one is used.
+def _drop(held: list[Answers], used: Release) -> None:
+    """Drop the answers that a list alone still holds, and their release if another one is in use.
 
-    In a thread: to unmap half a gigabyte takes some 20 ms.
+    Runs in a thread: unmapping half a gigabyte takes some 20 ms.
     """
     if held[0].release is not used:
         held[0].release.free_pages()
@@ -77,69 +78,69 @@ def _let_go(held: list[Answers], used: Release) -> None:
 
 
 class ReleaseWatcher:
-    """The answers in use, below one `var` folder. Reading that shows no progress for `hung_s` seconds is given up."""
+    """The answers in use, for one `var` folder. Reads without progress for `hung_s` seconds are abandoned."""
 
     def __init__(self, var: Path, hung_s: float = 30.0) -> None:
         self._var, self._releases, self._limited = var, var / "releases", Limited(hung_s)
         self._hidden, self._hidden_hung = HiddenState(), ""
         self._target: str | None = None
-        """What `current` pointed at when it was looked at last."""
+        """What `current` pointed at in the last check."""
         self._used: str | None = None
-        """What the release in use was opened as."""
+        """The target that the release in use was opened from."""
         self._again_at, self._again_s = 0.0, _AGAIN_S
-        """When `current` is opened, and how long it is waited after that where it is refused."""
+        """Time of the next attempt to open `current`, and the delay after it if it is refused."""
         self._suspect: str | None = None
-        """Why the release in use is to be verified anew."""
+        """Why the release in use has to be verified again; None if it does not."""
         self._recheck_at = 0.0
         self._want_good = False
-        """Whether the last good release is to be tried, since nothing whole answers."""
+        """Whether to try the last good release, because no whole release answers."""
         self._noted, self._note_fault, self._note_at, self._complaint = "", "", 0.0, ""
         self._first, self._faults = True, 0
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         self.answers: Answers | None = None
         self.ready: Answers | None = None
-        """What `/recommend` is answered from: None while every movie is hidden, or it is not known what is."""
+        """The answers of `/recommend`: None while every movie is hidden, or it is unknown which are."""
         self.refused: str | None = None
-        """Why what `current` points at is not in use; None where it is."""
+        """Why the target of `current` is not in use; None if it is."""
         self.fallback = False
-        """Whether the last good release answers in place of what `current` points at."""
+        """Whether the last good release answers instead of the target of `current`."""
         self.damaged: str | None = None
-        """What is wrong with the release in use, where there is no other: everyone is answered the popular list."""
+        """What is wrong with the release in use, if there is no other; everyone gets the popular list then."""
         self.swaps = {"taken": 0, "refused": 0, "last_good": 0}
 
     def check_now(self) -> None:
-        """Take over what has changed, in `current` and in what is hidden, however long reading takes."""
+        """Apply changes of `current` and `hidden.txt`, however long reading takes."""
         for step in self._steps():
             step.apply(step.read(no_progress))
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     async def check(self) -> None:
-        """The same beside the event loop; what hangs is given up."""
+        """Apply changes without blocking the event loop; reads that hang are abandoned."""
         hung = False
         for step in self._steps():
             try:
-                read = await self._limited.run(step.resource, step.read)
+                result = await self._limited.run(step.resource, step.read)
             except Hung as error:
                 step.give_up(str(error))
                 hung = True
             else:
-                step.apply(read)
+                step.apply(result)
         if not hung:
-            self._looked = time.monotonic()
+            self._checked_at = time.monotonic()
 
     async def follow(self, poll_s: float) -> None:
-        """Look again and again."""
+        """Check every `poll_s` seconds, for ever."""
         while True:
             await asyncio.sleep(poll_s)
             await self.check()
 
     @property
     def searchable(self) -> bool:
-        """Whether the index and the embeddings of `answers` may be used."""
+        """Whether the index and the embeddings of `answers` can be trusted."""
         return self.answers is not None and self._hidden.movies is not None and not (self._suspect or self.damaged)
 
     def status(self) -> ReleaseStatus:
-        """The facts that readiness and metrics are made of."""
+        """The state for readiness and metrics."""
         answers = self.answers
         return ReleaseStatus(
             release=answers.release.id if answers else None,
@@ -153,54 +154,54 @@ class ReleaseWatcher:
             hidden_unmatched_count=len(answers.unmatched) if answers else 0,
             hidden_known=self._hidden.movies is not None,
             hidden_fault=self._hidden.fault or self._hidden_hung or None,
-            last_look_age_s=time.monotonic() - self._looked,
+            last_look_age_s=time.monotonic() - self._checked_at,
         )
 
     def _steps(self) -> Iterator[_Step[Any]]:
-        """The parts of one look; each depends on what became of those before."""
-        yield _Step("hidden.txt", self._read_hidden, self._hide, self._tell_hung)
+        """The steps of one check; which ones follow depends on the outcome of those before."""
+        yield _Step("hidden.txt", self._read_hidden, self._hide, self._log_hung)
         yield _Step("releases", self._read_releases, self._follow_link, self._refuse)
         if self._suspect and self._used and time.monotonic() >= self._recheck_at:
-            trust = not (self.answers and self.answers.faults)  # the note is right as long as the files say so
-            verify = partial(self._opened, self._used, trust)
-            yield _Step(f"releases/{self._used}", verify, self._judge, self._tell_once)
+            trust = not (self.answers and self.answers.faults)  # an answer that failed disproves the note
+            verify = partial(self._open, self._used, trust)
+            yield _Step(f"releases/{self._used}", verify, self._judge, self._log_once)
         if self._target is not None and time.monotonic() >= self._again_at:
-            take = partial(self._opened_new, self._target)
+            take = partial(self._open_new, self._target)
             yield _Step(f"releases/{self._target}", take, self._take, self._refuse)
         if self._want_good:
             self._want_good = False
-            yield _Step("the last good release", self._read_good, self._take_good, self._tell_once)
+            yield _Step("the last good release", self._open_good, self._take_good, self._log_once)
         if self._is_to_be_noted():
-            yield _Step("releases/last-good.json", self._note, self._noted_as, self._tell_once)
+            yield _Step("releases/last-good.json", self._note, self._noted_as, self._log_once)
 
-    def _opened(self, target: str, trust: bool, progress: Progress) -> _Opened:
-        """A release verified and tried out, with what is hidden now: `var` may have been mounted since it was read."""
+    def _open(self, target: str, trust: bool, progress: Progress) -> _OpenedRelease:
+        """Open, verify and test a release. What is hidden is read again: `var` may have been mounted since."""
         state = self._hidden if self._hidden_hung else hidden.read_hidden_state(self._var, self._hidden)
         try:
-            known = frozenset[str]() if state.movies is None else state.movies
-            answers = Answers(Release.open(self._releases / target, progress, trust), known)
+            movies = frozenset[str]() if state.movies is None else state.movies
+            answers = Answers(Release.open(self._releases / target, progress, trust), movies)
             answers.self_test()
         except BadRelease as error:
-            return _Opened(target, None, state, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with what comes, what is there goes on answering
-            return _Opened(target, None, state, f"{target}: {error!r}")
-        return _Opened(target, answers, state, "")
+            return _OpenedRelease(target, None, state, str(error))
+        except Exception as error:  # noqa: BLE001 - no fault of a new release may stop the one in use
+            return _OpenedRelease(target, None, state, f"{target}: {error!r}")
+        return _OpenedRelease(target, answers, state, "")
 
-    def _opened_new(self, target: str, progress: Progress) -> _Opened:
-        """The same of what `current` points at, unless workers died over it and there is one to go on with."""
+    def _open_new(self, target: str, progress: Progress) -> _OpenedRelease:
+        """Open the target of `current`, unless workers died while opening it and another release is good."""
         good = good_releases(self._releases)
         if not good or target in good:
-            return self._opened(target, True, progress)
+            return self._open(target, True, progress)
         if (count := deaths(self._releases, target)) >= FEW:
-            why = f"{target}: {count} workers died while they opened it; is there memory enough, is its disk whole?"
-            return _Opened(target, None, self._hidden, why)
+            why = f"{target}: {count} workers died while opening it; is there enough memory, is its disk broken?"
+            return _OpenedRelease(target, None, self._hidden, why)
         with noted_opening(self._releases, target):
-            return self._opened(target, True, progress)
+            return self._open(target, True, progress)
 
     # What is hidden
 
     def _read_hidden(self, progress: Progress) -> tuple[HiddenState, Answers | None]:
-        """What is hidden now, and the answers without it where that has changed."""
+        """What is hidden now, and new answers if that has changed."""
         state, answers = hidden.read_hidden_state(self._var, self._hidden), self.answers
         if answers is None or state.movies is None or state.movies is answers.hidden:
             return state, None
@@ -210,17 +211,17 @@ class ReleaseWatcher:
         before, (self._hidden, answers) = self._hidden, read
         self._hidden_hung = ""
         if self._hidden.fault and self._hidden.fault != before.fault:
-            known = "the last list is used" if self._hidden.movies is not None else "nothing is answered"
-            log.error("%s; until then %s", self._hidden.fault, known)
+            effect = "the last list is used" if self._hidden.movies is not None else "nothing is answered"
+            log.error("%s; until then %s", self._hidden.fault, effect)
         if self.refused and self._hidden.movies != before.movies:
-            self._again_at = 0.0  # a release that was refused for what was hidden may be taken now
+            self._again_at = 0.0  # a release that was refused because of what was hidden may pass now
         if answers is not None:
             self._answer_from(answers)
             log.info("%d movies are hidden now", answers.hidden_count)
         elif self._hidden.movies is not None and before.movies is None and self.answers is not None:
             self._answer_from(self.answers)
 
-    def _tell_hung(self, why: str) -> None:
+    def _log_hung(self, why: str) -> None:
         if not self._hidden_hung:
             log.error("%s; what was hidden stays so", why)
         self._hidden_hung = why
@@ -228,7 +229,7 @@ class ReleaseWatcher:
     # Which release
 
     def _read_releases(self, progress: Progress) -> tuple[str | None, tuple[str, bool] | None]:
-        """What `current` points at, and which file of the release in use was changed."""
+        """The target of `current`, and the file of the release in use that was changed."""
         try:
             target = str((self._releases / "current").readlink())
         except OSError:
@@ -254,14 +255,14 @@ class ReleaseWatcher:
             self._doubt(f"{changed[0]} was changed", changed[1])
 
     def _doubt(self, why: str, written: bool) -> None:
-        """Verify the release in use anew; where it was written to, nothing personal is answered from it meanwhile."""
+        """Have the release in use verified again; if it was written to, only its popular lists are used meanwhile."""
         self._suspect = why
-        log.error("release %s is verified anew: %s", self._used, why)
+        log.error("release %s is verified again: %s", self._used, why)
         if written and self.answers is not None and self.ready is not None:
             self.ready = self.answers.popular_only()
 
-    def _judge(self, opened: _Opened) -> None:
-        """Take over what verifying the release in use anew has shown."""
+    def _judge(self, opened: _OpenedRelease) -> None:
+        """Apply the outcome of verifying the release in use again."""
         self._suspect, self._recheck_at = None, time.monotonic() + _AGAIN_S
         if opened.answers is not None:
             self._answer_from(opened.answers, opened.hidden)
@@ -280,7 +281,7 @@ class ReleaseWatcher:
         else:
             self._again_at, self._want_good = 0.0, True
 
-    def _take(self, opened: _Opened) -> None:
+    def _take(self, opened: _OpenedRelease) -> None:
         if opened.answers is None:
             self._refuse(opened.wrong)
             return
@@ -307,12 +308,12 @@ class ReleaseWatcher:
         if before is not None and before is not answers:
             held = [before]
             del before
-            threading.Thread(target=_let_go, args=(held, answers.release), daemon=True).start()
+            threading.Thread(target=_drop, args=(held, answers.release), daemon=True).start()
 
     def _refuse(self, why: str) -> None:
         self._again_at, self._again_s = time.monotonic() + self._again_s, min(2 * self._again_s, _SELDOM_S)
         self._want_good = self.answers is None or not self.answers.whole
-        why = why.encode(errors="backslashreplace").decode()  # it goes into JSON, and a link may point at any bytes
+        why = why.encode(errors="backslashreplace").decode()  # for JSON: a link may point at any bytes
         if why == self.refused:
             return
         self.refused = why
@@ -321,17 +322,17 @@ class ReleaseWatcher:
 
     # The last good release
 
-    def _read_good(self, progress: Progress) -> _Opened | None:
+    def _open_good(self, progress: Progress) -> _OpenedRelease | None:
         """The first of the last good releases that is whole; None for none."""
         for target in good_releases(self._releases):
             if target not in (self._target, self._used):
-                opened = self._opened(target, True, progress)
+                opened = self._open(target, True, progress)
                 if opened.answers is not None:
                     return opened
                 log.error("the last good release is refused as well: %s", opened.wrong)
         return None
 
-    def _take_good(self, opened: _Opened | None) -> None:
+    def _take_good(self, opened: _OpenedRelease | None) -> None:
         if opened is None or opened.answers is None:
             return
         self.fallback = True
@@ -346,7 +347,7 @@ class ReleaseWatcher:
         return from_current and self._noted != self._used and time.monotonic() >= self._note_at
 
     def _note(self, progress: Progress) -> str:
-        """Why the release in use cannot be noted as the last good one; empty where it is."""
+        """Note the release in use as the last good one; returns why that failed, empty if it did not."""
         try:
             note_good(self._releases, str(self._used))
         except OSError as error:
@@ -360,7 +361,7 @@ class ReleaseWatcher:
             log.warning("%s cannot be noted as the last good release: %s", self._used, fault)
         self._note_fault, self._note_at = fault, time.monotonic() + _SELDOM_S if fault else 0.0
 
-    def _tell_once(self, why: str) -> None:
+    def _log_once(self, why: str) -> None:
         if why != self._complaint:
             log.error(why)
         self._complaint = why

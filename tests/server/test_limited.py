@@ -192,7 +192,7 @@ def test_the_age_of_the_last_look_grows_while_looks_hang(
         await current.check()
         assert current.status().detail() == "one answers"
         monkeypatch.setattr("server.hidden.read_hidden_state", lambda var, before: wall.wait())
-        current._looked -= 100  # as if it had been then
+        current._checked_at -= 100  # as if it had been then
         for _ in range(5):
             await current.check()
         status = current.status()
