@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 import orjson
 
 from quality.errors import ReportError
@@ -141,7 +142,8 @@ def show_report(day: datetime) -> None:
         watermark = store.watermark(settings.topic)
         if report is None and (watermark is None or number not in store.days(final=False)):
             raise ReportError(f"report: the store has no lines of {day.date()} any more, or not yet")
-        click.echo(orjson.dumps(report or reports.build(number, watermark or 0), option=orjson.OPT_INDENT_2))
+        document = msgspec.to_builtins(report or reports.build(number, watermark or 0))
+        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     finally:
         store.close()
 

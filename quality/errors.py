@@ -20,7 +20,7 @@ class ReleaseHistoryError(QualityError):
 
 
 class ReportError(QualityError):
-    """A report that cannot be made or does not follow its schema."""
+    """A report cannot be made or read, or does not follow its schema."""
 
 
 class RecordsError(QualityError):

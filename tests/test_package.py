@@ -98,7 +98,7 @@ def test_the_front_door_of_a_room_opens_from_another_folder(installed: Installed
 def test_reports_are_held_to_the_schema_that_is_installed(installed: Installed) -> None:
     program = """
 from quality.errors import ReportError
-from quality.telemetry.report import validate_report
+from quality.telemetry.report_schema import validate_report
 try:
     validate_report({})
 except ReportError as error:

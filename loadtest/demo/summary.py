@@ -15,7 +15,7 @@ from batch.evaluation_file import HIT_RATE, MRR, NDCG, RECALL, ModelFigures, rea
 from batch.releases import publish
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
-from quality.telemetry.report import validate_report
+from quality.telemetry.report_schema import validate_report
 from stream.archive import Archive, count_by_fate
 
 

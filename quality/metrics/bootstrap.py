@@ -20,7 +20,7 @@ _BLOCK = 4_000_000
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A figure and its 95 % interval; all None where there was nothing to measure."""
+    """A figure and its 95 % interval; all None (null) where there was nothing to measure."""
 
     mean: float | None
     low: float | None

@@ -1,11 +1,16 @@
 """The HTML page of a report: the same figures in one self-contained file. No script, no network.
 
-A function of the report alone; every text is escaped. Plots are SVG by hand: bars with a line for the 95 % interval.
+A function of the report alone; every text is escaped. Plots are hand-made SVG: bars with a line for the 95 % interval.
+Figures with rows in the table of requests say so in `DayReport`; headline, plots and the table of releases are here.
 """
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import NamedTuple
+
+from quality.metrics.bootstrap import Interval, interval_text
+from quality.telemetry.day_report import FIGURES, DayReport
+from quality.telemetry.report_figures import ReleaseFigures
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --paper: #fff; --soft: #6b7280; --rule: #d8dce2; --bar: #2f6fde;
@@ -23,61 +28,65 @@ table { font-size: 14px } td + td, th + th { text-align: right; white-space: now
 svg { width: 100%; height: auto } svg text { fill: var(--ink); font-size: 12px } svg .soft { fill: var(--soft) }
 .bar { fill: var(--bar) } .other { fill: var(--other) } .range { stroke: var(--ink); stroke-width: 1.5 }
 """
-_Bar = tuple[str, float | None, float | None, float | None, str]
-"""Label, value, ends of the interval (None for none), class of the bar."""
 
 
-def render_html(report: dict[str, Any]) -> str:
+class _Bar(NamedTuple):
+    label: str
+    rate: Interval
+    style: str
+    """CSS class."""
+
+
+def render_html(report: DayReport) -> str:
     """A report as a page."""
-    state = "final" if report["final"] else "provisional: windows are still open"
-    day = escape(report["day"])
+    state = "final" if report.final else "provisional: windows are still open"
+    day = escape(report.day)
     return f"""<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Marquee: answers of {day}</title><style>{_STYLE}</style>
 <h1>Answers of {day}</h1>
-<p class="soft">{escape(report["timezone"])}; stream read up to {escape(report["watermark"])}; {state}</p>
+<p class="soft">{escape(report.timezone)}; stream read up to {escape(report.watermark)}; {state}</p>
 {_headline(report)}
-<h2>Hits by rank</h2>{_columns(report["hits_by_rank"])}
-<h2>Hit rate by release</h2>{_bars(_release_bars(report["by_release"]))}
-{_releases(report["by_release"])}
+<h2>Hits by rank</h2>{_columns(report.hits_by_rank)}
+<h2>Hit rate by release</h2>{_bars(_release_bars(report.by_release))}
+{_releases(report.by_release)}
 <h2>Requests</h2>{_requests(report)}
-<h2>Notes</h2><ul>{"".join(f"<li>{escape(note)}</li>" for note in report["notes"])}</ul>
+<h2>Notes</h2><ul>{"".join(f"<li>{escape(note)}</li>" for note in report.notes)}</ul>
 </html>
 """
 
 
-def _headline(report: dict[str, Any]) -> str:
-    rate, baseline, uplift = report["hit_rate"], report["baseline"]["hit_rate"], report["uplift"]
-    bars: list[_Bar] = [
-        ("shown lists", rate["mean"], rate["low"], rate["high"], "bar"),
-        ("popular list", baseline["mean"], baseline["low"], baseline["high"], "other"),
-    ]
+def _headline(report: DayReport) -> str:
+    bars = [_Bar("shown lists", report.hit_rate, "bar"), _Bar("popular list", report.baseline.hit_rate, "other")]
+    uplift = _percent_interval(report.uplift, "points")
     return (
-        f"<p><strong>{_percent(rate['mean'])}</strong> of {report['answers']['closed']:,} answers were hits within "
-        f"{report['window_hours']:g} hours. Uplift over the popular list: {_interval(uplift, 'points')}.</p>"
-        f"{_bars(bars)}"
+        f"<p><strong>{_percent(report.hit_rate.mean)}</strong> of {report.answers.closed:,} answers were hits within "
+        f"{report.window_hours:g} hours. Uplift over the popular list: {uplift}.</p>{_bars(bars)}"
     )
 
 
 def _bars(bars: Sequence[_Bar]) -> str:
     """Horizontal bars from 0 to the largest end, 28 px each."""
-    top = max((value or 0.0 for bar in bars for value in bar[1:4]), default=0.0) or 1.0
+    ends = (end for bar in bars for end in (bar.rate.mean, bar.rate.low, bar.rate.high))
+    top = max((end or 0.0 for end in ends), default=0.0) or 1.0
     rows = [_bar(bar, 28 * row, 400 / top) for row, bar in enumerate(bars)]
     return f'<svg viewBox="0 0 720 {28 * max(1, len(bars))}" role="img">{"".join(rows)}</svg>'
 
 
 def _bar(bar: _Bar, y: int, scale: float) -> str:
-    label, value, low, high, kind = bar
-    short = label if len(label) <= 30 else label[:29] + "…"
-    shape = f'<rect class="{kind}" x="210" y="{y + 5}" width="{(value or 0) * scale:.1f}" height="18"/>'
+    label = bar.label if len(bar.label) <= 30 else bar.label[:29] + "…"
+    mean, low, high = bar.rate.mean, bar.rate.low, bar.rate.high
+    shape = f'<rect class="{bar.style}" x="210" y="{y + 5}" width="{(mean or 0) * scale:.1f}" height="18"/>'
     if low is not None and high is not None:
         middle, ends = y + 14, (210 + low * scale, 210 + high * scale)
         shape += f'<line class="range" x1="{ends[0]:.1f}" y1="{middle}" x2="{ends[1]:.1f}" y2="{middle}"/>'
         shape += "".join(
             f'<line class="range" x1="{x:.1f}" y1="{middle - 5}" x2="{x:.1f}" y2="{middle + 5}"/>' for x in ends
         )
-    texts = f'<text x="0" y="{y + 18}">{escape(short)}</text>'
-    return f'{texts}{shape}<text class="soft" x="620" y="{y + 18}">{_percent(value)}</text>'
+    return (
+        f'<text x="0" y="{y + 18}">{escape(label)}</text>{shape}'
+        f'<text class="soft" x="620" y="{y + 18}">{_percent(mean)}</text>'
+    )
 
 
 def _columns(counts: Sequence[int]) -> str:
@@ -95,38 +104,31 @@ def _columns(counts: Sequence[int]) -> str:
     return f'<svg viewBox="0 0 720 150" role="img">{"".join(parts)}</svg>'
 
 
-def _release_bars(releases: Sequence[dict[str, Any]]) -> list[_Bar]:
-    bars: list[_Bar] = []
+def _release_bars(releases: Sequence[ReleaseFigures]) -> list[_Bar]:
+    bars = []
     for figures in releases:
-        rate, baseline = figures["hit_rate"], figures["baseline"]["hit_rate"]
-        bars.append((_name(figures["release"]), rate["mean"], rate["low"], rate["high"], "bar"))
-        bars.append(("its popular list", baseline["mean"], baseline["low"], baseline["high"], "other"))
+        bars.append(_Bar(_release_name(figures), figures.hit_rate, "bar"))
+        bars.append(_Bar("its popular list", figures.baseline.hit_rate, "other"))
     return bars
 
 
-def _releases(releases: Sequence[dict[str, Any]]) -> str:
+def _releases(releases: Sequence[ReleaseFigures]) -> str:
     rows = [
         (
-            _name(r["release"]),
-            f"{r['closed']:,}",
-            f"{r['hits']:,}",
-            _interval(r["hit_rate"]),
-            _interval(r["uplift"], ""),
+            _release_name(figures),
+            f"{figures.closed:,}",
+            f"{figures.hits:,}",
+            _percent_interval(figures.hit_rate, "%"),
+            _percent_interval(figures.uplift, ""),
         )
-        for r in releases
+        for figures in releases
     ]
     return _table(("release", "closed", "hits", "hit rate", "uplift, points"), rows)
 
 
-def _requests(report: dict[str, Any]) -> str:
-    answers, latency = report["answers"], report["latency_ms"]
-    rows = [(f"status {status}", f"{count:,}") for status, count in answers["by_status"].items()]
-    rows += [("answers whose window is open", f"{answers['provisional']:,}")]
-    rows += [(f"latency {name}", "–" if value is None else f"{value:,} ms") for name, value in latency.items()]
-    rows += [("mean reciprocal rank", _number(report["mean_reciprocal_rank"]))]
-    rows += [("different movies shown", f"{report['movies_shown']:,}")]
-    rows += [(f"left out: {reason}", f"{lines:,}") for reason, lines in report["left_out"]["by_reason"].items()]
-    return _table(("all requests", f"{answers['requests']:,}"), rows)
+def _requests(report: DayReport) -> str:
+    rows = [row for name, figure in FIGURES.items() for row in figure.rows(getattr(report, name))]
+    return _table(("all requests", f"{report.answers.requests:,}"), rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -135,18 +137,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
-def _name(release: str | None) -> str:
-    return "before the first release" if release is None else release
+def _release_name(figures: ReleaseFigures) -> str:
+    return "before the first release" if figures.release is None else figures.release
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f} %"
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f} %"
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
-def _interval(value: dict[str, float | None], unit: str = "%") -> str:
-    mean, low, high = (100 * (value[name] or 0.0) for name in ("mean", "low", "high"))
-    return "–" if value["mean"] is None else f"{mean:.2f} ({low:.2f} to {high:.2f}) {unit}"
+def _percent_interval(shares: Interval, unit: str) -> str:
+    text = interval_text(shares, ".2f", scale=100)
+    return text if shares.mean is None else f"{text} {unit}"

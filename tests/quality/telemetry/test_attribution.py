@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from quality.metrics.watch_sessions import TimeSpans, session_key
 from quality.settings import QualitySettings
 from quality.telemetry.attribution import attribute_starts, hit_ranks
+from quality.telemetry.day_report import DayReport
 from quality.telemetry.ingest import Ingest, TelemetryBatch, requests
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, StoredAnswers
@@ -84,22 +85,18 @@ def by_definition(events: list[Event]) -> Expected:
     )
 
 
-def check(report: dict[str, object], expected: Expected, watermark: int) -> None:
+def check(report: DayReport, expected: Expected, watermark: int) -> None:
     closed = [answer for answer in expected.rank if answer.time + SETTINGS.window_ms <= watermark]
     ranks = [expected.rank[answer] for answer in closed]
     known = [answer for answer in closed if expected.baseline[answer] is not None]
     hits, popular_hits = sum(rank > 0 for rank in ranks), sum(bool(expected.baseline[answer]) for answer in known)
-    answers, baseline, uplift = report["answers"], report["baseline"], report["uplift"]
-    assert isinstance(answers, dict)
-    assert isinstance(baseline, dict)
-    assert isinstance(uplift, dict)
-    assert (answers["closed"], answers["provisional"]) == (len(closed), len(expected.rank) - len(closed))
-    assert report["hits"] == hits
-    assert report["hits_by_rank"] == [ranks.count(rank) for rank in range(1, 21)]
-    assert (baseline["answers"], baseline["hits"]) == (len(known), popular_hits)
+    assert (report.answers.closed, report.answers.provisional) == (len(closed), len(expected.rank) - len(closed))
+    assert report.hits == hits
+    assert report.hits_by_rank == [ranks.count(rank) for rank in range(1, 21)]
+    assert (report.baseline.answers, report.baseline.hits) == (len(known), popular_hits)
     if known:
         shown = sum(expected.rank[answer] > 0 for answer in known)
-        assert uplift["mean"] == pytest.approx((shown - popular_hits) / len(known))
+        assert report.uplift.mean == pytest.approx((shown - popular_hits) / len(known))
 
 
 half_hours = st.one_of(st.integers(-4, 16), st.integers(34, 62)).map(lambda half: FIRST + half * HOUR // 2)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import orjson
@@ -17,6 +17,7 @@ import pytest
 from loadtest.demo.processes import free_port
 from quality.settings import QualitySettings
 from quality.telemetry.consumer import Telemetry, follow
+from quality.telemetry.day_report import DayReport, read_report
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
@@ -177,26 +178,27 @@ def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
     return kafka.FetchedRecords(partition, lines, np.arange(len(hours)), np.array([event.time for event in events]))
 
 
-async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> dict[str, Any]:
+async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> DayReport:
     stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
     store = Store(var / "telemetry.db")
     ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings)
     script = cast(kafka.Reader, Script(stop, *polls))
     await follow(script, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
     store.close()
-    report: dict[str, Any] = orjson.loads((var / "reports" / f"{DAY}.json").read_bytes())
+    report = read_report(var / "reports" / f"{DAY}.json")
+    assert report is not None
     return report
 
 
 def test_no_day_is_closed_before_every_partition_was_looked_at(tmp_path: Path) -> None:
     # one partition comes whole, days long, before the first line of the other
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], [], [fetched(1, 3, 80)]))
-    assert (report["final"], report["answers"]["requests"]) == (True, 3)
+    assert (report.final, report.answers.requests) == (True, 3)
 
 
 def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], []))
-    assert (report["final"], report["answers"]["requests"]) == (True, 2)
+    assert (report.final, report.answers.requests) == (True, 2)
 
 
 def test_without_a_broker_one_line_says_so(tmp_path: Path) -> None:
