@@ -1,25 +1,26 @@
-"""`python -m loadtest bench <name>`: the registry of benchmarks, one command each.
+"""`python -m loadtest bench <name>`: one command for each benchmark, made from a table.
 
-A benchmark prints one JSON object (see `result.py`) as the last line of stdout; all else goes to stderr. It exits 0
-whether or not its targets are met: only `fuzz`, whose targets are no matter of speed, exits 1 where one is not.
+A benchmark prints its result (see `result.py`) as one JSON object, the last line of stdout; all else goes to stderr.
+The exit code is 0 whether or not the targets are met. Only `fuzz`, whose target does not depend on speed, exits with 1
+where it is missed.
 """
 
 import secrets
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import orjson
 
+from loadtest.bench.benchmark import Benchmark, BenchmarkInputs
 from loadtest.bench.plotting import require_matplotlib
-from loadtest.bench.result import BenchmarkResult
-from stream import durable
+from loadtest.bench.result import BenchmarkResult, read_result, write_result
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_USERS, _MOVIES, _SEED = 1_000_000, 27_000, 1
-_quick = click.option("--quick", is_flag=True, help="A smaller size, in less than 45 s.")
-_keep = click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Write the object into a folder.")
+_SEED = 1
 
 
 @click.group(help="Measure what is claimed; each benchmark prints one JSON object.")
@@ -27,113 +28,157 @@ def bench() -> None:
     pass
 
 
-@bench.command()
-@_quick
-@_keep
-@click.option("--lines", type=_FILE, help="Recorded lines instead of those of the simulated world.")
-@click.option("--movies", type=_FILE, help="CSV of the catalogue for --lines, with the columns id and runtime.")
-@click.option("--part", "parts", multiple=True, help="Measure this part only: speed, repair, collect or bad_lines.")
-def quality(quick: bool, keep: Path | None, lines: Path | None, movies: Path | None, parts: tuple[str, ...]) -> None:
-    """Lines to typed, checked columns: speed, repair, collecting, bad lines."""
+# A benchmark is imported, with the libraries that it compares, only when its command is called.
+
+
+def _quality() -> Benchmark[Any, Any]:
     from loadtest.bench.lines import lines_benchmark
-    from loadtest.bench.lines.line_sources import RecordedLines, SimulatedLines
 
-    _check_parts(parts, lines_benchmark.PARTS, keep)
-    if movies and not lines:
-        raise click.UsageError("--movies is the catalogue of --lines")
-    source = RecordedLines(lines, movies, _SEED) if lines else SimulatedLines(_USERS, _MOVIES, _SEED)
-    tell(lines_benchmark.run(source, lines_benchmark.QUICK if quick else lines_benchmark.FULL, _SEED, parts), keep)
+    return lines_benchmark.QUALITY
 
 
-@bench.command()
-@_quick
-@_keep
-@click.option(
-    "--part",
-    "parts",
-    multiple=True,
-    help="Only this: contestants, steady, restarts, probes, meter or similar.",
+def _serving() -> Benchmark[Any, Any]:
+    from loadtest.bench.serving import serving_benchmark
+
+    return serving_benchmark.SERVING
+
+
+def _night() -> Benchmark[Any, Any]:
+    from loadtest.bench.night import night_benchmark
+
+    return night_benchmark.NIGHT
+
+
+def _ranking() -> Benchmark[Any, Any]:
+    from loadtest.bench.ranking import ranking_benchmark
+
+    return ranking_benchmark.RANKING
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_LINES = click.Option(["--lines"], type=_FILE, help="Recorded lines instead of those of the simulated world.")
+_MOVIES = click.Option(
+    ["--movies"], type=_FILE, help="CSV of the catalogue for --lines, with the columns id and runtime."
 )
-def serving(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
-    """Answers: CPU time against other servers, latency at 10,000/s, memory, first answer."""
-    from loadtest.bench.serving import serving_benchmark, serving_plot
-
-    _check_parts(parts, serving_benchmark.PARTS, keep)
-    if keep:
-        require_matplotlib()
-    outcome = serving_benchmark.run(serving_benchmark.QUICK if quick else serving_benchmark.FULL, _SEED, parts)
-    tell(outcome, keep)
-    if keep:
-        serving_plot.draw(outcome.as_object(), keep / "serving.svg")
+_DATA = click.Option(
+    ["--data"], type=click.Path(exists=True, path_type=Path), help="An archive of MovieLens, as a further set."
+)
 
 
-@bench.command()
-@_quick
-@_keep
-@click.option("--part", "parts", multiple=True, help="Measure this part only: compaction, night or growth.")
-def night(quick: bool, keep: Path | None, parts: tuple[str, ...]) -> None:
-    """A night on a million users: time and memory of every step, and how they grow."""
-    from loadtest.bench.night import night_benchmark, night_plot
+@dataclass(frozen=True)
+class _Entry:
+    """One benchmark's command."""
 
-    _check_parts(parts, night_benchmark.PARTS, keep)
-    if keep:
-        require_matplotlib()
-    outcome = night_benchmark.run(night_benchmark.QUICK if quick else night_benchmark.FULL, _SEED, parts)
-    tell(outcome, keep)
-    if keep:
-        night_plot.draw(outcome.as_object(), keep / "night.svg")
+    name: str
+    help: str
+    load: Callable[[], Benchmark[Any, Any]]
+    inputs: tuple[click.Option, ...] = ()
+    """Options named as the fields of `BenchmarkInputs`."""
 
 
-@bench.command()
-@_quick
-@_keep
-@click.option("--data", type=click.Path(exists=True, path_type=Path), help="An archive of MovieLens, as a further set.")
-@click.option("--part", "parts", multiple=True, help="Measure this set only: world, sequences, shuffled, movielens.")
-def ranking(quick: bool, keep: Path | None, data: Path | None, parts: tuple[str, ...]) -> None:
-    """Lists: every model of the night on one split, beside EASE and ALS as they are known."""
-    from loadtest.bench.ranking import ranking_benchmark, ranking_plot
+_BENCHMARKS = (
+    _Entry(
+        "quality",
+        "Lines to typed, checked columns: speed, repair, collecting, bad lines.",
+        _quality,
+        (_LINES, _MOVIES),
+    ),
+    _Entry(
+        "serving",
+        "Answers: CPU time against other servers, latency at 10,000/s, memory, first answer.",
+        _serving,
+    ),
+    _Entry("night", "A night on a million users: time and memory of every step, and how they grow.", _night),
+    _Entry(
+        "ranking",
+        "Lists: every model of the night on one split, beside textbook EASE and ALS.",
+        _ranking,
+        (_DATA,),
+    ),
+)
 
-    _check_parts(parts, ranking_benchmark.SETS, keep)
-    if "movielens" in parts and data is None:
-        raise click.UsageError("the set movielens is read from --data")
-    if keep:
-        require_matplotlib()
-    outcome = ranking_benchmark.run(ranking_benchmark.QUICK if quick else ranking_benchmark.FULL, _SEED, parts, data)
-    tell(outcome, keep)
-    if keep:
-        ranking_plot.draw(outcome.as_object(), keep / "ranking.svg")
+
+class _PartName(click.ParamType[str]):
+    """The name of a part of a benchmark."""
+
+    name = "part"
+
+    def __init__(self, load: Callable[[], Benchmark[Any, Any]]) -> None:
+        self._load = load
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{'|'.join(self._load().parts)}]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        parts = self._load().parts
+        if value not in parts:
+            self.fail(f"there is no part {value}; the parts are {', '.join(parts)}", param, ctx)
+        return value
+
+
+def _command(entry: _Entry) -> click.Command:
+    def run(quick: bool, keep: Path | None, parts: tuple[str, ...], **files: Path | None) -> None:
+        benchmark, inputs = entry.load(), BenchmarkInputs(**files)
+        _check(benchmark, keep, parts, inputs)
+        size = benchmark.quick if quick else benchmark.full
+        report(benchmark.run(size, _SEED, parts, inputs), keep, benchmark.plot)
+
+    params: list[click.Parameter] = [
+        click.Option(["--quick"], is_flag=True, help="A smaller size, in less than 45 s."),
+        click.Option(
+            ["--keep"],
+            type=click.Path(file_okay=False, path_type=Path),
+            help="A folder to write the result and its plot into.",
+        ),
+        click.Option(
+            ["--part", "parts"],
+            multiple=True,
+            type=_PartName(entry.load),
+            help="Measure this part only; may be repeated.",
+        ),
+        *entry.inputs,
+    ]
+    return click.Command(entry.name, callback=run, params=params, help=entry.help)
+
+
+for _entry in _BENCHMARKS:
+    bench.add_command(_command(_entry))
 
 
 @bench.command()
 @click.option("--count", default=3_000_000, show_default=True, type=click.IntRange(1), help="How many lines.")
-@click.option("--seed", type=click.IntRange(0), help="Makes the same lines again; a random one otherwise.")
+@click.option("--seed", type=click.IntRange(0), help="Makes the same lines again; random by default.")
 def fuzz(count: int, seed: int | None) -> None:
-    """Bad lines, other ones each time: no exception, and exactly one fate each."""
-    from dataclasses import replace
-
-    from loadtest.bench.lines import lines_benchmark
-    from loadtest.bench.lines.line_sources import SimulatedLines
-
+    """Bad lines, different ones each time: no exception, and exactly one fate for each."""
     seed = secrets.randbits(32) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
-    source = SimulatedLines(_USERS // 10, _MOVIES, _SEED)
-    outcome = lines_benchmark.run(source, replace(lines_benchmark.FULL, bad=count), seed, ("bad_lines",))
-    tell(replace(outcome, bench="fuzz"), None)
-    sys.exit(0 if outcome.met else 1)
+    quality = _quality()
+    size = replace(quality.full, bad=count, users=quality.full.users // 10)
+    result = msgspec.structs.replace(quality.run(size, seed, ("bad_lines",)), bench="fuzz")
+    report(result, None)
+    sys.exit(0 if result.met else 1)
 
 
-def _check_parts(parts: Sequence[str], known: Container[str], keep: Path | None) -> None:
-    if unknown := [part for part in parts if part not in known]:
-        raise click.BadParameter(f"no part {', '.join(unknown)}", param_hint="--part")
+def _check(benchmark: Benchmark[Any, Any], keep: Path | None, parts: Sequence[str], inputs: BenchmarkInputs) -> None:
+    """Refuse options that do not go together, before anything is measured."""
     if keep and parts:
-        raise click.UsageError("what is kept is the whole: leave out --part")
+        raise click.UsageError("--keep keeps the result of a whole run; leave out --part")
+    if inputs.movies and not inputs.lines:
+        raise click.UsageError("--movies is the catalogue of --lines; give both")
+    for part in parts:
+        if not benchmark.is_measurable(part, inputs):
+            raise click.UsageError(f"the part {part} needs --{benchmark.needs[part]}")
+    if keep and benchmark.plot:
+        require_matplotlib()
 
 
-def tell(outcome: BenchmarkResult, keep: Path | None) -> None:
-    """Print an outcome, as a table for people and as one line of JSON; keep that as `<bench>.json` in a folder."""
-    found = outcome.as_object()
-    click.echo(outcome.as_table(), err=True)
-    click.echo(f"{outcome.bench}: {'all targets met' if outcome.met else 'targets MISSED'}", err=True)
-    if keep:
-        durable.write_json(keep / f"{outcome.bench}.json", found)
-    click.echo(orjson.dumps(found))
+def report(
+    result: BenchmarkResult, keep: Path | None, plot: Callable[[BenchmarkResult, Path], None] | None = None
+) -> None:
+    """Print a result, as a table for people and as one line of JSON; keep it and its plot in a folder."""
+    click.echo(result.as_table(), err=True)
+    click.echo(f"{result.bench}: {'all targets met' if result.met else 'targets MISSED'}", err=True)
+    path = write_result(keep, result) if keep else None
+    click.echo(orjson.dumps(msgspec.to_builtins(result)))
+    if path and plot:
+        plot(read_result(path), path.with_suffix(".svg"))

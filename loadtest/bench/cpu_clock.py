@@ -1,7 +1,7 @@
 """Measures contestants in turn on one core, so that disturbances hit all of them alike.
 
-What counts is the time of the processor, user and system, of all threads: what else runs beside a benchmark then
-counts little, and a contestant that were to use a second core would gain nothing by it.
+CPU time counts, user and system, of all threads. So other work on the machine matters little, and a contestant gains
+nothing by a second core.
 """
 
 import gc
@@ -18,7 +18,7 @@ ROUNDS = 5
 
 @contextmanager
 def one_core() -> Iterator[None]:
-    """Run the block on one core with one thread of Arrow. (numpy's sums and sorts have no threads of their own.)"""
+    """Run the block on one core with one Arrow thread. (numpy's sums and sorts have no threads of their own.)"""
     threads, cores = pa.cpu_count(), os.sched_getaffinity(0)
     pa.set_cpu_count(1)
     os.sched_setaffinity(0, {max(cores)})
@@ -30,18 +30,18 @@ def one_core() -> Iterator[None]:
 
 
 def medians(contestants: Mapping[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Seconds of the processor that each contestant takes: the median of so many rounds, each round all in turn."""
+    """CPU seconds by contestant: the median over the rounds. In each round all contestants run once, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, work in contestants.items():
-            seconds[name].append(_seconds(work))
-    return {name: statistics.median(found) for name, found in seconds.items()}
+            seconds[name].append(_cpu_seconds(work))
+    return {name: statistics.median(taken) for name, taken in seconds.items()}
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _cpu_seconds(work: Callable[[], object]) -> float:
     gc.collect()
     began = time.process_time()
-    kept = work()
+    output = work()
     ended = time.process_time()
-    del kept  # giving the result back is not part of the work
+    del output  # freeing the output is not part of the work
     return ended - began

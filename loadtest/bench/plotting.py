@@ -1,14 +1,15 @@
 """The sheet that all plots of benchmarks are drawn on: one look, with what was measured and where.
 
-Colours are Okabe and Ito's, which people see apart whatever their sight. The same figures give the same file.
+Colours are Okabe and Ito's, which remain distinct with colour-blind sight. The same result gives the same file.
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loadtest.bench.result import BenchmarkResult
 from loadtest.errors import LoadtestError
 from stream import durable
 
@@ -26,17 +27,14 @@ _STYLE = {
 
 
 def require_matplotlib() -> None:
-    """Raise `LoadtestError` where there is nothing to draw with."""
+    """Raise `LoadtestError` where matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
-        raise LoadtestError("bench: without matplotlib there is no picture to keep: make bench installs it")
+        raise LoadtestError("bench: without matplotlib no plot can be kept: make bench installs it")
 
 
 @contextmanager
-def sheet(found: Mapping[str, Any], title: str, inches: tuple[float, float], path: Path) -> Iterator[Any]:
-    """A figure of matplotlib to draw on; written when the block ends, in the format of the path's suffix.
-
-    `found` is the object that the benchmark printed.
-    """
+def sheet(result: BenchmarkResult, title: str, inches: tuple[float, float], path: Path) -> Iterator[Any]:
+    """A matplotlib figure to draw a result on; written when the block ends, in the format of the path's suffix."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,17 +43,18 @@ def sheet(found: Mapping[str, Any], title: str, inches: tuple[float, float], pat
     with plt.rc_context(_STYLE):
         figure = plt.figure(figsize=inches, layout="constrained")
         yield figure
-        machine = f"{found['machine']['cores']} cores, {found['machine']['cpu']}, Python {found['machine']['python']}"
-        figure.suptitle(f"{title}\n{machine}, commit {found['commit']}", fontsize=10, color=INK, x=0.01, ha="left")
+        machine = f"{result.machine.cores} cores, {result.machine.cpu}, Python {result.machine.python}"
+        figure.suptitle(f"{title}\n{machine}, commit {result.commit}", fontsize=10, color=INK, x=0.01, ha="left")
         durable.write(path, lambda temporary: _save(figure, temporary, path.suffix[1:]))
         plt.close(figure)
 
 
 def grid(axes: Any, axis: str) -> None:
-    """Faint lines behind what is drawn."""
+    """Faint lines behind the data."""
     axes.grid(axis=axis, color="#E5E5E5", lw=0.8)
     axes.set_axisbelow(True)
 
 
-def _save(figure: Any, path: Path, form: str) -> None:
-    figure.savefig(path, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+def _save(figure: Any, path: Path, image_format: str) -> None:
+    metadata = {"Date": None} if image_format == "svg" else None
+    figure.savefig(path, format=image_format, dpi=150, metadata=metadata)

@@ -1,8 +1,8 @@
 """The simulated catalogue: invented movies, with ids that look like the real ones.
 
-Everything about a movie that steers what users do stands in arrays, row i for movie i; what only decorates its API
-record (overview, companies, languages ...) is made when the record is asked for. Series of movies lie in consecutive
-rows in the order of their release, so a sequel is the next row.
+What influences users is held in arrays, row i for movie i; what only decorates the API record (overview, companies,
+languages ...) is made when the record is asked for. Movies of a series lie in consecutive rows in the order of their
+release, so a sequel is the next row.
 
 Guarantee: the same arguments make the same catalogue, ids are unique and hold nothing but `[a-z0-9+\\-._*]`.
 """
@@ -18,6 +18,10 @@ import numpy.typing as npt
 from stream.settings import Generation
 
 Rows = npt.NDArray[np.int64]
+ApiRecord = dict[str, Any]
+"""One record of the service's API, as JSON.
+
+`Any`, since it is foreign data: `quality.lines.schemas` checks it, as it checks the real service's records."""
 
 GENRE_IDS = {
     "Action": 28,
@@ -40,13 +44,13 @@ GENRE_IDS = {
     "War": 10752,
     "Western": 37,
 }
-"""TMDB's genres and their numbers there; a genre's index in this project is its place in this table."""
+"""TMDB's genres and their numbers there; a genre's index in this project is its position in this table."""
 
 GENRES = tuple(GENRE_IDS)
 GENRE_FREQUENCY = np.array(
     [0.31, 0.17, 0.075, 0.60, 0.22, 0.16, 0.99, 0.12, 0.11, 0.07, 0.19, 0.08, 0.12, 0.34, 0.14, 0.02, 0.36, 0.07, 0.05]
 )
-"""How often each genre is given, relative to the others."""
+"""Relative frequency of each genre."""
 
 ERAS = 8
 """Eras of cinema: before 1950, then decades, the last one from 2010 on."""
@@ -58,19 +62,19 @@ _DROPPED = re.compile(r"[^A-Za-z0-9\-._* ]")
 _SERIES_SIZES = np.array([2, 3, 4, 5, 6, 8])
 _SERIES_SIZE_ODDS = np.array([0.34, 0.30, 0.16, 0.10, 0.06, 0.04])
 
-_NOUNS = (  # noqa: SIM905 – words are easier read as words
+_NOUNS = (  # noqa: SIM905 – easier to read as words
     "Island Winter River Stranger Lantern Harbour Garden Mirror Wolf Orchid Empire Station Letter Shadow Desert "
     "Engine Orchestra Widow Compass Storm Carnival Summer Fortress Sparrow Avenue Machine Promise Silence Horizon "
     "Tailor Comet Kingdom Detective Violin Frontier Daughter Alibi Sailor Monsoon Verdict Circus Railway Prophet "
     "Meadow Vampire Sister Gambler Cathedral Tiger Archive Hostage Window Ghost Planet Soldier Bride Witness Dream "
     "Fugitive Snow Mountain Clock"
 ).split()
-_ADJECTIVES = (  # noqa: SIM905 – words are easier read as words
+_ADJECTIVES = (  # noqa: SIM905 – easier to read as words
     "Last Silent Crimson Broken Golden Hidden Burning Endless Lonely Electric Savage Forgotten Blue Wicked Distant "
     "Brave Frozen Secret Hollow Restless Invisible Perfect Strange Midnight Wild Gentle Black Second Sunken "
     "Fearless Red Little"
 ).split()
-_NAMES = (  # noqa: SIM905 – words are easier read as words
+_NAMES = (  # noqa: SIM905 – easier to read as words
     "Amélie Zoé Marlowe Ingrid Tobías Håkon Ruby Salomé Victor Mabel Søren Chloé Benedikt Ines Émile Oskar Lila "
     "Ramón Fiona Jürgen Clara Duke Noémie Walter Agnès Hugo Maude Ignácio Bea Leonid"
 ).split()
@@ -107,7 +111,7 @@ def movie_id(title: str, year: int | None) -> str:
     """The service's id of a movie: lower-case words joined by `+`, then the year, or nothing where it is unknown.
 
     A comma becomes `_`; other punctuation than `-._*`, a literal `+` and non-ASCII letters are dropped, blanks around
-    them stay. So no title, however odd, yields anything but `[a-z0-9+\\-._*]`.
+    them stay. So every title gives an id of `[a-z0-9+\\-._*]`.
     """
     words = _DROPPED.sub("", title.replace(",", "_")).lower().replace(" ", "+")
     return f"{words}+{'' if year is None else year}"
@@ -123,19 +127,19 @@ class Catalogue:
     """The service's ids, unique."""
     titles: list[str]
     years: npt.NDArray[np.int32]
-    """Year of release; the few whose id has no year have one here all the same."""
+    """Year of release, also of the few movies whose id has no year."""
     genres: npt.NDArray[np.int8]
-    """[movies, 3] genre indices, the main one first; -1 fills rows of fewer genres."""
+    """[movies, 3] genre indices, the main one first, padded with -1."""
     length_min: npt.NDArray[np.int32]
     """True length in minutes, also where the record says 0 or null."""
     listed_runtime: npt.NDArray[np.int32]
-    """Length in minutes as the record has it: 0 and -1 (the record's null) where the service does not know."""
+    """Length in minutes in the record: 0 or -1 (null in the record) where the service does not know it."""
     popularity: npt.NDArray[np.float64]
-    """Share of an untargeted visit, summing to 1: Zipf–Mandelbrot over a rank that quality, era and sequels sway."""
+    """Chance of an untargeted visit, summing to 1: Zipf–Mandelbrot over a rank by quality, era and sequels."""
     quality: npt.NDArray[np.float64]
     """How good the movie is, mean 0, standard deviation 1; users never see it, `vote_average` follows it."""
     series: npt.NDArray[np.int32]
-    """The collection that the movie belongs to, named by the row of its first movie; -1 for none."""
+    """The movie's collection, as the row of its first movie; -1 for none."""
     successor: npt.NDArray[np.int32]
     """The next movie of the same series, -1 for none."""
     index: dict[str, int] = field(repr=False)
@@ -150,8 +154,8 @@ class Catalogue:
         """[movies] era of each movie, 0..ERAS-1."""
         return np.clip((self.years - 1940) // 10, 0, ERAS - 1).astype(np.int8)
 
-    def record(self, i: int) -> dict[str, Any]:
-        """Movie i as the service's API gives it: numbers are strings but for `tmdb_id` and `runtime`."""
+    def record(self, i: int) -> ApiRecord:
+        """Movie i as the service's API gives it: numbers are strings, except for `tmdb_id` and `runtime`."""
         dice = Random(f"{self.seed}/{i}")
         language = dice.choices(("en", "fr", "ja", "de", "it"), (76, 8, 6, 6, 4))[0]
         code, country = _COUNTRIES.get(language, ("GB", "United Kingdom"))
@@ -178,7 +182,7 @@ class Catalogue:
         }
 
     def _figures(self, i: int, dice: Random) -> dict[str, str]:
-        """Money and votes; the service knows most movies' budget and revenue as "0", that is not at all."""
+        """Money and votes; budget and revenue of most movies are unknown, "0"."""
         audience = self.popularity[i] * len(self)
         budget = int(audience * dice.lognormvariate(16, 1)) if dice.random() < 0.2 else 0
         figures = {
@@ -192,7 +196,7 @@ class Catalogue:
             figures["cost"] = f"{dice.choice((0.99, 1.99, 2.99, 3.99, 4.99)):.2f}"
         return figures
 
-    def _collection(self, i: int) -> dict[str, Any]:
+    def _collection(self, i: int) -> ApiRecord:
         series = int(self.series[i])
         if series < 0:
             return {}
@@ -205,7 +209,7 @@ class Catalogue:
 
 
 def make_catalogue(movies: int, seed: int, generation: Generation = "2026") -> Catalogue:
-    """A catalogue of so many movies, about a quarter of them in series of 2..8."""
+    """Make a catalogue, about a quarter of whose movies are in series of 2..8."""
     rng = np.random.default_rng([seed, 1])
     first, part = _lay_out_series(rng, movies)
     in_series = np.append(part[1:] > 0, False) | (part > 0)
@@ -269,14 +273,14 @@ def _lengths(rng: np.random.Generator, movies: int) -> npt.NDArray[np.int32]:
 def _popularity(rng: np.random.Generator, appeal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """float64 [movies] summing to 1. The exponent and the flat top are those of film services, where the first twenty
     of some thousands take a fifth to a quarter of all visits."""
-    place = np.empty(appeal.size)
-    place[np.argsort(-(appeal + 1.3 * rng.standard_normal(appeal.size)))] = np.arange(appeal.size)
-    weights = (place + 8.0) ** -0.97
+    rank = np.empty(appeal.size)
+    rank[np.argsort(-(appeal + 1.3 * rng.standard_normal(appeal.size)))] = np.arange(appeal.size)
+    weights = (rank + 8.0) ** -0.97
     return np.asarray(weights / weights.sum())
 
 
 def _standardised(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The values with mean 0 and, where they differ at all, standard deviation 1."""
+    """The values scaled to mean 0 and, unless they are all equal, standard deviation 1."""
     return np.asarray((values - values.mean()) / (values.std() or 1.0))
 
 
@@ -295,7 +299,7 @@ def _titles(dice: Random, first: Rows, part: Rows, years: npt.NDArray[np.int32])
 
 
 def _title(dice: Random) -> str:
-    """A title such as people give to movies, with a comma, an accent or a star now and then."""
+    """A title like those of real movies, with a comma, an accent or a star now and then."""
     form = dice.choices(_TITLE_FORMS, _TITLE_FORM_ODDS)[0]
     nouns, names = dice.sample(_NOUNS, 2), dice.sample(_NAMES, 2)
     return form.format(a=dice.choice(_ADJECTIVES), n=nouns[0], m=nouns[1], p=names[0], q=names[1])

@@ -1,6 +1,6 @@
-"""The users of the simulated service: who they are, what they like and when they watch.
+"""The users of the simulated service: their records, tastes and hours.
 
-A taste is a nested choice and deliberately no product of latent factors: a recommender that factorises a matrix must
+A taste is a nested choice, deliberately not a product of latent factors: a recommender that factorises a matrix must
 not find its own formula here. On a visit a user first takes one of four paths: the next part of a series just watched,
 the chart of what everybody watches, one of the small circles whose favourites lie across all genres, or a genre and
 then an era. `World` walks these paths; this file holds their odds, one row a user.
@@ -9,12 +9,11 @@ Guarantee: the same arguments make the same users; nothing here grows faster tha
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from loadtest.simulation.catalogue import ERAS, GENRE_FREQUENCY, GENRES
+from loadtest.simulation.catalogue import ERAS, GENRE_FREQUENCY, GENRES, ApiRecord
 from stream.settings import Generation
 
 CIRCLES = 40
@@ -43,12 +42,12 @@ OCCUPATIONS = (
     ("unemployed", 0.003),
     ("farmer", 0.001),
 )
-"""The service's 21 occupations and how common each is among working ages."""
+"""The service's 21 occupations, and how common each is among working ages."""
 
 _OCCUPATION_NAMES = tuple(name for name, _ in OCCUPATIONS)
 _AGE_BANDS = (18, 25, 35, 50)
 _CHRONOTYPES = np.array([[20.5, 2.6, 0.55], [23.5, 2.8, 0.15], [14.0, 3.2, 0.15], [19.0, 6.0, 0.15]])
-"""Favourite hour, spread in hours, and share of users: those of the evening, of the night, of the day, of any hour."""
+"""Favourite hour, spread in hours and share of users, for evening, night, day and any-hour users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Activity:
     """How often and at which hours each user visits."""
 
     visits_per_day: npt.NDArray[np.float64]
-    """[users] expected visits a day: log-normal, mean 1.0, so a few users watch all day and most seldom."""
+    """[users] expected visits a day: log-normal, mean 1.0; a few users watch all day, most of them seldom."""
     chronotype: npt.NDArray[np.int8]
     """[users] row of `HOUR_WEIGHTS`."""
 
@@ -79,17 +78,17 @@ class Population:
     genre_weights: npt.NDArray[np.float32]
     """[users, genres] odds of each genre on the genre path, rows sum to 1: Dirichlet around the segment's profile."""
     favourite_era: npt.NDArray[np.int8]
-    """Era that the user likes best; nearby eras are liked too."""
+    """The era that the user likes best; nearby eras are liked as well."""
     chart_odds: npt.NDArray[np.float32]
     """Odds of the chart path: how much the user follows what everybody watches."""
     circle_odds: npt.NDArray[np.float32]
-    """Odds of the circle path; what chart and circles leave falls to the genre path."""
+    """Odds of the circle path; the rest goes to the genre path."""
     loyalty: npt.NDArray[np.float32]
     """Odds of going on with a series whose last seen part has a successor, asked before any other path."""
     circles: npt.NDArray[np.int8]
-    """[users, 2] the user's circles; twice the same for a user of one circle."""
+    """[users, 2] the user's circles; the same one twice for a user of one circle."""
     rating_odds: npt.NDArray[np.float32]
-    """Odds that the user rates what was watched, 0.55 on average."""
+    """Odds that the user rates a watched movie, 0.55 on average."""
     mood: npt.NDArray[np.float32]
     """How kindly the user rates, in standard deviations."""
     activity: Activity
@@ -98,9 +97,9 @@ class Population:
         """Number of users."""
         return len(self.ages)
 
-    def record(self, i: int) -> dict[str, Any]:
+    def record(self, i: int) -> ApiRecord:
         """User i as the service's API gives it."""
-        record: dict[str, Any] = {
+        record: ApiRecord = {
             "user_id": i + 1,
             "age": int(self.ages[i]),
             "occupation": _OCCUPATION_NAMES[self.occupations[i]],
@@ -111,7 +110,7 @@ class Population:
         return record
 
     def _self_description(self, i: int) -> dict[str, str | None]:
-        """What the user says of their own taste; many say nothing, none says it all."""
+        """The user's self-description: many users have none, and none of them is complete."""
         order = np.argsort(self.genre_weights[i])
         liked, disliked = (GENRES[g].lower() for g in (order[-1], order[0]))
         era = 1940 + 10 * int(self.favourite_era[i])
@@ -122,7 +121,7 @@ class Population:
 
 
 def make_population(users: int, seed: int, generation: Generation = "2026") -> Population:
-    """So many users with tastes."""
+    """Make users with tastes."""
     rng = np.random.default_rng([seed, 2])
     ages, women = _ages(rng, users), rng.random(users) < 0.17
     segment = np.digitize(ages, _AGE_BANDS) * 2 + women
@@ -137,7 +136,7 @@ def make_population(users: int, seed: int, generation: Generation = "2026") -> P
         genre_weights=_genre_weights(rng, segment),
         favourite_era=np.clip(np.rint(rng.normal(6.0, 1.6, users)), 0, ERAS - 1).astype(np.int8),
         chart_odds=rng.beta(2.0, 8.0, users).astype(np.float32),
-        # With the chart this passes 1 for very few users, who then have no genre path.
+        # For very few users this and the chart exceed 1; they have no genre path.
         circle_odds=(0.75 * rng.beta(3.0, 4.0, users)).astype(np.float32),
         loyalty=rng.beta(2.0, 3.0, users).astype(np.float32),
         circles=circles,
@@ -154,7 +153,7 @@ def _ages(rng: np.random.Generator, users: int) -> npt.NDArray[np.int8]:
 
 
 def _occupations(rng: np.random.Generator, ages: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """int8 [users]: children go to school, the old are mostly retired, the rest as OCCUPATIONS says."""
+    """int8 [users]: children are students, the old mostly retired, the rest as in OCCUPATIONS."""
     odds = np.array([share for _, share in OCCUPATIONS])
     drawn = rng.choice(len(odds), ages.size, p=odds / odds.sum())
     drawn[ages < 18] = _OCCUPATION_NAMES.index("K-12 student")
@@ -166,7 +165,7 @@ def _genre_weights(rng: np.random.Generator, segment: npt.NDArray[np.int64]) -> 
     """float32 [users, genres], rows sum to 1; a segment is an age band and a gender."""
     profiles = np.sqrt(GENRE_FREQUENCY) * np.exp(0.6 * rng.standard_normal((2 * len(_AGE_BANDS) + 2, len(GENRES))))
     profiles /= profiles.sum(axis=1, keepdims=True)
-    # Four draws' worth of certainty: a user has two or three genres of their own rather than the segment's average.
+    # A concentration of 4: a user has two or three favourite genres rather than the segment's average.
     weights = rng.standard_gamma(4.0 * profiles[segment]).astype(np.float32) + np.float32(1e-6)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
@@ -178,7 +177,7 @@ def _activity(rng: np.random.Generator, users: int) -> Activity:
 
 
 def _hour_weights() -> npt.NDArray[np.float64]:
-    """float64 [chronotypes, 24]: a bump around the favourite hour, on a clock that has no end, over a low floor."""
+    """float64 [chronotypes, 24]: a bump around the favourite hour, across midnight, above a low floor."""
     peaks, widths = _CHRONOTYPES[:, :1], _CHRONOTYPES[:, 1:2]
     away = np.abs(np.arange(24) - peaks)
     weights = 0.04 + np.exp(-0.5 * (np.minimum(away, 24 - away) / widths) ** 2)
@@ -186,4 +185,4 @@ def _hour_weights() -> npt.NDArray[np.float64]:
 
 
 HOUR_WEIGHTS = _hour_weights()
-"""[chronotypes, 24] share of a day's visits that falls into each hour of the service's day; rows sum to 1."""
+"""[chronotypes, 24] share of a day's visits in each hour of the service's day; rows sum to 1."""

@@ -6,9 +6,9 @@
 | several ids, comma-separated | read as one unknown id | 200 and a list in the order asked, messages for the unknown |
 | more than 200 ids | the same | 400 and a message |
 
-Records come from a made world or from CSV files of real ones; where a file does not know something the record says so
-as the service does (`"null"`, `{}`, `[]`, `"0"`), and nothing is invented. Beyond the rate limit every request gets
-429 with `retry-after`, but `/healthz` is always answered.
+Records come from a simulated world or from CSV files of real ones. What a file does not say is marked unknown as the
+service does (`"null"`, `{}`, `[]`, `"0"`); nothing is invented. Beyond the rate limit every request gets 429 with
+`retry-after`, except for `/healthz`.
 """
 
 import csv
@@ -27,7 +27,7 @@ from sanic import HTTPResponse, Request, Sanic
 
 from loadtest.errors import LoadtestError
 from loadtest.settings import WorldSettings
-from loadtest.simulation.catalogue import GENRE_IDS
+from loadtest.simulation.catalogue import GENRE_IDS, ApiRecord
 from loadtest.simulation.world import World
 from stream.settings import Generation
 
@@ -35,11 +35,10 @@ MAX_IDS = 200
 """Ids that one bulk request may ask for."""
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Longest request line and headers that are read, the most that Sanic allows; longer ones get 413. 200 ids of 21
-letters, the average, fit even when percent-encoded; a client that asks for the longest ids has to ask for fewer."""
+"""Longest request line and headers, the most that Sanic allows; longer ones get 413. 200 ids of 21 letters, the mean,
+fit even when percent-encoded; a client that asks for very long ids has to ask for fewer."""
 
-Record = dict[str, Any]
-Lookup = Callable[[str], Record | None]
+Lookup = Callable[[str], ApiRecord | None]
 Application = Sanic[Any, Any]
 
 _USER_HEADER = "user_id,age,occupation,gender,source"
@@ -57,7 +56,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """Where the API looks ids up; a look-up gives None for an unknown id."""
+    """The API's look-ups, which give None for an unknown id."""
 
     generation: Generation
     user: Lookup
@@ -65,7 +64,7 @@ class Records:
 
 
 def records_of(settings: WorldSettings) -> Records:
-    """The records these settings ask for: from their CSV files where they name any, else from their world."""
+    """The records that the settings ask for: of the CSV files where they name any, else of their world."""
     user = user_lookup(Path(settings.users_csv), settings.generation) if settings.users_csv else None
     movie = movie_lookup(Path(settings.catalog_csv), settings.generation) if settings.catalog_csv else None
     if user and movie:
@@ -75,13 +74,13 @@ def records_of(settings: WorldSettings) -> Records:
 
 
 def world_records(world: World) -> Records:
-    """The users and movies of a world; a record is made when it is asked for."""
+    """The users and movies of a world; a record is made when it is looked up."""
 
-    def user(user_id: str) -> Record | None:
+    def user(user_id: str) -> ApiRecord | None:
         known = user_id.isascii() and user_id.isdigit() and user_id[0] != "0" and int(user_id) <= len(world.people)
         return world.people.record(int(user_id) - 1) if known else None
 
-    def movie(movie_id: str) -> Record | None:
+    def movie(movie_id: str) -> ApiRecord | None:
         row = world.catalogue.index.get(movie_id)
         return None if row is None else world.catalogue.record(row)
 
@@ -97,15 +96,15 @@ def movie_lookup(path: Path, generation: Generation) -> Lookup:
     """The movies of a CSV file with the columns `id,title,year,genres ('A|B'),…`; an empty cell means unknown."""
     rows = {row["id"]: row for row in _checked_rows(path, _MOVIE_HEADER)}
 
-    def movie(movie_id: str) -> Record | None:
+    def movie(movie_id: str) -> ApiRecord | None:
         row = rows.get(movie_id)
         return None if row is None else _movie_record(row, generation)
 
     return movie
 
 
-def _user_record(row: dict[str, str], generation: Generation) -> Record:
-    record: Record = {
+def _user_record(row: dict[str, str], generation: Generation) -> ApiRecord:
+    record: ApiRecord = {
         "user_id": int(row["user_id"]),
         "age": int(row["age"]),
         "occupation": row["occupation"],
@@ -116,7 +115,7 @@ def _user_record(row: dict[str, str], generation: Generation) -> Record:
     return record
 
 
-def _movie_record(row: dict[str, str], generation: Generation) -> Record:
+def _movie_record(row: dict[str, str], generation: Generation) -> ApiRecord:
     return {
         "id": row["id"],
         "tmdb_id": int(row["tmdb_id"] or 0),
@@ -145,15 +144,15 @@ def _movie_record(row: dict[str, str], generation: Generation) -> Record:
     }
 
 
-def _genres(cell: str) -> list[Record]:
-    """`Drama|Science Fiction` as the API has it; spellings such as `sciencefiction` or `'Drama'` are set right."""
-    keys = (part.strip(" '\"").lower().replace(" ", "") for part in cell.split("|"))
+def _genres(cell: str) -> list[ApiRecord]:
+    """`Drama|Science Fiction` in the API's form; spellings such as `sciencefiction` or `'Drama'` are corrected."""
+    keys = (name.strip(" '\"").lower().replace(" ", "") for name in cell.split("|"))
     names = (_GENRES_BY_KEY[key] for key in keys if key in _GENRES_BY_KEY)
     return [{"id": GENRE_IDS.get(name, _FOREIGN_ID), "name": name} for name in names]
 
 
 def _checked_rows(path: Path, header: str) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file, each checked for its cells and numbers; what is wrong is told with its line."""
+    """The rows of a CSV file, each checked for its cells and numbers. Raises `LoadtestError` with path and line."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file, restkey="", strict=True)
@@ -184,7 +183,7 @@ def _check_row(row: dict[str, str], line: int) -> None:
 
 
 class TokenBucket:
-    """Lets so many requests a second pass, and as many at once after a second of quiet, but at least one."""
+    """A rate limit: so many requests a second, and as many at once after a second without any, but at least one."""
 
     def __init__(self, rate_per_s: float) -> None:
         """A full bucket."""
@@ -240,15 +239,17 @@ def _look_up(lookup: Lookup, ids: str, unknown: str, generation: Generation) -> 
     wanted = ids.split(",")
     if len(wanted) > MAX_IDS:
         return _answer({"message": f"at most {MAX_IDS} ids a request, these are {len(wanted)}"}, 400)
-    return _answer([lookup(one) or {"message": unknown} for one in wanted])
+    return _answer([lookup(record_id) or {"message": unknown} for record_id in wanted])
 
 
-def _answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> HTTPResponse:
+def _answer(
+    body: ApiRecord | list[ApiRecord], status: int = 200, headers: dict[str, str] | None = None
+) -> HTTPResponse:
     return HTTPResponse(orjson.dumps(body), status, headers, content_type="application/json")
 
 
 def serve(settings: WorldSettings) -> None:
-    """Answer on `api_host:api_port` until SIGTERM or SIGINT, which end it once the open requests are answered."""
+    """Answer on `api_host:api_port` until SIGTERM or SIGINT; open requests are answered first."""
     records = records_of(settings)
     with _listen(settings.api_host, settings.api_port) as listener:
         app = make_app(records, settings.api_rate_limit_per_s)
@@ -262,5 +263,5 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as exc:
         raise LoadtestError(
-            f"cannot listen on {host}:{port}: {exc.strerror}; stop what holds it, or set api_host and api_port"
+            f"cannot listen on {host}:{port}: {exc.strerror}; stop what listens there, or set api_host and api_port"
         ) from exc

@@ -1,4 +1,4 @@
-"""A TCP server between a client and a worker that does harm on purpose: it drops, stalls or spoils chosen answers."""
+"""A TCP server between a client and a worker that harms on purpose: it drops, stalls or spoils chosen answers."""
 
 import asyncio
 import threading
@@ -10,11 +10,11 @@ from tests.polling import DEADLINE_S
 from tests.server.worker_processes import HOST
 
 Harm = Callable[[int, bytes], bytes | None]
-"""From the number of an answer, from 1, and its bytes to the bytes that are sent; None ends the connection instead."""
+"""From the number of an answer, counted from 1, and its bytes to the bytes to send; None ends the connection."""
 
 
 class FaultyProxy:
-    """The server, on a port of its own, and what it did."""
+    """The server, on a port of its own, and its counts."""
 
     def __init__(self, worker: int, harm: Harm) -> None:
         self._worker, self._harm = worker, harm
@@ -23,7 +23,7 @@ class FaultyProxy:
         self.requests = 0
         """Answers of the worker that came through here."""
         self.harmed = 0
-        """Those of them that were not passed on as they were."""
+        """Answers that were changed or dropped."""
 
     async def serve(self, started: Callable[[], object], stop: asyncio.Event) -> None:
         server = await asyncio.start_server(self._relay, HOST, 0, backlog=4096)
@@ -31,23 +31,23 @@ class FaultyProxy:
         started()
         await stop.wait()
         async with asyncio.timeout(DEADLINE_S):
-            # the clients are gone, so each relay comes to its end, also of those who were only just let in
+            # the clients are gone, so every relay ends, also those of connections that were only just accepted
             while others := asyncio.all_tasks() - {asyncio.current_task()}:
                 await asyncio.wait(others)
-        server.close()  # last: asyncio drops, unclosed, whom it is letting in while it closes
+        server.close()  # last: asyncio leaves connections open that it accepts while it closes
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._relays.add(task)  # the loop itself does not hold them
+        self._relays.add(task)  # the loop keeps only weak references
         task.add_done_callback(self._relays.discard)
-        to, sink = await asyncio.open_connection(HOST, self._worker)
+        worker_reader, worker_writer = await asyncio.open_connection(HOST, self._worker)
         try:
             while True:
-                sink.write(await reader.readuntil(b"\r\n\r\n"))
-                head = await to.readuntil(b"\r\n\r\n")
+                worker_writer.write(await reader.readuntil(b"\r\n\r\n"))
+                head = await worker_reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
-                answer = head + await to.readexactly(int(length))
+                answer = head + await worker_reader.readexactly(int(length))
                 self.requests += 1
                 sent = self._harm(self.requests, answer)
                 self.harmed += sent != answer
@@ -57,15 +57,15 @@ class FaultyProxy:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the client or the worker is gone
         finally:
-            for end in (writer, sink):
-                end.close()
+            for stream in (writer, worker_writer):
+                stream.close()
                 with suppress(ConnectionError):
-                    await end.wait_closed()
+                    await stream.wait_closed()
 
 
 @contextmanager
 def faulty_proxy(worker: int, harm: Harm = lambda number, answer: answer) -> Iterator[FaultyProxy]:
-    """Such a server before a worker, as long as the block runs."""
+    """Run such a server in front of a worker while the block runs."""
     server, started = FaultyProxy(worker, harm), threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
@@ -84,15 +84,15 @@ def faulty_proxy(worker: int, harm: Harm = lambda number, answer: answer) -> Ite
 
 
 def drops(every: int) -> Harm:
-    """End the connection instead of each so-manieth answer."""
+    """Drop every n-th answer by ending its connection."""
     return lambda number, answer: None if number % every == 0 else answer
 
 
-def stalls(at: int, seconds: float) -> Harm:
-    """Stand still once, with all connections, before one answer."""
+def stalls(before: int, seconds: float) -> Harm:
+    """Stall all connections once, before the answer of a number."""
 
     def harm(number: int, answer: bytes) -> bytes:
-        if number == at:
+        if number == before:
             time.sleep(seconds)  # the stall itself
         return answer
 
@@ -100,5 +100,5 @@ def stalls(at: int, seconds: float) -> Harm:
 
 
 def spoils(every: int, harm: Callable[[bytes], bytes]) -> Harm:
-    """Do something to each so-manieth answer."""
+    """Change every n-th answer."""
     return lambda number, answer: harm(answer) if number % every == 0 else answer

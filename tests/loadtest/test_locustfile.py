@@ -1,10 +1,9 @@
-"""The locust file sees what is lost: held against a server that drops on purpose, and against an honest one."""
+"""The locust file counts exactly what a server drops or spoils on purpose, and nothing with an honest one."""
 
 import os
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -12,16 +11,15 @@ import pytest
 
 from loadtest.demo.processes import ROOT
 from tests.loadtest.faulty_proxy import Harm, drops, faulty_proxy, spoils
-from tests.server.sample_releases import write_release
-from tests.server.worker_processes import serving
+from tests.server.worker_processes import WorkerProcess
 
 RUNS_S = (2, 10, 60)
-"""How long locust runs: longer where a busy machine had it ask too little."""
+"""Lengths of a run, tried in turn: on a busy machine locust may send too few requests in a short one."""
 
 
 def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
-    """So many seconds of locust, and then until what was begun is done; its exit code, and its counts by name."""
-    how = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", f"{seconds}s", "--stop-timeout", "60"]
+    """Run locust so many seconds and let it finish its requests; returns its exit code and its counts by name."""
+    options = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", f"{seconds}s", "--stop-timeout", "60"]
     command = [
         sys.executable,
         "-m",
@@ -30,7 +28,7 @@ def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
         "loadtest/locustfile.py",
         "-H",
         f"http://127.0.0.1:{port}",
-        *how,
+        *options,
         "--json",
     ]
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MARQUEE_", "LOCUST_"))}
@@ -41,26 +39,18 @@ def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
         pytest.fail(done.stderr)
 
 
-@pytest.fixture
-def worker(tmp_path: Path) -> Any:
-    write_release(tmp_path / "var" / "releases", "one")
-    (tmp_path / "var" / "releases" / "current").symlink_to("one")
-    with serving(tmp_path / "var") as worker:
-        yield worker
-
-
-def test_an_honest_worker_fails_nobody(worker: Any) -> None:
+def test_an_honest_worker_has_no_failures(worker: WorkerProcess) -> None:
     for seconds in RUNS_S:
         with faulty_proxy(worker.port) as server:
-            code, found = swarm(server.port, seconds)
+            code, counts = swarm(server.port, seconds)
         if server.requests:
             break
     assert code == 0
-    assert sum(one["num_failures"] for one in found) == 0
-    asked = Counter({one["name"]: one["num_requests"] for one in found})
-    assert asked.total() == server.requests > 0
-    assert asked["known"] > 0.9 * asked.total() - 5
-    assert set(asked) <= {"known", "unknown", "invalid"}
+    assert sum(count["num_failures"] for count in counts) == 0
+    requests = Counter({count["name"]: count["num_requests"] for count in counts})
+    assert requests.total() == server.requests > 0
+    assert requests["known"] > 0.9 * requests.total() - 5
+    assert set(requests) <= {"known", "unknown", "invalid"}
 
 
 @pytest.mark.parametrize(
@@ -68,12 +58,12 @@ def test_an_honest_worker_fails_nobody(worker: Any) -> None:
     [drops(5), spoils(5, lambda answer: b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\na,a")],
     ids=["dropped", "a movie twice"],
 )
-def test_what_is_not_answered_is_counted_exactly(worker: Any, harm: Harm) -> None:
+def test_bad_answers_are_counted_exactly(worker: WorkerProcess, harm: Harm) -> None:
     for seconds in RUNS_S:
         with faulty_proxy(worker.port, harm) as server:
-            code, found = swarm(server.port, seconds)
+            code, counts = swarm(server.port, seconds)
         if server.harmed:
             break
     assert code == 1
-    assert sum(one["num_failures"] for one in found) == server.harmed > 0
-    assert sum(one["num_requests"] for one in found) == server.requests
+    assert sum(count["num_failures"] for count in counts) == server.harmed > 0
+    assert sum(count["num_requests"] for count in counts) == server.requests

@@ -1,1 +1,1 @@
-"""How fast and how right lines are judged, beside pydantic, pandera and Cerberus."""
+"""How fast and how accurately lines are judged, beside pydantic, pandera and Cerberus."""

@@ -1,4 +1,4 @@
-"""Damage: the fault of the stream, one stray character, and lines that are far worse than anything it has.
+"""Damages lines: by one stray character, which is the stream's own fault, and far worse than the stream ever does.
 
 Equal generators give equal damage.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from loadtest.bench.lines.line_sources import LineSample
 
 STRAY = (string.ascii_letters + string.digits + " -").encode()
-"""What the stream's fault inserts."""
+"""The characters that the stream's fault inserts."""
 
 FIELDS = ("time", "user", "movie", "minute", "rating", "host", "status", "movies", "latency", "rest")
 _PARTS = re.compile(
@@ -26,27 +26,27 @@ _MEGABYTE = 1 << 20
 
 
 def with_stray(line: bytes, rng: np.random.Generator) -> tuple[bytes, int]:
-    """The line with one random character inserted, and the place in the line where it went in."""
-    place, stray = int(rng.integers(len(line) + 1)), int(rng.integers(len(STRAY)))
-    return line[:place] + STRAY[stray : stray + 1] + line[place:], place
+    """The line with one random character inserted, and the index of that character."""
+    index, stray = int(rng.integers(len(line) + 1)), int(rng.integers(len(STRAY)))
+    return line[:index] + STRAY[stray : stray + 1] + line[index:], index
 
 
 def corrupted(sample: LineSample, share: float, rng: np.random.Generator) -> LineSample:
-    """The sample with a stray character in so large a share of its lines."""
-    hit = set(np.flatnonzero(rng.random(len(sample)) < share).tolist())
-    lines = [with_stray(line, rng)[0] if at in hit else line for at, line in enumerate(sample.lines)]
+    """The sample with a stray character in this share of its lines."""
+    damaged_rows = set(np.flatnonzero(rng.random(len(sample)) < share).tolist())
+    lines = [with_stray(line, rng)[0] if row in damaged_rows else line for row, line in enumerate(sample.lines)]
     return LineSample(lines, sample.kafka_times)
 
 
-def field_at(line: bytes, place: int) -> str:
-    """The field of a good line that a character inserted at a place stands in, at its edges too; `rest` for none."""
-    parts = _PARTS.fullmatch(line)
-    if not parts:
+def field_at(line: bytes, index: int) -> str:
+    """The field of a good line that a character inserted at an index falls into, edges included; `rest` for none."""
+    match = _PARTS.fullmatch(line)
+    if not match:
         return "rest"
     for name in ("time", "user", "movie", "rated", "minute", "rating", "host", "status", "result", "latency"):
-        start, end = parts.span(name)
-        if start <= place <= end:
-            return _field(name, parts["status"])
+        start, end = match.span(name)
+        if start <= index <= end:
+            return _field(name, match["status"])
     return "rest"
 
 
@@ -57,7 +57,7 @@ def _field(name: str, status: bytes | None) -> str:
 
 
 def bad_lines(good: Sequence[bytes], dice: Random) -> Iterator[bytes]:
-    """Lines without end of which hardly one is good; one in a hundred thousand or so is a megabyte long."""
+    """Endless lines, hardly one of them good; about one in a hundred thousand is a megabyte long."""
     while True:
         kind = dice.random()
         if kind < 1e-5:
@@ -65,7 +65,7 @@ def bad_lines(good: Sequence[bytes], dice: Random) -> Iterator[bytes]:
         elif kind < 0.02:
             yield dice.choice((b"", b"\x00", b"\n", b",", b",,", b",,,"))
         else:
-            yield dice.choices(_WAYS, _ODDS)[0](dice.choice(good), dice)
+            yield dice.choices(_DAMAGES, _ODDS)[0](dice.choice(good), dice)
 
 
 def _noise(line: bytes, dice: Random) -> bytes:
@@ -91,21 +91,21 @@ def _joined(line: bytes, dice: Random) -> bytes:
 def _edited(line: bytes, dice: Random) -> bytes:
     """One to three characters are inserted, deleted or replaced."""
     for _ in range(dice.randint(1, 3)):
-        place, letter = dice.randrange(len(line)), bytes([dice.choice(STRAY)])
-        put, taken = dice.choice(((letter, 0), (b"", 1), (letter, 1)))
-        line = line[:place] + put + line[place + taken :]
+        index, letter = dice.randrange(len(line)), bytes([dice.choice(STRAY)])
+        inserted, deleted = dice.choice(((letter, 0), (b"", 1), (letter, 1)))
+        line = line[:index] + inserted + line[index + deleted :]
     return line
 
 
 def _put(line: bytes, dice: Random, piece: bytes) -> bytes:
-    place = dice.randrange(len(line) + 1)
-    return line[:place] + piece + line[place:]
+    index = dice.randrange(len(line) + 1)
+    return line[:index] + piece + line[index:]
 
 
-_Way = Callable[[bytes, Random], bytes]
-_WAYS: tuple[_Way, ...] = (_edited, _truncated, _noise, _not_utf8, _nul, _joined)
+_Damage = Callable[[bytes, Random], bytes]
+_DAMAGES: tuple[_Damage, ...] = (_edited, _truncated, _noise, _not_utf8, _nul, _joined)
 _ODDS = (60, 12, 10, 8, 8, 2)
-_LONG: tuple[_Way, ...] = (
+_LONG: tuple[_Damage, ...] = (
     lambda line, dice: dice.randbytes(_MEGABYTE),
     lambda line, dice: _put(line, dice, b"x" * _MEGABYTE),
     lambda line, dice: _put(line, dice, b", " * (_MEGABYTE // 2)),

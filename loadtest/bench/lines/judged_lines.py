@@ -1,7 +1,7 @@
-"""Judges lines for the benchmarks: the only module here that knows how `quality` is called.
+"""Judges lines for the benchmarks: the only module of the benchmarks that knows how `quality` is called.
 
-A batch is judged as the collector does it, against rules that are made once. The catalogue, where there is one, is
-whole: a movie that is not in it does not exist.
+Batches are judged as the collector judges them, by rules that are made once. The catalogue, where there is one, is
+complete: a movie that is not in it does not exist.
 """
 
 from collections.abc import Mapping
@@ -24,27 +24,26 @@ from stream.line_columns import events_of
 BATCH = SETTINGS.batch_lines
 SCHEMAS = event_schemas(SETTINGS)
 KAFKA_TIME = "kafka_time"
-"""The rule of a repair that takes the event's time from Kafka's record."""
+"""The repair rule that takes the event's time from Kafka's record."""
 
 
 class JudgedLine(NamedTuple):
-    """An event that a line was taken for."""
+    """The event that a line was judged to be."""
 
     event: Event
     rule: str | None
-    """That repaired it; None where the line was accepted."""
+    """The rule that repaired it; None where the line was accepted."""
 
 
 def context_of(runtimes: Mapping[str, int | None]) -> JudgingContext:
-    """What lines are held against: the settings' defaults, and a catalogue of movies and their minutes."""
+    """What lines are judged by: the settings' defaults, and a catalogue of movies with their minutes."""
     return context_checks.make_context(SETTINGS, QualitySettings(), KnownIds(runtimes=runtimes))
 
 
 def judged(values: pa.Array, kafka_times: np.ndarray, context: JudgingContext) -> Verdicts:
-    """The fates of a batch, from the lines' bytes.
+    """The verdicts on a batch, from the lines' bytes.
 
-    As in the collector, movies that the catalogue does not have are asked for first; the answer, that there are none,
-    is given here at once and for all of them.
+    The collector asks the APIs about movies that the catalogue does not have; here all of them are unknown at once.
     """
     lines = ParsedLines.read(values, kafka_times, context.zone)
     known = context.known
@@ -54,8 +53,8 @@ def judged(values: pa.Array, kafka_times: np.ndarray, context: JudgingContext) -
     return judge(lines, context)
 
 
-def places(verdicts: Verdicts) -> dict[str, np.ndarray]:
-    """By fate: the places of its lines in the batch (int64)."""
+def rows_by_fate(verdicts: Verdicts) -> dict[str, np.ndarray]:
+    """By fate: the rows of its lines in the batch (int64)."""
     repaired = [good.rows[list(good.rules)] for good in verdicts.good.values()]
     accepted = [np.delete(good.rows, list(good.rules)) for good in verdicts.good.values()]
     return {
@@ -67,9 +66,11 @@ def places(verdicts: Verdicts) -> dict[str, np.ndarray]:
 
 
 def events(verdicts: Verdicts) -> dict[int, JudgedLine]:
-    """By place of the line: the event that it was taken for."""
-    found: dict[int, JudgedLine] = {}
+    """By row of the line in the batch: the event that it was judged to be."""
+    judged_lines: dict[int, JudgedLine] = {}
     for kind, good in verdicts.good.items():
-        rows = zip(good.rows.tolist(), events_of(kind, good.table), strict=True)
-        found |= {place: JudgedLine(event, good.rules.get(at)) for at, (place, event) in enumerate(rows)}
-    return found
+        events_by_row = zip(good.rows.tolist(), events_of(kind, good.table), strict=True)
+        judged_lines |= {
+            row: JudgedLine(event, good.rules.get(number)) for number, (row, event) in enumerate(events_by_row)
+        }
+    return judged_lines

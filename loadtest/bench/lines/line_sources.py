@@ -1,7 +1,7 @@
-"""Lines to measure with, in the shape of the real stream: played by the simulated world, or recorded ones.
+"""Lines to measure with, in the shape of the real stream: from the simulated world, or recorded.
 
 A sample is a stretch of the stream at its busiest: some 65,000 sessions run at a time and each writes a line a minute,
-so that users, movies and times repeat within a batch as they do in truth. Kafka's time of a line is up to two seconds
+so users, movies and times repeat within a batch as in the real stream. Kafka's time of a line is up to two seconds
 behind the line's own. Equal arguments give equal samples.
 """
 
@@ -10,7 +10,7 @@ import datetime as dt
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,12 +26,12 @@ from stream.settings import StreamSettings
 from stream.zone import HOUR_MS, Zone, zone_named
 
 SETTINGS = StreamSettings()
-"""The service of 2022 on its own clock, whatever the settings of this machine say."""
+"""The defaults: the service of 2022 on its own clock, whatever `settings.toml` says."""
 CLOCK: Zone = zone_named(SETTINGS.timezone)
 WATCH_SHARE, RATE_SHARE = 0.984, 0.006
 """The rest, 1 %, are recommendations."""
 LAG_MS = 2_000
-"""Kafka's time of a line lies at most so much behind the line's."""
+"""Kafka's time of a line is at most this much later than the line's."""
 
 _WATCHES_PER_S = 1_080
 _STEP_MS = 60_400
@@ -57,25 +57,22 @@ class LineSample:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def first(self, count: int) -> "LineSample":
-        return LineSample(self.lines[:count], self.kafka_times[:count])
-
     def batches(self, size: int) -> list[tuple[pa.Array, np.ndarray]]:
         """Values and Kafka times as the collector has them, at most `size` a batch."""
         return [
-            (pa.array(self.lines[at : at + size], pa.binary()), self.kafka_times[at : at + size])
-            for at in range(0, len(self), size)
+            (pa.array(self.lines[start : start + size], pa.binary()), self.kafka_times[start : start + size])
+            for start in range(0, len(self), size)
         ]
 
 
 class LineSource(Protocol):
-    """Where samples come from."""
+    """Something that gives samples."""
 
     runtimes: dict[str, int | None]
-    """The catalogue, by movie: minutes, None where that is not known. Empty: any movie may exist."""
+    """The catalogue: minutes by movie, None where not known. Empty: any movie may exist."""
 
     def sample(self, count: int, rare: bool = False) -> LineSample:
-        """So many lines in the service's proportions; `rare`: ratings and recommendations only."""
+        """`count` lines in the service's proportions; with `rare` ratings and recommendations only."""
         ...
 
 
@@ -95,15 +92,18 @@ class SimulatedLines:
         rng = np.random.default_rng([self._seed, 13, count, rare])
         watches, rates = (0, count // 2) if rare else (round(count * WATCH_SHARE), round(count * RATE_SHARE))
         length_ms = 1000 * count // _WATCHES_PER_S + 1000
-        found = [*self._watches(watches, rng), *self._rates(rates, length_ms, rng)]
-        found += self._recommendations(count - watches - rates, length_ms, rng)
-        times = np.array([event.time for event, _ in found], np.int64) + rng.integers(0, LAG_MS, len(found))
+        events = [*self._watches(watches, rng), *self._rates(rates, length_ms, rng)]
+        events += self._recommendations(count - watches - rates, length_ms, rng)
+        times = np.array([event.time for event, _ in events], np.int64) + rng.integers(0, LAG_MS, len(events))
         order = np.argsort(times, kind="stable")
-        lines = [render(event, CLOCK, finer) for event, finer in found]
-        return LineSample([lines[at] for at in order.tolist()], times[order])
+        lines = [render(event, CLOCK, fraction) for event, fraction in events]
+        return LineSample([lines[row] for row in order.tolist()], times[order])
 
     def _watches(self, count: int, rng: np.random.Generator) -> Iterator[tuple[Event, str]]:
-        """Minutes of the sessions that run; who reaches the end begins again, so that as many run all the time."""
+        """Minutes of the running sessions; one that ends begins again, so that their number stays the same.
+
+        As the next two: events, each with the digits of its time beyond milliseconds.
+        """
         running = _WATCHES_PER_S * _STEP_MS // 1000
         users, movies = self._visits(2 * running, rng)
         lengths = self._world.watch_plan(users, movies, rng).last_minute.astype(np.int64) + 1
@@ -115,35 +115,36 @@ class SimulatedLines:
         session = sessions[line]
         minutes = (begun[line] + step) % lengths[session]
         rows = times.tolist(), users[session].tolist(), movies[session].tolist(), minutes.tolist()
-        for at, user, movie, minute in zip(*rows, strict=True):
-            yield Event("watch", at, user + 1, self._world.catalogue.ids[movie], minute=minute), ""
+        for time, user, movie, minute in zip(*rows, strict=True):
+            yield Event("watch", time, user + 1, self._world.catalogue.ids[movie], minute=minute), ""
 
     def _rates(self, count: int, length_ms: int, rng: np.random.Generator) -> Iterator[tuple[Event, str]]:
         users, movies = self._visits(8 * count + 64, rng)
         ratings = self._world.watch_plan(users, movies, rng).ratings
         rated = np.flatnonzero(ratings)[:count].tolist()
         times = _times(len(rated), length_ms, rng) // 1000 * 1000
-        for row, at in zip(rated, times.tolist(), strict=True):
+        for row, time in zip(rated, times.tolist(), strict=True):
             movie = self._world.catalogue.ids[movies[row]]
-            yield Event("rate", at, int(users[row]) + 1, movie, rating=int(ratings[row])), ""
+            yield Event("rate", time, int(users[row]) + 1, movie, rating=int(ratings[row])), ""
 
     def _recommendations(self, count: int, length_ms: int, rng: np.random.Generator) -> Iterator[tuple[Event, str]]:
         users, _ = self._visits(count, rng)
         shown = self._world.choose(np.repeat(users, 20), self._seen, rng).reshape(-1, 20).tolist()
         times, ids = _times(count, length_ms, rng).tolist(), self._world.catalogue.ids
-        for user, listed, at in zip(users.tolist(), shown, times, strict=True):
+        for user, listed, time in zip(users.tolist(), shown, times, strict=True):
             digits = int(rng.integers(3)) * 3
-            finer = f"{rng.integers(10**digits):0{digits}}" if digits else ""
-            common = {"host": _HOST, "latency_ms": int(rng.integers(3, 700))}
+            fraction = f"{rng.integers(10**digits):0{digits}}" if digits else ""
+            latency_ms = int(rng.integers(3, 700))
             if rng.random() < 0.9:
                 movies = tuple(dict.fromkeys(ids[movie] for movie in listed))
-                yield Event("recommend", at, user + 1, status=200, movies=movies, **common), finer  # type: ignore[arg-type]
+                answer = Event("recommend", time, user + 1, status=200, movies=movies)
             else:
                 status, error = _FAILURES[int(rng.integers(len(_FAILURES)))]
-                yield Event("recommend", at, user + 1, status=status, error=error, **common), finer  # type: ignore[arg-type]
+                answer = Event("recommend", time, user + 1, status=status, error=error)
+            yield replace(answer, host=_HOST, latency_ms=latency_ms), fraction
 
     def _visits(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Who comes, by how often they do, and what they choose: rows of population and catalogue."""
+        """Users drawn by how often they visit, and what they choose: rows of population and catalogue."""
         drawn = np.searchsorted(self._visits_upto, rng.random(count), side="right")
         users = np.minimum(drawn, len(self._visits_upto) - 1)
         return users, self._world.choose(users, self._seen, rng)
@@ -154,7 +155,7 @@ def _times(count: int, length_ms: int, rng: np.random.Generator) -> np.ndarray:
 
 
 class RecordedLines:
-    """Lines of a file, with whatever is wrong with them. Asked for more, it begins again, each time a day later."""
+    """Lines of a file, with all their faults. Asked for more lines than it has, it begins again, a day later."""
 
     def __init__(self, file: Path, movies: Path | None, seed: int) -> None:
         self._lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
@@ -165,19 +166,19 @@ class RecordedLines:
     def sample(self, count: int, rare: bool = False) -> LineSample:
         lines = self._rare if rare else self._lines
         if not lines:
-            raise LoadtestError("bench: the file of lines holds none of the kind that is needed; give another --lines")
+            raise LoadtestError("bench: the file holds no line of the kind that is needed; give another one as --lines")
         days = -(-count // len(lines))
-        found = [_days_later(line, day) for day in range(days) for line in lines][:count]
+        sample = [_days_later(line, day) for day in range(days) for line in lines][:count]
         rng = np.random.default_rng([self._seed, 17, count, rare])
-        times = np.array(list(_told_times(found)), np.int64) + rng.integers(0, LAG_MS, len(found))
-        return LineSample(found, times)
+        times = np.array(list(_line_times(sample)), np.int64) + rng.integers(0, LAG_MS, len(sample))
+        return LineSample(sample, times)
 
 
 _DATE = re.compile(rb"\d{4}-\d\d-\d\d(?=T)")
 
 
 def _days_later(line: bytes, days: int) -> bytes:
-    """The same line some days later, or as it is where it tells no date."""
+    """The same line some days later; unchanged where it begins with no date."""
     match = _DATE.match(line)
     if not days or not match:
         return line
@@ -188,13 +189,13 @@ def _days_later(line: bytes, days: int) -> bytes:
     return date.isoformat().encode() + line[10:]
 
 
-def _told_times(lines: list[bytes]) -> Iterator[int]:
-    """The time that each line tells, that of the line before where it tells none."""
-    at = _BEGINS
+def _line_times(lines: list[bytes]) -> Iterator[int]:
+    """The time in each line, ms UTC; that of the line before where it has none."""
+    time = _BEGINS
     for line in lines:
         with suppress(LineRefused):
-            at = parse_time(line.partition(b",")[0].decode("ascii", "replace"), CLOCK)
-        yield at
+            time = parse_time(line.partition(b",")[0].decode("ascii", "replace"), CLOCK)
+        yield time
 
 
 def _runtimes(movies: Path) -> dict[str, int | None]:

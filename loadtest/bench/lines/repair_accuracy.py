@@ -1,23 +1,23 @@
-"""Precision and recall of repair: good lines get one stray character each, and what comes of them is held against
-what they were.
+"""Precision and recall of repair: good lines get one stray character each, and the verdicts are compared with the
+events they were.
 
-| came out | meaning |
+| outcome | meaning |
 |---|---|
-| `right` | repaired, and the same event; where the time was taken from Kafka's record, within the lag of that record |
-| `wrong` | repaired, and another event |
+| `right` | repaired to the same event; where the time came from Kafka's record, it lies within that record's lag |
+| `wrong` | repaired to another event |
 | `set_aside` | quarantined |
-| `unseen` | accepted, though another event: it is well-formed and nothing speaks against it |
-| `unchanged` | accepted, and the same event |
+| `unseen` | accepted as another event: it is well-formed and breaks no rule |
+| `unchanged` | accepted as the same event |
 
-precision = right / (right + wrong); recall = right / all that were changed.
+precision = right / (right + wrong); recall = right / (all - unchanged).
 """
 
 from collections import Counter
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec import Struct
 
 from loadtest.bench.lines.damage import FIELDS, field_at, with_stray
 from loadtest.bench.lines.judged_lines import BATCH, KAFKA_TIME, JudgedLine, context_of, events, judged
@@ -28,74 +28,112 @@ OUTCOMES = ("right", "wrong", "set_aside", "unseen", "unchanged")
 _SEED = 23
 
 
-def measure(source: LineSource, count: int) -> dict[str, Any]:
-    """Of lines in the service's proportions, and of its rare kinds alone, which hardly occur among these."""
+class FieldRepair(Struct, frozen=True, kw_only=True):
+    """Lines whose stray character went into one field: by outcome, see above."""
+
+    precision: float | None
+    """None where nothing was repaired."""
+    recall: float | None
+    """None where no line was changed."""
+    right: int
+    wrong: int
+    set_aside: int
+    unseen: int
+    unchanged: int
+
+
+class RepairFigures(Struct, frozen=True, kw_only=True):
+    """Lines in the service's proportions, and its rare kinds alone, which hardly occur among these."""
+
+    precision: float | None
+    recall: float | None
+    right: int
+    wrong: int
+    set_aside: int
+    unseen: int
+    unchanged: int
+    by_field: dict[str, FieldRepair]
+    rare_precision: float | None
+    rare_recall: float | None
+    rare_by_field: dict[str, FieldRepair]
+
+
+def measure(source: LineSource, count: int) -> RepairFigures:
+    """Damage `count` lines in the service's proportions, and a fifth as many of its rare kinds."""
     usual, rare = outcomes(source, count, False), outcomes(source, count // 5, True)
-    total = _total(usual)
-    return {
-        "repair_precision": precision(total),
-        "repair_recall": recall(total),
-        **{f"repair_{name}": total[name] for name in OUTCOMES},
-        "repair_by_field": _by_field(usual),
-        "repair_rare_precision": precision(_total(rare)),
-        "repair_rare_recall": recall(_total(rare)),
-        "repair_rare_by_field": _by_field(rare),
-    }
+    total, rare_total = _total(usual), _total(rare)
+    return RepairFigures(
+        precision=precision(total),
+        recall=recall(total),
+        right=total["right"],
+        wrong=total["wrong"],
+        set_aside=total["set_aside"],
+        unseen=total["unseen"],
+        unchanged=total["unchanged"],
+        by_field=_by_field(usual),
+        rare_precision=precision(rare_total),
+        rare_recall=recall(rare_total),
+        rare_by_field=_by_field(rare),
+    )
 
 
 def outcomes(source: LineSource, count: int, rare: bool) -> dict[str, Counter[str]]:
-    """What became of damaged lines, by the field that the stray character went into."""
+    """Damaged lines by outcome, for each field that the stray character went into."""
     rng = np.random.default_rng([_SEED, rare])
-    context, found = context_of(source.runtimes), {field: Counter[str]() for field in FIELDS}
+    context, counts = context_of(source.runtimes), {field: Counter[str]() for field in FIELDS}
     for values, kafka_times in source.sample(count, rare).batches(BATCH):
-        whole = events(judged(values, kafka_times, context))
+        originals = events(judged(values, kafka_times, context))
         damaged = [with_stray(line, rng) for line in values.to_pylist()]
         verdicts = judged(pa.array([line for line, _ in damaged], pa.binary()), kafka_times, context)
         taken, repeated = events(verdicts), set(verdicts.duplicates.tolist())
-        for at, meant in whole.items():
-            # what was no good line before says nothing, and two lines may by chance be damaged into one
-            if meant.rule is None and at not in repeated:
-                field = field_at(values[at].as_py(), damaged[at][1])
-                found[field][outcome(meant.event, taken.get(at), int(kafka_times[at]))] += 1
-    return found
+        for row, original in originals.items():
+            # a line that was not good before says nothing, and two lines may by chance be damaged into the same one
+            if original.rule is None and row not in repeated:
+                field = field_at(values[row].as_py(), damaged[row][1])
+                counts[field][outcome(original.event, taken.get(row), int(kafka_times[row]))] += 1
+    return counts
 
 
-def outcome(meant: Event, taken: JudgedLine | None, kafka_time: int) -> str:
-    """What came out of a damaged line: what was meant, what it was taken for, and Kafka's time of it."""
+def outcome(original: Event, taken: JudgedLine | None, kafka_time: int) -> str:
+    """The outcome of one damaged line: from its event before, what it was judged to be, and its Kafka time (ms)."""
     if taken is None:
         return "set_aside"
     if taken.rule is None:
-        return "unchanged" if taken.event == meant else "unseen"
-    if taken.rule == KAFKA_TIME and meant.time <= taken.event.time <= kafka_time:
-        meant = replace(meant, time=taken.event.time)
-    return "right" if taken.event == meant else "wrong"
+        return "unchanged" if taken.event == original else "unseen"
+    if taken.rule == KAFKA_TIME and original.time <= taken.event.time <= kafka_time:
+        original = replace(original, time=taken.event.time)
+    return "right" if taken.event == original else "wrong"
 
 
 def precision(counts: Counter[str]) -> float | None:
-    """Share of the repairs that are right, None without any."""
+    """Share of the repairs that are right; None without any."""
     return _share(counts["right"], counts["right"] + counts["wrong"])
 
 
 def recall(counts: Counter[str]) -> float | None:
-    """Share of the lines that the damage changed that are restored, None without any."""
+    """Share of the changed lines that are restored; None without any."""
     return _share(counts["right"], counts.total() - counts["unchanged"])
 
 
-def _total(found: dict[str, Counter[str]]) -> Counter[str]:
-    return sum(found.values(), Counter[str]())
+def _total(counts: dict[str, Counter[str]]) -> Counter[str]:
+    return sum(counts.values(), Counter[str]())
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(some: int, total: int) -> float | None:
+    return some / total if total else None
 
 
-def _by_field(found: dict[str, Counter[str]]) -> dict[str, dict[str, Any]]:
+def _by_field(counts: dict[str, Counter[str]]) -> dict[str, FieldRepair]:
     return {
-        field: {
-            "precision": precision(counts),
-            "recall": recall(counts),
-            **{name: counts[name] for name in OUTCOMES},
-        }
-        for field, counts in found.items()
-        if counts.total()
+        field: FieldRepair(
+            precision=precision(own),
+            recall=recall(own),
+            right=own["right"],
+            wrong=own["wrong"],
+            set_aside=own["set_aside"],
+            unseen=own["unseen"],
+            unchanged=own["unchanged"],
+        )
+        for field, own in counts.items()
+        if own.total()
     }

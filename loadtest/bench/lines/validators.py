@@ -1,10 +1,11 @@
-"""The contestants: pydantic, pandera and Cerberus, each at the work that Marquee does in columns, the way its own
-documentation says.
+"""The contestants: pydantic, pandera and Cerberus do the work that Marquee does in columns, each the way its own
+documentation recommends.
 
-The work: a line in; a typed record and the verdict good or bad out. Checked are form, types and the ranges of
-`quality.lines.schemas`, from which all take their limits; catalogue, Kafka's time, duplicates and repair are left out.
-The lines are taken apart by one regular expression a kind, and times are aware ones, of the service's zone. Where in
-doubt a contestant does less: none keeps its times in UTC as ours are, and pandera gets text instead of bytes.
+The work: a line in; a typed record and the verdict good or bad out. Form, types and the ranges of
+`quality.lines.schemas` are checked, and all contestants take their limits from there; catalogue, Kafka's time,
+duplicates and repair are left out. The lines are split by one regular expression a kind, and times are aware, in the
+service's zone. Where in doubt a contestant does less: none keeps its times in UTC as Marquee does, and pandera gets
+text instead of bytes.
 
 Guarantee: all give the same verdicts, which is measured with their speed. Without `pydantic` and `pandera`, which
 `make bench` installs, this module can be imported, but `contestants` raises `LoadtestError`.
@@ -27,6 +28,7 @@ import pyarrow as pa
 from loadtest.bench.lines.judged_lines import SCHEMAS
 from loadtest.bench.lines.line_sources import CLOCK
 from loadtest.errors import LoadtestError
+from quality.lines.rule_functions import Schema
 from quality.lines.schemas import MOVIE_RECORD, breaches
 from stream.event import KINDS, LIST_LENGTH, Kind
 from stream.grammar import MAX_LINE_BYTES, MAX_MOVIE_CHARACTERS, MOVIE
@@ -43,7 +45,7 @@ FORMS: dict[Kind, str] = {
     + r" result: (?P<result>.*), (?P<latency_ms>0|[1-9][0-9]{0,8}) ms",
     "account": _HEAD + "GET /create_account",
 }
-"""The form of a line; whether the parts are a time, a movie or within their range is left to the contestant."""
+"""The form of a line. Whether a part is a time, a movie or within its range is for the contestant to check."""
 
 NUMBERS: dict[Kind, tuple[str, ...]] = {
     "watch": ("user", "minute"),
@@ -58,27 +60,31 @@ _ZONE = ZoneInfo(CLOCK.name)
 _READERS = {kind: re.compile(form, re.DOTALL) for kind, form in FORMS.items()}
 
 
+Document = dict[str, str | list[str]]
+"""The parts of a line by name, as text; `movies` is a list."""
+
+
 class Contestant(Protocol):
-    """Somebody who does the work."""
+    """A library at work. Lines and output have the form that the library wants."""
 
     def prepared(self, lines: list[bytes]) -> Any:
-        """The lines as the contestant wants them; not part of the work."""
+        """The lines in the contestant's form; not part of the work."""
         ...
 
     def work(self, prepared: Any) -> Any:
-        """Typed records and verdicts, in the contestant's own form."""
+        """Typed records and verdicts, in the contestant's form."""
         ...
 
-    def verdicts(self, done: Any, count: int) -> np.ndarray:
-        """Which of the lines are good (bool), read off what was worked out; not part of the work."""
+    def verdicts(self, output: Any, count: int) -> np.ndarray:
+        """Which of the `count` lines are good: bool [count], read from the output; not part of the work."""
         ...
 
 
 def contestants() -> dict[str, Contestant]:
-    """All, Marquee first. Raises `LoadtestError` where one is not installed."""
+    """All contestants, Marquee first. Raises `LoadtestError` where a library is not installed."""
     missing = [name for name in ("pydantic", "pandera") if importlib.util.find_spec(name) is None]
     if missing:
-        raise LoadtestError(f"bench: without {' and '.join(missing)} there is no comparing: make bench installs them")
+        raise LoadtestError(f"bench: cannot compare without {' and '.join(missing)}: make bench installs them")
     return {
         "schema_only": Marquee(),
         "pydantic": Pydantic(),
@@ -88,8 +94,8 @@ def contestants() -> dict[str, Contestant]:
     }
 
 
-def split(line: bytes) -> tuple[Kind, dict[str, Any]] | None:
-    """Kind and parts of a line, all text; None where it has no form."""
+def split(line: bytes) -> tuple[Kind, Document] | None:
+    """Kind and parts of a line; None where it has the form of no kind."""
     if len(line) > MAX_LINE_BYTES:
         return None
     try:
@@ -102,8 +108,8 @@ def split(line: bytes) -> tuple[Kind, dict[str, Any]] | None:
     return None
 
 
-def _answer(parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a recommendation with its result as the list or the error that it is."""
+def _answer(parts: dict[str, str]) -> Document:
+    """The parts of a recommendation, with the result as a list of movies or as an error."""
     result = parts.pop("result")
     return {**parts, "movies": result.split(", ")} if parts["status"] == "200" else {**parts, "error": result}
 
@@ -117,7 +123,7 @@ def _aware_time(text: str) -> dt.datetime:
 
 
 class Marquee:
-    """Ours: the columnar reader and the schemas."""
+    """Marquee's columnar reader and schemas."""
 
     def prepared(self, lines: list[bytes]) -> pa.Array:
         return pa.array(lines, pa.binary())
@@ -126,28 +132,28 @@ class Marquee:
         columns = read(prepared, CLOCK)
         return columns, {kind: breaches(columns.events[kind], SCHEMAS[kind]) for kind in KINDS}
 
-    def verdicts(self, done: Any, count: int) -> np.ndarray:
-        columns, broken = done
+    def verdicts(self, output: Any, count: int) -> np.ndarray:
+        columns, breaches_by_kind = output
         good = np.ones(count, bool)
         good[columns.refused] = False
-        for kind, found in broken.items():
-            for _, rows in found:
+        for kind, rows_by_rule in breaches_by_kind.items():
+            for _, rows in rows_by_rule:
                 good[columns.rows[kind][rows]] = False
         return good
 
 
 class _ByLine:
-    """Who takes line by line, and gives a record or None for each."""
+    """A library that takes one line at a time and gives a record, or None, for each."""
 
     def prepared(self, lines: list[bytes]) -> list[bytes]:
         return lines
 
-    def verdicts(self, done: list[object], count: int) -> np.ndarray:
-        return np.array([record is not None for record in done], bool)
+    def verdicts(self, output: list[object], count: int) -> np.ndarray:
+        return np.array([record is not None for record in output], bool)
 
 
 class Pydantic(_ByLine):
-    """A model a kind, told apart by `kind`."""
+    """One model a kind, in a union that `kind` discriminates."""
 
     def __init__(self) -> None:
         import pydantic
@@ -172,6 +178,7 @@ class Pydantic(_ByLine):
 
 
 def _model(kind: Kind) -> Any:
+    """The pydantic model of a kind."""
     from pydantic import AfterValidator, Field, StringConstraints, create_model
 
     movie = Annotated[str, StringConstraints(pattern=f"^(?:{_MOVIE})$", max_length=MAX_MOVIE_CHARACTERS)]
@@ -181,7 +188,7 @@ def _model(kind: Kind) -> Any:
         "recommend": Literal["recommend"],
         "account": Literal["account"],
     }
-    own: dict[Kind, dict[str, Any]] = {
+    own: dict[Kind, dict[str, tuple[object, object]]] = {
         "watch": {"movie": (movie, ...)},
         "rate": {"movie": (movie, ...)},
         "recommend": {
@@ -203,7 +210,7 @@ def _limits(kind: Kind, field: str) -> tuple[int | None, int | None]:
 
 
 class Cerberus(_ByLine):
-    """A validator a line, as it was done with records; or `kept`, one a kind."""
+    """A new validator for each line, or with `kept` one for each kind."""
 
     def __init__(self, kept: bool = False) -> None:
         self._schemas = {kind: _schema(kind) for kind in KINDS}
@@ -221,9 +228,10 @@ class Cerberus(_ByLine):
         return validator.document if validator.validate(document) else None
 
 
-def _schema(kind: Kind) -> dict[str, Any]:
+def _schema(kind: Kind) -> Schema:
+    """The Cerberus schema of a kind."""
     movie = {**MOVIE_RECORD["id"], "regex": _MOVIE, "maxlength": MAX_MOVIE_CHARACTERS}
-    own: dict[Kind, dict[str, Any]] = {
+    own: dict[Kind, Schema] = {
         "watch": {"movie": movie},
         "rate": {"movie": movie},
         "recommend": {
@@ -241,13 +249,13 @@ def _schema(kind: Kind) -> dict[str, Any]:
 
 
 class Pandera:
-    """`str.extract` into a frame a kind, and a schema that validates it lazily and drops the rows that are bad."""
+    """`str.extract` into one frame a kind, and a schema that validates it lazily and drops the bad rows."""
 
     def __init__(self) -> None:
         self._schemas = {kind: _frame_schema(kind) for kind in KINDS}
 
     def prepared(self, lines: list[bytes]) -> pd.Series:
-        """Text; a line that is none, or is too long, becomes an empty one, which is as bad."""
+        """Text; a line that is not UTF-8, or is too long, becomes an empty one, which is bad as well."""
         return pd.Series([_text(line) for line in lines])
 
     def work(self, prepared: pd.Series) -> dict[Kind, pd.DataFrame]:
@@ -256,9 +264,9 @@ class Pandera:
     def _frames(self, rest: pd.Series) -> Iterator[tuple[Kind, pd.DataFrame]]:
         for kind, form in FORMS.items():
             parts = rest.str.extract(rf"\A{form}\Z", flags=re.DOTALL)
-            taken = parts["user"].notna()
-            rest = rest[~taken]
-            frame = parts[taken].copy()
+            matched = parts["user"].notna()
+            rest = rest[~matched]
+            frame = parts[matched].copy()
             times = pd.to_datetime(frame["time"], format="ISO8601", errors="coerce")
             # as in `Zone`: an hour that happens twice means the first, one that never happens is read as if it did
             frame["time"] = times.dt.tz_localize(
@@ -270,19 +278,20 @@ class Pandera:
                 frame["error"] = frame.pop("result").mask(answered)
             yield kind, self._schemas[kind].validate(frame, lazy=True)
 
-    def verdicts(self, done: dict[Kind, pd.DataFrame], count: int) -> np.ndarray:
+    def verdicts(self, output: dict[Kind, pd.DataFrame], count: int) -> np.ndarray:
         good = np.zeros(count, bool)
-        for frame in done.values():
+        for frame in output.values():
             good[frame.index.to_numpy()] = True
         return good
 
 
 def _frame_schema(kind: Kind) -> Any:
+    """The pandera schema of a kind."""
     from pandera.pandas import Check, Column, DataFrameSchema
 
     length = Check.str_length(max_value=MAX_MOVIE_CHARACTERS)
     movie = Column(str, [Check.str_matches(rf"(?:{_MOVIE})\Z"), length])
-    own: dict[Kind, dict[str, Any]] = {
+    own: dict[Kind, dict[str, object]] = {
         "watch": {"movie": movie},
         "rate": {"movie": movie},
         "recommend": {
@@ -293,7 +302,7 @@ def _frame_schema(kind: Kind) -> Any:
         "account": {},
     }
     limits = {name: _limits(kind, name) for name in NUMBERS[kind]}
-    numbers = {name: Column("int64", _within(*found), coerce=True) for name, found in limits.items()}
+    numbers = {name: Column("int64", _within(low, high), coerce=True) for name, (low, high) in limits.items()}
     time = Column(pd.DatetimeTZDtype("us", _ZONE), Check.in_range(_aware(_FIRST), _aware(_LAST)), coerce=True)
     return DataFrameSchema({"time": time, **numbers, **own[kind]}, drop_invalid_rows=True)
 

@@ -1,12 +1,12 @@
-"""A day of the busiest service in the archive's form: 95 million minutes, as the collector would have written them.
+"""The busiest day of a service in the archive's format: 95 million minutes, as the collector would have written them.
 
-Lines come in the order of Kafka's times, in batches of 100,000: for each the files of watch, rate and recommend events
+Lines are in the order of Kafka's times, in batches of 100,000: for each the files of watch, rate and recommend events
 and, last, the ledger entry. Every line is accepted. The minutes of a session follow each other at 60.4 s with a
 standard deviation of 10 s, never less than 20 s; a rating comes a minute after the last of them; 3 to 40 s before the
-first, most users looked at recommendations, of which 3 % were not in time.
+first, most users looked at recommendations, 3 % of which timed out.
 
-The day is played in slots of half an hour, so memory holds the lines of the sessions that run, and not those of a day.
-What would come after midnight is not written: the history ends there.
+The day is made in slots of half an hour, so memory holds the lines of the running sessions, not those of a whole day.
+Lines after midnight are not written: the history ends there.
 """
 
 from collections.abc import Iterator
@@ -25,30 +25,30 @@ from stream.zone import DAY_MS
 STEP_S, _JITTER_S, _MOST_JITTER_S = 60.4, 7.07, 20.0
 RATING_AFTER_S = 60
 RATING, REQUEST = -1, -2
-"""Instead of a minute's number: the line is a rating, or a recommendation."""
+"""In place of a minute's number: the line is a rating, or a recommendation."""
 _SLOT_S, _DAY_S = 1800, DAY_MS // 1000
 _ASKED_S = (3, 40)
 _LAG_MS = 1_200
-"""Kafka's time of a line is so much later than the line's."""
+"""By how much Kafka's time of a line is later than the line's."""
 _LATE_SHARE = 0.03
 _HOST = "team17.example.edu:8082"
 _ERROR = f"java.util.concurrent.TimeoutException: Request timeout to {_HOST} after 800 ms"
 _WAITING = 4
-"""Batches that may wait to be written: memory stays flat where the disk is slow."""
+"""Batches that may wait to be written, so that memory stays flat where the disk is slow."""
 
 
 class DayLines(NamedTuple):
-    """Lines of some sessions, one a row."""
+    """Lines of some sessions, one a row; n rows."""
 
     time: np.ndarray
-    """int32: seconds since the day began; may be negative or past its end."""
+    """int32 [n]: seconds since the day began; may be negative or after its end."""
     session: np.ndarray
-    """int32: row of the session."""
+    """int32 [n]: row of the session."""
     code: np.ndarray
-    """int16: the minute's number, `RATING` or `REQUEST`."""
+    """int16 [n]: the minute's number, `RATING` or `REQUEST`."""
 
     def rows(self, rows: np.ndarray) -> "DayLines":
-        """Some of them (bool or int64)."""
+        """Some of the rows (bool or int64)."""
         return DayLines(*(column[rows] for column in self))
 
     def __or__(self, other: "DayLines") -> "DayLines":
@@ -56,7 +56,7 @@ class DayLines(NamedTuple):
 
 
 def lines_of(visits: CrowdVisits, first: int, begins_ms: int, rng: np.random.Generator) -> DayLines:
-    """All lines of these sessions, whose rows are `first`, `first + 1` …; in no order of time."""
+    """All lines of these sessions, whose rows are `first`, `first + 1` …; not sorted by time."""
     starts = ((visits.starts - begins_ms) // 1000).astype(np.int32)
     lengths = visits.minutes
     session = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
@@ -77,24 +77,25 @@ def lines_of(visits: CrowdVisits, first: int, begins_ms: int, rng: np.random.Gen
 def in_order(visits: CrowdVisits, running: DayLines, begins_ms: int, rng: np.random.Generator) -> Iterator[DayLines]:
     """The lines of a day, ascending by time, slot by slot.
 
-    `visits` are those that `running` are lines of, which began the day before, and then those of the day, by start.
+    `visits` begins with those of the day before, which `running` holds the lines of; then come those of the day, by
+    start.
     """
-    pool, done = running, int(np.searchsorted(visits.starts, begins_ms))
+    pending, done = running, int(np.searchsorted(visits.starts, begins_ms))
     for ends in range(_SLOT_S, _DAY_S + 1, _SLOT_S):
-        # whoever starts just after the slot may have looked at recommendations within it
+        # a session that starts just after the slot may have a request within it
         upto = int(np.searchsorted(visits.starts, begins_ms + (ends + _ASKED_S[1]) * 1000))
-        pool |= lines_of(visits.rows(np.arange(done, upto)), done, begins_ms, rng)
+        pending |= lines_of(visits.rows(np.arange(done, upto)), done, begins_ms, rng)
         done = upto
-        now = pool.time < ends
-        slot, pool = pool.rows(now), pool.rows(~now & (pool.time < _DAY_S))
-        # who starts just after midnight looked just then: what came before it is another day's
+        in_slot = pending.time < ends
+        slot, pending = pending.rows(in_slot), pending.rows(~in_slot & (pending.time < _DAY_S))
+        # a request before midnight would belong to another day
         slot = slot._replace(time=np.maximum(slot.time, 0))
-        since = (slot.time - (ends - _SLOT_S)).astype(np.uint16)  # 16 bits are sorted by radix
-        yield slot.rows(np.argsort(since, kind="stable"))
+        slot_s = (slot.time - (ends - _SLOT_S)).astype(np.uint16)  # 16 bits are sorted by radix
+        yield slot.rows(np.argsort(slot_s, kind="stable"))
 
 
 class BusyDay:
-    """Writes batches; two at a time, since Parquet leaves Python's lock alone."""
+    """Writes a day in batches, two at a time, since Parquet releases Python's lock."""
 
     def __init__(
         self, archive: Archive, crowd: Crowd, visits: CrowdVisits, begins_ms: int, day: str, topic: str
@@ -112,8 +113,8 @@ class BusyDay:
                 waiting.append(pool.submit(self._batch, first, batch, number))
                 while len(waiting) > _WAITING:
                     _add(total, waiting.pop(0).result())
-            for one in waiting:
-                _add(total, one.result())
+            for batch_counts in waiting:
+                _add(total, batch_counts.result())
         return total
 
     def _batches(self, running: DayLines, batch_lines: int, rng: np.random.Generator) -> Iterator[tuple[int, DayLines]]:
@@ -121,8 +122,8 @@ class BusyDay:
         offset, rest = 0, running.rows(np.zeros(0, np.int64))
         for slot in in_order(self._visits, running, self._begins, rng):
             rest |= slot
-            for at in range(0, len(rest.time) - batch_lines + 1, batch_lines):
-                yield offset, rest.rows(np.arange(at, at + batch_lines))
+            for start in range(0, len(rest.time) - batch_lines + 1, batch_lines):
+                yield offset, rest.rows(np.arange(start, start + batch_lines))
                 offset += batch_lines
             rest = rest.rows(np.arange(len(rest.time) // batch_lines * batch_lines, len(rest.time)))
         if len(rest.time):
@@ -139,36 +140,36 @@ class BusyDay:
             "rate": np.flatnonzero(lines.code == RATING),
             "recommend": np.flatnonzero(lines.code == REQUEST),
         }
-        counts = {kind: len(of) for kind, of in rows.items() if len(of)}
+        counts = {kind: len(own) for kind, own in rows.items() if len(own)}
         entry = LedgerEntry(
             topic=self._topic,
             partition=0,
             first=first,
             last=first + count - 1,
             lines=count,
-            counts=[FateCount("accepted", kind, self._day, None, found) for kind, found in counts.items()],
+            counts=[FateCount("accepted", kind, self._day, None, number) for kind, number in counts.items()],
             kafka_time=TimeRange(int(kafka_times[0]), int(kafka_times[-1])),
         )
         files = []
         for kind in counts:
-            of = rows[kind]
-            own = self._own(kind, lines.rows(of), times[of], rng)
-            table = self._table(kind, own, first + of, kafka_times[of])
+            own = rows[kind]
+            columns = self._columns(kind, lines.rows(own), times[own], rng)
+            table = self._table(kind, columns, first + own, kafka_times[own])
             files.append(self._archive.write_events(entry, kind, self._day, table))
         self._archive.commit(entry.with_files(files))
         return counts
 
-    def _own(self, kind: Kind, lines: DayLines, times: np.ndarray, rng: np.random.Generator) -> dict[str, pa.Array]:
-        """The columns of one kind that are its own."""
+    def _columns(self, kind: Kind, lines: DayLines, times: np.ndarray, rng: np.random.Generator) -> dict[str, pa.Array]:
+        """The columns of an event of one kind, without its provenance."""
         visits, session = self._visits, lines.session
         users = visits.users[session]
         common = {"time": pa.array(times), "user": pa.array(users + 1)}
         match kind:
             case "watch":
-                return common | {"movie": self._words(visits.movies[session]), "minute": pa.array(lines.code)}
+                return common | {"movie": self._movie_ids(visits.movies[session]), "minute": pa.array(lines.code)}
             case "rate":
                 return common | {
-                    "movie": self._words(visits.movies[session]),
+                    "movie": self._movie_ids(visits.movies[session]),
                     "rating": pa.array(visits.ratings[session]),
                 }
         late = rng.random(len(users)) < _LATE_SHARE
@@ -176,7 +177,7 @@ class BusyDay:
         ends = np.cumsum(np.where(late, 0, shown.shape[1]))
         return common | {
             "time": pa.array(times + rng.integers(0, 1000, len(times))),
-            "host": _word(_HOST, len(users)),
+            "host": _repeated(_HOST, len(users)),
             "status": pa.array(np.where(late, 0, 200)),
             "movies": pa.ListArray.from_arrays(
                 pa.array(np.append(0, ends), pa.int32()), pa.array(self._ids[shown.ravel()].tolist(), pa.string())
@@ -185,10 +186,13 @@ class BusyDay:
             "error": pa.array([_ERROR if failed else None for failed in late.tolist()], pa.string()),
         }
 
-    def _table(self, kind: Kind, own: dict[str, pa.Array], offsets: np.ndarray, kafka_times: np.ndarray) -> pa.Table:
+    def _table(
+        self, kind: Kind, columns: dict[str, pa.Array], offsets: np.ndarray, kafka_times: np.ndarray
+    ) -> pa.Table:
+        """The archive's table of a kind: its columns with their provenance."""
         count, schema = len(offsets), ARCHIVE_SCHEMAS[kind]
-        columns = own | {
-            "topic": _word(self._topic, count),
+        columns = columns | {
+            "topic": _repeated(self._topic, count),
             "partition": pa.array(np.zeros(count, np.int32)),
             "offset": pa.array(offsets),
             "kafka_time": pa.array(kafka_times),
@@ -199,18 +203,18 @@ class BusyDay:
             [columns[name].cast(schema.field(name).type) for name in schema.names], schema=schema
         )
 
-    def _words(self, movies: np.ndarray) -> pa.DictionaryArray:
-        """Movie ids; a batch holds the words that stand in it, and no others."""
+    def _movie_ids(self, movies: np.ndarray) -> pa.DictionaryArray:
+        """Movie ids by row of the catalogue; the dictionary holds only the ids that occur."""
         present = np.zeros(len(self._ids), bool)
         present[movies] = True
         codes = (np.cumsum(present) - 1).astype(np.int32)
         return pa.DictionaryArray.from_arrays(codes[movies], pa.array(self._ids[present].tolist(), pa.string()))
 
 
-def _word(text: str, count: int) -> pa.DictionaryArray:
+def _repeated(text: str, count: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))
 
 
-def _add(total: dict[Kind, int], found: dict[Kind, int]) -> None:
-    for kind, count in found.items():
+def _add(total: dict[Kind, int], counts: dict[Kind, int]) -> None:
+    for kind, count in counts.items():
         total[kind] += count

@@ -1,4 +1,4 @@
-"""The benchmark `night`: how long a night takes that learns from a million users, and what memory it holds.
+"""The benchmark `night`: how long a night takes that learns from a million users, and how much memory it needs.
 
 | part | what is measured |
 |---|---|
@@ -6,194 +6,201 @@
 | `night` | `python -m batch nightly`, all steps, on twenty days of which the last one lies in the archive |
 | `growth` | the same with a quarter and a half of the users, who do as much as before |
 
-What the night finds is written straight into Marquee's forms, see `synthetic_history.py`; that is not part of any time.
-Each command is a process of its own with all settings at their defaults, timed from its start to its end; memory is
-what was resident at most, see `measured_command.py`. The night's own summary says the seconds and the memory of its
-steps.
+The data are written straight into Marquee's storage formats, see `synthetic_history.py`; no figure includes that. Each
+command is a process of its own with default settings, timed from its start to its end; for its memory see
+`measured_command.py`. Seconds and memory of the single steps come from the night's own summary.
 
-| figure | what it is |
-|---|---|
-| `compaction_seconds`, `compaction_lines_per_s`, `compaction_peak_memory_mb` | of the first time |
-| `compaction_again_seconds` | of the second; `compaction_again_changes_nothing`: every file has the same digest |
-| `night_seconds`, `night_peak_memory_mb` | of all steps together, with what the process needs to start |
-| `night_steps` | by step: seconds, peak memory and rows of all kinds, as the night tells them |
-| `night_phases` | by phase that the night's progress shows: seconds; `night_lists_users_per_s` is that of the lists |
-| `growth` | by number of users: seconds, peak memory, and the seconds of each step |
-| `growth_exponent` | of the seconds by the users, from the smallest night to the largest: 1 is in proportion |
-
-`--quick` measures the same on 20,000 users; times and memory are then held against targets that they cannot miss, and
-only `compaction_again_changes_nothing` says anything.
+`--quick` measures the same on 20,000 users, for which every target of time and memory is easily met; there only
+`compaction_again_changes_nothing` tells anything.
 """
 
 import hashlib
 import logging
 import math
 import shutil
-import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+
+from msgspec import Struct
 
 from batch.history.day_store import DayStore
-from loadtest.bench.night import measured_command, synthetic_history
-from loadtest.bench.night.measured_command import MeasuredCommand
-from loadtest.bench.night.synthetic_history import SyntheticHistory
-from loadtest.bench.result import BenchmarkResult, Target
-from loadtest.bench.serving.bench_processes import ends_on_sigterm
-from loadtest.demo.processes import ROOT
+from loadtest.bench.benchmark import Benchmark, BenchmarkRun
+from loadtest.bench.night import measured_command, night_plot, synthetic_history
+from loadtest.bench.night.measured_command import MeasuredCommand, StepFigures
+from loadtest.bench.night.synthetic_history import HistorySize, SyntheticHistory
+from loadtest.bench.result import Figures, as_figures
 
 log = logging.getLogger(__name__)
-
-TARGETS: dict[str, Target] = {
-    "compaction_seconds": ("<=", 360),
-    "compaction_peak_memory_mb": ("<=", 4096),
-    "compaction_again_changes_nothing": ("==", True),
-    "night_seconds": ("<=", 600),
-    "night_peak_memory_mb": ("<=", 8192),
-}
-_WORK = ROOT / "var" / "bench"
 
 
 @dataclass(frozen=True)
 class NightSize:
     """How much is measured."""
 
-    past: synthetic_history.HistorySize
+    history: HistorySize
     shares: tuple[float, ...]
-    """Of the users, for `growth`, ascending; the whole is the last one."""
+    """Shares of the users, for `growth`, ascending; the last one is 1."""
 
 
-FULL = NightSize(synthetic_history.HistorySize(users=1_000_000, movies=27_000, sessions=20_000_000), (0.25, 0.5, 1.0))
-QUICK = NightSize(synthetic_history.HistorySize(users=20_000, movies=1_000, sessions=210_000), (0.5, 1.0))
+class CompactionFigures(Struct, frozen=True, kw_only=True):
+    """The busy day turned into sessions, twice."""
+
+    lines: int
+    """Lines of minutes."""
+    all_lines: int
+    """With ratings and recommendations."""
+    seconds: float
+    lines_per_s: int
+    peak_memory_mb: int
+    """MiB, as in all figures of `night`."""
+    again_seconds: float
+    """Of the second time."""
+    again_changes_nothing: bool
+    """Whether every file has the same digest after the second time."""
 
 
-class NightRun:
-    """What the parts share: the folder, the past and the night on the whole of it, each made when it is asked for."""
+class NightFigures(Struct, frozen=True, kw_only=True):
+    """One night on the whole history."""
 
-    def __init__(self, folder: Path, size: NightSize, seed: int) -> None:
-        self.folder, self.size, self.seed = folder, size, seed
+    sessions: int
+    """Sessions begun in the whole history."""
+    night_seconds: float
+    """From the start of the process to its end."""
+    night_peak_memory_mb: int
+    night_steps: dict[str, StepFigures]
+    """By step: seconds, peak memory and what else the step counts."""
+    night_phases: dict[str, float]
+    """Seconds by phase of the night's progress."""
+    night_lists_users_per_s: float | None
+
+
+class GrowthFigures(Struct, frozen=True, kw_only=True):
+    """Nights on histories of several sizes."""
+
+    growth: dict[str, dict[str, float]]
+    """By number of users: `seconds`, `peak_memory_mb`, and the seconds of each step as `<step>_s`."""
+    growth_exponent: float | None
+    """Exponent of time over users, from the smallest to the largest: 1 is proportional. None for a single size."""
+
+
+class NightRun(BenchmarkRun[NightSize]):
+    """One run of `night`."""
 
     @cached_property
-    def past(self) -> SyntheticHistory:
-        """The past of full size."""
-        return self.written("whole", self.size.past)
+    def history(self) -> SyntheticHistory:
+        """The history of full size."""
+        return self.write_history("whole", self.size.history)
 
     @cached_property
     def night(self) -> MeasuredCommand:
         """The night on it."""
-        return spent(self.past)
+        return run_night(self.history)
 
-    def written(self, name: str, size: synthetic_history.HistorySize) -> SyntheticHistory:
-        """A past, told of."""
+    def facts(self) -> Figures:
+        return {"users": self.size.history.users, "movies": self.size.history.movies}
+
+    def write_history(self, name: str, size: HistorySize) -> SyntheticHistory:
+        """Write a history into a folder of its own. Raises `LoadtestError` where the disk is full."""
         began = time.monotonic()
-        found = synthetic_history.write(self.folder / name, size, self.seed)
+        history = synthetic_history.write(self.folder / name, size, self.seed)
         text = "%s users, %s sessions, %s minutes in the archive: %.1f s"
-        log.info(text, f"{size.users:,}", f"{found.sessions:,}", f"{found.lines:,}", time.monotonic() - began)
-        return found
+        log.info(text, f"{size.users:,}", f"{history.sessions:,}", f"{history.lines:,}", time.monotonic() - began)
+        return history
 
 
-def run(size: NightSize, seed: int, parts: tuple[str, ...] = ()) -> BenchmarkResult:
-    """Measure the parts, all where none is named. Raises `LoadtestError` where the disk is full or a command fails."""
-    figures: dict[str, Any] = {"users": size.past.users, "movies": size.past.movies}
-    _WORK.mkdir(parents=True, exist_ok=True)
-    with ends_on_sigterm(), tempfile.TemporaryDirectory(dir=_WORK) as folder:
-        bench = NightRun(Path(folder), size, seed)
-        for name, part in PARTS.items():
-            if not parts or name in parts:
-                log.info("%s …", name)
-                began = time.monotonic()
-                figures |= part(bench)
-                log.info("%s: %.1f s", name, time.monotonic() - began)
-    return BenchmarkResult("night", figures, TARGETS)
+def compaction(run: NightRun) -> CompactionFigures:
+    """Turn the lines of a day into sessions, twice. As the other parts: raises `LoadtestError` if a command fails."""
+    history = run.history
+    first = measured_command.batch(history.var, "sessions")
+    before = digests(history.var / "sessions")
+    again = measured_command.batch(history.var, "sessions")
+    return CompactionFigures(
+        lines=history.lines,
+        all_lines=history.all_lines,
+        seconds=round(first.seconds, 2),
+        lines_per_s=round(history.all_lines / first.seconds),
+        peak_memory_mb=round(first.peak_memory_mb),
+        again_seconds=round(again.seconds, 2),
+        again_changes_nothing=digests(history.var / "sessions") == before,
+    )
 
 
-def compaction(bench: NightRun) -> dict[str, Any]:
-    """The lines of a day to sessions, twice."""
-    found = bench.past
-    first = measured_command.batch(found.var, "sessions")
-    before = digests(found.var / "sessions")
-    again = measured_command.batch(found.var, "sessions")
-    return {
-        "compaction_lines": found.lines,
-        "compaction_all_lines": found.all_lines,
-        "compaction_seconds": round(first.seconds, 2),
-        "compaction_lines_per_s": round(found.all_lines / first.seconds),
-        "compaction_peak_memory_mb": round(first.peak_memory_mb),
-        "compaction_again_seconds": round(again.seconds, 2),
-        "compaction_again_changes_nothing": digests(found.var / "sessions") == before,
-    }
+def night(run: NightRun) -> NightFigures:
+    """Run all steps on the whole history."""
+    command = run.night
+    lists = command.phases.get("lists")
+    return NightFigures(
+        sessions=run.history.sessions,
+        night_seconds=round(command.seconds, 2),
+        night_peak_memory_mb=round(command.peak_memory_mb),
+        night_steps=command.steps(),
+        night_phases={name: phase.seconds for name, phase in command.phases.items()},
+        night_lists_users_per_s=lists.per_s if lists else None,
+    )
 
 
-def night(bench: NightRun) -> dict[str, Any]:
-    """All steps, on everything."""
-    found = bench.night
-    phases = {name: seconds for name, (seconds, _) in found.phases.items()}
-    return {
-        "sessions": bench.past.sessions,
-        **_whole(found, "night_"),
-        "night_steps": steps_of(found),
-        "night_phases": phases,
-        "night_lists_users_per_s": found.phases.get("lists", (0.0, None))[1],
-    }
-
-
-def growth(bench: NightRun) -> dict[str, Any]:
-    """Nights on pasts of several sizes; the largest is that of `night`."""
-    table: dict[str, dict[str, Any]] = {}
-    for share in bench.size.shares:
-        size = bench.size.past.of(share)
+def growth(run: NightRun) -> GrowthFigures:
+    """Run nights on histories of several sizes; the largest is that of `night`."""
+    rows: dict[int, dict[str, float]] = {}
+    for share in run.size.shares:
+        size = run.size.history.of(share)
         if share == 1:
-            found = bench.night
+            command = run.night
         else:
-            made = bench.written(f"share-{share}", size)
-            found = spent(made)
-            shutil.rmtree(made.var)
-        seconds = {f"{name}_s": step["seconds"] for name, step in steps_of(found).items()}
-        table[str(size.users)] = {**_whole(found, ""), **seconds}
-    return {"growth": table, "growth_exponent": exponent([(int(name), row["seconds"]) for name, row in table.items()])}
+            history = run.write_history(f"share-{share}", size)
+            command = run_night(history)
+            shutil.rmtree(history.var)
+        rows[size.users] = {
+            "seconds": round(command.seconds, 2),
+            "peak_memory_mb": round(command.peak_memory_mb),
+            **{f"{name}_s": step["seconds"] for name, step in command.steps().items()},
+        }
+    seconds = [(users, row["seconds"]) for users, row in rows.items()]
+    return GrowthFigures(growth={str(users): row for users, row in rows.items()}, growth_exponent=exponent(seconds))
 
 
 def exponent(nights: list[tuple[int, float]]) -> float | None:
-    """Of the seconds by the users, from the first night to the last; None of a single one."""
-    (users, seconds), (more, longer) = nights[0], nights[-1]
-    return round(math.log(longer / seconds) / math.log(more / users), 3) if more > users else None
+    """Exponent of seconds over users, from the first night (users, seconds) to the last; None for a single one."""
+    (fewest, shortest), (most, longest) = nights[0], nights[-1]
+    return round(math.log(longest / shortest) / math.log(most / fewest), 3) if most > fewest else None
 
 
-def spent(found: SyntheticHistory) -> MeasuredCommand:
-    """A night on a past as it was written: what an earlier part made of it is forgotten."""
-    DayStore(found.var).remove(found.days[-1])
+def run_night(history: SyntheticHistory) -> MeasuredCommand:
+    """Run a night on a history as it was written: whatever an earlier part derived from it is removed."""
+    DayStore(history.var).remove(history.days[-1])
     for name in ("night", "releases"):
-        shutil.rmtree(found.var / name, ignore_errors=True)
-    return measured_command.batch(found.var, "nightly")
-
-
-def _whole(found: MeasuredCommand, prefix: str) -> dict[str, float]:
-    return {
-        f"{prefix}seconds": round(found.seconds, 2),
-        f"{prefix}peak_memory_mb": round(found.peak_memory_mb),
-    }
-
-
-def steps_of(found: MeasuredCommand) -> dict[str, dict[str, float]]:
-    """By step, in their order: seconds, peak memory, and whatever else the step counted."""
-    told: dict[str, dict[str, Any]] = found.told["steps"]
-    return {
-        name: {key: value for key, value in step.items() if isinstance(value, int | float)}
-        for name, step in told.items()
-    }
+        shutil.rmtree(history.var / name, ignore_errors=True)
+    return measured_command.batch(history.var, "nightly")
 
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder, by its path there."""
-    found = {}
+    by_path = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
-                found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+                by_path[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return by_path
 
 
-PARTS: dict[str, Callable[[NightRun], dict[str, Any]]] = {"compaction": compaction, "night": night, "growth": growth}
+NIGHT = Benchmark(
+    name="night",
+    full=NightSize(HistorySize(users=1_000_000, movies=27_000, sessions=20_000_000), (0.25, 0.5, 1.0)),
+    quick=NightSize(HistorySize(users=20_000, movies=1_000, sessions=210_000), (0.5, 1.0)),
+    parts={
+        "compaction": lambda run: as_figures(compaction(run), "compaction"),
+        "night": lambda run: as_figures(night(run)),
+        "growth": lambda run: as_figures(growth(run)),
+    },
+    targets={
+        "compaction_seconds": ("<=", 360),
+        "compaction_peak_memory_mb": ("<=", 4096),
+        "compaction_again_changes_nothing": ("==", True),
+        "night_seconds": ("<=", 600),
+        "night_peak_memory_mb": ("<=", 8192),
+    },
+    begin=NightRun,
+    plot=night_plot.draw,
+)

@@ -1,23 +1,23 @@
-"""A synthetic crowd of a million users and their choices, fast, and by no model's own formula.
+"""A synthetic crowd of a million users and their choices: fast, and by a rule that is no model's own formula.
 
 `loadtest.simulation.world` walks a nested choice for one visit at a time to give ground truth; here a million visits a
-day cost a second. People, their hours and the movies are those of the simulated service (`make_population`,
-`make_catalogue`). What a visit goes to is one of these, in this order:
+day take a second. People, their hours and the movies are those of the simulated service (`make_population`,
+`make_catalogue`). Each visit takes one of these paths, tried in this order:
 
 | path | share | what |
 |---|---|---|
 | sequel | `loyalty` of the user | the next part of the series watched last |
-| related | 15 % | one of eight movies that lie beside the one watched last, the first ones most often |
+| related | 15 % | one of eight movies related to the one watched last, the first ones most often |
 | again | 3 % | what was watched last two days ago or earlier |
 | wander | 6 % | anything; popularity to the power of a half |
 | chart | 10 % and `chart_odds` of the user, 20 % | what everybody watches today |
 | cluster | the rest | the favourites of the user's own cluster, or now and then of a second one |
 
-There are 200 clusters of all sizes (Zipf), each with 400 favourites that centre on two genres; which cluster is whose
-depends on age and gender. The days differ: each movie's heat and each cluster's favourites wander, some movies come
-into the talk for a week, and every day one user in a hundred changes to another cluster. Nobody sees a movie twice but
-by `again`: who was drawn one that was seen draws anew twice, and else leaves. How many visits a user makes is
-log-normal, at most ten a day on average.
+There are 200 clusters of all sizes (Zipf), each with 400 favourites that centre on two genres; a user's cluster
+depends on age and gender. The days differ: each movie's popularity and each cluster's favourites drift, some movies
+are talked about for a week, and every day one user in a hundred changes to another cluster. Only `again` repeats a
+movie: a user who draws a seen one draws anew twice, and then leaves. The number of visits of a user is log-normal, at
+most ten a day on average.
 
 Guarantee: a seed makes the same days. Memory: 250 MB of marks for what was seen, and a few arrays a user.
 """
@@ -35,7 +35,7 @@ from stream.zone import HOUR_MS
 CLUSTERS, FAVOURITES, RELATED = 200, 400, 8
 RELATED_SHARE, AGAIN_SHARE, WANDER_SHARE, CHART_SHARE = 0.15, 0.03, 0.06, 0.1
 MOST_VISITS = 10.0
-"""A day, on average: more does not fit into one."""
+"""Mean visits a day of the most active users: more do not fit into a day."""
 FINISHED = {"sequel": 0.95, "related": 0.92, "again": 0.9, "wander": 0.7, "chart": 0.86, "cluster": 0.9}
 """Share of sessions that are watched to the end, by path."""
 PATHS = tuple(FINISHED)
@@ -44,9 +44,9 @@ _AGE_BANDS = (18, 25, 35, 50)
 _CHANGE_SHARE = 0.01
 _REDRAWS = 2
 _MARKS = 31
-"""Bits of a mark's place: with 20 M pairs one in a hundred is taken for seen that was not."""
-_STARS_AT = np.array([-2.05, -1.48, -0.41, 0.81])
-"""Liking up to which a movie is worth 1, 2, 3, 4 stars: 2, 5, 27 and 45 of a hundred."""
+"""Bits of a mark's index: with 20 M pairs, one unseen pair in a hundred is taken for seen."""
+_STARS_UPTO = np.array([-2.05, -1.48, -0.41, 0.81])
+"""Liking up to which a movie gets 1, 2, 3 and 4 stars: 2, 5, 27 and 45 of a hundred."""
 
 
 class CrowdVisits(NamedTuple):
@@ -59,52 +59,56 @@ class CrowdVisits(NamedTuple):
     starts: np.ndarray
     """int64 [s]: ms UTC, whole seconds."""
     minutes: np.ndarray
-    """int32 [s]: lines that the session writes, minute 0 the first; >= 1."""
+    """int32 [s]: minutes that the session writes, from minute 0 on; >= 1."""
     ratings: np.ndarray
     """int8 [s]: 1..5, 0 for none."""
     asked: np.ndarray
     """bool [s]: whether the user looked at the recommendations first."""
 
     def rows(self, rows: np.ndarray) -> "CrowdVisits":
-        """Some of them (bool or int64)."""
+        """Some of the rows (bool or int64)."""
         return CrowdVisits(*(column[rows] for column in self))
 
 
 @dataclass
 class CrowdTaste:
-    """What users like at the moment; changes from day to day."""
+    """The users' present taste; changes from day to day."""
 
     main: np.ndarray
     """int16 [n]: each user's cluster."""
     second: np.ndarray
-    """int16 [n]: another one that the user visits now and then."""
+    """int16 [n]: another cluster that the user visits now and then."""
     faithful: np.ndarray
     """float32 [n]: share of the cluster visits that go to the main one."""
 
 
 class Marks:
-    """Which user has seen what, in one bit a pair and place: no pair is forgotten, few are there that never were."""
+    """Which user has seen which movie, one bit a pair by its hash: never forgets a pair, and few unseen ones are set.
+
+    A Bloom filter with one hash function.
+    """
 
     def __init__(self, movies: int) -> None:
         self._movies, self._bits = movies, np.zeros(1 << (_MARKS - 3), np.uint8)
 
     def seen(self, users: np.ndarray, movies: np.ndarray) -> np.ndarray:
-        """bool: whether each user has seen the movie beside them."""
-        place, bit = self._places(users, movies)
-        return (self._bits[place] & bit) != 0
+        """bool [pairs]: whether `users[i]` has seen `movies[i]`."""
+        byte, bit = self._positions(users, movies)
+        return (self._bits[byte] & bit) != 0
 
     def add(self, users: np.ndarray, movies: np.ndarray) -> None:
-        """Note that each of these users saw the movie beside them."""
-        np.bitwise_or.at(self._bits, *self._places(users, movies))
+        """Note that `users[i]` saw `movies[i]`."""
+        np.bitwise_or.at(self._bits, *self._positions(users, movies))
 
-    def _places(self, users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _positions(self, users: np.ndarray, movies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Byte (int64) and bit (uint8, one set) of each pair."""
         key = users.astype(np.uint64) * np.uint64(self._movies) + movies.astype(np.uint64)
         mixed = key * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(64 - _MARKS)  # Knuth's multiplicative hashing
         return (mixed >> np.uint64(3)).astype(np.int64), np.uint8(1) << (mixed & np.uint64(7)).astype(np.uint8)
 
 
 class Crowd:
-    """People, movies, and what has happened so far."""
+    """People, movies, and all that has happened so far."""
 
     def __init__(self, catalogue: Catalogue, people: Population, seed: int) -> None:
         self.catalogue, self.people = catalogue, people
@@ -118,44 +122,45 @@ class Crowd:
         self._marks = Marks(len(catalogue))
         self._last = np.full(len(people), -1, np.int32)
         self._before = np.full((2, len(people)), -1, np.int32)
-        """The last movie as of yesterday, and as of the day before."""
+        """int32 [2, n]: the movie watched last, as of yesterday and as of the day before."""
         activity = np.minimum(people.activity.visits_per_day, MOST_VISITS)
         self._activity = activity / activity.mean()
         self._hour_upto = np.cumsum(HOUR_WEIGHTS, axis=1)
-        self._kept = 1.0
+        self._watching_share = 1.0
+        """Share of the visits of the day before that became sessions."""
 
     def day(self, begins_ms: int, visits: float) -> CrowdVisits:
-        """The sessions that start on the next day, about so many; it is taken to have 24 hours."""
+        """The sessions that start on the next day, about `visits` of them. The day is taken to have 24 hours."""
         self._wander()
         rng = self._rng
-        counts = rng.poisson(self._activity * (visits / len(self.people) / self._kept))
+        counts = rng.poisson(self._activity * (visits / len(self.people) / self._watching_share))
         users = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         starts = begins_ms + self._seconds(users) * 1000
         order = np.lexsort((starts, users))
         starts = starts[order]  # users are ascending already
         movies, paths = self._choices(users, counts)
-        came = np.flatnonzero(movies >= 0)
-        self._kept = max(len(came) / max(len(users), 1), 0.1)
-        came = came[np.argsort(starts[came], kind="stable")]
-        users, movies, paths, starts = users[came], movies[came], paths[came], starts[came]
+        watching = np.flatnonzero(movies >= 0)
+        self._watching_share = max(len(watching) / max(len(users), 1), 0.1)
+        watching = watching[np.argsort(starts[watching], kind="stable")]
+        users, movies, paths, starts = users[watching], movies[watching], paths[watching], starts[watching]
         minutes, ratings = self._watched(users, movies, paths)
         return CrowdVisits(users, movies, starts, minutes, ratings, rng.random(len(users), np.float32) < 0.9)
 
     def shown(self, users: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
-        """What a recommender shows them, some of it good: neighbours among their clusters' favourites.
+        """A list for each user that a recommender might show: neighbours among the favourites of the user's cluster.
 
         int32 [len(users), length], no movie twice in a row.
         """
         width = self.favourites.shape[1]
         begin = (rng.random(len(users)) ** 2 * width).astype(np.int64)
-        places = (begin[:, None] + np.arange(length)) % width
-        return np.asarray(self.favourites[self._taste.main[users][:, None], places])
+        ranks = (begin[:, None] + np.arange(length)) % width
+        return np.asarray(self.favourites[self._taste.main[users][:, None], ranks])
 
     def _seconds(self, users: np.ndarray) -> np.ndarray:
-        """When in the day each comes, by the user's favourite hours: int64 seconds since midnight."""
+        """The time of each visit, by the user's favourite hours: int64 seconds since midnight."""
         drawn = self._rng.random(len(users), np.float32)
         chronotypes = self.people.activity.chronotype[users]
-        # every chronotype's hours lie one after another, as the urns of the world do
+        # the hours of all chronotypes lie one after another, as in `Urns`
         hours = (
             np.searchsorted(
                 (self._hour_upto / self._hour_upto[:, -1:]).ravel() + np.repeat(np.arange(4), 24),
@@ -167,41 +172,42 @@ class Crowd:
         return np.asarray(hours * (HOUR_MS // 1000) + self._rng.integers(0, 3600, len(users)))
 
     def _choices(self, users: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The movie of each visit (int32, -1 where nothing was found) and its path (int8).
+        """The movie of each visit (int32, -1 for none) and its path (int8).
 
-        Visits of one user follow each other: each round takes the next one of every user who has one left.
+        A user's visits depend on each other: each round takes the next visit of every user who has one left.
         """
         firsts = np.cumsum(counts) - counts
         turn = np.arange(len(users)) - np.repeat(firsts, counts)
         order = np.argsort(turn.astype(np.uint16), kind="stable")
         movies, paths = np.full(len(users), -1, np.int32), np.zeros(len(users), np.int8)
         for rows in np.split(order, np.cumsum(np.bincount(turn))[:-1]) if len(users) else []:
-            who = users[rows]
-            movies[rows], paths[rows] = self._round(who)
-            found = movies[rows] >= 0
-            self._marks.add(who[found], movies[rows[found]])
-            self._last[who[found]] = movies[rows[found]]
+            visitors = users[rows]
+            movies[rows], paths[rows] = self._round(visitors)
+            watching = movies[rows] >= 0
+            self._marks.add(visitors[watching], movies[rows[watching]])
+            self._last[visitors[watching]] = movies[rows[watching]]
         self._before = np.stack([self._last, self._before[0]])
         return movies, paths
 
     def _round(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """One visit of each of these users, all of them different: movies, -1 for none, and paths."""
+        """One visit of each of these users, all different: movies, -1 for none, and paths."""
         rng = self._rng
         movies, paths = self._walk(users, rng.random(len(users), np.float32))
         again = paths == _AGAIN
         for _ in range(_REDRAWS):
             stale = np.flatnonzero(self._marks.seen(users, movies) & ~again)
-            # whose sequel or neighbour was seen looks elsewhere
+            # a user who has seen the sequel or the related movie looks elsewhere
             movies[stale], paths[stale] = self._elsewhere(users[stale])
         movies[self._marks.seen(users, movies) & ~again] = -1
         return movies, paths
 
     def _walk(self, users: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Movies and paths by all six paths; `drawn` are uniform numbers."""
         rng, last, before = self._rng, self._last[users], self._before[1, users]
         movies, paths = self._elsewhere(users)
-        beside = np.flatnonzero((last >= 0) & (drawn < RELATED_SHARE))
-        rank = (rng.random(len(beside)) ** 2 * RELATED).astype(np.int64)
-        movies[beside], paths[beside] = self._related[last[beside], rank], _RELATED
+        related = np.flatnonzero((last >= 0) & (drawn < RELATED_SHARE))
+        rank = (rng.random(len(related)) ** 2 * RELATED).astype(np.int64)
+        movies[related], paths[related] = self._related[last[related], rank], _RELATED
         again = np.flatnonzero((before >= 0) & (drawn > 1 - AGAIN_SHARE))
         movies[again], paths[again] = before[again], _AGAIN
         sequels = np.where(last >= 0, self.catalogue.successor[last], -1)
@@ -210,7 +216,7 @@ class Crowd:
         return movies, paths
 
     def _elsewhere(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """By wandering, chart or cluster."""
+        """Movies and paths by wandering, chart or cluster."""
         rng, taste = self._rng, self._taste
         drawn = rng.random(len(users), np.float32)
         main = rng.random(len(users), np.float32) < taste.faithful[users]
@@ -223,7 +229,7 @@ class Crowd:
         return self._urns.draw(urns, rng), paths
 
     def _wander(self) -> None:
-        """A new day: what is hot changes, and some users change to another cluster."""
+        """A new day: popularity changes, and some users change to another cluster."""
         rng, movies = self._rng, len(self.catalogue)
         self._heat = 0.9 * self._heat + 0.15 * rng.standard_normal(movies)
         self._talk *= 0.85
@@ -249,19 +255,19 @@ class Crowd:
         )
 
     def _watched(self, users: np.ndarray, movies: np.ndarray, paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How many minutes of it, and the rating."""
+        """Minutes and rating of each session."""
         rng, n = self._rng, len(users)
         finished = rng.random(n) < np.array([FINISHED[name] for name in PATHS])[paths]
         share = np.where(finished, rng.normal(1.016, 0.004, n), rng.beta(1.2, 2.2, n))
         minutes = 1 + np.rint(share * self.catalogue.length_min[movies]).astype(np.int32)
         liking = 0.5 * self.catalogue.quality[movies] + self.people.mood[users] + 0.75 * rng.standard_normal(n)
-        stars = 1 + np.searchsorted(_STARS_AT, np.where(finished, liking, liking - 1.0))
+        stars = 1 + np.searchsorted(_STARS_UPTO, np.where(finished, liking, liking - 1.0))
         rated = (rng.random(n) < self.people.rating_odds[users]) & (paths != _AGAIN)
         return minutes, np.where(rated, stars, 0).astype(np.int8)
 
 
 def _favourites(rng: np.random.Generator, catalogue: Catalogue) -> np.ndarray:
-    """int32 [clusters, favourites], the dearest first: of the cluster's two genres, popular or not, and some others."""
+    """int32 [clusters, favourites], best first: movies of the cluster's two genres, popular or not, and some others."""
     genres = rng.integers(0, len(GENRES), (CLUSTERS, 2))
     width = min(FAVOURITES, max(1, len(catalogue) // 4))
     keys = 0.9 * np.log(catalogue.popularity) + rng.gumbel(size=(CLUSTERS, len(catalogue)))
@@ -271,7 +277,7 @@ def _favourites(rng: np.random.Generator, catalogue: Catalogue) -> np.ndarray:
 
 
 def _related(rng: np.random.Generator, favourites: np.ndarray, movies: int) -> np.ndarray:
-    """int32 [movies, 8]: favourites of a cluster that likes the movie too, of any cluster where none does."""
+    """int32 [movies, 8]: favourites of a cluster that has the movie among its own, of any cluster where none has."""
     home = rng.integers(0, CLUSTERS, movies)
     order = rng.permutation(favourites.size)
     home[favourites.ravel()[order]] = order // favourites.shape[1]
@@ -279,7 +285,7 @@ def _related(rng: np.random.Generator, favourites: np.ndarray, movies: int) -> n
 
 
 def _tastes(rng: np.random.Generator, people: Population) -> CrowdTaste:
-    """Clusters of all sizes, and each age band and gender with a liking of its own for them."""
+    """Clusters of all sizes; each age band and gender has its own preferences among them."""
     segment = np.digitize(people.ages, _AGE_BANDS) * 2 + people.women
     sizes = (np.arange(CLUSTERS) + 10.0) ** -0.7 * np.exp(
         0.8 * rng.standard_normal((2 * len(_AGE_BANDS) + 2, CLUSTERS))

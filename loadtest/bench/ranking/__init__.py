@@ -1,1 +1,1 @@
-"""How good lists are, beside textbook models."""
+"""How good the models' lists are, beside textbook models."""

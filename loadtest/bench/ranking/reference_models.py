@@ -1,9 +1,9 @@
 """Reference models: EASE as in its paper, and `implicit`'s ALS with its defaults.
 
-Nothing here is shared with `batch.models`: what is known of a slice goes in, lists come out. EASE is plain numpy in
-double precision, on what was watched or not. ALS has all its defaults, the weights that ours learns from, a seed, and
-its threads held right: one of BLAS, those of `implicit` otherwise. Scores that are equal are put in the order of
-popularity, which is also what somebody without a history gets; what the user has seen is left out.
+Nothing here is shared with `batch.models`. EASE is plain numpy in double precision, on whether a movie was watched. ALS
+has all its defaults, the weights that Marquee's ALS learns from, a seed, and one BLAS thread beside `implicit`'s own.
+Equal scores are ordered by popularity, which is also what a user without history gets; movies that the user has seen
+are left out.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,18 @@ import threadpoolctl
 from implicit.cpu.als import AlternatingLeastSquares
 
 from batch.history.interactions import Interactions
+from stream.event import LIST_LENGTH
 
+EASE, ALS = "textbook EASE", "implicit ALS"
+"""Their names in the results."""
 Scores = Callable[[np.ndarray], np.ndarray]
-"""Users (int64 rows) to the scores of all movies: float [len(users), m]."""
+"""A fitted model: from users (int64 rows) to the scores of all movies, float [len(users), m]."""
 
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-"""Of EASE: what is tried on the choice slice."""
+"""Penalties of EASE that are tried on the choice slice."""
 MOST_MOVIES = 12_000
-"""EASE inverts a matrix of movies by movies: of more, that takes too long in double precision."""
-_LENGTH, _BLOCK = 20, 500
+"""EASE inverts a matrix of movies × movies, which takes too long for more, in double precision."""
+_BLOCK = 500
 
 
 def ease(known: Interactions, penalty: float) -> Scores:
@@ -41,7 +44,7 @@ def ease(known: Interactions, penalty: float) -> Scores:
 
 
 def als(known: Interactions, seed: int) -> Scores:
-    """Alternating least squares of `implicit` with its defaults."""
+    """Alternating least squares (Hu, Koren & Volinsky 2008) of `implicit` with its defaults."""
     with threadpoolctl.threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(random_state=seed)
         model.fit(known.matrix, show_progress=False)
@@ -51,14 +54,14 @@ def als(known: Interactions, seed: int) -> Scores:
 def top_lists(scores: Scores, known: Interactions, users: np.ndarray) -> np.ndarray:
     """The best unseen movies of each user: int32 [len(users), 20], best first, -1 for none."""
     by_popularity = np.lexsort((np.arange(known.shape[1]), -known.popularity))
-    found = np.full((len(users), _LENGTH), -1, np.int32)
-    for at in range(0, len(users), _BLOCK):
-        block = users[at : at + _BLOCK]
-        worth = np.array(scores(block), np.float64)
+    lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
+    for start in range(0, len(users), _BLOCK):
+        block = users[start : start + _BLOCK]
+        block_scores = np.array(scores(block), np.float64)
         seen = known.matrix[block]
-        worth[np.repeat(np.arange(len(block)), np.diff(seen.indptr)), seen.indices] = -np.inf
-        worth = worth[:, by_popularity]
-        best = np.argsort(-worth, axis=1, kind="stable")[:, :_LENGTH]
-        lists = np.where(np.take_along_axis(worth, best, axis=1) > -np.inf, by_popularity[best], -1)
-        found[at : at + _BLOCK, : lists.shape[1]] = lists
-    return found
+        block_scores[np.repeat(np.arange(len(block)), np.diff(seen.indptr)), seen.indices] = -np.inf
+        block_scores = block_scores[:, by_popularity]
+        best = np.argsort(-block_scores, axis=1, kind="stable")[:, :LIST_LENGTH]
+        unseen = np.take_along_axis(block_scores, best, axis=1) > -np.inf
+        lists[start : start + _BLOCK, : best.shape[1]] = np.where(unseen, by_popularity[best], -1)
+    return lists

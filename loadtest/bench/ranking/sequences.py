@@ -1,15 +1,17 @@
-"""Histories for the ranking benchmark: the simulated world's, long sequences with order, and the same shuffled.
+"""Histories for the ranking benchmark: of the simulated world, of long sequences with order, and of the same shuffled.
 
 Each is a `TrainingHistory`, as the night has it, made in memory. Times are those of the data; users and movies are
 dense.
 
-    world        visits and sessions of `loadtest.simulation.world`, a nested choice that is no model's formula; to be
-    cut by time sequences    many movies a user, in moods that last for a dozen of them and come back; what follows next
-    lies near
-                 what came last; to be cut at each user's last tenth
-    shuffled     the same movies of the same users at the same times, each user's in an order drawn at random: whoever
-                 looks for order finds none, and must not lose by it
-    movielens    an archive of MovieLens, imported as `python -m batch import-movielens` does
+`world`: visits and sessions of `loadtest.simulation.world`, a nested choice that is no model's formula. Cut by time.
+
+`sequences`: many movies a user, in moods that last for a dozen movies and come back; the next movie is often related to
+the last one. Cut at each user's last tenth.
+
+`shuffled`: the same movies of the same users at the same times, in random order. A model that looks for order finds
+none, and must not lose by it.
+
+`movielens`: an archive of MovieLens, imported as `python -m batch import-movielens` does.
 
 Guarantee: a size and a seed make the same histories.
 """
@@ -46,7 +48,7 @@ _MINUTES = 100
 
 
 def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
-    """What users of the simulated world watched and rated in some days."""
+    """Sessions and ratings of the simulated world on some days."""
     settings = WorldSettings(users=users, movies=movies, seed=seed)
     clock = zone_named(StreamSettings().timezone)
     audience = Audience(World(settings), clock, seed)
@@ -55,11 +57,11 @@ def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
         since, until = clock.bounds(day_name(day_number(_BEGINS) + day))
         for hour in range(since, until, HOUR_MS):
             visits = audience.visits(hour, HOUR_MS)
-            watched = audience.world.choose(visits.users, audience.seen, audience.rng)
-            again = audience.seen.contains(visits.users, watched)
-            plan = audience.world.watch_plan(visits.users, watched, audience.rng)
-            audience.seen.add(visits.users, watched)
-            rows = visits.users, watched, visits.times, plan.last_minute + 1, np.where(again, 0, plan.ratings)
+            chosen = audience.world.choose(visits.users, audience.seen, audience.rng)
+            again = audience.seen.contains(visits.users, chosen)
+            plan = audience.world.watch_plan(visits.users, chosen, audience.rng)
+            audience.seen.add(visits.users, chosen)
+            rows = visits.users, chosen, visits.times, plan.last_minute + 1, np.where(again, 0, plan.ratings)
             pieces.append(np.stack(rows).astype(np.int64))
     user, movie, start, minutes, stars = np.concatenate(pieces, axis=1)
     runtimes = audience.world.catalogue.length_min
@@ -76,7 +78,7 @@ def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
 
 
 def sequences(users: int, movies: int, events: int, seed: int) -> TrainingHistory:
-    """Long sequences in which order says much; so many movies a user, in the median."""
+    """Long sequences with order; `events` is the median of movies a user."""
     rng = np.random.default_rng([seed, 61])
     chart = (np.arange(movies) + 8.0) ** -0.8
     moods = np.argsort(-(np.log(chart) + rng.gumbel(size=(_MOODS, movies))), axis=1)[:, : round(_MOOD_SHARE * movies)]
@@ -87,22 +89,22 @@ def sequences(users: int, movies: int, events: int, seed: int) -> TrainingHistor
     within = (np.arange(moods.shape[1]) + 3.0) ** -0.6
     mood_upto = np.cumsum(within / within.sum())
     seen, mood, last = np.zeros((users, movies), bool), own[:, 0].copy(), np.full(users, -1)
-    found = []
-    for _ in range(2 * int(lengths.max())):  # whoever has seen all that is near has a turn without a movie
-        who = np.flatnonzero(seen.sum(axis=1) < lengths)
-        hops = rng.random(len(who)) > _STAYS
-        mood[who[hops]] = own[who[hops], rng.integers(0, _OWN_MOODS, int(hops.sum()))]
-        chosen = np.full(len(who), -1)
+    pairs = []
+    for _ in range(2 * int(lengths.max())):  # a user who has seen all related movies may have a turn without a movie
+        active = np.flatnonzero(seen.sum(axis=1) < lengths)
+        hops = rng.random(len(active)) > _STAYS
+        mood[active[hops]] = own[active[hops], rng.integers(0, _OWN_MOODS, int(hops.sum()))]
+        chosen = np.full(len(active), -1)
         for _ in range(_TRIES):
             left = np.flatnonzero(chosen < 0)
-            drawn = _drawn(rng, moods, near, mood[who[left]], last[who[left]], mood_upto, upto)
-            fresh = ~seen[who[left], drawn]
+            drawn = _drawn(rng, moods, near, mood[active[left]], last[active[left]], mood_upto, upto)
+            fresh = ~seen[active[left], drawn]
             chosen[left[fresh]] = drawn[fresh]
-        came = chosen >= 0
-        seen[who[came], chosen[came]] = True
-        last[who[came]] = chosen[came]
-        found.append(np.stack([who[came], chosen[came]]))
-    user, movie = np.concatenate(found, axis=1)
+        has_movie = chosen >= 0
+        seen[active[has_movie], chosen[has_movie]] = True
+        last[active[has_movie]] = chosen[has_movie]
+        pairs.append(np.stack([active[has_movie], chosen[has_movie]]))
+    user, movie = np.concatenate(pairs, axis=1)
     order = np.argsort(user, kind="stable")
     user, movie = user[order], movie[order]
     gaps = rng.exponential(_GAP_MS, len(user)).astype(np.int64) + HOUR_MS
@@ -116,18 +118,15 @@ def sequences(users: int, movies: int, events: int, seed: int) -> TrainingHistor
 
 
 def shuffled(history: TrainingHistory, seed: int) -> TrainingHistory:
-    """The same, with the movies of each user in another order; a user has each movie once."""
+    """The same history with the movies of each user in random order; a user has each movie once."""
     rng = np.random.default_rng([seed, 67])
     order = np.lexsort((rng.random(len(history.user)), history.user))
     return replace(history, movie=history.movie[order])
 
 
 def movielens(path: Path, var: Path) -> TrainingHistory:
-    """What an archive of MovieLens holds, imported into an empty folder `var`.
-
-    Raises `MovieLensError` for one that cannot be read.
-    """
-    streaming = StreamSettings(var=var, generation="2026")  # whose scale has room for half stars
+    """An archive of MovieLens, imported into an empty folder `var`. Raises `MovieLensError` if it cannot be read."""
+    streaming = StreamSettings(var=var, generation="2026")  # its scale of 1..10 has room for half stars
     importing.import_archive(MovieLensArchive(path), streaming)
     day_store, catalog = DayStore(var), Catalog(var)
     known = catalog.known(streaming.max_user).runtimes
@@ -146,13 +145,13 @@ def _drawn(
     mood_upto: np.ndarray,
     upto: np.ndarray,
 ) -> np.ndarray:
-    """A movie each: near the last one, of the mood, or of what everybody watches: int64 [len(mood)]."""
-    count, how = len(mood), rng.random(len(mood))
-    place = np.minimum(np.searchsorted(mood_upto, rng.random(count)), len(mood_upto) - 1)
-    beside = near[mood, last, rng.integers(0, near.shape[2], count)]
-    place = np.where((last >= 0) & (how < _NEXT_SHARE), beside, place)
-    everybody = np.minimum(np.searchsorted(upto, rng.random(count)), len(upto) - 1)
-    return np.where(how > 1 - _CHART_SHARE, everybody, moods[mood, place])
+    """A movie for each user: related to the last one, of the mood, or from the chart: int64 [len(mood)]."""
+    count, path = len(mood), rng.random(len(mood))
+    rank = np.minimum(np.searchsorted(mood_upto, rng.random(count)), len(mood_upto) - 1)
+    related = near[mood, last, rng.integers(0, near.shape[2], count)]
+    rank = np.where((last >= 0) & (path < _NEXT_SHARE), related, rank)
+    from_chart = np.minimum(np.searchsorted(upto, rng.random(count)), len(upto) - 1)
+    return np.where(path > 1 - _CHART_SHARE, from_chart, moods[mood, rank])
 
 
 def _history(
@@ -165,7 +164,7 @@ def _history(
     movies: int,
     segments: np.ndarray,
 ) -> TrainingHistory:
-    """Sessions in any order as a history; `stars` 1..5, 0 for none, are given a minute after the end."""
+    """A history of sessions in any order; `stars` are 1..5, 0 for none, given a minute after the end."""
     order = np.lexsort((movie, start, user))
     rated = stars[order] > 0
     ends = start[order] + (minutes[order] + 1) * 60_000

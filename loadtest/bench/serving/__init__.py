@@ -1,1 +1,1 @@
-"""How fast answers are, beside nginx and other servers, and what they survive."""
+"""How fast answers are, beside nginx and other servers, and what disturbances workers survive."""

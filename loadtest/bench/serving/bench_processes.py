@@ -1,8 +1,7 @@
 """Processes of the benchmark `serving`: started, measured through /proc, and ended by their ids.
 
-Each process has a session of its own: Ctrl-C and SIGTERM reach the benchmark alone, which then ends them in order.
-Leaving the `ProcessGroup` leaves nothing behind: a process that does not end when told to is killed, with all that it
-started.
+Each process has a session of its own, so Ctrl-C and SIGTERM reach only the benchmark, which then ends the processes in
+order. Leaving the `ProcessGroup` leaves nothing behind: a process that ignores SIGTERM is killed, with its children.
 """
 
 import os
@@ -11,11 +10,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from loadtest.demo.processes import ROOT
 from loadtest.errors import LoadtestError
@@ -23,8 +22,8 @@ from loadtest.errors import LoadtestError
 HOST = "127.0.0.1"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 60.0
-_LOOK_S = 0.002
-"""How often it is looked whether something is there: what is timed so is right to this much."""
+_POLL_S = 0.002
+"""Interval of polling, and so the resolution of what is timed by it."""
 
 
 @dataclass(frozen=True)
@@ -39,63 +38,63 @@ class Reply:
 
 @dataclass(frozen=True)
 class Memory:
-    """What processes hold, MB."""
+    """Memory of processes, MB."""
 
     private: float
-    """Their own, anonymous memory: held once by each process."""
+    """Anonymous memory, which each process has for itself."""
     mapped: float
-    """Files that are mapped, libraries among them: one copy for all processes that map them."""
+    """Mapped files, libraries included: one copy for all processes that map them."""
 
 
 class RunningProcess:
-    """One process with what it started itself, and the port that it answers on."""
+    """One process with its children, and the port that it answers on."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, began: float) -> None:
         self.process, self.port, self._log, self._began = process, port, log, began
 
     def first_answer_s(self) -> float:
-        """Wait for the first 200; seconds since the process was started. Raises `LoadtestError` if none comes."""
-        self.until(self._answers, "an answer")
+        """Wait for the first 200; returns seconds since the start. Raises `LoadtestError` if none comes."""
+        self.until(self._answers, "answer")
         return time.monotonic() - self._began
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
-        """Wait for something. Raises `LoadtestError` when the process ends first, or it does not come."""
+        """Wait until something holds. Raises `LoadtestError` when the process ends first, or after a minute."""
         deadline = time.monotonic() + _PATIENCE_S
         while not holds():
             if (code := self.process.poll()) is not None:
                 raise LoadtestError(f"bench: {self._name} ended with code {code}: {self._last_line()}")
             if time.monotonic() > deadline:
-                raise LoadtestError(f"bench: {self._name}: not {what} within {_PATIENCE_S:.0f} s: {self._last_line()}")
-            time.sleep(_LOOK_S)
+                raise LoadtestError(f"bench: {self._name}: no {what} within {_PATIENCE_S:.0f} s: {self._last_line()}")
+            time.sleep(_POLL_S)
 
     def ask(self, path: str = "/recommend/1") -> Reply:
-        """One answer over a connection of its own. Raises `OSError` where there is none."""
+        """Get one answer over a new connection. Raises `OSError` where there is none."""
         with socket.create_connection((HOST, self.port), timeout=_PATIENCE_S) as sock:
             sock.sendall(f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
             data = b""
             while (end := data.find(b"\r\n\r\n") + 4) < 4 or len(data) < end + _length(data[:end]):
                 if not (more := sock.recv(1 << 16)):
-                    raise ConnectionError("ended within an answer")
+                    raise ConnectionError("the connection ended within an answer")
                 data += more
         return Reply(int(data.split(b" ", 2)[1]), data[:end], data[end:])
 
     def cpu_s(self) -> float:
-        """Seconds of the processor so far, user and system, of the process and all that it started."""
+        """CPU seconds so far, user and system, of the process and its children."""
         return sum(map(cpu_s, _with_children(self.process.pid)))
 
     def memory(self) -> Memory:
-        """Private memory of all, and the mapped one of whichever maps most."""
-        found = [memory(pid) for pid in _with_children(self.process.pid)]
-        return Memory(sum(one.private for one in found), max(one.mapped for one in found))
+        """Private memory of the process and its children together, and mapped memory of the one that maps most."""
+        memories = [memory(pid) for pid in _with_children(self.process.pid)]
+        return Memory(sum(each.private for each in memories), max(each.mapped for each in memories))
 
     def end(self) -> None:
-        """Tell it to end, wait, and kill what is left of it; its children by their group, before its id is free."""
+        """Send SIGTERM and wait; kill what is left, children by their group, before the process id is free again."""
         try:
             if self.process.poll() is None:
                 self.process.terminate()
                 deadline = time.monotonic() + _PATIENCE_S / 4
                 while not _has_ended(self.process.pid) and time.monotonic() < deadline:
-                    time.sleep(_LOOK_S)
+                    time.sleep(_POLL_S)
         finally:
             if self.process.returncode is None:
                 with suppress(ProcessLookupError):
@@ -118,7 +117,7 @@ class RunningProcess:
 
 
 class ProcessGroup:
-    """Processes that are ended together, the last started first."""
+    """Processes that are ended together, the last one started first."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -139,7 +138,7 @@ class ProcessGroup:
         environ: Mapping[str, str] | None = None,
         listener: socket.socket | None = None,
     ) -> RunningProcess:
-        """Start a process that will answer on a port, or on a listening socket that it gets as descriptor 0."""
+        """Start a process that answers on a port, or on a listening socket that it gets as descriptor 0."""
         log = self._folder / f"{name}.log"
         with log.open("ab") as output:
             began = time.monotonic()
@@ -158,39 +157,25 @@ class ProcessGroup:
     def start_worker(
         self, name: str, var: Path, port: int, listener: socket.socket | None = None, lane: bool = True
     ) -> RunningProcess:
-        """Start a worker of ours that answers from `var`; all its other settings are the defaults."""
+        """Start a Marquee worker that answers from `var`; its other settings are the defaults."""
         command = [sys.executable, "-m", "server", "--host", HOST, "--port", str(port)]
         environ = {"MARQUEE_STREAM_VAR": str(var), "MARQUEE_SERVER_LANE": str(lane).lower()}
         return self.start(name, command, port, environ, listener)
 
     def end(self, running: RunningProcess) -> None:
-        """End one of them before the others."""
+        """End one process before the others."""
         running.end()
         self._running.remove(running)
 
 
 def clean_environ() -> dict[str, str]:
-    """The caller's environment, without settings of Marquee: the defaults are measured."""
+    """The caller's environment without Marquee's settings, so that the defaults are measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
     return kept | {"MARQUEE_SETTINGS": os.devnull}
 
 
-@contextmanager
-def ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that what was started is ended."""
-
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def cpu_s(pid: int) -> float:
-    """Seconds of the processor that a process took so far, in steps of a clock tick; 0 for one that is gone."""
+    """CPU seconds that a process used so far, in steps of a clock tick; 0 for one that is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
     except OSError:
@@ -203,8 +188,8 @@ def cpu_s(pid: int) -> float:
 def memory(pid: int) -> Memory:
     """Memory of one process.
 
-    What /proc calls private is more: the pages of a file that just one process happens to map as well, though they are
-    the page cache's and the next process shares them.
+    What /proc calls private is more: it includes pages of files that only one process maps at present, though they
+    belong to the page cache and the next process shares them.
     """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines()[1:]
     kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
@@ -212,19 +197,20 @@ def memory(pid: int) -> Memory:
 
 
 def _with_children(pid: int) -> list[int]:
-    found = [pid]
+    """Ids of a process and all its descendants."""
+    pids = [pid]
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with suppress(OSError):
             for child in path.read_text("ascii").split():
-                found += _with_children(int(child))
-    return found
+                pids += _with_children(int(child))
+    return pids
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child has ended, without taking note of it: until that is done nobody else can get its id."""
+    """Whether a child has ended, without reaping it: until then its id cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def _length(head: bytes) -> int:
-    found = head.lower().partition(b"\r\ncontent-length:")[2]
-    return int(found.split(b"\r\n", 1)[0]) if found else 0
+    value = head.lower().partition(b"\r\ncontent-length:")[2]
+    return int(value.split(b"\r\n", 1)[0]) if value else 0

@@ -1,10 +1,9 @@
-"""Releases to serve from, written straight in the layout of `server/release.py`: as large as wanted within seconds.
+"""Releases to serve from, written straight in the layout of `server/release.py`: of any size, within seconds.
 
-Movie ids are those of the simulated catalogue; who is shown what is drawn at random, each list without a repetition.
-So neither the names nor the users that are asked for lie together in memory: nothing is easier than in real life.
-The rendered release is the compact one with its answers rendered as well, and both are there twice: below one folder
-each, for the workers that are compared, and both below one folder, for those that swap. The files are linked, and lie
-on the disk once.
+Movie ids are those of the simulated catalogue; lists are random, without repetition. So neither the names of a list nor
+the users that are asked for lie together in memory: nothing is easier than in production.
+The rendered release is the compact one with its answers rendered as well, and both exist twice: below a folder of their
+own, for the workers that are compared, and below one folder together, for those that swap. The files are hard links.
 
     <folder>/compact/releases/<id>      <folder>/rendered/releases/<id>      <folder>/both/releases/<id>, <id>
 """
@@ -32,18 +31,18 @@ _SEGMENTS, _FALLBACK = 10, 100
 _CLUSTERS = 300
 _COMPACT, _RENDERED = "20260101T080000Z-00000001", "20260102T080000Z-00000002"
 _SPREAD = 20
-"""Movies of a list are so many steps apart at most that twenty of them are all different."""
+"""Movies of a list are at most 1/20 of the catalogue apart, so that all twenty are different."""
 
 
 @dataclass(frozen=True)
 class ReleaseStage:
-    """What is served from: folders `var`, each with a current release, of users 1 to `users`."""
+    """Folders `var` to serve from, each with a current release for the users 1 to `users`."""
 
     users: int
     compact: Path
     rendered: Path
     both: Path
-    """With both releases; the compact one is current."""
+    """Holds both releases; the compact one is current."""
 
     @property
     def releases(self) -> tuple[Path, Path]:
@@ -88,14 +87,14 @@ def write(release: Path, names: Iterable[str], arrays: dict[str, np.ndarray], it
 
 
 def write_small(release: Path, items: np.ndarray) -> None:
-    """Write a release with hardly a user, to look for neighbours of movies."""
+    """Write a release with few users, to search neighbours of movies."""
     movies = len(items)
     arrays = _arrays(np.random.default_rng(1), 100, movies)
     write(release, (f"movie+{number}+2000" for number in range(movies)), arrays, items)
 
 
 def clustered(rng: np.random.Generator, movies: int) -> np.ndarray:
-    """Embeddings like those of factorisation: movies in clusters of all sizes, few strong dimensions, lengths apart.
+    """Embeddings like those of a factorisation: clusters of all sizes, few strong dimensions, different lengths.
 
     float32 [movies, d].
     """
@@ -107,7 +106,7 @@ def clustered(rng: np.random.Generator, movies: int) -> np.ndarray:
 
 
 def scattered(rng: np.random.Generator, movies: int) -> np.ndarray:
-    """Embeddings without any order, the hardest to find neighbours in: float32 [movies, d]."""
+    """Embeddings without any order, in which neighbours are hardest to find: float32 [movies, d]."""
     return rng.normal(size=(movies, DIMENSIONS)).astype(np.float32)
 
 
@@ -125,7 +124,7 @@ def _arrays(rng: np.random.Generator, users: int, movies: int) -> dict[str, np.n
 
 
 def _seal(release: Path) -> None:
-    """Write the manifest over what lies there."""
+    """Write the manifest of the files in a release."""
     names = [name for name in (*FILES, *RENDERED) if (release / name).exists()]
     files = {name: file_digest(release / name) for name in names}
     write_manifest(release, Manifest(layout=LAYOUT, id=release.name, files=files))

@@ -1,8 +1,8 @@
 """Marquee's look-up behind other servers: Granian's raw interface, and FastAPI.
 
-Both answer from the release that `BENCH_RELEASE` names, with the same bodies and the same headers of ours, made
-beforehand where the server lets them be. They do less than a worker: they count nothing, swap nothing and have no
-limits. Loaded by the servers that they run on, in processes of their own.
+Both answer from the release that `BENCH_RELEASE` names, with the same bodies and the same `x-marquee-…` headers, made
+beforehand where the server allows it. They do less than a worker: they count nothing, swap nothing and have no limits.
+Loaded by the servers that they run on, in processes of their own.
 """
 
 import os
@@ -14,7 +14,7 @@ from server.release import Release
 
 
 def _answers() -> tuple[Answers, list[dict[str, str]]]:
-    """What is answered, and the headers by source."""
+    """The answers of the release, and the headers by source."""
     release = Release.open(Path(os.environ["BENCH_RELEASE"]))
     return Answers(release), [{"x-marquee-release": release.id, "x-marquee-source": source} for source in SOURCES]
 
@@ -34,12 +34,12 @@ class Raw:
 
 
 def granian() -> Raw:
-    """The application, made in the process that answers."""
+    """Make the application, in the process that answers."""
     return Raw()
 
 
 def fastapi() -> Any:
-    """An application of FastAPI, as its own documentation would have it, with the answer as it is."""
+    """Make an application of FastAPI as its own documentation recommends, with the ready answer as response."""
     from fastapi import FastAPI, Response
 
     answers, headers = _answers()

@@ -2,14 +2,14 @@
 
 | name | what it is |
 |---|---|
-| `compact` | a worker of ours; answers are put together from the lists' indices |
-| `rendered` | a worker of ours; answers are rendered beforehand |
-| `ordinary` | a worker of ours without the fast lane: Sanic's own handler |
-| `nginx` | `return 200` with as many bytes as our answer has: nothing is looked up, the same is sent to everyone |
+| `compact` | a Marquee worker that renders answers from `lists.npy` |
+| `rendered` | a Marquee worker whose answers were rendered beforehand |
+| `ordinary` | a Marquee worker without the fast lane: Sanic's own handler |
+| `nginx` | `return 200` with as many bytes as a worker's answer: no look-up, the same answer for everyone |
 | `granian` | the look-up behind Granian's raw interface |
 | `fastapi` | the look-up behind FastAPI on Uvicorn, with uvloop and httptools |
 
-All but nginx answer every user with the same body; that is made sure of before anything is measured.
+For every user all but nginx answer with the same body, which is checked before anything is measured.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ from loadtest.errors import LoadtestError
 NAMES = ("compact", "rendered", "ordinary", "nginx", "granian", "fastapi")
 _MODULES = ("fastapi", "granian", "uvicorn")
 _COMPARED = 100
-"""Users whose answers must be the same."""
+"""Users whose answers are compared."""
 _NGINX = """\
 daemon off; worker_processes 1; pid nginx.pid; error_log stderr;
 events {{ worker_connections 1024; }}
@@ -40,37 +40,37 @@ http {{
 
 
 class Contestants:
-    """The contestants, to be started by their names."""
+    """Starts contestants by name. Raises `LoadtestError` where a package is not installed."""
 
-    def __init__(self, crew: ProcessGroup, stage: ReleaseStage, nginx: str, folder: Path) -> None:
-        self._crew, self._stage, self._nginx, self._folder = crew, stage, nginx, folder
+    def __init__(self, group: ProcessGroup, stage: ReleaseStage, nginx: str, folder: Path) -> None:
+        self._group, self._stage, self._nginx, self._folder = group, stage, nginx, folder
         self._body = self._padding = ""
         missing = [name for name in _MODULES if importlib.util.find_spec(name) is None]
         if missing:
-            raise LoadtestError(f"bench: without {', '.join(missing)} there is no comparing: make bench installs them")
+            raise LoadtestError(f"bench: cannot compare without {', '.join(missing)}: make bench installs them")
 
     def start(self, name: str) -> RunningProcess:
-        """Start one of `NAMES`, on a port that is free."""
+        """Start one of `NAMES` on a free port."""
         port, stage = free_port(), self._stage
         match name:
             case "compact" | "rendered":
-                return self._crew.start_worker(name, getattr(stage, name), port)
+                return self._group.start_worker(name, getattr(stage, name), port)
             case "ordinary":
-                return self._crew.start_worker(name, stage.compact, port, lane=False)
+                return self._group.start_worker(name, stage.compact, port, lane=False)
             case "nginx":
-                return self._crew.start(name, self._nginx_command(port), port)
+                return self._group.start(name, self._nginx_command(port), port)
         command = _granian(port) if name == "granian" else _uvicorn(port)
-        return self._crew.start(name, command, port, {"BENCH_RELEASE": str(stage.releases[1])})
+        return self._group.start(name, command, port, {"BENCH_RELEASE": str(stage.releases[1])})
 
     def fit_nginx(self, model: Reply) -> None:
-        """Let nginx answer with as many bytes as a worker does: the same body, and a header that fills up its own."""
+        """Let nginx answer with as many bytes as a worker does: the same body, and a header as padding."""
         self._body, self._padding = model.body.decode(), ""
         trial = self.start("nginx")
         trial.first_answer_s()
-        short = len(model.head) - len(trial.ask().head)
-        self._crew.end(trial)
-        room = short - len("x-fill: \r\n")
-        self._padding = f"add_header x-fill {'x' * room};" if room > 0 else ""
+        missing = len(model.head) - len(trial.ask().head)
+        self._group.end(trial)
+        length = missing - len("x-fill: \r\n")
+        self._padding = f"add_header x-fill {'x' * length};" if length > 0 else ""
 
     def _nginx_command(self, port: int) -> list[str]:
         conf = _NGINX.format(host=HOST, port=port, body=self._body, padding=self._padding)
@@ -79,27 +79,27 @@ class Contestants:
 
 
 def typical(worker: RunningProcess, users: int) -> Reply:
-    """The answer of a worker that is as long as its answers are in the mean."""
-    found = [worker.ask(f"/recommend/{user}") for user in _sample(users)]
-    mean = sum(len(reply.body) for reply in found) / len(found)
-    return min(found, key=lambda reply: abs(len(reply.body) - mean))
+    """An answer of a worker whose length is closest to the mean."""
+    replies = [worker.ask(f"/recommend/{user}") for user in _sample(users)]
+    mean = sum(len(reply.body) for reply in replies) / len(replies)
+    return min(replies, key=lambda reply: abs(len(reply.body) - mean))
 
 
 def require_same(running: Mapping[str, RunningProcess], users: int) -> None:
-    """Raise `LoadtestError` where the contestants do not answer the same, or nginx not as many bytes."""
-    ours = running["compact"]
+    """Raise `LoadtestError` where contestants answer differently, or nginx with another number of bytes."""
+    worker = running["compact"]
     for user in _sample(users):
-        wanted = ours.ask(f"/recommend/{user}").body
+        wanted = worker.ask(f"/recommend/{user}").body
         for name in running.keys() - {"compact", "nginx"}:
-            if (found := running[name].ask(f"/recommend/{user}").body) != wanted:
-                raise LoadtestError(f"bench: {name} answers user {user} with {found[:80]!r}…, not {wanted[:80]!r}…")
+            if (body := running[name].ask(f"/recommend/{user}").body) != wanted:
+                raise LoadtestError(f"bench: {name} answers user {user} with {body[:80]!r}…, not {wanted[:80]!r}…")
     if "nginx" in running:
-        wanted_bytes, found_bytes = _bytes(typical(ours, users)), _bytes(running["nginx"].ask())
-        if wanted_bytes != found_bytes:
-            raise LoadtestError(f"bench: nginx answers with {found_bytes} bytes, a worker with {wanted_bytes}")
+        worker_bytes, nginx_bytes = _size(typical(worker, users)), _size(running["nginx"].ask())
+        if worker_bytes != nginx_bytes:
+            raise LoadtestError(f"bench: nginx answers with {nginx_bytes} bytes, a worker with {worker_bytes}")
 
 
-def _bytes(reply: Reply) -> int:
+def _size(reply: Reply) -> int:
     return len(reply.head) + len(reply.body)
 
 
@@ -108,22 +108,16 @@ def _sample(users: int) -> list[int]:
 
 
 def _granian(port: int) -> list[str]:
-    how = "--interface rsgi --workers 1 --http 1 --no-ws --loop uvloop --log-level error --factory"
-    return [sys.executable, "-m", "granian", *how.split(), *_at(port), "loadtest.bench.serving.contestant_apps:granian"]
+    options = "--interface rsgi --workers 1 --http 1 --no-ws --loop uvloop --log-level error --factory"
+    app = "loadtest.bench.serving.contestant_apps:granian"
+    return [sys.executable, "-m", "granian", *options.split(), *_address(port), app]
 
 
 def _uvicorn(port: int) -> list[str]:
-    how = "--loop uvloop --http httptools --no-access-log --log-level warning --no-server-header --no-date-header"
-    return [
-        sys.executable,
-        "-m",
-        "uvicorn",
-        "--factory",
-        *how.split(),
-        *_at(port),
-        "loadtest.bench.serving.contestant_apps:fastapi",
-    ]
+    options = "--loop uvloop --http httptools --no-access-log --log-level warning --no-server-header --no-date-header"
+    app = "loadtest.bench.serving.contestant_apps:fastapi"
+    return [sys.executable, "-m", "uvicorn", "--factory", *options.split(), *_address(port), app]
 
 
-def _at(port: int) -> list[str]:
+def _address(port: int) -> list[str]:
     return ["--host", HOST, "--port", str(port)]

@@ -1,15 +1,15 @@
 """An open-loop client: it sends at a constant rate, however slow the answers are.
 
-Each request is due at a time that was fixed before, and its latency runs from then until its answer is whole. A server
-that stands still delays all that falls due meanwhile, and all of it counts; a closed loop would not ask meanwhile and
-see one slow answer a connection (coordinated omission). A request waits where no connection is free. None is made a
-second time: what a broken connection owed is an error, and another connection is opened for what comes later.
+Each request is due at a time that was fixed before, and its latency runs from then until its answer is complete. A
+stalled server delays all requests that fall due meanwhile, and all of them count; a closed loop would not ask meanwhile
+and see one slow answer a connection (coordinated omission). A request waits where no connection is free. No request is
+retried: a request on a broken connection is an error, and a new connection is opened for later ones.
 
-How late the client itself was, with a connection free, is told apart: it is part of each latency as well, and where it
-is as large as they are, it is the client or its machine that is measured.
+How late the client itself was, with a free connection, is reported separately: it is part of each latency as well, and
+where it is as large as they are, the figures describe the client or its machine.
 
-A process of its own (`python -m loadtest.bench.serving.openloop <plan>`), without a garbage collector; prints its
-findings as the last line of stdout.
+Runs as a process of its own (`python -m loadtest.bench.serving.openloop <plan>`), without garbage collection; prints
+its result as the last line of stdout.
 """
 
 import gc
@@ -31,54 +31,54 @@ import msgspec
 from loadtest.errors import LoadtestError
 
 _HOST = "127.0.0.1"
-_LOOK_S = 0.05
-"""How often it is looked for answers that are overdue, and the longest wait for anything."""
-_AGAIN_S = 0.02
-"""Until a connection that was refused is tried again."""
+_CHECK_S = 0.05
+"""Interval of checks for overdue answers, and the longest wait for anything."""
+_RECONNECT_S = 0.02
+"""Pause before a refused connection is tried again."""
 _PERCENTILES = (50.0, 90.0, 99.0, 99.9, 100.0)
 
 
 class LoadPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is asked."""
+    """The load to send."""
 
     port: int
     rate: float
     """Requests a second."""
     seconds: float
     users: int
-    """Users 1 to this are asked for, at random."""
+    """Requests are for random users from 1 to this."""
     connections: int = 64
     seed: int = 1
     patience_s: float = 5.0
-    """An answer that takes longer is an error, and so is a request that cannot be sent for so long."""
+    """An answer that takes longer is an error, and so is a request that waits longer to be sent."""
 
 
 class LoadResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What came of it. Latencies are those of good answers, from the time that they were due, in ms."""
+    """The result. Latencies are those of good answers, from when their request was due, in ms."""
 
     requests: int
-    """That were due."""
+    """Requests that were due."""
     errors: dict[str, int]
-    """Requests without a good answer, by what went wrong. `unasked` is beyond those: bytes behind a whole answer."""
+    """Requests without a good answer, by kind of error; besides these `unasked`: bytes after a complete answer."""
     latency_ms: dict[str, float]
     """By percentile; 100 is the largest."""
     late_ms: dict[str, float]
-    """By percentile: how late the client sent what it had a connection for."""
+    """By percentile: how late the client sent requests for which it had a free connection."""
     waited: int
-    """Requests that found no connection free when they were due."""
+    """Requests that found no free connection when they were due."""
     connections_lost: int
-    """Connections that ended other than by this client's will, whether or not a request was lost with them."""
+    """Connections that the client did not end itself, whether or not a request was lost with them."""
     releases: dict[str, int]
     """Good answers by the release that they name."""
 
     @property
     def failed(self) -> int:
-        """All errors together."""
+        """Number of all errors."""
         return sum(self.errors.values())
 
 
 class _Wire:
-    """One connection; at most one request is under way on it."""
+    """One connection, with at most one request under way."""
 
     __slots__ = ("buffer", "busy", "connected", "due", "expected", "sent", "sock")
 
@@ -88,22 +88,22 @@ class _Wire:
         self.due = self.sent = 0.0
         self.buffer = b""
         self.expected = 0
-        """Bytes of the whole answer; 0 until its head is there."""
+        """Bytes of the whole answer; 0 until its head is complete."""
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What the head of an answer says."""
+    """The head of an answer."""
 
     fault: str
-    """Why the answer is no good, empty where it is."""
+    """What is wrong with the answer; empty for a good one."""
     length: int
-    """Bytes of the body; -1 where it is not said."""
+    """Bytes of the body; -1 where the head does not say."""
     closes: bool
     release: str
 
 
 class Client:
-    """The client, in the process that it has for itself."""
+    """The client; it needs a process of its own."""
 
     def __init__(self, plan: LoadPlan) -> None:
         self._plan, self._total = plan, round(plan.rate * plan.seconds)
@@ -113,7 +113,7 @@ class Client:
         self._wires: dict[int, _Wire] = {}
         self._free: deque[_Wire] = deque()
         self._missing: list[float] = []
-        """When to open another connection, for each that is missing."""
+        """When to open each connection that is missing."""
         self._heads: dict[bytes, _Head] = {}
         self._errors, self._releases = Counter[str](), Counter[str]()
         self._latencies: list[float] = []
@@ -121,23 +121,25 @@ class Client:
         self._waited = self._lost = self._under_way = 0
 
     def run(self) -> LoadResult:
-        """Open the connections, then ask. Raises `LoadtestError` where they cannot be opened."""
+        """Open the connections, then send the load. Raises `LoadtestError` where they cannot be opened."""
         self._missing = [0.0] * self._plan.connections
         deadline = monotonic() + self._plan.patience_s
         while len(self._free) < self._plan.connections:
             if monotonic() > deadline:
-                raise LoadtestError(f"bench: nobody accepts {self._plan.connections} connections on {self._plan.port}")
-            self._look_after(monotonic())
-            self._take_in(_AGAIN_S)
+                raise LoadtestError(
+                    f"bench: port {self._plan.port} does not accept {self._plan.connections} connections"
+                )
+            self._tend_connections(monotonic())
+            self._receive_answers(_RECONNECT_S)
         gc.collect()
         gc.freeze()
         gc.disable()
-        self._ask_all(monotonic() + _AGAIN_S)
-        return self._findings()
+        self._send_all(monotonic() + _RECONNECT_S)
+        return self._result()
 
-    def _ask_all(self, begin: float) -> None:
-        """Request i is due at `begin + i / rate`."""
-        step, total, look = 1 / self._plan.rate, self._total, 0.0
+    def _send_all(self, begin: float) -> None:
+        """Send all requests and await their answers; request i is due at `begin + i / rate`."""
+        step, total, next_check = 1 / self._plan.rate, self._total, 0.0
         end = begin + total * step + self._plan.patience_s
         sent, behind = 0, False
         while (sent < total or self._under_way) and (now := monotonic()) < end:
@@ -153,10 +155,10 @@ class Client:
                 sent, now = sent + 1, monotonic()
             else:
                 behind = False
-            if now > look:
-                look = now + _LOOK_S
-                self._look_after(now)
-            self._take_in(_LOOK_S if behind or sent == total else max(begin + sent * step - now, 0.0))
+            if now > next_check:
+                next_check = now + _CHECK_S
+                self._tend_connections(now)
+            self._receive_answers(_CHECK_S if behind or sent == total else max(begin + sent * step - now, 0.0))
         self._errors["unsent"] += total - sent
         self._errors["unanswered"] += self._under_way
 
@@ -169,8 +171,8 @@ class Client:
         except OSError:
             self._drop(wire, "dropped", now)
 
-    def _take_in(self, seconds: float) -> None:
-        """Wait for answers, but no longer than told: `select` heeds microseconds, `epoll` only milliseconds."""
+    def _receive_answers(self, seconds: float) -> None:
+        """Wait for answers, at most so long: `select` is precise to microseconds, `epoll` only to milliseconds."""
         if seconds > 0 and not select.select([self._epoll], [], [], seconds)[0]:
             return
         for number, _ in self._epoll.poll(0):
@@ -189,7 +191,7 @@ class Client:
             data = b""
         now = monotonic()
         if not data or not wire.busy:
-            # the end of a connection at rest costs nobody an answer; data that nobody asked for follow a good one
+            # the end of an idle connection loses no answer; data without a request follow a good answer
             self._drop(wire, "unasked" if data else "dropped", now)
             return
         wire.buffer = data = wire.buffer + data if wire.buffer else data
@@ -201,7 +203,7 @@ class Client:
             self._drop(wire, "longer than it says", now)
 
     def _expect(self, wire: _Wire, now: float) -> bool:
-        """Whether the head of the answer is there and says how long the answer is."""
+        """Whether the head of the answer is complete and says how long the answer is."""
         end = wire.buffer.find(b"\r\n\r\n") + 4
         if end < 4:
             return False
@@ -213,7 +215,7 @@ class Client:
         return True
 
     def _finish(self, wire: _Wire, now: float) -> None:
-        """An answer is whole."""
+        """Count a complete answer."""
         head = self._head(wire.buffer[: wire.buffer.find(b"\r\n\r\n") + 4])
         if head.fault:
             self._errors[head.fault] += 1
@@ -228,13 +230,13 @@ class Client:
             self._free.append(wire)
 
     def _head(self, data: bytes) -> _Head:
-        found = self._heads.get(data)
-        if found is None:
-            found = self._heads[data] = _judged(data)
-        return found
+        head = self._heads.get(data)
+        if head is None:
+            head = self._heads[data] = _parse_head(data)
+        return head
 
     def _drop(self, wire: _Wire, fault: str, now: float) -> None:
-        """A connection that ended, or that cannot be trusted any more."""
+        """Give up a connection that ended, or that cannot be trusted any more."""
         self._lost += 1
         if wire.busy or fault == "unasked":
             self._errors[fault] += 1
@@ -248,8 +250,8 @@ class Client:
             self._free.remove(wire)
         self._connect()
 
-    def _look_after(self, now: float) -> None:
-        """Give up answers that are overdue, and open the connections that are missing."""
+    def _tend_connections(self, now: float) -> None:
+        """Give up overdue answers, and open the connections that are missing."""
         overdue = now - self._plan.patience_s
         for wire in [wire for wire in self._wires.values() if wire.busy and wire.sent < overdue]:
             self._drop(wire, "unanswered", now)
@@ -270,13 +272,13 @@ class Client:
         if wire.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             del self._wires[wire.sock.fileno()]
             wire.sock.close()
-            self._missing.append(monotonic() + _AGAIN_S)
+            self._missing.append(monotonic() + _RECONNECT_S)
             return
         wire.connected = True
         self._epoll.modify(wire.sock.fileno(), select.EPOLLIN)
         self._free.append(wire)
 
-    def _findings(self) -> LoadResult:
+    def _result(self) -> LoadResult:
         return LoadResult(
             requests=self._total,
             errors={name: count for name, count in self._errors.items() if count},
@@ -289,50 +291,50 @@ class Client:
 
 
 def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
-    """Percentiles in ms: each is the least value that so many of the hundred do not exceed; empty without any."""
+    """Percentiles in ms, each a value that occurs (nearest-rank method); empty without values."""
     ordered = sorted(seconds)
-    places = {f"{share:g}": math.ceil(round(share / 100 * len(ordered), 6)) - 1 for share in _PERCENTILES}
-    return {name: round(ordered[place] * 1e3, 3) for name, place in places.items() if ordered}
+    ranks = {f"{percent:g}": math.ceil(round(percent / 100 * len(ordered), 6)) - 1 for percent in _PERCENTILES}
+    return {name: round(ordered[rank] * 1e3, 3) for name, rank in ranks.items() if ordered}
 
 
 def measure(plan: LoadPlan) -> LoadResult:
-    """Let the client run in a process of its own. Raises `LoadtestError` where it cannot."""
+    """Run the client in a process of its own. Raises `LoadtestError` where it fails."""
     command = [sys.executable, "-m", "loadtest.bench.serving.openloop", msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
-            told, errors = process.communicate(timeout=plan.seconds + 2 * plan.patience_s + 60)
+            output, errors = process.communicate(timeout=plan.seconds + 2 * plan.patience_s + 60)
         except BaseException:
             process.kill()
             raise
     if process.returncode:
         raise LoadtestError(errors.decode("utf-8", "replace").strip().split("\n")[-1])
-    return msgspec.json.decode(told.splitlines()[-1], type=LoadResult)
+    return msgspec.json.decode(output.splitlines()[-1], type=LoadResult)
 
 
-def _judged(head: bytes) -> _Head:
-    """What a head says, and whether an answer with it can be good: 200, not empty, and as long as it says."""
+def _parse_head(head: bytes) -> _Head:
+    """Read a head, and judge whether its answer can be good: status 200, with a length, not empty."""
     first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-    named = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    said = named.get("content-length", "")
-    length = int(said) if said.isascii() and said.isdigit() else -1
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    digits = headers.get("content-length", "")
+    length = int(digits) if digits.isascii() and digits.isdigit() else -1
     if not first.startswith("HTTP/1.1 200 "):
         fault = f"not 200: {first[:40]}"
     else:
         fault = {-1: "no length", 0: "empty"}.get(length, "")
-    return _Head(fault, length, named.get("connection") == "close", named.get("x-marquee-release", ""))
+    return _Head(fault, length, headers.get("connection") == "close", headers.get("x-marquee-release", ""))
 
 
 def _main(plan: bytes) -> int:
-    # the client stands for another machine: timers of 1 ns, not 50 µs, and the right of way; without leave, without
+    # the client plays another machine: it takes timers of 1 ns, not 50 µs, and a high priority, where it may
     with suppress(OSError):
         Path("/proc/self/timerslack_ns").write_text("1")
         os.nice(-10)
     try:
-        findings = Client(msgspec.json.decode(plan, type=LoadPlan)).run()
+        result = Client(msgspec.json.decode(plan, type=LoadPlan)).run()
     except LoadtestError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(msgspec.json.encode(findings).decode())
+    print(msgspec.json.encode(result).decode())
     return 0
 
 

@@ -1,7 +1,7 @@
 """Rolling restarts under load: two workers under supervisord, an open-loop client, and other work on every core.
 
-`python -m server restart` again and again, while a client that never retries asks 1,000 times a second. Nothing may be
-lost and nobody refused. Of supervisord.conf only the workers are started: the other programs need a Kafka.
+`python -m server restart` again and again, while a client that never retries sends 1,000 requests a second. No request
+may be lost or refused. Of supervisord.conf only the workers are started: the other programs need a Kafka.
 """
 
 import configparser
@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Any
+
+from msgspec import Struct
 
 from loadtest.bench.serving import openloop
 from loadtest.bench.serving.bench_processes import HOST, ProcessGroup, clean_environ
@@ -27,14 +28,28 @@ from server.worker_status import ask_workers
 RATE = 1_000
 WORKERS = 2
 _BURNERS_PER_CORE = 2
-_CHUNK_S = 10.0
-"""How long the client asks at a time; it does so until all restarts are done."""
+_LOAD_S = 10.0
+"""Length of one load of the client; loads follow each other until all restarts are done."""
 _PATIENCE_S = 30.0
 _PROGRAMS = ("program:", "eventlistener:")
 
 
-def measure(stage: ReleaseStage, folder: Path, restarts: int) -> dict[str, Any]:
-    """Requests that failed, by kind, and how long a restart of all workers took, seconds."""
+class RestartFigures(Struct, frozen=True, kw_only=True):
+    """The requests during all restarts."""
+
+    restarts: int
+    """Restarts of all workers, one by one."""
+    restarts_s: float
+    """Mean seconds of such a restart."""
+    restarts_requests: int
+    restarts_errors: int
+    restarts_errors_by_kind: dict[str, int]
+    restarts_slowest_ms: float | None
+    """None where no answer was good."""
+
+
+def measure(stage: ReleaseStage, folder: Path, restarts: int) -> RestartFigures:
+    """Restart all workers so often under load. Raises `LoadtestError` where a restart fails."""
     port, var = free_port(), stage.both
     environ = {
         "MARQUEE_PYTHON": sys.executable,
@@ -44,35 +59,33 @@ def measure(stage: ReleaseStage, folder: Path, restarts: int) -> dict[str, Any]:
         "MARQUEE_STREAM_VAR": str(var),
     }
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(_workers_only(folder))]
-    with ProcessGroup(folder) as crew, _busy(crew):
-        supervisord = crew.start("supervisord", command, port, environ)
-        supervisord.until(lambda: _ready(var) == WORKERS, "two workers that are ready")
-        restarting = _Restarting(environ, restarts)
+    with ProcessGroup(folder) as group, _busy_machine(group):
+        supervisord = group.start("supervisord", command, port, environ)
+        supervisord.until(lambda: _ready(var) == WORKERS, "two ready workers")
+        restarting = _RestartThread(environ, restarts)
         restarting.start()
-        findings = list[LoadResult]()
-        while restarting.is_alive() or not findings:
-            seed = len(findings) + 1
-            plan = LoadPlan(
-                port=port, rate=RATE, seconds=_CHUNK_S, users=stage.users, seed=seed, patience_s=_PATIENCE_S
-            )
-            findings.append(openloop.measure(plan))
+        loads = list[LoadResult]()
+        while restarting.is_alive() or not loads:
+            seed = len(loads) + 1
+            plan = LoadPlan(port=port, rate=RATE, seconds=_LOAD_S, users=stage.users, seed=seed, patience_s=_PATIENCE_S)
+            loads.append(openloop.measure(plan))
         restarting.join()
     if restarting.error:
         raise LoadtestError(f"bench: a restart failed: {restarting.error}")
-    errors = sum((Counter(chunk.errors) for chunk in findings), Counter[str]())
-    slowest = [max(chunk.latency_ms.values()) for chunk in findings if chunk.latency_ms]
-    return {
-        "restarts": len(restarting.seconds),
-        "restarts_s": round(sum(restarting.seconds) / len(restarting.seconds), 2),
-        "restarts_requests": sum(chunk.requests for chunk in findings),
-        "restarts_errors": sum(errors.values()),
-        "restarts_errors_by_kind": dict(errors),
-        "restarts_slowest_ms": max(slowest, default=None),
-    }
+    errors = sum((Counter(load.errors) for load in loads), Counter[str]())
+    slowest_ms = [max(load.latency_ms.values()) for load in loads if load.latency_ms]
+    return RestartFigures(
+        restarts=len(restarting.seconds),
+        restarts_s=round(sum(restarting.seconds) / len(restarting.seconds), 2),
+        restarts_requests=sum(load.requests for load in loads),
+        restarts_errors=sum(errors.values()),
+        restarts_errors_by_kind=dict(errors),
+        restarts_slowest_ms=max(slowest_ms, default=None),
+    )
 
 
-class _Restarting(threading.Thread):
-    """Restarts all workers so many times."""
+class _RestartThread(threading.Thread):
+    """Restarts all workers, one by one, so many times; stops at the first error."""
 
     def __init__(self, environ: dict[str, str], restarts: int) -> None:
         super().__init__()
@@ -105,10 +118,10 @@ def _workers_only(folder: Path) -> Path:
 
 
 @contextmanager
-def _busy(crew: ProcessGroup) -> Iterator[None]:
-    """Other work on every core while the block runs."""
+def _busy_machine(group: ProcessGroup) -> Iterator[None]:
+    """Keep every core busy while the block runs."""
     burners = [
-        crew.start(f"burner-{number}", [sys.executable, "-c", "while True: pass"], 0)
+        group.start(f"burner-{number}", [sys.executable, "-c", "while True: pass"], 0)
         for number in range(_BURNERS_PER_CORE * (os.cpu_count() or 1))
     ]
     try:
@@ -116,8 +129,9 @@ def _busy(crew: ProcessGroup) -> Iterator[None]:
     finally:
         for burner in burners:
             with suppress(ValueError):
-                crew.end(burner)
+                group.end(burner)
 
 
 def _ready(var: Path) -> int:
+    """How many workers are ready."""
     return sum(status is not None and status.ready for status in ask_workers(var).values())

@@ -1,7 +1,7 @@
 """10,000 requests a second: two workers on one listening socket, as supervisord starts them, and an open-loop client.
 
-With one release, and while `current` moves between two of them every second, the way the night publishes: by one
-rename; both in turn, several rounds. The releases are verified beforehand, as the night does with what it publishes.
+Measured with one release, and while `current` moves between two releases every second as the night moves it, by one
+rename; both in turn, several rounds. The releases are verified beforehand, as the night verifies what it publishes.
 """
 
 import socket
@@ -12,8 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import NamedTuple
 
+from msgspec import Struct
+
+from loadtest.bench.result import Figures, as_figures
 from loadtest.bench.serving import openloop
 from loadtest.bench.serving.bench_processes import HOST, ProcessGroup, RunningProcess
 from loadtest.bench.serving.bench_releases import ReleaseStage
@@ -27,36 +30,80 @@ WORKERS = 2
 _SWAP_S = 1.0
 
 
+class SteadyFigures(Struct, frozen=True, kw_only=True):
+    """All rounds of one kind: sums of counts, medians of what varies."""
+
+    requests: int
+    errors: int
+    errors_by_kind: dict[str, int]
+    p99_9_ms: float | None
+    """None where no answer was good; as the next."""
+    p99_9_highest_ms: float | None
+    """Of the worst round."""
+    latency_ms: dict[str, float]
+    """By percentile, from when a request was due to its answer."""
+    client_late_ms: dict[str, float]
+    """By percentile: how late the client itself was, which is part of the latency."""
+    waited: int
+    """Requests that found no free connection when they were due."""
+    connections_lost: int
+    releases: dict[str, int]
+    """Good answers by release."""
+    cpu_us: float
+    """CPU microseconds a request, of both workers."""
+    busiest_share: float
+    """Share of the busier worker in that."""
+    private_mb: float
+    """Highest private memory of a worker in any round."""
+
+
+class SteadyLoad(NamedTuple):
+    """What was measured."""
+
+    steady: SteadyFigures
+    """With one release."""
+    swapping: SteadyFigures
+    """While releases are swapped."""
+    swaps: int
+
+    def figures(self) -> Figures:
+        """All figures by their names in the result."""
+        swapping = {**as_figures(self.swapping, "swapping"), "swapping_swaps": self.swaps}
+        return as_figures(self.steady, "steady") | swapping
+
+
 def measure(
     stage: ReleaseStage, folder: Path, seconds: float, rounds: int = 1, rate: float = RATE, swap_s: float = _SWAP_S
-) -> dict[str, Any]:
-    """Latencies and errors, without swaps and with them: in turn, so many rounds of so many seconds each."""
+) -> SteadyLoad:
+    """Measure without swaps and with them, in turn, so many rounds of so many seconds each."""
     for release in stage.releases:
         Release.open(release)
-    with ProcessGroup(folder) as crew, socket.create_server((HOST, 0), backlog=4096) as listener:
+    with ProcessGroup(folder) as group, socket.create_server((HOST, 0), backlog=4096) as listener:
         port = listener.getsockname()[1]
-        workers = [crew.start_worker(f"worker-{one}", stage.both, port, listener) for one in range(WORKERS)]
-        workers[0].until(lambda: _serving(stage.both) == WORKERS, "two workers that serve")
-        steady, moving, swaps = list[_Round](), list[_Round](), 0
+        workers = [group.start_worker(f"worker-{number}", stage.both, port, listener) for number in range(WORKERS)]
+        workers[0].until(lambda: _serving(stage.both) == WORKERS, "two serving workers")
+        steady, swapping, swaps = list[_Round](), list[_Round](), 0
         for seed in range(rounds):
             plan = LoadPlan(port=port, rate=rate, seconds=seconds, users=stage.users, seed=seed + 1)
-            steady.append(_measured(plan, workers))
-            with swapping(stage, swap_s) as moved:
-                moving.append(_measured(plan, workers))
-            swaps += len(moved)
+            steady.append(_measure_round(plan, workers))
+            with swap_releases(stage, swap_s) as swapped:
+                swapping.append(_measure_round(plan, workers))
+            swaps += len(swapped)
             durable.point(stage.both / "releases" / "current", stage.releases[0].name)
-            workers[0].until(lambda: _answering(stage.both, stage.releases[0].name) == WORKERS, "the first release")
-        return {**_told("steady", steady), **_told("swapping", moving), "swapping_swaps": swaps}
+            workers[0].until(
+                lambda: _answering(stage.both, stage.releases[0].name) == WORKERS, "answers from the first release"
+            )
+        return SteadyLoad(_summarise(steady), _summarise(swapping), swaps)
 
 
 @contextmanager
-def swapping(stage: ReleaseStage, every_s: float) -> Iterator[list[str]]:
-    """Move `current` on again and again while the block runs; what it pointed at is in the list."""
+def swap_releases(stage: ReleaseStage, every_s: float) -> Iterator[list[str]]:
+    """Move `current` between the releases while the block runs; yields the list of releases that it moved to."""
     stop, swaps = threading.Event(), list[str]()
 
     def swap() -> None:
         while not stop.wait(every_s):
-            # the compact one is current at first
+            # the compact release is current at first
             swaps.append(stage.releases[(len(swaps) + 1) % 2].name)
             durable.point(stage.both / "releases" / "current", swaps[-1])
 
@@ -71,46 +118,45 @@ def swapping(stage: ReleaseStage, every_s: float) -> Iterator[list[str]]:
 
 @dataclass(frozen=True)
 class _Round:
-    found: LoadResult
+    load: LoadResult
     cpu_us: float
-    """A request, of both workers."""
-    busiest: float
-    """Share of one of them."""
+    """CPU microseconds a request, of both workers."""
+    busiest_share: float
     private_mb: float
 
 
-def _measured(plan: LoadPlan, workers: list[RunningProcess]) -> _Round:
+def _measure_round(plan: LoadPlan, workers: list[RunningProcess]) -> _Round:
     before = [worker.cpu_s() for worker in workers]
-    found = openloop.measure(plan)
+    load = openloop.measure(plan)
     spent = [worker.cpu_s() - began for worker, began in zip(workers, before, strict=True)]
-    private = max(worker.memory().private for worker in workers)
-    return _Round(found, sum(spent) / found.requests * 1e6, max(spent) / max(sum(spent), 1e-9), private)
+    private_mb = max(worker.memory().private for worker in workers)
+    return _Round(load, sum(spent) / load.requests * 1e6, max(spent) / max(sum(spent), 1e-9), private_mb)
 
 
-def _told(name: str, rounds: list[_Round]) -> dict[str, Any]:
-    """Errors of all rounds together; of what varies, the median."""
-    found = [one.found for one in rounds]
-    latency, late = _medians([one.latency_ms for one in found]), _medians([one.late_ms for one in found])
-    return {
-        f"{name}_requests": sum(one.requests for one in found),
-        f"{name}_errors": sum(one.failed for one in found),
-        f"{name}_errors_by_kind": dict(sum((Counter(one.errors) for one in found), Counter[str]())),
-        f"{name}_p99_9_ms": latency.get("99.9"),
-        f"{name}_p99_9_highest_ms": max((one.latency_ms["99.9"] for one in found if one.latency_ms), default=None),
-        f"{name}_latency_ms": latency,
-        f"{name}_client_late_ms": late,
-        f"{name}_waited": sum(one.waited for one in found),
-        f"{name}_connections_lost": sum(one.connections_lost for one in found),
-        f"{name}_releases": dict(sum((Counter(one.releases) for one in found), Counter[str]())),
-        f"{name}_cpu_us": round(median(one.cpu_us for one in rounds), 1),
-        f"{name}_busiest_share": round(median(one.busiest for one in rounds), 2),
-        f"{name}_private_mb": round(max(one.private_mb for one in rounds), 1),
-    }
+def _summarise(rounds: list[_Round]) -> SteadyFigures:
+    loads = [measured.load for measured in rounds]
+    latency_ms, late_ms = _medians([load.latency_ms for load in loads]), _medians([load.late_ms for load in loads])
+    return SteadyFigures(
+        requests=sum(load.requests for load in loads),
+        errors=sum(load.failed for load in loads),
+        errors_by_kind=dict(sum((Counter(load.errors) for load in loads), Counter[str]())),
+        p99_9_ms=latency_ms.get("99.9"),
+        p99_9_highest_ms=max((load.latency_ms["99.9"] for load in loads if load.latency_ms), default=None),
+        latency_ms=latency_ms,
+        client_late_ms=late_ms,
+        waited=sum(load.waited for load in loads),
+        connections_lost=sum(load.connections_lost for load in loads),
+        releases=dict(sum((Counter(load.releases) for load in loads), Counter[str]())),
+        cpu_us=round(median(measured.cpu_us for measured in rounds), 1),
+        busiest_share=round(median(measured.busiest_share for measured in rounds), 2),
+        private_mb=round(max(measured.private_mb for measured in rounds), 1),
+    )
 
 
 def _medians(tables: list[dict[str, float]]) -> dict[str, float]:
-    whole = [table for table in tables if table]
-    return {name: median(table[name] for table in whole) for name in (whole[0] if whole else {})}
+    """Medians by percentile; empty tables, of rounds without a good answer, are left out."""
+    filled = [table for table in tables if table]
+    return {name: median(table[name] for table in filled) for name in (filled[0] if filled else {})}
 
 
 def _serving(var: Path) -> int:

@@ -1,7 +1,7 @@
-"""wrk, the load for comparing contestants: 64 connections that are asked again as soon as they have answered.
+"""wrk, the load for comparing contestants: 64 connections, each of which asks again as soon as it has an answer.
 
-That is a closed loop: it finds out what an answer costs, and how many there can be. What a client would see at a given
-rate it does not tell, for while the server stalls it does not ask either; `openloop.py` measures that.
+This closed loop measures what an answer costs, and how many a server can give. It cannot tell the latency at a given
+rate, since it does not ask while the server stalls; `openloop.py` measures that.
 """
 
 import shutil
@@ -16,7 +16,7 @@ from loadtest.errors import LoadtestError
 
 CONNECTIONS = 64
 _SBIN = ("/usr/local/sbin", "/usr/sbin")
-"""Where nginx may be though it is not in the path of an ordinary user."""
+"""Where nginx is, though these are not in the PATH of an ordinary user."""
 _LUA = """\
 function init(args)
   users = tonumber(args[1])
@@ -38,7 +38,7 @@ end
 
 
 class WrkResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one run of wrk found."""
+    """Figures of one run of wrk."""
 
     requests: int
     seconds: float
@@ -50,48 +50,48 @@ class WrkResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def errors(self) -> int:
-        """What was no answer, or none as it should be."""
+        """Requests without an answer, or with one that is not 2xx."""
         return self.not_2xx + self.socket_errors
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs that are no package of Python."""
+    """Paths of the programs that are not Python packages."""
 
     wrk: str
     nginx: str
 
 
 def tools() -> Tools:
-    """Where they are. Raises `LoadtestError` with what is to be installed."""
-    found = {name: shutil.which(name) or _in_sbin(name) for name in ("wrk", "nginx")}
-    missing = [name for name, path in found.items() if path is None]
+    """Find the programs. Raises `LoadtestError` that says what to install."""
+    paths = {name: shutil.which(name) or _in_sbin(name) for name in ("wrk", "nginx")}
+    missing = [name for name, path in paths.items() if path is None]
     if missing:
         packages = " ".join({"wrk": "wrk", "nginx": "nginx-light"}[name] for name in missing)
         verb = "is" if len(missing) == 1 else "are"
         raise LoadtestError(f"bench: {' and '.join(missing)} {verb} missing: install with `apt-get install {packages}`")
-    return Tools(str(found["wrk"]), str(found["nginx"]))
+    return Tools(str(paths["wrk"]), str(paths["nginx"]))
 
 
 def run(wrk: str, folder: Path, port: int, seconds: int, users: int, seed: int) -> WrkResult:
-    """Ask for users at random, as fast as the answers come. Raises `LoadtestError` where wrk fails."""
+    """Ask for random users as fast as the answers come. Raises `LoadtestError` where wrk fails."""
     script = folder / "requests.lua"
     script.write_text(_LUA)
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://{HOST}:{port}"]
     done = subprocess.run([*command, "--", str(users), str(seed)], capture_output=True, text=True, timeout=seconds + 60)
     if done.returncode:
-        told = (done.stderr or done.stdout).strip()[-200:]
-        raise LoadtestError(f"bench: wrk ended with code {done.returncode}: {told}")
+        output = (done.stderr or done.stdout).strip()[-200:]
+        raise LoadtestError(f"bench: wrk ended with code {done.returncode}: {output}")
     return parsed(done.stdout)
 
 
 def parsed(output: str) -> WrkResult:
-    """The figures among all that wrk prints. Raises `LoadtestError` where they are not there."""
+    """The figures in wrk's output. Raises `LoadtestError` where they are missing."""
     lines = [line for line in output.splitlines() if line.startswith("{")]
     try:
         return msgspec.json.decode(lines[-1], type=WrkResult)
     except (IndexError, msgspec.MsgspecError) as error:
-        raise LoadtestError(f"bench: wrk told no figures: {output.strip()[-200:]!r}") from error
+        raise LoadtestError(f"bench: wrk printed no figures: {output.strip()[-200:]!r}") from error
 
 
 def _in_sbin(name: str) -> str | None:

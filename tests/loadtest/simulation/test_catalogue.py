@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from loadtest.simulation.catalogue import Catalogue, make_catalogue, movie_id
 
-REAL_MOVIES = Path(__file__).parents[3] / "shared/real/movies.csv"
+REAL_MOVIES = Path(__file__).parents[4] / "shared/real/movies.csv"
 MOVIES = 4_000
 
 
@@ -22,9 +22,9 @@ def catalogue() -> Catalogue:
 
 @given(title=st.text(), year=st.none() | st.integers(1880, 2100))
 def test_any_title_makes_a_legal_id(title: str, year: int | None) -> None:
-    made = movie_id(title, year)
-    assert re.fullmatch(r"[a-z0-9+\-._*]+", made)
-    assert made.endswith("+" if year is None else f"+{year}")
+    made_id = movie_id(title, year)
+    assert re.fullmatch(r"[a-z0-9+\-._*]+", made_id)
+    assert made_id.endswith("+" if year is None else f"+{year}")
 
 
 @given(title=st.text(alphabet="abcXYZ '’:!,-.é"), year=st.integers(1880, 2100))
@@ -57,31 +57,31 @@ def test_real_titles_make_real_ids() -> None:
     with REAL_MOVIES.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["title"]]
     right = sum(movie_id(row["title"], int(row["year"]) if row["year"] else None) == row["id"] for row in rows)
-    # The rest are titles whose commas somebody lost before they reached the file.
+    # The other titles lost their commas before they came into the file.
     assert right / len(rows) > 0.996
 
 
 def test_ids_are_unique_and_legal_and_as_odd_as_real_ones(catalogue: Catalogue) -> None:
     assert len(set(catalogue.ids)) == len(catalogue.ids) == len(catalogue) == MOVIES
-    assert all(re.fullmatch(r"[a-z0-9+\-._*]+", one) for one in catalogue.ids)
-    assert 0 < sum(one.endswith("+") for one in catalogue.ids) < 0.004 * MOVIES
+    assert all(re.fullmatch(r"[a-z0-9+\-._*]+", name) for name in catalogue.ids)
+    assert 0 < sum(name.endswith("+") for name in catalogue.ids) < 0.004 * MOVIES
     for odd in ("_", "*", "-", "."):
-        assert any(odd in one for one in catalogue.ids), odd
+        assert any(odd in name for name in catalogue.ids), odd
     assert any(not title.isascii() for title in catalogue.titles)
-    assert all(catalogue.ids[row] == one for one, row in catalogue.index.items())
+    assert all(catalogue.ids[row] == name for name, row in catalogue.index.items())
 
 
 def test_ids_follow_from_titles_and_years(catalogue: Catalogue) -> None:
-    for title, year, one in zip(catalogue.titles, catalogue.years.tolist(), catalogue.ids, strict=True):
-        assert one == movie_id(title, None if one.endswith("+") else year)
+    for title, year, name in zip(catalogue.titles, catalogue.years.tolist(), catalogue.ids, strict=True):
+        assert name == movie_id(title, None if name.endswith("+") else year)
 
 
 def test_a_catalogue_is_made_from_its_seed_alone() -> None:
-    one, same, other = make_catalogue(300, seed=7), make_catalogue(300, seed=7), make_catalogue(300, seed=8)
-    assert [one.record(i) for i in range(300)] == [same.record(i) for i in range(300)]
-    assert np.array_equal(one.popularity, same.popularity)
-    assert one.ids != other.ids
-    assert not np.array_equal(one.popularity, other.popularity)
+    first, same, other = make_catalogue(300, seed=7), make_catalogue(300, seed=7), make_catalogue(300, seed=8)
+    assert [first.record(i) for i in range(300)] == [same.record(i) for i in range(300)]
+    assert np.array_equal(first.popularity, same.popularity)
+    assert first.ids != other.ids
+    assert not np.array_equal(first.popularity, other.popularity)
 
 
 def test_a_sequel_follows_its_predecessor(catalogue: Catalogue) -> None:

@@ -43,10 +43,10 @@ def test_users_of_2022_do_not_describe_themselves() -> None:
 
 
 def test_a_population_is_made_from_its_seed_alone() -> None:
-    one, same, other = make_population(500, seed=3), make_population(500, seed=3), make_population(500, seed=4)
-    assert [one.record(i) for i in range(500)] == [same.record(i) for i in range(500)]
-    assert np.array_equal(one.genre_weights, same.genre_weights)
-    assert not np.array_equal(one.genre_weights, other.genre_weights)
+    first, same, other = make_population(500, seed=3), make_population(500, seed=3), make_population(500, seed=4)
+    assert [first.record(i) for i in range(500)] == [same.record(i) for i in range(500)]
+    assert np.array_equal(first.genre_weights, same.genre_weights)
+    assert not np.array_equal(first.genre_weights, other.genre_weights)
 
 
 def test_every_user_has_genres_of_their_own(people: Population) -> None:

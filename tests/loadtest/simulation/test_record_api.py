@@ -22,7 +22,7 @@ from loadtest.simulation.record_api import TokenBucket, movie_lookup, records_of
 from loadtest.simulation.world import World
 from tests.polling import until
 
-REAL = Path(__file__).parents[3] / "shared/real"
+REAL = Path(__file__).parents[4] / "shared/real"
 needs_real = pytest.mark.skipif(not REAL.exists(), reason=f"NO REAL RECORDS: {REAL} is missing")
 
 PROGRAM = (

@@ -1,0 +1,53 @@
+"""The figures of `ranking` on one data set; every model is measured on the same users of the test slice."""
+
+from msgspec import UNSET, Struct, UnsetType, field
+
+from quality.metrics.bootstrap import Interval
+
+
+class MetricIntervals(Struct, frozen=True, kw_only=True):
+    """Mean over users, with its 95 % interval by bootstrap over users."""
+
+    ndcg: Interval = field(name="ndcg@20")
+    recall: Interval = field(name="recall@20")
+    hit_rate: Interval = field(name="hr@20")
+
+
+class RankedSet(Struct, frozen=True, kw_only=True):
+    """One data set, and all models on it."""
+
+    users: int
+    movies: int
+    sessions: int
+    measured_users: int
+    """Users of the test slice."""
+    chosen: str
+    """The model that the night chose."""
+    chosen_by: str
+    """Why."""
+    parameters: dict[str, float]
+    """Of the chosen model, as tuned."""
+    textbook_ease_penalty: float
+    models: dict[str, MetricIntervals]
+    """By model, the rivals last."""
+
+
+class SetComparison(Struct, frozen=True, kw_only=True):
+    """The chosen model compared with the rivals on one set."""
+
+    chosen_less: dict[str, MetricIntervals]
+    """By rival: the chosen model's figures minus the rival's, paired by user."""
+    ndcg_less_best_rival_high: float = field(name="ndcg@20_less_best_rival_high")
+    """The lowest high end of these: below 0, a rival is better beyond noise; the next two alike."""
+    recall_less_best_rival_high: float = field(name="recall@20_less_best_rival_high")
+    hit_rate_less_best_rival_high: float = field(name="hr@20_less_best_rival_high")
+    chosen_less_popular_low: float
+    """NDCG@20 of the chosen model minus that of the popular list: the low end."""
+    above_popular: bool
+    """Whether that is above 0."""
+    chosen_less_ease_high: float | UnsetType = UNSET
+    """`shuffled` only: below 0, looking for order has done harm where there is none (NDCG@20)."""
+    ease_ratio: float | UnsetType = UNSET
+    """NDCG@20 of the chosen model by that of textbook EASE; not for `shuffled`."""
+    ease_ratio_1m: float | UnsetType = field(default=UNSET, name="1m_ease_ratio")
+    """The same, where the archive is MovieLens-1M."""
