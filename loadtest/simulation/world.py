@@ -1,10 +1,10 @@
 """The simulated world: what users watch of their own accord, take from a list, finish and rate.
 
-`World` holds what never changes, the movies and the people, and is a pure function of its settings. What changes is
-in `Seen`, and chance comes in as the caller's generator, so a caller can replay, fork and parallelise as it likes.
+`World` holds what never changes, the movies and the people, and is a pure function of its settings. What changes is in
+`Seen`, and random numbers come from the caller's generator, so a caller can replay, fork and parallelise.
 
-Users and movies are rows of the population and the catalogue here, 0-based; the service's ids are `index + 1` and
-`catalogue.ids[index]`.
+Users and movies are rows of the population and the catalogue, from 0; the service's ids are `row + 1` and
+`catalogue.ids[row]`.
 """
 
 from statistics import NormalDist
@@ -23,21 +23,21 @@ Bools = npt.NDArray[np.bool_]
 
 CIRCLE_MOVIES = 25
 REWATCHES = 0.03
-"""Share of visits that go to one of the last movies once more."""
+"""Share of visits that watch one of the last movies again."""
 
 BEST_LIST_ACCEPTANCE = 0.55
 """Chance that a user who has seen nothing yet takes something from the twenty movies they would like most. No
-recommender knows those, and later on the best of them are seen: a good list is left with 35–45 %."""
+recommender knows these, and later the user has seen the best of them: a good list reaches 35–45 %."""
 
 _VISITS_TO_CALIBRATE = 12
-"""Liking is scaled to what users choose after so many visits, when the obvious is seen."""
+"""Liking is scaled to what users choose after this many visits, when they have seen their most obvious movies."""
 
 _REDRAWS = 8
 _RECENT = 4
 _STARS_SHARE = (0.02, 0.05, 0.27, 0.45, 0.21)
 _FINISHED_BY_STARS = np.array([0.45, 0.72, 0.94, 0.99, 0.99])
 _FINISHED_UNRATED = 0.83
-"""Who does not rate finishes less often: with this factor 88 % of all sessions are finished."""
+"""Sessions without a rating are finished less often, by this factor; then 88 % of all sessions are finished."""
 
 
 class Seen:
@@ -71,7 +71,7 @@ class Seen:
         self._push_recent(users, movies)
 
     def contains(self, users: Ints, movies: Ints) -> Bools:
-        """Whether each of these users has seen the movie beside them; shapes broadcast."""
+        """Whether `users[i]` has seen `movies[i]`; shapes broadcast."""
         return self._known(self._keys(users, movies))
 
     def _keys(self, users: Ints, movies: Ints) -> npt.NDArray[np.int64]:
@@ -81,7 +81,7 @@ class Seen:
         return _is_in(keys, self._old) | _is_in(keys, self._new)
 
     def _push_recent(self, users: Ints, movies: Ints) -> None:
-        """A user may stand in a batch several times: each round takes the first row left of every user."""
+        """A user may occur in a batch several times: each round takes the first remaining row of every user."""
         while users.size:
             _, rows = np.unique(users, return_index=True)
             self.recent[users[rows], 1:] = self.recent[users[rows], :-1]
@@ -94,8 +94,8 @@ class Seen:
 def _is_in(keys: npt.NDArray[np.int64], ordered: npt.NDArray[np.int64]) -> Bools:
     if not ordered.size:
         return np.zeros(keys.shape, dtype=np.bool_)
-    places = np.minimum(np.searchsorted(ordered, keys), ordered.size - 1)
-    return np.asarray(ordered[places] == keys)
+    indices = np.minimum(np.searchsorted(ordered, keys), ordered.size - 1)
+    return np.asarray(ordered[indices] == keys)
 
 
 class Urns:
@@ -106,7 +106,7 @@ class Urns:
     """
 
     def __init__(self, urn: Ints, movies: Ints, weights: Floats, urns: int) -> None:
-        """Row i puts movie `movies[i]` into urn `urn[i]` with weight `weights[i]`; an urn may stay empty."""
+        """Row i puts `movies[i]` into urn `urn[i]` with weight `weights[i]`; an urn may stay empty."""
         order = np.argsort(urn, kind="stable")
         totals = np.bincount(urn, weights, urns)
         self.empty: Bools = totals == 0
@@ -114,21 +114,21 @@ class Urns:
         """Chance of each row in a draw from its urn, in the order the rows were given."""
         self.members: npt.NDArray[np.int32] = movies[order].astype(np.int32)
         self._end = np.cumsum(np.bincount(urn, minlength=urns))
-        within = [np.cumsum(part) for part in np.split(self.share[order], self._end[:-1])]
+        within = [np.cumsum(shares) for shares in np.split(self.share[order], self._end[:-1])]
         self._upto: Floats = np.add(urn[order], np.concatenate(within), dtype=np.float64)
 
     def draw(self, urn: Ints, rng: np.random.Generator) -> npt.NDArray[np.int32]:
-        """One movie out of each of these urns, none of them empty."""
-        places = np.searchsorted(self._upto, urn + rng.random(urn.size), side="right")
+        """One movie out of each of these urns, none of which may be empty."""
+        indices = np.searchsorted(self._upto, urn + rng.random(urn.size), side="right")
         # Rounding may carry a draw past the end of its urn.
-        return np.asarray(self.members[np.minimum(places, self._end[urn] - 1)])
+        return np.asarray(self.members[np.minimum(indices, self._end[urn] - 1)])
 
 
 class WatchPlan(NamedTuple):
-    """How sessions go; one row a session."""
+    """How sessions proceed; one row a session."""
 
     last_minute: npt.NDArray[np.int32]
-    """Number of the last minute that is played; a session plays the minutes 0..last_minute."""
+    """The last minute that is played; a session plays the minutes 0..last_minute."""
     finished: Bools
     """Whether the movie was watched to its end, some 1.6 % past its runtime."""
     ratings: npt.NDArray[np.int8]
@@ -136,7 +136,7 @@ class WatchPlan(NamedTuple):
 
 
 class World:
-    """The movies, the people, and how the people behave."""
+    """The movies, the people, and their behaviour."""
 
     def __init__(self, settings: WorldSettings) -> None:
         """The one world that belongs to these settings."""
@@ -155,11 +155,11 @@ class World:
         return self.people.activity
 
     def new_seen(self) -> Seen:
-        """The record of a service that has just opened: nobody has seen anything."""
+        """The record of a service that has just opened: no user has seen a movie."""
         return Seen(len(self.people), len(self.catalogue))
 
     def choose(self, users: Ints, seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.int32]:
-        """The movie that each of these users picks with no list before them; something new but for some re-watches."""
+        """The movie that each of these users picks without a list: an unseen one, except for re-watches."""
         movies = self._walk_paths(users, rng)
         for _ in range(_REDRAWS):
             stale = np.flatnonzero(seen.contains(users, movies))
@@ -172,9 +172,9 @@ class World:
         return np.where((last >= 0) & (rng.random(users.size) < REWATCHES), last, movies)
 
     def interest(self, users: Ints, movies: Ints) -> Floats:
-        """Chance that a visit of each user without history goes to the movie beside them; shapes broadcast.
+        """Chance that a visit of `users[i]`, without history, goes to `movies[i]`; shapes broadcast.
 
-        The sum over the paths to the movie, so it adds up to 1 over the catalogue but for eras without a movie.
+        The sum over the paths to the movie, so it adds up to 1 over the catalogue, except for eras without a movie.
         """
         people, genres = self.people, self.catalogue.genres[movies]
         chart, circle = people.chart_odds[users], people.circle_odds[users]
@@ -186,23 +186,28 @@ class World:
         return np.asarray(chart * self.catalogue.popularity[movies] + circle * by_circle + genre * by_genre)
 
     def react(self, user: int, movies: Ints, seen: Seen, rng: np.random.Generator) -> int | None:
-        """What the user takes from a list shown best first, None for nothing.
+        """The movie that the user takes from a list, best first; None for nothing.
 
         The cascade model of Craswell et al. (2008): ranks are examined from the top, an examined movie is taken with a
-        chance of its own, and a look at one rank leads on to the next with a chance that depends on the rank.
+        chance of its own, and after each rank the user goes on to the next with a chance that depends on the rank.
         """
-        takes = np.flatnonzero(rng.random(movies.size) < self._take_odds(user, movies, seen))
+        takes = np.flatnonzero(rng.random(movies.size) < self.take_odds(user, movies, seen))
         if not takes.size:
             return None
         leaves = np.flatnonzero(rng.random(movies.size) >= _continuation(movies.size))
         return int(movies[takes[0]]) if not leaves.size or takes[0] <= leaves[0] else None
 
-    def acceptance(self, user: int, movies: Ints, seen: Seen) -> float:
-        """Chance that `react` takes something from the list: what a recommender is after."""
-        return float(_cascade(self._take_odds(user, movies, seen)))
+    def take_odds(self, user: int, movies: Ints, seen: Seen) -> Floats:
+        """[movies] chance that the user takes each movie of a list once it is examined; 0 for seen ones."""
+        users = np.full(movies.size, user)
+        interest = self.interest(users, movies)
+        sequel = self._sequels(np.array([user]), seen)[0]
+        interest[movies == sequel] = np.maximum(interest[movies == sequel], 0.2 * self.people.loyalty[user])
+        interest[seen.contains(users, movies)] = 0.0
+        return _odds_by_interest(interest, self._appetite)
 
     def watch_plan(self, users: Ints, movies: Ints, rng: np.random.Generator) -> WatchPlan:
-        """How these sessions go. It does not know of re-watches: a caller drops the rating of what was seen before."""
+        """How these sessions proceed. The caller drops the ratings of re-watches, which are not known here."""
         n = users.size
         stars = 1 + np.searchsorted(_STARS_UPTO, self._liking(users, movies, rng))
         rated = rng.random(n) < self.people.rating_odds[users]
@@ -238,22 +243,13 @@ class World:
         latest = np.argmax(sequels >= 0, axis=1)
         return np.asarray(sequels[np.arange(users.size), latest])
 
-    def _take_odds(self, user: int, movies: Ints, seen: Seen) -> Floats:
-        """[movies] chance that the user takes each movie once it is examined."""
-        users = np.full(movies.size, user)
-        interest = self.interest(users, movies)
-        sequel = self._sequels(np.array([user]), seen)[0]
-        interest[movies == sequel] = np.maximum(interest[movies == sequel], 0.2 * self.people.loyalty[user])
-        interest[seen.contains(users, movies)] = 0.0
-        return _take_odds(interest, self._appetite)
-
     def _liking(self, users: Ints, movies: Ints, rng: np.random.Generator) -> Floats:
-        """How much each user likes the movie, mean 0 and deviation 1 over what users choose themselves."""
+        """How much each user likes the movie: mean 0, standard deviation 1 over what users choose themselves."""
         known = (self._raw_liking(users, movies) - self._liking_mean) / self._liking_deviation
         return 0.75 * known + 0.66 * rng.standard_normal(users.size)
 
     def _raw_liking(self, users: Ints, movies: Ints) -> Floats:
-        """Quality, the user's mood, and how much more the user is drawn to the movie than everybody is."""
+        """Quality, the user's mood, and the user's interest relative to the movie's popularity."""
         popularity = self.catalogue.popularity[movies]
         lift = np.log((self.interest(users, movies) + 0.1 * popularity) / popularity)
         return np.asarray(0.6 * self.catalogue.quality[movies] + 0.4 * lift + self.people.mood[users])
@@ -279,7 +275,7 @@ class World:
         self._cell_share[movie, slot] = self._urns.share[-movie.size :]
 
     def _calibrate(self, rng: np.random.Generator) -> None:
-        """Fit what depends on the size of the catalogue: how hungry users are, and the scale of their liking."""
+        """Fit what depends on the size of the catalogue: the users' appetite, and the scale of their liking."""
         users, seen = rng.permutation(len(self.people))[:500], self.new_seen()
         for _ in range(_VISITS_TO_CALIBRATE):
             chosen = self.choose(users, seen, rng)
@@ -291,31 +287,31 @@ class World:
         low, high = 0.0, 64.0
         for _ in range(30):
             self._appetite = (low + high) / 2
-            if _cascade(_take_odds(best, self._appetite)).mean() < BEST_LIST_ACCEPTANCE:
+            if list_acceptance(_odds_by_interest(best, self._appetite)).mean() < BEST_LIST_ACCEPTANCE:
                 low = self._appetite
             else:
                 high = self._appetite
 
 
-def _take_odds(interest: Floats, appetite: float) -> Floats:
-    """Chance to take an examined movie: grows with the interest and levels off, for nobody is certain of anything."""
-    return np.asarray(0.6 * -np.expm1(-appetite * interest))
-
-
-def _continuation(ranks: int) -> Floats:
-    """[ranks] chance to look on after each rank: rank r is reached with 4 / (r + 3), the twentieth with 17 %."""
-    return (np.arange(ranks) + 4.0) / (np.arange(ranks) + 5.0)
-
-
-def _cascade(take_odds: Floats) -> Floats:
-    """[...] chance that something is taken from lists whose take odds are [..., ranks]."""
+def list_acceptance(take_odds: Floats) -> Floats:
+    """[...] chance that `World.react` takes something from lists whose take odds are [..., ranks]."""
     passed = 1.0 - take_odds
     looked_at = 4.0 / (np.arange(take_odds.shape[-1]) + 4.0)
     return np.asarray((looked_at * np.cumprod(passed, axis=-1) / passed * take_odds).sum(axis=-1))
 
 
+def _odds_by_interest(interest: Floats, appetite: float) -> Floats:
+    """Chance to take an examined movie: grows with the interest and levels off at 0.6."""
+    return np.asarray(0.6 * -np.expm1(-appetite * interest))
+
+
+def _continuation(ranks: int) -> Floats:
+    """[ranks] chance to go on after each rank; so rank r is reached with chance 4 / (r + 3), the 20th with 17 %."""
+    return (np.arange(ranks) + 4.0) / (np.arange(ranks) + 5.0)
+
+
 def _favourites(rng: np.random.Generator, catalogue: Catalogue) -> npt.NDArray[np.int64]:
-    """[circles, 25] different movies each, of any genre, known and unknown alike."""
+    """int64 [circles, 25]: different movies of any genre, popular or not."""
     keys = 0.4 * np.log(catalogue.popularity) + rng.gumbel(size=(CIRCLES, len(catalogue)))
     return np.argsort(-keys, axis=1)[:, :CIRCLE_MOVIES]
 
