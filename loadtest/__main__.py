@@ -31,28 +31,36 @@ def _settings() -> tuple[StreamSettings, WorldSettings]:
     streaming, world = load("stream", StreamSettings), load("loadtest", WorldSettings)
     if streaming.generation != world.generation:
         raise SettingsError(
-            f"settings: [loadtest] generation is {world.generation}, [stream] generation {streaming.generation};"
-            " the service that is played must be the one that is expected"
+            f"settings: [loadtest] generation is {world.generation}, [stream] generation is {streaming.generation};"
+            " set both to the generation of the simulated service"
         )
     return streaming, world
 
 
 @commands.command()
-@click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Where it all goes.")
-@click.option("--port", default=8082, show_default=True, type=click.IntRange(1, 65535), help="Port of the answers.")
+@click.option(
+    "--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Folder for all files of the demo."
+)
+@click.option(
+    "--port",
+    default=8082,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Port that the recommender answers on.",
+)
 @click.option("--days", default=14, show_default=True, type=click.IntRange(3, 365), help="Days of history.")
-@click.option("--keep", is_flag=True, help="Leave everything up afterwards.")
+@click.option("--keep", is_flag=True, help="Leave all processes running afterwards.")
 def demo(folder: Path, port: int, days: int, keep: bool) -> None:
-    """The whole loop on real processes; exit code 0 if every invariant holds."""
+    """Run the whole loop on real processes; exit code 0 if every invariant holds."""
     from loadtest.demo.run import run as run_demo
 
     sys.exit(run_demo(folder.resolve(), port, days, keep))
 
 
 @commands.command()
-@click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Of the demo.")
+@click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Folder of the demo.")
 def stop(folder: Path) -> None:
-    """End the processes of a demo that was kept up."""
+    """End the processes of a demo that was left running."""
     from loadtest.demo.processes import stop_kept
 
     stopped = stop_kept(folder / "run")
@@ -69,8 +77,8 @@ def api() -> None:
 
 @commands.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Lines a second at most; 0: as fast as possible.")
-@click.option("--partitions", default=1, type=click.IntRange(1), help="Of the topic, where it is made.")
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Most lines a second; 0 for no limit.")
+@click.option("--partitions", default=1, type=click.IntRange(1), help="Partitions of the topic, if it is created.")
 def replay(file: Path, rate: float, partitions: int) -> None:
     """Write the recorded lines of FILE into the topic, byte for byte."""
     from batch.progress import step
@@ -87,10 +95,10 @@ def replay(file: Path, rate: float, partitions: int) -> None:
 
 
 @commands.command()
-@click.option("--days", default=14, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--first-day", default="2026-01-27", show_default=True, help="YYYY-MM-DD.")
+@click.option("--days", default=14, show_default=True, type=click.IntRange(1), help="Number of days.")
+@click.option("--first-day", default="2026-01-27", show_default=True, help="First day, YYYY-MM-DD.")
 def history(days: int, first_day: str) -> None:
-    """Write days of history into the archive's form, without Kafka."""
+    """Write days of simulated history straight into the archive, without Kafka."""
     from batch.progress import step
     from loadtest.simulation import backfill
     from loadtest.simulation.visits import Audience
@@ -112,9 +120,11 @@ def history(days: int, first_day: str) -> None:
 
 
 @commands.command()
-@click.option("--hours", default=0.0, type=click.FloatRange(0), help="End after so many hours of event time; 0: never.")
+@click.option(
+    "--hours", default=0.0, type=click.FloatRange(0), help="End after so many hours of event time; 0 for never."
+)
 def service(hours: float) -> None:
-    """Play the live service at the settings' pace, from where the archive ends, until Ctrl-C."""
+    """Simulate the live service at the settings' pace, from the end of the archive on, until Ctrl-C."""
     asyncio.run(_serve(hours))
 
 
@@ -139,8 +149,8 @@ async def _serve(hours: float) -> None:
         over: Callable[[], bool] = lambda: bool(hours) and playing.now_ms >= begins + hours * 3_600_000  # noqa: E731
         await playing.run(lambda: stop.is_set() or over())
     caller.close()
-    tally = playing.tally
-    click.echo(f"{tally.lines} lines written, requests by status {dict(tally.statuses)}")
+    counts = playing.counts
+    click.echo(f"{counts.lines} lines written, requests by status {dict(counts.statuses)}")
 
 
 if __name__ == "__main__":

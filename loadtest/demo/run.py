@@ -1,10 +1,11 @@
 """The demo: Marquee's whole loop on real processes, from an empty folder to a final report, in a few minutes.
 
     weeks of history -> first night -> workers under supervisord -> a live day, line by line through Kafka, while the
-    service asks and its users react -> second night, swapped in under load -> the day closes -> summary
+    service requests lists and its users react -> second night, its release swapped in under load -> the day closes ->
+    summary
 
-The service's clock runs ahead as fast as the machine allows; while the second night runs it slows down, as the night
-takes its time by the wall's clock. What the summary says is held against the invariants of `summary.py`.
+Event time runs as fast as the machine allows, but more slowly while the second night runs, since a night takes real
+time. The summary is checked against the invariants of `summary.py`.
 """
 
 import asyncio
@@ -18,13 +19,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from batch.progress import step
 from loadtest.demo import summary
 from loadtest.demo.processes import DemoProcesses, accepts, answers, free_port, require_free
+from loadtest.demo.summary import DemoSummary
 from loadtest.errors import DemoError
 from loadtest.settings import WorldSettings
 from loadtest.simulation import backfill
@@ -45,12 +46,12 @@ FIRST_LIVE_DAY = "2026-02-10"
 OPENS_MS = 3 * HOUR_MS + HOUR_MS // 2
 """The live service opens at 03:30, after the first night."""
 NIGHT_PACE = 60.0
-"""Event seconds a second while a night is awaited: as much passes as in a real night."""
+"""Event seconds a second during the second night, so that as much event time passes as in a real night."""
 FULL_PACE = 1e9
 NIGHT_SECONDS = 180.0
 NEEDED_BYTES = 2 << 30
 _SETTINGS = """\
-# Settings of this demo, in place of the checkout's own: made anew by every run.
+# Settings of this demo, used instead of the checkout's; every run writes them anew.
 [stream]
 bootstrap = "{host}:{broker}"
 generation = "2026"
@@ -104,8 +105,8 @@ class Demo:
         self.zone: Zone = zone_named(self.streaming.timezone)
         self.archive = Archive(self.streaming.var)
 
-    def run(self) -> dict[str, Any]:
-        """All of it; returns the summary."""
+    def run(self) -> DemoSummary:
+        """Run the whole demo; returns its summary. Raises `DemoError` where a process fails."""
         began = time.monotonic()
         first = day_number(FIRST_LIVE_DAY)
         audience = Audience(World(self.world_settings), self.zone, self.world_settings.seed)
@@ -120,7 +121,7 @@ class Demo:
         report_days = [day_name(first), day_name(first + 1)]
         seconds = time.monotonic() - began
         var, topic = self.streaming.var, self.streaming.topic
-        return summary.summarise(var, topic, service.tally, report_days, self.stack.run, seconds)
+        return summary.summarise(var, topic, service.counts, report_days, self.stack.run, seconds)
 
     def _start_outside(self) -> None:
         with step("broker and APIs"):
@@ -140,7 +141,7 @@ class Demo:
             with step("first night"):
                 done = subprocess.run(command, env=self.stack.environ, stdout=output, stderr=output, check=False)
         if done.returncode:
-            raise DemoError(f"the first night failed with code {done.returncode}; see {output.name}")
+            raise DemoError(f"the first night ended with code {done.returncode}; see {output.name}")
 
     def _start_marquee(self) -> None:
         with step("supervisord, workers, collector, telemetry"):
@@ -169,7 +170,7 @@ class Demo:
     def _watched(
         self, service: Service, advance: Callable[[int], object], until: Callable[[], bool]
     ) -> Callable[[], bool]:
-        """`until`, looking after the processes and the progress bar at every slice."""
+        """`until`, which also checks the processes and moves the progress bar at every slice."""
 
         def is_over() -> bool:
             advance(1)
@@ -180,7 +181,7 @@ class Demo:
 
     def _await_end(self, service: Service) -> None:
         with step("the last lines and the reports"):
-            self.stack.until("the collector's last line", lambda: self._archived() >= service.tally.lines, 60)
+            self.stack.until("the collector's last line", lambda: self._archived() >= service.counts.lines, 60)
             last = day_name(day_number(FIRST_LIVE_DAY) + 1)
             self.stack.until(f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), 60)
 
@@ -197,13 +198,13 @@ def run(folder: Path, port: int, days: int, keep: bool) -> int:
         signal.signal(number, _interrupted)
     kept = False
     try:
-        found = demo.run()
-        durable.write_json(folder / "summary.json", found)
-        click.echo(summary.as_text(found))
-        kept = keep and not found["broken"]
+        result = demo.run()
+        summary.write_summary(folder / "summary.json", result)
+        click.echo(summary.as_text(result))
+        kept = keep and not result.broken
         if kept:
             click.echo(_what_to_try(demo, port))
-        return 1 if found["broken"] else 0
+        return 1 if result.broken else 0
     finally:
         if not kept:
             with step("stopping everything"), contextlib.ExitStack() as stack:
@@ -212,12 +213,12 @@ def run(folder: Path, port: int, days: int, keep: bool) -> int:
 
 
 def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
-    """Whether another release answers. Raises `DemoError` when that takes too long."""
+    """Whether a new release answers. Raises `DemoError` when that takes too long."""
     deadline = time.monotonic() + NIGHT_SECONDS
 
     def is_over() -> bool:
         if time.monotonic() > deadline:
-            raise DemoError(f"the second night: no new release answers after {NIGHT_SECONDS:.0f} s; see schedule.log")
+            raise DemoError(f"no release of the second night answers after {NIGHT_SECONDS:.0f} s; see schedule.log")
         return service.latest_release != before
 
     return is_over
@@ -225,17 +226,17 @@ def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
 
 def _prepare(folder: Path) -> None:
     if (folder / "run" / "processes.json").exists():
-        raise DemoError(f"{folder}: an earlier demo was kept up; end it with `make stop`")
+        raise DemoError(f"{folder}: an earlier demo is still running; end it with `make stop`")
     marker = folder / ".marquee-demo"
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
-        raise DemoError(f"{folder} holds files that no demo made; give --folder one that is empty, or a new one")
+        raise DemoError(f"{folder} holds files that no demo made; give an empty or a new folder with --folder")
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     marker.touch()
     free = shutil.disk_usage(folder).free
     if free < NEEDED_BYTES:
-        raise DemoError(f"{folder}: {free >> 20} MB of disk are free, the demo needs {NEEDED_BYTES >> 20}; make room")
+        raise DemoError(f"{folder}: the demo needs {NEEDED_BYTES >> 20} MB of disk, {free >> 20} are free; make room")
 
 
 def _interrupted(*_: object) -> None:
@@ -244,7 +245,7 @@ def _interrupted(*_: object) -> None:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C must not end the ending."""
+    """Ignore Ctrl-C while the processes are stopped."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -255,12 +256,15 @@ def _undisturbed() -> Iterator[None]:
 def _what_to_try(demo: Demo, port: int) -> str:
     settings = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in demo.environ.items())
     durable.write_bytes(demo.folder / "env", settings.encode())
-    return (
-        f"\nStill up. Try:  curl -i http://{HOST}:{port}/recommend/42\n"
-        f"                curl http://{HOST}:{demo.operator_port}/readyz   (and /metrics, /release)\n"
-        f"                . {demo.folder}/env; .venv/bin/python -m loadtest service   (the service goes on)\n"
-        f"                . {demo.folder}/env; .venv/bin/python -m batch nightly      (another night)\n"
-        f"                . {demo.folder}/env; make restart                       (the workers, one by one)\n"
-        f"                .venv/bin/locust -f loadtest/locustfile.py -H http://{HOST}:{port}\n"
-        f"                make stop                                                   (ends it all)"
-    )
+    run_in_demo = f". {demo.folder}/env; "
+    commands = [
+        (f"curl -i http://{HOST}:{port}/recommend/42", ""),
+        (f"curl http://{HOST}:{demo.operator_port}/readyz", "or /metrics, /release"),
+        (f"{run_in_demo}.venv/bin/python -m loadtest service", "goes on with the service"),
+        (f"{run_in_demo}.venv/bin/python -m batch nightly", "runs another night"),
+        (f"{run_in_demo}make restart", "restarts the workers, one by one"),
+        (f".venv/bin/locust -f loadtest/locustfile.py -H http://{HOST}:{port}", ""),
+        ("make stop", "ends everything"),
+    ]
+    lines = (f"  {command}" + (f"   # {note}" if note else "") for command, note in commands)
+    return "\n".join(["\nStill running. Try:", *lines])

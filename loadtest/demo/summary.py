@@ -1,166 +1,300 @@
-"""The demo's summary: the same figures as text and as JSON, and the invariants that they must keep.
+"""The demo's summary: the same figures as text and as JSON (`summary.json`), and the invariants that they must keep.
 
-Every figure is read back from what Marquee left on disk, and held against what the simulated service knows of its own
-doing.
+Every figure is read back from the files that Marquee wrote, and compared with what the simulated service counted.
 """
 
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import orjson
+from msgspec import Struct, field
 
-from batch.evaluation_file import HIT_RATE, MRR, NDCG, RECALL, ModelFigures, read_evaluation
+from batch.evaluation_file import ModelFigures, read_evaluation
 from batch.releases import publish
+from loadtest.errors import DemoError
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
+from quality.metrics.bootstrap import Interval
+from quality.telemetry.day_report import read_report
+from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
 from quality.telemetry.report_schema import validate_report
+from server.manifest import InputCounts, parse_manifest
+from stream import durable
 from stream.archive import Archive, count_by_fate
+
+_PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
+
+
+class ServiceSummary(Struct, frozen=True, kw_only=True):
+    """What the simulated service did and saw."""
+
+    lines_written: int
+    corrupted: int
+    """Lines with a stray character."""
+    repeated: int
+    """Lines that equal an earlier one."""
+    requests: int
+    by_status: dict[str, int]
+    """Requests by status, as the service logs it: 200, 400, or 0 for no usable answer."""
+    by_source: dict[str, int]
+    """Answers by source of the list: personal, segment or popular."""
+    by_release: dict[str, int]
+    lists_taken_from: int
+    """Lists from which the user took a movie."""
+    latency_ms: dict[str, float]
+    """By percentile; empty without requests."""
+
+
+class OfflineFigures(Struct, frozen=True, kw_only=True):
+    """A model on the test slice of a night."""
+
+    hit_rate: Interval = field(name="hr@20")
+    recall: Interval = field(name="recall@20")
+    ndcg: Interval = field(name="ndcg@20")
+    mrr: Interval
+    coverage: float
+
+
+class ReleaseSummary(Struct, frozen=True, kw_only=True):
+    """One release that became current."""
+
+    id: str
+    model: str
+    """The model that made its lists."""
+    counts: InputCounts
+    """What the night learned from: users, movies, sessions …"""
+    offline: dict[str, OfflineFigures]
+    """By model; empty where nothing could be held out."""
+
+
+class ReportSummary(Struct, frozen=True, kw_only=True):
+    """The main figures of a day's report, see `quality.telemetry.report`."""
+
+    final: bool
+    window_hours: float
+    answers: AnswerCounts
+    hits: int
+    hit_rate: Interval
+    baseline: Baseline
+    uplift: Interval
+    by_release: list[ReleaseFigures]
+
+
+class SummaryFiles(Struct, frozen=True, kw_only=True):
+    """Where everything is."""
+
+    archive: str
+    releases: str
+    reports: str
+    logs: str
+
+
+class DemoSummary(Struct, frozen=True, kw_only=True):
+    """A run of the demo."""
+
+    seconds: float
+    lines: dict[str, dict[str, int]]
+    """By topic: lines read (`in`), and lines by fate."""
+    service: ServiceSummary
+    releases: list[ReleaseSummary]
+    """In the order in which they became current."""
+    reports: dict[str, ReportSummary]
+    """By day."""
+    files: SummaryFiles
+    broken: list[str]
+    """The invariants that do not hold, in words."""
 
 
 def is_final(var: Path, day: str) -> bool:
-    """Whether a day's report is there and final."""
-    return bool(_report(var, day).get("final"))
+    """Whether a day has a report, and it is final."""
+    report = _read_report(var, day)
+    return report is not None and report.final
 
 
 def summarise(
     var: Path, topic: str, service: ServiceCounts, days: list[str], logs: Path, seconds: float
-) -> dict[str, Any]:
-    """All figures of a run; `broken` lists the invariants that do not hold, in words."""
-    entries = Archive(var).entries()
-    topics = sorted({entry.topic for entry in entries})
-    releases = [change.release for change in publish.read_publications(var)]
-    reports = {day: _report(var, day) for day in days}
-    found: dict[str, Any] = {
-        "seconds": round(seconds, 1),
-        "lines": {
-            name: {
-                "in": sum(entry.lines for entry in entries if entry.topic == name),
-                **count_by_fate(entry for entry in entries if entry.topic == name),
-            }
-            for name in topics
-        },
-        "service": {
-            "lines_written": service.lines,
-            "corrupted": service.corrupted,
-            "repeated": service.repeated,
-            "requests": sum(service.statuses.values()),
-            "by_status": {str(status): count for status, count in sorted(service.statuses.items())},
-            "by_source": {str(source): count for source, count in service.sources.items()},
-            "by_release": {str(release): count for release, count in service.releases.items()},
-            "lists_taken_from": service.taken,
-            "latency_ms": _latency(service.latencies_ms),
-        },
-        "releases": [_release(var, release) for release in releases],
-        "reports": {day: _headline(report) for day, report in reports.items()},
-        "files": {
-            "archive": str(var / "archive"),
-            "releases": str(var / "releases"),
-            "reports": str(var / "reports"),
-            "logs": str(logs),
-        },
-    }
-    return {**found, "broken": [*_broken(found, topic, service), *_invalid(reports)]}
-
-
-def _report(var: Path, day: str) -> dict[str, Any]:
-    path = var / "reports" / f"{day}.json"
-    return orjson.loads(path.read_bytes()) if path.exists() else {}
-
-
-def _release(var: Path, release: str) -> dict[str, Any]:
-    folder = var / "releases" / release
-    manifest = orjson.loads((folder / "manifest.json").read_bytes())
-    evaluation = read_evaluation(folder)
-    return {
-        "id": release,
-        "model": evaluation.chosen,
-        "counts": manifest["input"]["counts"],
-        "offline": {name: _offline(figures) for name, figures in evaluation.test_models.items()},
-    }
-
-
-def _offline(figures: ModelFigures) -> dict[str, Any]:
-    shown = msgspec.to_builtins(figures)
-    return {metric: shown[metric] for metric in (HIT_RATE, RECALL, NDCG, MRR, "coverage")}
-
-
-def _headline(report: dict[str, Any]) -> dict[str, Any]:
-    names = ("final", "window_hours", "answers", "hits", "hit_rate", "baseline", "uplift", "by_release")
-    return {name: report.get(name) for name in names}
-
-
-def _latency(values: list[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    shares = {"p50": 50, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
-    return {name: round(float(np.percentile(values, share)), 2) for name, share in shares.items()}
-
-
-def _broken(found: dict[str, Any], topic: str, service: ServiceCounts) -> list[str]:
-    live = found["lines"].get(topic, {"in": 0})
-    failed = sum(count for status, count in service.statuses.items() if status != 200)
-    releases = len([release for release in service.releases if release])
-    checks = {
-        f"{live['in']} lines archived, {service.lines} written": live["in"] == service.lines,
-        "the fates of the lines do not add up": all(
-            fates["in"] == sum(count for fate, count in fates.items() if fate != "in")
-            for fates in found["lines"].values()
+) -> DemoSummary:
+    """The summary of a run, from its files and the counts of the service; `topic` is that of the live service."""
+    lines = _lines(var)
+    reports = {day: report for day in days if (report := _read_report(var, day))}
+    return DemoSummary(
+        seconds=round(seconds, 1),
+        lines=lines,
+        service=_service(service),
+        releases=[_release(var, change.release) for change in publish.read_publications(var)],
+        reports=reports,
+        files=SummaryFiles(
+            archive=str(var / "archive"), releases=str(var / "releases"), reports=str(var / "reports"), logs=str(logs)
         ),
-        f"{live.get('duplicate')} duplicates found, {service.repeated} lines sent twice": live.get("duplicate")
-        == service.repeated,
-        f"{failed} of {sum(service.statuses.values())} requests failed": failed == 0,
+        broken=[
+            *_broken_counts(lines, topic, service),
+            *_broken_reports(var, {day: reports.get(day) for day in days}),
+        ],
+    )
+
+
+def write_summary(path: Path, summary: DemoSummary) -> None:
+    """Write a summary as JSON."""
+    durable.write_json(path, msgspec.to_builtins(summary))
+
+
+def _lines(var: Path) -> dict[str, dict[str, int]]:
+    entries = Archive(var).entries()
+    by_topic: dict[str, dict[str, int]] = {}
+    for topic in sorted({entry.topic for entry in entries}):
+        own = [entry for entry in entries if entry.topic == topic]
+        by_topic[topic] = {"in": sum(entry.lines for entry in own)}
+        by_topic[topic] |= {str(fate): lines for fate, lines in count_by_fate(own).items()}
+    return by_topic
+
+
+def _service(counts: ServiceCounts) -> ServiceSummary:
+    shares = _PERCENTILES.items() if counts.latencies_ms else ()
+    return ServiceSummary(
+        lines_written=counts.lines,
+        corrupted=counts.corrupted,
+        repeated=counts.repeated,
+        requests=sum(counts.statuses.values()),
+        by_status={str(status): count for status, count in sorted(counts.statuses.items())},
+        by_source={str(source): count for source, count in counts.sources.items()},
+        by_release={str(release): count for release, count in counts.releases.items()},
+        lists_taken_from=counts.taken,
+        latency_ms={name: round(float(np.percentile(counts.latencies_ms, share)), 2) for name, share in shares},
+    )
+
+
+def _read_report(var: Path, day: str) -> ReportSummary | None:
+    try:
+        report = read_report(var / "reports" / f"{day}.json")
+    except ReportError as error:
+        raise DemoError(f"demo: {error}; see telemetry.log") from error
+    if report is None:
+        return None
+    return ReportSummary(
+        final=report.final,
+        window_hours=report.window_hours,
+        answers=report.answers,
+        hits=report.hits,
+        hit_rate=report.hit_rate,
+        baseline=report.baseline,
+        uplift=report.uplift,
+        by_release=report.by_release,
+    )
+
+
+def _release(var: Path, release: str) -> ReleaseSummary:
+    folder = var / "releases" / release
+    evaluation = read_evaluation(folder)
+    manifest = parse_manifest((folder / "manifest.json").read_bytes())
+    return ReleaseSummary(
+        id=release,
+        model=evaluation.chosen,
+        counts=manifest.require_input().counts,
+        offline={name: _offline(figures) for name, figures in evaluation.test_models.items()},
+    )
+
+
+def _offline(figures: ModelFigures) -> OfflineFigures:
+    return OfflineFigures(
+        hit_rate=figures.hit_rate,
+        recall=figures.recall,
+        ndcg=figures.ndcg,
+        mrr=figures.mrr,
+        coverage=figures.coverage,
+    )
+
+
+def _broken_counts(lines: dict[str, dict[str, int]], topic: str, service: ServiceCounts) -> list[str]:
+    live = lines.get(topic, {"in": 0})
+    requests, failed = service.statuses.total(), service.statuses.total() - service.statuses[200]
+    releases = len([release for release in service.releases if release])
+    archived, duplicates = live["in"], live.get("duplicate")
+    checks = {
+        f"{archived} lines archived, {service.lines} written": archived == service.lines,
+        "the fates of the lines do not add up": all(
+            fates["in"] == sum(count for fate, count in fates.items() if fate != "in") for fates in lines.values()
+        ),
+        f"{duplicates} duplicates found, {service.repeated} lines sent twice": duplicates == service.repeated,
+        f"{failed} of {requests} requests failed": failed == 0,
         f"{releases} releases answered, not 2": releases == 2,
     }
     return [text for text, holds in checks.items() if not holds]
 
 
-def _invalid(reports: dict[str, dict[str, Any]]) -> list[str]:
+def _broken_reports(var: Path, reports: dict[str, ReportSummary | None]) -> list[str]:
     broken = []
     for day, report in reports.items():
+        if report is None:
+            broken.append(f"there is no report of {day}")
+            continue
         try:
-            validate_report(report)
+            validate_report(orjson.loads((var / "reports" / f"{day}.json").read_bytes()))
         except ReportError as error:
             broken.append(str(error))
-        if not report.get("final"):
+        if not report.final:
             broken.append(f"the report of {day} is not final")
     return broken
 
 
-def as_text(found: dict[str, Any]) -> str:
+def as_text(summary: DemoSummary) -> str:
     """The summary for people."""
-    lines = [f"\nMarquee demo: {found['seconds']:.0f} s\n", "Lines by fate"]
-    for topic, fates in found["lines"].items():
-        lines.append(f"  {topic:<12}" + "  ".join(f"{name} {count:,}" for name, count in fates.items()))
-    service = found["service"]
-    lines.append("Requests")
-    lines.append("  " + ", ".join(f"status {status}: {count:,}" for status, count in service["by_status"].items()))
-    lines.append("  answered by " + ", ".join(f"{name}: {count:,}" for name, count in service["by_source"].items()))
-    lines.append("  latency ms " + ", ".join(f"{name} {value:g}" for name, value in service["latency_ms"].items()))
-    lines.append("Releases (offline, last hours held out)")
-    for release in found["releases"]:
-        lines.append(f"  {release['id']}  lists by {release['model']}")
-        for name, figures in release["offline"].items():
-            shown = (f"{metric} {_shown(figures[metric])}" for metric in ("ndcg@20", "recall@20", "hr@20"))
-            lines.append(f"    {name:<8} " + "  ".join(shown))
-    lines.append("Hit rate on the stream, against the popular list")
-    for day, report in found["reports"].items():
-        state = "final" if report["final"] else "provisional"
-        lines.append(f"  {day} ({state}, {report['window_hours']:g} h): {_rates(report)}")
-        lines += [f"    {part['release'] or 'no release'}: {_rates(part)}" for part in report["by_release"] or []]
-    lines.append("Files")
-    lines += [f"  {name:<9} {path}" for name, path in found["files"].items()]
-    lines += [f"BROKEN: {text}" for text in found["broken"]] or ["All invariants hold."]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"\nMarquee demo: {summary.seconds:.0f} s\n",
+            *_line_rows(summary.lines),
+            *_service_rows(summary.service),
+            *_release_rows(summary.releases),
+            *_report_rows(summary.reports),
+            "Files",
+            *(f"  {name:<9} {path}" for name, path in msgspec.structs.asdict(summary.files).items()),
+            *([f"BROKEN: {text}" for text in summary.broken] or ["All invariants hold."]),
+        ]
+    )
 
 
-def _rates(part: dict[str, Any]) -> str:
-    rate, base = part["hit_rate"], part["baseline"]["hit_rate"]
-    return f"{_shown(rate)} vs {_shown(base)}, uplift {_shown(part['uplift'])}"
+def _line_rows(lines: dict[str, dict[str, int]]) -> list[str]:
+    rows = ["Lines of the stream, by topic and fate"]
+    for topic, fates in lines.items():
+        rows.append(f"  {topic:<12}" + "  ".join(f"{name} {count:,}" for name, count in fates.items()))
+    return rows
 
 
-def _shown(interval: dict[str, float | None]) -> str:
-    if interval["mean"] is None:
+def _service_rows(service: ServiceSummary) -> list[str]:
+    return [
+        "Requests of the simulated service",
+        "  by status: " + ", ".join(f"{status} {count:,}" for status, count in service.by_status.items()),
+        "  by source of the list: " + ", ".join(f"{name} {count:,}" for name, count in service.by_source.items()),
+        "  latency, ms: " + ", ".join(f"{name} {value:g}" for name, value in service.latency_ms.items()),
+    ]
+
+
+def _release_rows(releases: list[ReleaseSummary]) -> list[str]:
+    rows = ["Releases, with each model's figures on held-out data (mean and 95 % interval)"]
+    for release in releases:
+        rows.append(f"  {release.id}: lists by {release.model}")
+        for name, figures in release.offline.items():
+            metrics = {"ndcg@20": figures.ndcg, "recall@20": figures.recall, "hr@20": figures.hit_rate}
+            shown = (f"{metric} {_interval(interval)}" for metric, interval in metrics.items())
+            rows.append(f"    {name:<8} " + "  ".join(shown))
+    return rows
+
+
+def _report_rows(reports: dict[str, ReportSummary]) -> list[str]:
+    rows = ["Hit rate on the stream, compared with the popular list"]
+    for day, report in reports.items():
+        state = "final" if report.final else "provisional"
+        rows.append(f"  {day} ({state}, {report.window_hours:g} h window): {_rates(report)}")
+        rows += [f"    {rates.release or 'no release'}: {_rates(rates)}" for rates in report.by_release]
+    return rows
+
+
+def _rates(rates: ReportSummary | ReleaseFigures) -> str:
+    popular = _interval(rates.baseline.hit_rate)
+    return f"{_interval(rates.hit_rate)}, popular list {popular}, uplift {_interval(rates.uplift)}"
+
+
+def _interval(interval: Interval) -> str:
+    if interval.mean is None:
         return "none"
-    return f"{interval['mean']:.4f} [{interval['low']:.4f}, {interval['high']:.4f}]"
+    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

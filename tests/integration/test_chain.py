@@ -71,14 +71,14 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     start(chain, "loadtest", "api")
     until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"))
     played = asyncio.run(play(chain, hours=30))
-    assert set(played.tally.statuses) == {0}  # nobody answered: the service logs it so
+    assert set(played.counts.statuses) == {0}  # nobody answered: the service logs it so
     assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
     archive = Archive(Path(chain["MARQUEE_STREAM_VAR"]))
     fates = count_by_fate(archive.entries())
-    assert sum(fates.values()) == played.tally.lines
-    assert fates["duplicate"] == played.tally.repeated
+    assert sum(fates.values()) == played.counts.lines
+    assert fates["duplicate"] == played.counts.repeated
     assert archive.files("account", archive.entries())  # who comes for the first time makes one
-    assert fates["repaired"] + fates["quarantined"] <= played.tally.corrupted
+    assert fates["repaired"] + fates["quarantined"] <= played.counts.corrupted
 
     night = python(chain, "batch", "nightly")
     assert night.returncode == 0, night.stderr
