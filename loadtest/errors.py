@@ -4,8 +4,8 @@ from stream.errors import MarqueeError
 
 
 class LoadtestError(MarqueeError):
-    """The simulated world cannot do what was asked; the text says what, where and what to do about it."""
+    """The simulated world or a benchmark cannot do what was asked; the text says what, where and what to do."""
 
 
 class DemoError(LoadtestError):
-    """The demo cannot begin, or one of its processes failed."""
+    """The demo cannot start, or one of its processes failed."""

@@ -3,7 +3,7 @@
     .venv/bin/locust -f loadtest/locustfile.py -H http://127.0.0.1:8082                     with its page on :8089
     .venv/bin/locust -f loadtest/locustfile.py -H http://127.0.0.1:8082 --headless -u 20 -r 20 -t 30s
 
-`HttpUser` on purpose: locust's fast user tries dropped requests again, and so hides what is lost.
+`HttpUser` on purpose: locust's fast user retries dropped requests, and so hides lost ones.
 """
 
 import random
@@ -11,16 +11,16 @@ import random
 from locust import HttpUser, constant, task
 
 from loadtest.settings import WorldSettings
+from stream.event import LIST_LENGTH
 from stream.settings import load
 
 _KNOWN = load("loadtest", WorldSettings).users
 _UNKNOWN = (10**9, 2 * 10**9)
 _INVALID = ("abc", "-5", "1.5", "%F0%9F%8E%AC", "9" * 20, "1%2C2", "0x10")
-_MOST = 20
 
 
 class Caller(HttpUser):
-    """The service's caller, and now and then somebody who sends nonsense."""
+    """The service's caller, with an invalid request now and then."""
 
     wait_time = constant(0)
 
@@ -31,23 +31,23 @@ class Caller(HttpUser):
 
     @task(15)
     def unknown(self) -> None:
-        """A user that nobody knows gets the popular list."""
+        """An unknown user gets the popular list."""
         self._ask(random.randint(*_UNKNOWN), "unknown")
 
     @task(5)
     def invalid(self) -> None:
-        """What is no user id is refused with 400."""
+        """An invalid user id is refused with 400."""
         url = f"/recommend/{random.choice(_INVALID)}"
         with self.client.get(url, name="invalid", catch_response=True) as response:
             if response.status_code == 400:
                 response.success()
             else:
-                response.failure(f"{response.status_code} instead of 400")
+                response.failure(f"status {response.status_code} instead of 400")
 
     def _ask(self, user: int, name: str) -> None:
         with self.client.get(f"/recommend/{user}", name=name, catch_response=True) as response:
             movies = response.text.split(",")
             if response.status_code != 200:
                 response.failure(f"status {response.status_code}")
-            elif not 1 <= len(set(movies)) == len(movies) <= _MOST or not all(movies):
-                response.failure(f"not a list of up to {_MOST} ids: {response.text[:80]!r}")
+            elif not 1 <= len(set(movies)) == len(movies) <= LIST_LENGTH or not all(movies):
+                response.failure(f"not a list of up to {LIST_LENGTH} ids: {response.text[:80]!r}")

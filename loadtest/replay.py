@@ -1,7 +1,6 @@
 """Replays recorded lines into the topic, byte for byte, at a chosen pace.
 
-A line's Kafka time is the time that the line itself tells, as when it was recorded; one that tells none gets that of
-the line before it.
+A line's Kafka time is the time in the line itself; a line without a time gets that of the line before it.
 """
 
 import asyncio
@@ -19,16 +18,16 @@ _CHUNK = 1000
 async def replay_lines(
     file: Path, writer: Writer, zone: Zone, lines_per_s: float, partitions: int, advance: Callable[[int], object]
 ) -> int:
-    """Write a file's lines, at most `lines_per_s` a second (0: as fast as they are taken). Returns how many.
+    """Write a file's lines, at most `lines_per_s` a second (0: without a limit). Returns how many.
 
     They go to the topic's partitions in turn, a thousand at a time.
     """
-    began, written, at = time.monotonic(), 0, _first_time(file, zone)
+    began, written, time_ms = time.monotonic(), 0, _first_time(file, zone)
     for number, lines in enumerate(_chunks(file)):
         times = []
         for line in lines:
-            at = _time(line, zone, at)
-            times.append(at)
+            time_ms = _time(line, zone, time_ms)
+            times.append(time_ms)
         await writer.write(lines, times, number % partitions)
         written += len(lines)
         advance(len(lines))
@@ -38,7 +37,7 @@ async def replay_lines(
 
 
 def _first_time(file: Path, zone: Zone) -> int:
-    """The first time that a file tells, for the lines before it; 1970 where it tells none."""
+    """The first time in a file, for the lines before it; 1970 where the file has none."""
     times = (_time(line, zone, 0) for lines in _chunks(file) for line in lines)
     return next(filter(None, times), 0)
 

@@ -1,7 +1,7 @@
 """Settings of the simulated outside world.
 
 One frozen class, a docstring below each field. A name that is not listed here is an error, so that a mistyped setting
-cannot be ignored silently.
+is not ignored silently.
 """
 
 from typing import Annotated
@@ -24,34 +24,34 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Movies of the catalogue."""
 
     seed: Annotated[int, Meta(ge=0)] = 1
-    """Fixes the catalogue, the users and their tastes. The randomness of single visits comes from the caller."""
+    """Random seed for the catalogue, the users and their tastes; single visits have seeds of their own."""
 
     generation: Generation = "2022"
-    """Which year's service is played: 2026 has ratings 1..10, bulk look-ups, HTTP 404, `cost` and self descriptions."""
+    """The year of the simulated service: 2026 has ratings 1..10, bulk look-ups, HTTP 404, `cost`, self-descriptions."""
 
     api_host: str = "127.0.0.1"
     """Address that the record API listens on."""
 
     api_port: Annotated[int, Meta(ge=0, le=65535)] = 8080
-    """Port that the record API listens on; 0 lets the system choose one, which is logged."""
+    """Port that the record API listens on; 0 takes a free one, which is logged."""
 
     api_rate_limit_per_s: Annotated[float, Meta(gt=0)] = 200.0
-    """Requests a second that the API answers; what goes beyond gets 429 with `retry-after`."""
+    """Requests a second that the API answers; further ones get 429 with `retry-after`."""
 
     catalog_csv: str = ""
-    """CSV file of real movie records to serve in place of the made ones; empty for none."""
+    """CSV file of real movie records to serve instead of simulated ones; empty for none."""
 
     users_csv: str = ""
-    """CSV file of real user records to serve in place of the made ones; empty for none."""
+    """CSV file of real user records to serve instead of simulated ones; empty for none."""
 
     server: str = "http://127.0.0.1:8082"
-    """Root of the recommender that the service asks."""
+    """URL of the recommender that the service asks."""
 
     deadline_ms: Count = 600
-    """How long the service waits for an answer before it counts the request as failed, milliseconds."""
+    """Milliseconds that the service waits for an answer before it counts the request as failed."""
 
     ask_share: Share = 0.9
-    """Share of visits that begin with a look at the recommendations; the others know what they want."""
+    """Share of visits that begin with recommendations; in the others users choose on their own."""
 
     corrupted: Share = 0.0004
     """Share of lines with one random character inserted at a random place."""
@@ -60,4 +60,4 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Share of lines that are delivered twice."""
 
     pace: Annotated[float, Meta(gt=0)] = 60.0
-    """Seconds of event time that pass in one second of the clock, at most."""
+    """Seconds of event time that pass in one second, at most."""

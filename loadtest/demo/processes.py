@@ -1,10 +1,10 @@
-"""The processes of a demo or a test: started, watched and stopped by their ids.
+"""The processes of a demo or a test: started, monitored and stopped by their ids.
 
     broker      python -m stream broker      stands in for Kafka
     api         python -m loadtest api       stands in for the service's APIs
     supervisor  supervisord                  Marquee itself: workers, collector, telemetry, schedule
 
-Each is a session of its own, so Ctrl-C reaches nobody but the one who started them, and that one stops them in order.
+Each has a session of its own, so Ctrl-C reaches only the process that started them, which then stops them in order.
 """
 
 import os
@@ -26,13 +26,13 @@ from stream.errors import BrokerError
 
 _SOURCE = Path(__file__).parents[2]
 ROOT = _SOURCE if (_SOURCE / "pyproject.toml").exists() else Path.cwd()
-"""Where `var/` is: the checkout, or the working folder where Marquee is installed as a package."""
+"""The folder of `var/`: the checkout, or the working folder where Marquee is installed as a package."""
 _SUPERVISORD_CONF = resources.files("loadtest") / "supervisord.conf"
 _STOP_SECONDS = 90.0
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on just now."""
+    """A port that is free at present."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
@@ -44,18 +44,18 @@ def require_free(host: str, port: int) -> None:
         broker.require_free(host, port)
     except BrokerError as error:
         raise DemoError(
-            f"port {port} on {host} is taken; if an earlier demo was kept, `make stop` ends it, else set another one:"
-            " make demo PORT=..."
+            f"port {port} on {host} is in use; if an earlier demo was kept, end it with `make stop`, else choose another"
+            " port: make demo PORT=..."
         ) from error
 
 
 def _may_pass(name: str) -> bool:
-    """Whether a variable of the caller reaches the processes: settings do not, but those of the simulated world do."""
+    """Whether a variable of the caller is passed on: no settings, except for those of the simulated world."""
     return not name.startswith("MARQUEE_") or name.startswith("MARQUEE_LOADTEST_")
 
 
 class DemoProcesses:
-    """Processes with one environment and one folder `run` for their logs and ids."""
+    """Processes with a common environment, and a folder `run` for their logs and ids."""
 
     def __init__(self, run: Path, environ: Mapping[str, str]) -> None:
         self.run = run
@@ -80,20 +80,20 @@ class DemoProcesses:
         durable.write_json(self.run / "processes.json", ids)
 
     def start_room(self, name: str, *arguments: str) -> None:
-        """Start `python -m …`."""
+        """Start `python -m <arguments>`."""
         self.start(name, [sys.executable, "-m", *arguments])
 
     def start_supervisor(self) -> None:
-        """Start Marquee as supervisord.conf says."""
+        """Start Marquee with supervisord.conf."""
         self.start("supervisor", [sys.executable, "-m", "supervisor.supervisord", "-c", str(_SUPERVISORD_CONF)])
 
     def until(self, what: str, is_there: Callable[[], bool], seconds: float) -> None:
-        """Wait for something. Raises `DemoError` when it does not come, or a process ends meanwhile."""
+        """Wait for something. Raises `DemoError` when it takes longer, or a process ends meanwhile."""
         deadline = time.monotonic() + seconds
         while not is_there():
             self.check()
             if time.monotonic() > deadline:
-                raise DemoError(f"{what}: not within {seconds:.0f} s; the logs are in {self.run}")
+                raise DemoError(f"{what} did not come within {seconds:.0f} s; see the logs in {self.run}")
             time.sleep(0.05)
 
     def check(self) -> None:
@@ -117,7 +117,7 @@ class DemoProcesses:
 
 
 def stop_kept(run: Path) -> list[str]:
-    """End the processes that an earlier run left up; returns their names."""
+    """End the processes that an earlier demo left running; returns their names."""
     path = run / "processes.json"
     if not path.exists():
         return []
@@ -150,7 +150,7 @@ def accepts(host: str, port: int) -> bool:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether a process id still is a process of this checkout, and not a stranger's that got the same number."""
+    """Whether a process id still belongs to a process of this checkout: ids are reused."""
     try:
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:

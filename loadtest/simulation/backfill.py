@@ -1,7 +1,7 @@
-"""Writes weeks of simulated history straight into the archive, faster than a broker could carry them.
+"""Writes weeks of simulated history straight into the archive, faster than through a broker.
 
-Each day is a batch of its own of the topic `history`, with files and ledger entry as the collector writes them.
-Sessions that are running when the history ends are cut off there.
+Each day is one batch of the topic `history`, with files and a ledger entry as the collector writes them. Sessions that
+still run when the history ends are cut off there.
 """
 
 from collections.abc import Callable
@@ -23,27 +23,27 @@ TOPIC = "history"
 def write(
     archive: Archive, audience: Audience, zone: Zone, first_day: str, until_ms: int, advance: Callable[[int], object]
 ) -> int:
-    """Play from the beginning of a day until a moment (a full hour or half of one) and archive it; returns the lines.
+    """Play from the beginning of a day until `until_ms` (a full or half hour) and archive it; returns the lines.
 
     Raises `LoadtestError` where the archive has a history already.
     """
     if archive.entries(TOPIC):
-        raise LoadtestError(f"history: {archive.var} has one already; remove the folder to make another")
+        raise LoadtestError(f"history: {archive.var} has a history already; remove the folder to make another one")
     offset, running, day = 0, _nothing(), first_day
     while zone.bounds(day)[0] < until_ms:
         since, until = zone.bounds(day)
         until = min(until, until_ms)
-        happened = _joined([running, *_played(audience, since, until)])
+        happened = _joined([running, *_play(audience, since, until)])
         today = happened.times < until
-        offset += _day(archive, audience, _part(happened, today), day, offset)
-        running = _part(happened, ~today)
+        offset += _archive_day(archive, audience, _rows(happened, today), day, offset)
+        running = _rows(happened, ~today)
         day = day_name(day_number(day) + 1)
         advance(1)
     return offset
 
 
 def replay_archive(archive: Archive, audience: Audience) -> None:
-    """Let an audience have seen what the archive says it has."""
+    """Mark what an audience has seen according to the archive."""
     for paths in archive.files("watch").values():
         for path in paths:
             table = pq.read_table(path, columns=["user", "movie"]).unify_dictionaries()
@@ -55,25 +55,27 @@ def replay_archive(archive: Archive, audience: Audience) -> None:
             audience.seen.add(users[known], rows[known])
 
 
-def _played(audience: Audience, since: int, until: int) -> list[Happenings]:
-    found = []
+def _play(audience: Audience, since: int, until: int) -> list[Happenings]:
+    """What happens in [since, until), an item an hour."""
+    by_hour = []
     for hour in range(since, until, HOUR_MS):
         visits = audience.visits(hour, min(HOUR_MS, until - hour))
         movies = audience.world.choose(visits.users, audience.seen, audience.rng)
-        found.append(audience.watch(visits.users, movies, visits.times))
-    return found
+        by_hour.append(audience.watch(visits.users, movies, visits.times))
+    return by_hour
 
 
-def _day(archive: Archive, audience: Audience, happened: Happenings, day: str, offset: int) -> int:
+def _archive_day(archive: Archive, audience: Audience, happened: Happenings, day: str, offset: int) -> int:
+    """Archive a day as one batch; returns its lines."""
     order = np.argsort(happened.times, kind="stable")
-    happened = _part(happened, order)
+    happened = _rows(happened, order)
     lines = len(order)
     if not lines:
         return 0
     offsets = offset + np.arange(lines)
     is_minute = happened.minutes >= 0
-    parts: list[tuple[Kind, np.ndarray]] = [("watch", is_minute), ("rate", ~is_minute)]
-    counts = [FateCount("accepted", kind, day, None, int(rows.sum())) for kind, rows in parts if rows.any()]
+    kinds: list[tuple[Kind, np.ndarray]] = [("watch", is_minute), ("rate", ~is_minute)]
+    counts = [FateCount("accepted", kind, day, None, int(rows.sum())) for kind, rows in kinds if rows.any()]
     entry = LedgerEntry(
         topic=TOPIC,
         partition=0,
@@ -84,9 +86,9 @@ def _day(archive: Archive, audience: Audience, happened: Happenings, day: str, o
         kafka_time=TimeRange(int(happened.times[0]), int(happened.times[-1])),
     )
     files: list[ArchiveFile] = []
-    for kind, rows in parts:
+    for kind, rows in kinds:
         if rows.any():
-            table = _table(kind, audience, _part(happened, rows), offsets[rows])
+            table = _table(kind, audience, _rows(happened, rows), offsets[rows])
             files.append(archive.write_events(entry, kind, day, table))
     archive.commit(entry.with_files(files))
     return lines
@@ -115,7 +117,7 @@ def _table(kind: Kind, audience: Audience, happened: Happenings, offsets: np.nda
 _FIELDS = ("users", "movies", "times", "minutes", "ratings")
 
 
-def _part(happened: Happenings, rows: np.ndarray) -> Happenings:
+def _rows(happened: Happenings, rows: np.ndarray) -> Happenings:
     return Happenings(*(getattr(happened, name)[rows] for name in _FIELDS))
 
 

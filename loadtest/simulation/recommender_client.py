@@ -1,4 +1,4 @@
-"""The service's client of the recommender: asks, judges the answer as the service does, and makes the line to log.
+"""The service's client of the recommender: sends requests, judges answers as the service does, and makes its log line.
 
 | the answer | status | what the line says |
 |---|---|---|
@@ -6,8 +6,8 @@
 | in time, but unusable | 400 | `movie X not found`, or `invalid recommendation format (empty)` |
 | none in time, refused, or another HTTP status | 0 | the exception of the service's client |
 
-No request is tried again, so a lost one shows. Requests that are under way at once run in threads, on connections
-that are kept; that costs a third of what an asynchronous client of the same ease does.
+No request is retried, so a lost one shows. Concurrent requests run in threads, on kept connections, at a third of the
+cost of a comparable asynchronous client.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class RecommenderAnswer:
-    """What came of one request."""
+    """The outcome of one request."""
 
     status: int
     movies: tuple[str, ...]
@@ -37,12 +37,11 @@ class RecommenderAnswer:
     source: str | None
 
     def event(self, user: int, asked_ms: int, host: str) -> Event:
-        """The event that the service logs when the answer is there."""
+        """The event that the service logs when the answer has arrived."""
         latency = round(self.latency_ms)
-        at = asked_ms + latency
         return Event(
             "recommend",
-            at,
+            asked_ms + latency,
             user,
             host=host,
             status=self.status,
@@ -65,7 +64,7 @@ class RecommenderClient:
         self._threads = ThreadPoolExecutor(_AT_ONCE, "caller")
 
     async def ask(self, user: int) -> RecommenderAnswer:
-        """One request for one user id; never raises for what the other side does."""
+        """Request the list of one user; failures of the recommender are answers too, not exceptions."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, user)
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
-"""Visits: who comes when, and which minutes and ratings a session has. Event time only.
+"""Visits: which users come when, and the minutes and ratings of their sessions. Event time only.
 
-The history (whole days at once) and the live service (slices of a minute) both draw from here, so what was and what
-will be follow one behaviour.
+The history (whole days at once) and the live service (slices of a minute) both draw from here, so they behave alike.
 """
 
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class Happenings:
 
 
 class Audience:
-    """The people of a world, what they have seen, and the chance that moves them."""
+    """The people of a world, what they have seen, and the random numbers of their visits."""
 
     def __init__(self, world: World, zone: Zone, seed: int) -> None:
         self.world = world
@@ -50,7 +49,7 @@ class Audience:
         self._zone = zone
 
     def visits(self, since_ms: int, length_ms: int) -> Visits:
-        """Who comes in [since, since + length), a stretch within one hour of the service's clock."""
+        """The visits in [since, since + length), which must lie within one hour of the service's clock."""
         hour = int(self._zone.to_local(since_ms) // HOUR_MS % 24)
         expected = self.world.activity.visits_in_hour(hour) * (length_ms / HOUR_MS)
         users = np.repeat(np.arange(len(expected)), self.rng.poisson(expected))
@@ -59,7 +58,7 @@ class Audience:
         return Visits(users[order], times[order])
 
     def watch(self, users: Ints, movies: Ints, starts_ms: np.ndarray) -> Happenings:
-        """What comes of sessions that start at these times; from now on the users have seen these movies."""
+        """Minutes and ratings of sessions that start at these times; marks the movies as seen by their users."""
         again = self.seen.contains(users, movies)
         plan = self.world.watch_plan(users, movies, self.rng)
         self.seen.add(users, movies)
