@@ -44,7 +44,7 @@ def require_free(host: str, port: int) -> None:
         broker.require_free(host, port)
     except BrokerError as error:
         raise DemoError(
-            f"port {port} on {host} is in use; if an earlier demo was kept, end it with `make stop`, else choose another"
+            f"port {port} on {host} is in use; end a demo that is still running with `make stop`, or choose another"
             " port: make demo PORT=..."
         ) from error
 

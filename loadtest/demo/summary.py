@@ -15,7 +15,7 @@ from batch.releases import publish
 from loadtest.errors import DemoError
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
-from quality.metrics.bootstrap import Interval
+from quality.metrics.bootstrap import Interval, interval_text
 from quality.telemetry.day_report import read_report
 from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
 from quality.telemetry.report_schema import validate_report
@@ -275,7 +275,7 @@ def _release_rows(releases: list[ReleaseSummary]) -> list[str]:
         rows.append(f"  {release.id}: lists by {release.model}")
         for name, figures in release.offline.items():
             metrics = {"ndcg@20": figures.ndcg, "recall@20": figures.recall, "hr@20": figures.hit_rate}
-            shown = (f"{metric} {_interval(interval)}" for metric, interval in metrics.items())
+            shown = (f"{metric} {interval_text(interval)}" for metric, interval in metrics.items())
             rows.append(f"    {name:<8} " + "  ".join(shown))
     return rows
 
@@ -290,11 +290,5 @@ def _report_rows(reports: dict[str, ReportSummary]) -> list[str]:
 
 
 def _rates(rates: ReportSummary | ReleaseFigures) -> str:
-    popular = _interval(rates.baseline.hit_rate)
-    return f"{_interval(rates.hit_rate)}, popular list {popular}, uplift {_interval(rates.uplift)}"
-
-
-def _interval(interval: Interval) -> str:
-    if interval.mean is None:
-        return "none"
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+    popular = interval_text(rates.baseline.hit_rate)
+    return f"{interval_text(rates.hit_rate)}, popular list {popular}, uplift {interval_text(rates.uplift)}"

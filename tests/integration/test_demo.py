@@ -1,4 +1,4 @@
-"""The demo itself, in a small world: two nights, a hot swap under load, final reports; and how it ends otherwise."""
+"""The demo in a small world: two nights, a swap under load, final reports; and how it ends on Ctrl-C and errors."""
 
 import os
 import signal
@@ -6,33 +6,33 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from loadtest.demo.processes import ROOT, free_port
+from loadtest.demo.summary import DemoSummary
 from tests.integration.marquee_processes import Start
 from tests.polling import DEADLINE_S, until
 
 SMALL = {
     "MARQUEE_LOADTEST_USERS": "400",
     "MARQUEE_LOADTEST_MOVIES": "250",
-    "MARQUEE_LOADTEST_DEADLINE_MS": "60000",  # a machine that is busy with other things loses no request
+    "MARQUEE_LOADTEST_DEADLINE_MS": "60000",  # a busy machine must not lose a request
 }
 
 
 def processes_below(folder: Path) -> list[str]:
     """Command lines of processes that name a folder in their environment."""
-    found = []
+    commands = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             environ, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
         except OSError:
             continue
         if os.fsencode(folder) in environ:
-            found.append(command.decode("utf-8", "replace").replace("\0", " "))
-    return found
+            commands.append(command.decode("utf-8", "replace").replace("\0", " "))
+    return commands
 
 
 def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, t
     demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(port), "--days", "4", "--keep")
     try:
         assert demo.ends() == 0, demo.text()
-        holds(orjson.loads((folder / "summary.json").read_bytes()))
+        check_summary(msgspec.json.decode((folder / "summary.json").read_bytes(), type=DemoSummary))
         assert "make stop" in demo.text()
         with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S):
             pass
@@ -54,15 +54,15 @@ def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, t
     assert processes_below(folder) == []
 
 
-def holds(summary: dict[str, Any]) -> None:
-    """What a summary says, held against what the demo is for."""
-    assert summary["broken"] == []
-    assert set(summary["service"]["by_status"]) == {"200"}
-    assert [report["final"] for report in summary["reports"].values()] == [True, True]
-    first, second = summary["releases"][:2]
-    answered = summary["reports"]["2026-02-11"]["by_release"]
-    assert [part["release"] for part in answered] == [first["id"], second["id"]]
-    assert answered[1]["hit_rate"]["low"] is not None
+def check_summary(summary: DemoSummary) -> None:
+    """The demo reached its goals: no failed request, final reports, and answers of both releases."""
+    assert summary.broken == []
+    assert set(summary.service.by_status) == {"200"}
+    assert [report.final for report in summary.reports.values()] == [True, True]
+    first, second = summary.releases[:2]
+    by_release = summary.reports["2026-02-11"].by_release
+    assert [rates.release for rates in by_release] == [first.id, second.id]
+    assert by_release[1].hit_rate.low is not None
 
 
 def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Pat
 
 
 @pytest.mark.parametrize("arguments", [["--port", "70000"], ["--days", "1"], ["--nonsense"]])
-def test_a_wrong_call_is_told_in_a_line_or_two(start: Start, arguments: list[str]) -> None:
+def test_a_wrong_call_is_an_error_of_a_line_or_two(start: Start, arguments: list[str]) -> None:
     demo = start({}, "loadtest", "demo", *arguments)
     assert demo.ends() == 2
     assert "Traceback" not in demo.text()
@@ -91,7 +91,7 @@ def test_a_folder_with_other_files_is_left_alone(start: Start, tmp_path: Path) -
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_port_in_use_is_one_line_that_says_what_to_do(start: Start, tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error_that_says_what_to_do(start: Start, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""The record API, asked over HTTP: its own process for each way to run it."""
+"""The record API over HTTP, in a process of its own for each way to run it."""
 
 import json
 import signal
@@ -71,7 +71,7 @@ def client_2022(world: World) -> Iterator[httpx.Client]:
         yield opened
 
 
-def test_a_user_and_a_movie_are_what_the_world_says(client: httpx.Client, world: World) -> None:
+def test_records_are_those_of_the_world(client: httpx.Client, world: World) -> None:
     assert client.get("/user/1").json() == world.people.record(0)
     assert client.get("/user/500").json() == world.people.record(499)
     response = client.get(f"/movie/{world.catalogue.ids[3]}")
@@ -88,18 +88,18 @@ def test_every_movie_is_found_by_its_id_plain_and_percent_encoded(client: httpx.
 
 @pytest.mark.parametrize("unknown", ["0", "501", "-1", "+1", "01", "1.0", "abc", "१", "99999999999999999999"])
 def test_unknown_users_in_both_generations(client: httpx.Client, client_2022: httpx.Client, unknown: str) -> None:
-    for one, status in ((client, 404), (client_2022, 200)):
-        response = one.get(f"/user/{quote(unknown)}")
+    for either, status in ((client, 404), (client_2022, 200)):
+        response = either.get(f"/user/{quote(unknown)}")
         assert (response.status_code, response.json()) == (status, {"message": "user not found"})
 
 
 def test_unknown_movies_in_both_generations(client: httpx.Client, client_2022: httpx.Client) -> None:
-    for one, status in ((client, 404), (client_2022, 200)):
-        response = one.get("/movie/no+such+movie+1901")
+    for either, status in ((client, 404), (client_2022, 200)):
+        response = either.get("/movie/no+such+movie+1901")
         assert (response.status_code, response.json()) == (status, {"message": "movie not found"})
 
 
-def test_a_bulk_answer_keeps_the_order_asked_and_says_what_is_unknown(client: httpx.Client, world: World) -> None:
+def test_a_bulk_answer_is_in_the_order_of_the_request_and_names_unknown_ids(client: httpx.Client, world: World) -> None:
     response = client.get("/user/3,nobody,1,3")
     assert response.status_code == 200
     records = [world.people.record(i) for i in (2, 0)]
@@ -135,7 +135,7 @@ def test_other_addresses_and_methods_are_refused_in_json(client: httpx.Client) -
     assert "message" in client.get("/nothing").json()
 
 
-def test_beyond_the_rate_limit_requests_are_told_when_to_come_again() -> None:
+def test_requests_beyond_the_rate_limit_get_retry_after() -> None:
     # so low a rate that a busy machine asks more often as well
     with api(WorldSettings(users=5, movies=5, api_rate_limit_per_s=1)) as client:
         began, responses, refused = time.monotonic(), list[httpx.Response](), list[httpx.Response]()
@@ -150,7 +150,7 @@ def test_beyond_the_rate_limit_requests_are_told_when_to_come_again() -> None:
         assert client.get("/user/1").status_code == 200
 
 
-def test_a_token_bucket_passes_its_rate_and_one_second_of_it_at_once() -> None:
+def test_a_token_bucket_passes_its_rate_and_a_burst_of_one_second() -> None:
     bucket = TokenBucket(10.0)
     assert sum(bucket.take(100.0) == 0.0 for _ in range(30)) == 10
     assert bucket.take(100.0) == pytest.approx(0.1)
@@ -186,7 +186,7 @@ def test_real_movies_are_served_without_invention() -> None:
 
 
 @needs_real
-def test_every_real_movie_has_the_shape_of_a_made_one(world: World) -> None:
+def test_real_movies_have_the_fields_of_simulated_ones(world: World) -> None:
     made = set(world.catalogue.record(0))
     movie = movie_lookup(REAL / "movies.csv", "2026")
     with (REAL / "movies.csv").open(encoding="utf-8") as file:
@@ -197,7 +197,7 @@ def test_every_real_movie_has_the_shape_of_a_made_one(world: World) -> None:
 
 
 @needs_real
-def test_real_users_and_made_movies_can_be_mixed() -> None:
+def test_real_users_and_simulated_movies_can_be_mixed() -> None:
     records = records_of(WorldSettings(users=3, movies=3, generation="2026", users_csv=str(REAL / "users-sample.csv")))
     assert records.user("4") is None
     user = records.user("5")
@@ -206,7 +206,7 @@ def test_real_users_and_made_movies_can_be_mixed() -> None:
     assert records.movie(World(WorldSettings(users=3, movies=3, generation="2026")).catalogue.ids[0])
 
 
-def test_unknown_cells_become_the_services_own_unknowns(tmp_path: Path) -> None:
+def test_empty_cells_are_marked_unknown_as_the_service_does(tmp_path: Path) -> None:
     path = tmp_path / "movies.csv"
     path.write_text(MOVIE_HEADER + "endeavour+,,,,,,,,,,,,\nx+2001,X,2001,NAN|sciencefiction|'Drama',,,,,0,,7,,\n")
     movie = movie_lookup(path, "2022")
@@ -220,7 +220,7 @@ def test_unknown_cells_become_the_services_own_unknowns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "text"),
     [
         (b"", "no column id, title"),
         (b"id,title\n", "no column year"),
@@ -232,10 +232,10 @@ def test_unknown_cells_become_the_services_own_unknowns(tmp_path: Path) -> None:
         (MOVIE_HEADER.encode() + b'a+2000,"A,,,,,,,,,,,\n', "end of data"),
     ],
 )
-def test_a_malformed_file_is_told_with_its_place(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_malformed_file_is_an_error_with_its_path_and_line(tmp_path: Path, content: bytes, text: str) -> None:
     path = tmp_path / "movies.csv"
     path.write_bytes(content)
-    with pytest.raises(LoadtestError, match=said) as caught:
+    with pytest.raises(LoadtestError, match=text) as caught:
         movie_lookup(path, "2026")
     assert str(path) in str(caught.value)
 
@@ -248,7 +248,7 @@ def test_a_user_without_a_number_is_malformed(tmp_path: Path, row: str) -> None:
         user_lookup(path, "2026")
 
 
-def test_a_missing_file_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LoadtestError, match=r"cannot read .*nowhere.csv: No such file.*catalog_csv"):
         records_of(WorldSettings(users=1, movies=1, catalog_csv=str(tmp_path / "nowhere.csv")))
 
