@@ -1,4 +1,4 @@
-"""Settings of all rooms: what counts over what, defaults, and that whatever is mistyped is an error that names it."""
+"""Settings of all rooms: precedence, defaults, and errors that name what is mistyped."""
 
 import re
 from pathlib import Path
@@ -7,8 +7,6 @@ from typing import get_args
 import msgspec
 import pytest
 
-from batch.settings import BatchSettings
-from loadtest.settings import WorldSettings
 from quality.lines import context_checks
 from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER
 from quality.lines.schemas import event_schemas
@@ -18,16 +16,10 @@ from stream.archive import FATES
 from stream.errors import SettingsError
 from stream.grammar import Reason
 from stream.settings import ROOMS, StreamSettings, load
+from tests.room_settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
-CLASSES: dict[str, type[msgspec.Struct]] = {
-    "stream": StreamSettings,
-    "quality": QualitySettings,
-    "batch": BatchSettings,
-    "server": ServerSettings,
-    "loadtest": WorldSettings,
-}
-rooms = pytest.mark.parametrize(("room", "kind"), CLASSES.items())
+rooms = pytest.mark.parametrize(("room", "kind"), SETTINGS.items())
 
 DEFAULTS = {
     "stream": {
@@ -63,12 +55,12 @@ def written(path: Path, text: str) -> dict[str, str]:
 
 
 def test_every_room_has_a_class() -> None:
-    assert set(CLASSES) == set(ROOMS)
+    assert set(SETTINGS) == set(ROOMS)
 
 
 @pytest.mark.parametrize("room", DEFAULTS)
-def test_defaults_are_those_that_are_known(room: str) -> None:
-    kind = CLASSES[room]
+def test_defaults_are_as_expected(room: str) -> None:
+    kind = SETTINGS[room]
     assert {name: getattr(kind(), name) for name in kind.__struct_fields__} == DEFAULTS[room]
 
 
@@ -189,7 +181,7 @@ WRONG = [
 def test_a_wrong_value_is_an_error_that_names_its_key(tmp_path: Path, room: str, line: str) -> None:
     key = line.partition(" ")[0]
     with pytest.raises(SettingsError, match=rf"^settings: \[{room}\] .*{key.rpartition('.')[2]}.*$"):
-        load(room, CLASSES[room], written(tmp_path / "s.toml", f"[{room}]\n{line}\n"))
+        load(room, SETTINGS[room], written(tmp_path / "s.toml", f"[{room}]\n{line}\n"))
 
 
 def test_a_wrong_value_in_the_environment_is_an_error() -> None:
@@ -222,7 +214,7 @@ def test_thresholds_are_read_table_by_table(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_normal_by_default() -> None:
+def test_default_limits() -> None:
     assert {name: msgspec.structs.astuple(limits) for name, limits in NORMAL.items()} == {
         "quarantined": (0.003, 100, 5, 0.2, 1000),
         "repaired": (0.003, 100, 5, None, 1000),

@@ -1,4 +1,4 @@
-"""The whole chain, small, with all its history through Kafka: service -> broker -> archive -> release -> answers."""
+"""The whole chain in a small world, all history through Kafka: service, broker, archive, release, answers."""
 
 import asyncio
 import os
@@ -23,6 +23,7 @@ from stream import kafka
 from stream.archive import Archive, count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, zone_named
+from tests.doc_tables import is_documented
 from tests.integration.marquee_processes import Start
 from tests.polling import DEADLINE_S, until
 
@@ -37,7 +38,7 @@ def python(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProc
 
 
 async def play(environ: dict[str, str], hours: int) -> Service:
-    """Let the simulated service run, with nobody there to recommend."""
+    """Let the simulated service run without a recommender."""
     streaming, settings = load("stream", StreamSettings, environ), load("loadtest", WorldSettings, environ)
     clock = zone_named(streaming.timezone)
     begins = clock.bounds("2026-02-10")[0]
@@ -53,7 +54,7 @@ async def play(environ: dict[str, str], hours: int) -> Service:
 
 @pytest.fixture
 def chain(environ: dict[str, str]) -> dict[str, str]:
-    """Settings for the whole chain, with ports of its own and the simulated APIs up."""
+    """Settings of the whole chain, with ports of its own."""
     api, port = free_port(), free_port()
     environ |= {
         "MARQUEE_STREAM_GENERATION": "2026",
@@ -71,13 +72,13 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     start(chain, "loadtest", "api")
     until(lambda: answers(f"{chain['MARQUEE_BATCH_API']}/healthz"))
     played = asyncio.run(play(chain, hours=30))
-    assert set(played.counts.statuses) == {0}  # nobody answered: the service logs it so
+    assert set(played.counts.statuses) == {0}  # without an answer the service logs status 0
     assert python(chain, "batch", "collect", "--until-idle", "1.5").returncode == 0
     archive = Archive(Path(chain["MARQUEE_STREAM_VAR"]))
     fates = count_by_fate(archive.entries())
     assert sum(fates.values()) == played.counts.lines
     assert fates["duplicate"] == played.counts.repeated
-    assert archive.files("account", archive.entries())  # who comes for the first time makes one
+    assert archive.files("account", archive.entries())  # new users create accounts
     assert fates["repaired"] + fates["quarantined"] <= played.counts.corrupted
 
     night = python(chain, "batch", "nightly")
@@ -87,17 +88,27 @@ def test_history_through_kafka_becomes_answers(chain: dict[str, str], start: Sta
     assert [python(chain, "batch", step).returncode for step in again] == [0] * 6  # each step alone, again
     releases = Path(chain["MARQUEE_STREAM_VAR"]) / "releases"
     one, two = (orjson.loads(path.read_bytes())["files"] for path in releases.glob("2*/manifest.json"))
-    assert {name for name in one if one[name] != two[name]} == {"evaluation.json"}  # held against the first
+    assert {name for name in one if one[name] != two[name]} == {"evaluation.json"}  # it is compared with the first
 
     start(chain, "server")
     address = chain["MARQUEE_LOADTEST_SERVER"]
     until(lambda: answers(f"{address}/readyz"))
     users = np.load(releases / "current" / "users.npy")
-    told = urllib3.request("GET", f"{address}/recommend/{users[0]}", retries=False)
-    assert told.headers["x-marquee-release"] == (releases / "current").readlink().name
+    answer = urllib3.request("GET", f"{address}/recommend/{users[0]}", retries=False)
+    assert answer.headers["x-marquee-release"] == (releases / "current").readlink().name
     release = Release.open(releases / "current")
-    assert told.headers["x-marquee-source"] == list_source(release, int(release.segments[0]))
-    assert len(set(told.data.decode().split(","))) == 20
+    assert answer.headers["x-marquee-source"] == list_source(release, int(release.segments[0]))
+    assert len(set(answer.data.decode().split(","))) == 20
+    assert undocumented(Path(chain["MARQUEE_STREAM_VAR"])) == []
+
+
+def undocumented(var: Path) -> list[str]:
+    """Files below `var` that docs/operations.md does not list."""
+    paths = [str(path.relative_to(var)) for path in var.rglob("*") if path.is_symlink() or path.is_file()]
+    assert len(paths) > 30
+    # SQLite's own files beside a database, and temporary names
+    finished = [path for path in paths if not path.endswith(("-wal", "-shm", ".tmp"))]
+    return [path for path in finished if not is_documented(path)]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"LOUD: the real samples are not at {REAL}; real lines are not tested")
@@ -122,8 +133,8 @@ def test_real_lines_become_answers(chain: dict[str, str], start: Start) -> None:
     start(chain, "server")
     address = chain["MARQUEE_LOADTEST_SERVER"]
     until(lambda: answers(f"{address}/readyz"))
-    told = urllib3.request("GET", f"{address}/recommend/83916", retries=False)
-    assert told.status == 200
-    known = set((REAL / "movies.csv").read_text("utf-8").splitlines()[1:])
-    ids = {line.split(",")[0] for line in known}
-    assert set(told.data.decode().split(",")) <= ids
+    answer = urllib3.request("GET", f"{address}/recommend/83916", retries=False)
+    assert answer.status == 200
+    records = set((REAL / "movies.csv").read_text("utf-8").splitlines()[1:])
+    ids = {line.split(",")[0] for line in records}
+    assert set(answer.data.decode().split(",")) <= ids
