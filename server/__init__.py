@@ -1,1 +1,1 @@
-"""Serving: a release to answers. Light: a worker loads no pandas and no pyarrow, and nothing of `batch`."""
+"""Serving: answers from a release. A worker stays light: it imports no pandas, no pyarrow and nothing of `batch`."""

@@ -1,7 +1,7 @@
 """`python -m server`: one worker; `operator`: the operator's port; `restart`: a rolling restart of all workers.
 
-Under supervisord the listening socket is file descriptor 0, opened once and shared by all workers, so the port stays
-open while a worker is replaced. By hand, the worker listens on the settings' host and port.
+Under supervisord the listening socket is file descriptor 0: supervisord opens it once and all workers share it, so the
+port stays open while a worker is replaced. A worker started by hand listens on the host and port of the settings.
 """
 
 import os
@@ -32,7 +32,7 @@ def commands(context: click.Context, host: str | None, port: int | None) -> None
     """Answer GET /recommend/<userid> from the current release, as one worker."""
     if context.invoked_subcommand is not None:
         if host or port:
-            raise click.UsageError("--host and --port are a worker's; give those of the command behind its name")
+            raise click.UsageError("put --host and --port behind the name of the command")
         return
     settings = load("server", ServerSettings)
     sock = listening(host or settings.host, port or settings.port)
@@ -45,8 +45,8 @@ def commands(context: click.Context, host: str | None, port: int | None) -> None
 @click.option("--host", help="Address to listen on (setting: operator_host).")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on (setting: operator_port).")
 def operator(host: str | None, port: int | None) -> None:
-    """Tell of the workers of this host: /healthz, /readyz, /release, /metrics."""
-    from server.operator import run_operator  # a worker does without it
+    """Serve the operator's port: health, readiness, release and metrics of the workers of this host."""
+    from server.operator import run_operator  # a worker does not need it
 
     settings = load("server", ServerSettings)
     sock = bound(host or settings.operator_host, port or settings.operator_port)
@@ -55,26 +55,26 @@ def operator(host: str | None, port: int | None) -> None:
 
 
 @commands.command()
-@click.option("--patience", default=120.0, show_default=True, help="Seconds that a worker may take to be ready.")
+@click.option("--patience", default=120.0, show_default=True, help="Seconds to wait for each worker to become ready.")
 def restart(patience: float) -> None:
-    """Restart the workers that supervisord keeps, one after the other; no request is lost.
+    """Restart the workers under supervisord one after the other, without losing a request.
 
-    MARQUEE_RUN names the folder that supervisord was started with.
+    The environment variable MARQUEE_RUN names the folder that supervisord was started with.
     """
     restart_workers(load("stream", StreamSettings).var, patience, click.echo)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """The socket handed over as descriptor 0, or a new one. Raises `ServerError` where the port is taken."""
-    if (handed := _handed_over()) is not None:
-        return handed
+    """The listening socket inherited as descriptor 0, else a new one. Raises `ServerError` if the port is taken."""
+    if (inherited := _inherited()) is not None:
+        return inherited
     sock = bound(host, port)
     sock.listen(BACKLOG)
     return sock
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A new socket. Raises `ServerError` where the port is taken."""
+    """A new socket, bound but not listening. Raises `ServerError` if the port is taken."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -85,8 +85,8 @@ def bound(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _handed_over() -> socket.socket | None:
-    """Descriptor 0 as a socket, where it is one that listens; a terminal's or a remote shell's is not."""
+def _inherited() -> socket.socket | None:
+    """Descriptor 0 if it is a listening socket, else None: it may be a terminal, or the socket of a remote shell."""
     try:
         if not stat.S_ISSOCK(os.fstat(0).st_mode):
             return None
@@ -94,9 +94,9 @@ def _handed_over() -> socket.socket | None:
     except OSError:
         return None
     if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        # so that a worker that ends can let go of the port
-        with Path(os.devnull).open() as nothing:
-            os.dup2(nothing.fileno(), 0)
+        # or else the port would stay open after the worker has closed its own copy
+        with Path(os.devnull).open() as null:
+            os.dup2(null.fileno(), 0)
         return sock
     sock.close()
     return None

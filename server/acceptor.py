@@ -1,13 +1,12 @@
-"""Takes connections off the listening socket that all workers share.
+"""Accepts connections from the listening socket that all workers share.
 
-uvloop would accept one a turn of its loop. A turn is long where there is much to do, and then those who are connected
-would be answered and nobody else let in. So it is done here: a few at a time, so that other workers get their share,
-and more the longer the turn took. One that has reset its connection while it waited is dropped.
+uvloop accepts one connection per turn of its loop. Under load turns are long, so connected clients would be answered
+and new ones kept waiting. The acceptor takes a few connections per turn, which leaves other workers their share, and
+more the longer the turn took. Connections that were reset while they waited are dropped.
 
-Where the kernel's queue has not been empty for a while, a client that has waited in it for longer than a request may
-wait within the worker (`shed_s`) is refused at once, which costs a tenth of letting it in. A queue that formed while no
-worker was ready is not overload: nobody is refused until the first queue has been worked off. Where the worker is
-busy, probes are answered here, ahead of everybody (`probes.py`).
+If the kernel's queue has not been empty for `shed_s`, clients that have waited in it for longer than that are refused
+at once, which costs a tenth of accepting them. A queue that formed while no worker was ready is not overload: nobody is
+refused until it has been worked off. A busy worker answers health probes here, ahead of all requests (`probes.py`).
 """
 
 import asyncio
@@ -27,26 +26,26 @@ log = logging.getLogger(__name__)
 
 _FEW = 8
 _SHARE_S = 0.0003
-"""A turn that is longer by this is worth one connection more: about what it takes to let one in and answer it."""
-_MOST_LET_IN = 64
-"""Clients let in in one turn. Letting them in makes the next turn long, which would let in more, without end."""
+"""One more connection is accepted for each such stretch of the last turn: about the time to accept and answer one."""
+_MOST_ACCEPTED = 64
+"""Clients accepted per turn at most: accepting many makes the next turn long, which would accept even more."""
 _MOST = 256
-"""Clients let in, refused or found gone in one turn."""
+"""Clients accepted, refused or dropped per turn at most."""
 _PAUSE_S = 0.1
-"""How long nothing is accepted when there are no descriptors left."""
+"""Pause in accepting when no file descriptors are left, seconds."""
 _REQUEST_BYTES = 1 << 16
 _BUSY_SHARE = 0.5
-"""Of `shed_s`: a worker whose turn of the loop takes longer is busy."""
+"""Share of `shed_s`: a worker whose turns take longer is busy."""
 _SETTLE_S = 10.0
-"""How long the queue that a worker finds at its start may take to be worked off before it counts as overload."""
+"""How long the queue found at the start may take to be worked off before it counts as overload, seconds."""
 _TCP_CLOSE = b"\x07"
-"""Of Linux's `tcp_info`: the first byte, of a connection that is over in both directions, which a reset makes it."""
+"""First byte of Linux's `tcp_info` for a connection that is closed in both directions, as after a reset."""
 _LAST_DATA_MS = struct.Struct("=52xI")
-"""Of Linux's `tcp_info`: ms since data came last, or else since the connection was made."""
+"""Field of Linux's `tcp_info`: ms since the last data arrived, or since the connection was made."""
 
 
 class Acceptor:
-    """Lets clients in; `connect` makes the protocol of one, `connections` holds those of all."""
+    """Accepts clients; `connect` makes the protocol of one, `connections` holds the protocols of all."""
 
     def __init__(
         self,
@@ -65,12 +64,12 @@ class Acceptor:
         self._arriving: set[asyncio.Task[Any]] = set()
         self._open = True
         self._full_since: float | None = None
-        """Since when there was always somebody left who waited."""
+        """Since when the queue has never been seen empty."""
         self._settles_at: float | None = None
-        """Until when a queue may be that of the start; None before it, 0 once the queue has been empty."""
+        """Until when the queue may be the one found at the start; None before the start, 0 once it has been empty."""
 
     def start(self) -> None:
-        """From now on let clients in."""
+        """Start to accept clients."""
         if self._settles_at is None:
             self._settles_at = monotonic() + _SETTLE_S
         if self._open:
@@ -78,11 +77,11 @@ class Acceptor:
 
     @property
     def arriving(self) -> bool:
-        """Whether there are clients that were let in and are not among the connections yet."""
+        """Whether some accepted clients are not among the connections yet."""
         return bool(self._arriving)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting, for good."""
         self._open = False
         self._loop.remove_reader(self._sock)
         self._sock.close()
@@ -90,15 +89,15 @@ class Acceptor:
     def _accept(self) -> None:
         now, guard = monotonic(), self._guard
         late_s = max(0.0, now - guard.turn_began - BEAT_S)
-        room = min(_FEW + int(late_s / _SHARE_S), _MOST_LET_IN)
+        room = min(_FEW + int(late_s / _SHARE_S), _MOST_ACCEPTED)
         overload = self._is_overloaded(now)
         for _ in range(_MOST):
             try:
                 client, _address = self._sock.accept()
             except (BlockingIOError, InterruptedError):
-                self._is_empty()
+                self._note_empty_queue()
                 return
-            except ConnectionError:  # it gave up while it waited
+            except ConnectionError:  # the client gave up while it waited
                 continue
             except OSError as error:
                 self._pause(error)
@@ -116,28 +115,28 @@ class Acceptor:
             if not room:
                 break
         if not self._queue.poll(0):
-            self._is_empty()
+            self._note_empty_queue()
         elif self._full_since is None:
             self._full_since = now
 
-    def _is_empty(self) -> None:
-        """Note that nobody waits."""
+    def _note_empty_queue(self) -> None:
+        """Note that the queue is empty."""
         self._full_since, self._settles_at = None, 0.0
 
     def _is_overloaded(self, now: float) -> bool:
-        """Whether more clients come than can be let in."""
+        """Whether more clients come than can be accepted."""
         waits = self._full_since is not None and now - self._full_since > self._guard.settings.shed_s
         return waits and now > (self._settles_at or 0.0)
 
     def _arrived(self, task: asyncio.Task[Any]) -> None:
         self._arriving.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.debug("a client was gone before it was let in: %r", error)
+            log.debug("a client left before it was accepted: %r", error)
 
     def _answered(self, client: socket.socket, overload: bool) -> bool:
-        """Answer a probe; in an overload refuse who has waited too long. Whether the client was answered, and closed.
+        """Answer a probe; under overload, refuse a client that waited too long. Whether it was answered, and closed.
 
-        Only a client whose request is there.
+        Clients whose request has not arrived yet are left alone.
         """
         client.setblocking(False)
         try:
@@ -148,33 +147,33 @@ class Acceptor:
                     return False
                 self._guard.refused["overload"] += 1
                 answer = refusals.overloaded(request, keep_alive=False)
-            client.recv(_REQUEST_BYTES)  # what is not read lets the kernel reset the connection, and the answer is lost
+            client.recv(_REQUEST_BYTES)  # unread bytes would make the kernel reset the connection and drop the answer
             client.send(answer)
         except BlockingIOError:
             return False
         except OSError:
-            log.debug("a client that was to be answered is gone")
+            log.debug("a client left before it was answered")
         client.close()
         return True
 
     def _pause(self, error: OSError) -> None:
-        """There is nothing to accept with, descriptors most likely."""
-        log.warning("no client can be let in for the moment: %s", error.strerror)
+        """Stop accepting for a moment: most likely no file descriptors are left."""
+        log.warning("cannot accept clients at the moment: %s", error.strerror)
         self._guard.make_room(self._connections)
         self._loop.remove_reader(self._sock)
         self._loop.call_later(_PAUSE_S, self.start)
 
 
 def _is_gone(client: socket.socket) -> bool:
-    """Whether a client has reset its connection: letting it in and answering it would cost fifty times as much."""
+    """Whether a client has reset its connection; accepting and answering it would cost fifty times as much."""
     if not hasattr(socket, "TCP_INFO"):
         return False
     return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _TCP_CLOSE
 
 
 def _waited_s(client: socket.socket) -> float:
-    """How long a connection has waited to be accepted, seconds; 0 where the system does not tell."""
+    """How long a connection has waited to be accepted, seconds; 0 where the system does not say."""
     if not hasattr(socket, "TCP_INFO"):
         return 0.0
-    told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_MS.size)
-    return float(_LAST_DATA_MS.unpack(told)[0]) / 1e3 if len(told) == _LAST_DATA_MS.size else 0.0
+    tcp_info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_MS.size)
+    return float(_LAST_DATA_MS.unpack(tcp_info)[0]) / 1e3 if len(tcp_info) == _LAST_DATA_MS.size else 0.0

@@ -1,7 +1,7 @@
-"""The structure of an Annoy index, checked before Annoy follows its pointers.
+"""Checks the structure of an Annoy index before Annoy follows its pointers.
 
-Annoy maps its file and trusts every number in it: a child beyond the end, a circle or a negative count is a crash of
-the process, or a query that never ends. The layout is that of `annoylib.h` 1.17 for the metric `angular`; a node has
+Annoy maps its file and trusts every number in it: a child beyond the end, a cycle or a negative count crashes the
+process or makes a query run for ever. The layout is that of `annoylib.h` 1.17 for the metric `angular`; a node has
 3 + d words of 32 bits, d dimensions, and K = d + 2:
 
 | node | word 0: descendants | words 1, 2 | words 3 … d + 2 |
@@ -10,11 +10,11 @@ the process, or a query that never ends. The layout is that of `annoylib.h` 1.17
 | split | more than K | its two children | the normal of the plane |
 | bucket | 1 to K | with those that follow: the items in it, as many as word 0 says | |
 
-Children are written before their parents. The roots are copied to the end of the file; `load` takes as roots all nodes
-there, from the last backwards, with as many descendants as the last one, and that number as the number of items.
+Children are written before their parents. The roots are copied to the end of the file; going backwards from the last
+node, `load` takes as roots all nodes with as many descendants as that one, and takes this number as that of the items.
 
-So where every split has children before itself whose descendants add up to its own, and every bucket and item is in
-range, a query meets each item at most once a root, and ends.
+So if the children of every split lie before it and their descendants add up to its own, and every bucket and item is
+in range, then a query meets each item at most once per root, and ends.
 """
 
 import mmap
@@ -26,14 +26,14 @@ from server.release_files import Progress, no_progress
 _HEAD = 3
 """Words of a node before its vector."""
 MOST_DIMENSIONS = 65_536
-"""Annoy puts one node on the stack for each query."""
+"""Annoy puts one node on the stack for each query, so nodes must stay small."""
 _BLOCK_BYTES = 8 << 20
 
 
 def structure_fault(data: mmap.mmap | bytes, items: np.ndarray, progress: Progress = no_progress) -> str | None:
-    """What is wrong with an index of these items (float32 [m, d]); None where Annoy may load and search it.
+    """What is wrong with an index over `items` (float32 [m, d]); None if Annoy may load and search it.
 
-    Takes 4 bytes of memory a node, and some blocks of 8 MB.
+    Takes 4 bytes of memory per node, and some blocks of 8 MB.
     """
     count, dimensions = items.shape
     if dimensions > MOST_DIMENSIONS:
@@ -62,14 +62,14 @@ def structure_fault(data: mmap.mmap | bytes, items: np.ndarray, progress: Progre
 
 
 def _item_fault(nodes: np.ndarray, items: np.ndarray, first: int) -> str | None:
-    """`nodes` int32 [b, 3 + d] and `items` float32 [b, d] are those of the items from `first` on."""
+    """What is wrong with the nodes of the items from `first` on: `nodes` int32 [b, 3 + d], `items` float32 [b, d]."""
     differ: np.ndarray = nodes[:, _HEAD:].view(np.float32) != items
     wrong = (nodes[:, 0] != 1) | differ.any(axis=1)
     return f"and items.npy do not hold the same of movie {first + int(wrong.argmax())}" if wrong.any() else None
 
 
 def _node_fault(nodes: np.ndarray, descendants: np.ndarray, first: int, count: int) -> str | None:
-    """`nodes` int32 [b, 3 + d]: those from place `first` on; `descendants` int32 [n]: those of all nodes."""
+    """What is wrong with splits and buckets: `nodes` int32 [b, 3 + d] from `first` on, `descendants` int32 [n]."""
     sizes, most = nodes[:, 0].astype(np.int64), nodes.shape[1] - 1
     wrong: np.ndarray = (sizes < 1) | (sizes > count)
     buckets, splits = np.flatnonzero(~wrong & (sizes <= most)), np.flatnonzero(~wrong & (sizes > most))

@@ -1,15 +1,15 @@
 """The answers of one release: a list for every user id, without hidden movies.
 
-For every user id there is an answer: the personal list, else the popular list of the user's segment, else that of
-everyone. A hidden movie is in no answer; what it leaves open is filled from the fallback. Both ways of a release to
-hold a list, as text and as indices, give the same answers.
+Every user id has an answer: the personal list, else the popular list of the user's segment, else that of everyone.
+Hidden movies are left out of every answer, and the gap is filled from the popular list. A release holds its lists as
+text or as indices; both give the same answers.
 
-A release whose files are written to while it answers (nobody should) can lead anywhere: `find` then answers with the
-popular list, which is kept in memory, and counts it, so that the follower verifies the release anew.
+If a file of a release is modified while it answers (nobody should do that), a look-up may fail in any way. `find` then
+answers the popular list, which is kept in memory, and counts the fault, so that the release is verified again.
 
-Everything that does not depend on the user is made beforehand, so that an answer is a look-up, a slice and a write.
-Memory views are used rather than arrays: reading one number of an array costs three times as much. What differs from
-release to release (a table or a search, text or indices) is chosen once, as a function.
+Everything that does not depend on the user is prepared, so that an answer is a look-up, a slice and a write. Memory
+views are used instead of arrays, since reading one number of an array takes three times as long. What depends on the
+release (a table or a search, text or indices) is chosen once, as a function.
 """
 
 import struct
@@ -42,62 +42,66 @@ class Answers:
 
     def __init__(self, release: Release, hidden: frozenset[str] = frozenset(), whole: bool = True) -> None:
         self.release, self.hidden, self.whole = release, hidden, whole
-        """Not `whole`: nothing that is mapped is used, and everyone is answered the popular list."""
+        """If not `whole`, mapped files are not used and everyone gets the popular list."""
         self._faults = _Faults()
         self._names = release.names
-        self._gone = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
+        self._hidden_items = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
         self.unmatched = hidden - self._items.keys() if hidden else frozenset()
-        """Lines of `hidden.txt` that name no movie of this release, and so hide nothing."""
+        """Entries of `hidden.txt` that are no movie of this release and so hide nothing."""
         self.unmatched_examples = examples_of(self.unmatched)
-        self._touched = memoryview(_touched(release.lists, self._gone)) if self._gone and whole else None  # type: ignore[arg-type]
-        left_out = self._gone | {int(np.iinfo(release.lists.dtype).max)}
+        self._has_hidden = None
+        """By row, whether the list of the release holds a hidden movie; None if no movie is hidden."""
+        if self._hidden_items and whole:
+            self._has_hidden = memoryview(_lists_with(release.lists, self._hidden_items))  # type: ignore[arg-type]
+        left_out = self._hidden_items | {int(np.iinfo(release.lists.dtype).max)}
         self._segments = memoryview(release.segments)  # type: ignore[arg-type]
         sources = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
         self._list_sources = sources if any(sources) else None
-        """By segment, what a list that the release holds for a user is; None where all are personal."""
+        """By segment, the source of the lists that the release holds for its users; None if all are personal."""
         everyone, *segments = (_kept(items, left_out) for items in release.fallbacks.tolist())
-        everyone = everyone or _kept(range(len(self._names)), left_out)[:LIST_LENGTH]  # all that are popular are hidden
+        everyone = everyone or _kept(range(len(self._names)), left_out)[:LIST_LENGTH]  # every popular movie is hidden
         self._fallbacks = [everyone, *segments]
         popular = _joined(self._names, everyone), _POPULAR
         self._popular = [popular, *((_joined(self._names, own), _SEGMENT) if own else popular for own in segments)]
         self._without_hidden = _without_hidden(release.lists, self._segments, self._names, self._fallbacks, left_out)
         self.heads = [_Heads(release.id, source) for source in SOURCES]
-        """What goes before an answer over a connection that stays open, by the place of its source, then its length."""
+        """HTTP heads of answers on connections that stay open, by index of the source, then by length of the body."""
         self.find = self._make_find()
-        """The answer for a user id, and the place of its source in `SOURCES`.
+        """The answer for a user id, and the index of its source in `SOURCES`.
 
-        Up to 20 movie ids separated by commas, best first; without any only where `empty`.
+        Up to 20 movie ids separated by commas, best first; none only if `empty`.
         """
 
     @cached_property
     def _items(self) -> dict[str, int]:
-        """Items by movie. Made when it is asked for, which answering does not."""
+        """Item index by movie id. Made on first use; `find` does not need it."""
         return {movie: item for item, movie in enumerate(self.release.movies)}
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to answer with: every movie is hidden."""
+        """Whether there is nothing to answer, because every movie is hidden."""
         return not self._fallbacks[0]
 
     @property
     def faults(self) -> int:
-        """How many answers could not be found in the release, and were the popular list instead."""
+        """How many look-ups failed and were answered with the popular list."""
         return self._faults.count
 
     @property
     def last_fault(self) -> str:
-        """The error of the last of them."""
+        """The error of the last failed look-up."""
         return self._faults.last
 
     def _make_find(self) -> Callable[[int], tuple[bytes, int]]:
-        """`find`, as one function over local variables: each call and each attribute in it would cost 20 to 40 ns.
+        """`find` as one function over local variables: each call or attribute access in it would cost 20 to 40 ns.
 
-        It does not refer to these answers: a reference circle would keep an old release until Python looks for circles.
+        It holds no reference to this object: a reference cycle would keep an old release in memory until the next
+        garbage collection.
         """
         release, popular, segments, faults = self.release, self._popular, self._segments, self._faults
         if not self.whole:
             return lambda user: popular[0]
-        touched, list_sources = self._touched, self._list_sources
+        has_hidden, list_sources = self._has_hidden, self._list_sources
         without_hidden = self._without_hidden
         users, join = release.users, _joins(release.lists, self._names)
         count, first = len(users), int(users[0]) if len(users) else 0
@@ -111,7 +115,7 @@ class Answers:
                 row = user - first if locate is None else locate(user)
                 if not 0 <= row < count:
                     return popular[0]
-                if touched is not None and touched[row]:
+                if has_hidden is not None and has_hidden[row]:
                     body = without_hidden(row)
                 elif texts is None:
                     body = join(row)
@@ -120,36 +124,37 @@ class Answers:
                 if not body:
                     return popular[segments[row]]
                 return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
-            except Exception as error:  # noqa: BLE001 - whatever a damaged file leads to, the user gets an answer
+            except Exception as error:  # noqa: BLE001 - however a damaged file fails, the user gets an answer
                 faults.count, faults.last = faults.count + 1, repr(error)
                 return popular[0]
 
         return find
 
     def popular_only(self) -> "Answers":
-        """The popular list for everyone, from memory alone: for a release whose files may be damaged."""
+        """Answers from memory alone, the popular list for everyone: for a release whose files may be damaged."""
         return Answers(self.release, self.hidden, whole=False)
 
     def similar(self, movie: str, count: int) -> list[str] | None:
-        """The movies nearest to a movie by the angle of their embeddings, nearest first; None for an unknown movie."""
+        """The movies nearest to `movie` by the angle between their embeddings, nearest first; None if it is unknown."""
         item = self._items.get(movie)
         if item is None:
             return None
-        near = self.release.index.get_nns_by_item(item, count + 1 + len(self._gone), SEARCH)
-        return [self.release.movies[one] for one in near if one != item and one not in self._gone][:count]
+        movies, hidden = self.release.movies, self._hidden_items
+        nearest = self.release.index.get_nns_by_item(item, count + 1 + len(hidden), SEARCH)
+        return [movies[near] for near in nearest if near != item and near not in hidden][:count]
 
     def renew_heads(self) -> None:
-        """Let the next answers tell the time anew; to be called at the turn of each second."""
+        """Drop the heads, which carry the date; called at the turn of each second."""
         for heads in self.heads:
             heads.clear()
 
     @property
     def hidden_count(self) -> int:
-        """How many movies of this release are hidden."""
-        return len(self._gone)
+        """Movies of this release that are hidden."""
+        return len(self._hidden_items)
 
     def self_test(self) -> None:
-        """Raises `BadRelease` where the answer of some user is not as it must be."""
+        """Check a hundred answers. Raises `BadRelease` unless each is 1 to 20 distinct movies, none of them hidden."""
         users = self.release.users
         step = max(1, len(users) // 100)
         for user in [0, *users[::step].tolist()]:
@@ -163,7 +168,7 @@ class Answers:
 
 @dataclass
 class _Faults:
-    """Answers that could not be found."""
+    """Failed look-ups."""
 
     count: int = 0
     last: str = ""
@@ -180,9 +185,9 @@ def _joined(names: list[bytes], items: list[int]) -> bytes:
 def _without_hidden(
     lists: np.ndarray, segments: Sequence[int], names: list[bytes], fallbacks: list[list[int]], left_out: set[int]
 ) -> Render:
-    """A function from a row to its answer without what is left out, filled up from its segment's popular list.
+    """A function from a row to its answer without `left_out`, filled up from the popular list of its segment.
 
-    The answer is empty where nothing of the row's own list is left.
+    The answer is empty if nothing of the row's own list is left.
     """
 
     def render(row: int) -> bytes:
@@ -194,11 +199,11 @@ def _without_hidden(
 
 
 SEARCH = 20_000
-"""Nodes that Annoy looks at for one query (its `search_k`)."""
+"""Nodes that Annoy inspects per query (its `search_k`)."""
 
 
 class _Heads(dict[int, bytes]):
-    """Heads of responses with answers of one source, by the length of the body; those of one second, for the date."""
+    """HTTP heads of the answers of one source within one second, by the length of the body."""
 
     def __init__(self, release: str, source: Source) -> None:
         super().__init__()
@@ -218,9 +223,9 @@ TEXT = "text/plain; charset=utf-8"
 
 
 def _joins(lists: np.ndarray, names: list[bytes]) -> Render:
-    """A function from a row to its answer, where a release holds indices only.
+    """A function from a row to its answer, for a release that holds indices only.
 
-    `itemgetter` gets 20 names in one call, which takes two thirds of the time of 20 look-ups.
+    `itemgetter` gets 20 names in one call, in two thirds of the time of 20 look-ups.
     """
     none, flat = int(np.iinfo(lists.dtype).max), memoryview(lists.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
     form = struct.Struct(f"={LIST_LENGTH}{'H' if lists.itemsize == 2 else 'I'}")  # numpy's uint16 or uint32
@@ -240,10 +245,10 @@ def _no_row(user: int) -> int:
 
 
 def finder(users: np.ndarray) -> Find:
-    """A function from a user id to its row in `users` (uint32, ascending), -1 for an id that is not there.
+    """A function from a user id to its row in `users` (uint32, ascending), -1 for an unknown id.
 
-    Where ids have no gaps the row is the distance from the first; else a table where it takes no more than eight bytes
-    a user, otherwise binary search.
+    If ids have no gaps the row is the distance to the first id; else it is looked up in a table, if that takes no more
+    than eight bytes per user, or by binary search.
     """
     count = len(users)
     first, last = (int(users[0]), int(users[-1])) if count else (0, -1)
@@ -268,10 +273,10 @@ def finder(users: np.ndarray) -> Find:
     return look_up
 
 
-def _touched(lists: np.ndarray, gone: set[int]) -> np.ndarray:
-    """Which users' lists name one of some movies: bool [n]."""
-    touched = np.zeros(len(lists), bool)
-    items = np.array(sorted(gone), lists.dtype)
-    for at in range(0, len(lists), _ROWS):
-        touched[at : at + _ROWS] = np.isin(lists[at : at + _ROWS], items).any(axis=1)
-    return touched
+def _lists_with(lists: np.ndarray, some_items: set[int]) -> np.ndarray:
+    """bool [n]: which users' lists hold one of the items."""
+    has_item = np.zeros(len(lists), bool)
+    items = np.array(sorted(some_items), lists.dtype)
+    for first in range(0, len(lists), _ROWS):
+        has_item[first : first + _ROWS] = np.isin(lists[first : first + _ROWS], items).any(axis=1)
+    return has_item

@@ -1,7 +1,7 @@
 """The Sanic application of a worker: public routes, headers and refusals.
 
-Every answer to the service is plain text of one line. What goes wrong has a status of its own and never a 200: the
-caller would read an error text as a movie. Nothing here looks into the worker: that is the operator's (`operator.py`).
+Every answer to the service is one line of plain text. Errors have a status of their own, never 200: the caller would
+take an error text for a movie. The inside of the worker is shown on the operator's port only (`operator.py`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _COUNT = re.compile(r"[0-9]{1,2}")
 _ENCODED = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 _JSON = "application/json"
 METHODS = ("GET", "HEAD")
-"""Of every route; a handler need not tell them apart, since the body of an answer to HEAD is left out."""
+"""Methods of every route. Handlers treat both alike: Sanic leaves out the body of an answer to HEAD."""
 
 Application = Sanic[Config, SimpleNamespace]
 
@@ -44,7 +44,7 @@ Application = Sanic[Config, SimpleNamespace]
 def make_app(
     current: ReleaseWatcher, settings: ServerSettings, meter: RequestMeter, access: AccessLog | None
 ) -> Application:
-    """The application of one worker, answering from what `current` holds."""
+    """The application of one worker; it answers from the release that `current` holds."""
     app = Sanic("marquee", configure_logging=False, dumps=orjson.dumps)
     _configure(app, settings)
     app.add_route(_recommend(current, meter), "/recommend/<user:str>", METHODS, name="recommend")
@@ -52,9 +52,9 @@ def make_app(
     app.add_route(_similar(current), "/similar/<movie:str>", METHODS, name="similar")
     _add_probes(app, current)
     app.error_handler.add(Exception, _refusal)
-    app.register_middleware(_counted(meter), "response")
+    app.register_middleware(_count_refusals(meter), "response")
     if access is not None:
-        app.register_middleware(_noted(access), "response")
+        app.register_middleware(_log_requests(access), "response")
     return app
 
 
@@ -106,17 +106,17 @@ def _similar(current: ReleaseWatcher) -> Any:
             return _unready("no release yet")
         if not current.searchable:
             return _unready("not searched just now")
-        async with turn:  # it takes milliseconds, so one at a time, and beside the loop
-            found = await run_in_daemon_thread(partial(answers.similar, movie, count))
-        if found is None:
+        async with turn:  # a search takes milliseconds: one at a time, in a thread
+            similar_movies = await run_in_daemon_thread(partial(answers.similar, movie, count))
+        if similar_movies is None:
             return _line("movie: the release does not know it", 404)
-        return _json({"movie": movie, "similar": found, "release": answers.release.id})
+        return _json({"movie": movie, "similar": similar_movies, "release": answers.release.id})
 
     return similar
 
 
 def _add_probes(app: Application, current: ReleaseWatcher) -> None:
-    """The routes for load balancers, one word each, and the description of all routes."""
+    """Add the probes for load balancers, one word each, and the OpenAPI description."""
 
     async def healthz(request: Request) -> HTTPResponse:
         return _line(ALIVE, 200)
@@ -133,9 +133,9 @@ def _add_probes(app: Application, current: ReleaseWatcher) -> None:
 
 
 def _decoded(segment: str) -> str:
-    """A segment of a path with its percent-encoding undone, once; `+` is itself, and no blank (RFC 3986, 2.4).
+    """Undo the percent-encoding of a path segment, once; `+` stands for itself, not for a blank (RFC 3986, 2.4).
 
-    Raises `BadRequest` where `%` is not followed by two hexadecimal digits, or the bytes are not UTF-8.
+    Raises `BadRequest` if `%` is not followed by two hexadecimal digits, or the bytes are not UTF-8.
     """
     if "%" not in segment:
         return segment
@@ -148,33 +148,33 @@ def _decoded(segment: str) -> str:
 
 
 def _count(request: Request, default: int) -> int | None:
-    """How many movies are asked for; None where that is no number from 1 to 20, or said twice."""
-    given = request.get_args(keep_blank_values=True).getlist("n", [])
-    if not given:
+    """The number of movies in the query (`n`); None if it is not a number from 1 to 20, or given twice."""
+    values = request.get_args(keep_blank_values=True).getlist("n", [])
+    if not values:
         return default
-    count = int(given[0]) if len(given) == 1 and _COUNT.fullmatch(given[0]) else 0
+    count = int(values[0]) if len(values) == 1 and _COUNT.fullmatch(values[0]) else 0
     return count if 1 <= count <= LIST_LENGTH else None
 
 
-def _counted(meter: RequestMeter) -> Any:
-    async def counted(request: Request, response: HTTPResponse) -> None:
-        # answers with a list are counted by source
+def _count_refusals(meter: RequestMeter) -> Any:
+    async def count(request: Request, response: HTTPResponse) -> None:
+        # answers with a list are counted by source elsewhere
         if "x-marquee-source" not in response.headers:
             meter.refused(response.status)
 
-    return counted
+    return count
 
 
-def _noted(access: AccessLog) -> Any:
-    async def noted(request: Request, response: HTTPResponse) -> None:
-        access.note(request.method, request.path, response.status, _age(request))
+def _log_requests(access: AccessLog) -> Any:
+    async def log_request(request: Request, response: HTTPResponse) -> None:
+        access.log_request(request.method, request.path, response.status, _age(request))
 
-    return noted
+    return log_request
 
 
 def _age(request: Request) -> float:
-    """Seconds since the first byte of a request came."""
-    protocol: Any = request.protocol  # a GuardedProtocol, or None where the client is gone
+    """Seconds since the first byte of a request arrived."""
+    protocol: Any = request.protocol  # a GuardedProtocol, or None if the client is gone
     return 0.0 if protocol is None else time.monotonic() - protocol.since
 
 

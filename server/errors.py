@@ -8,7 +8,7 @@ class ServerError(MarqueeError):
 
 
 class BadRelease(ServerError):
-    """A release is not whole, or not of a layout that this version reads; it is not taken."""
+    """A release is incomplete, damaged, or of a layout that this version does not read; it is not used."""
 
 
 class RestartFailed(ServerError):
@@ -16,4 +16,4 @@ class RestartFailed(ServerError):
 
 
 class HiddenUnreadable(ServerError):
-    """`hidden.txt` is there and cannot be read: what it hides is unknown."""
+    """`hidden.txt` exists and cannot be read, so the hidden movies are unknown."""

@@ -1,4 +1,4 @@
-"""The metrics of all workers, added up, in Prometheus' text format."""
+"""The metrics of all workers, added up, in the text format of Prometheus."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Exposition:
-    """Reads what the workers have written into `folder`."""
+    """Renders the counts that the workers write into `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._shared_counts = SharedCounts(folder)
 
     def text(self) -> bytes:
-        """All workers' metrics. Raises `OSError` and `filelock.Timeout`."""
+        """The metrics of all workers. Raises `OSError` and `filelock.Timeout`."""
         registry = CollectorRegistry()
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """What Prometheus' client asks a collector for."""
+        """The metrics, as prometheus_client asks a collector for them."""
         total, fresh = self._shared_counts.read()
         yield _labelled("marquee_answers", "Answers with a list, by where it came from.", "source",
                         dict(zip(SOURCES, total.answered, strict=True)))  # fmt: skip
@@ -36,13 +36,13 @@ class Exposition:
         yield _labelled("marquee_swaps", "Releases taken and refused.", "result", total.swaps)
         yield _handling(total)
         yield GaugeMetricFamily("marquee_workers", "Workers that serve.", len(fresh))
-        yield GaugeMetricFamily("marquee_connections", "Open connections.", sum(one.connections for one in fresh))
+        yield GaugeMetricFamily("marquee_connections", "Open connections.", sum(counts.connections for counts in fresh))
         in_use = GaugeMetricFamily("marquee_release_workers", "Workers by the release in use.", labels=["release"])
-        for release, count in Counter(one.release or "none" for one in fresh).items():
+        for release, count in Counter(counts.release or "none" for counts in fresh).items():
             in_use.add_metric([release], count)
         yield in_use
         yield from _release_health(total, fresh)
-        if published := [worker.published for worker in fresh if worker.published is not None]:
+        if published := [counts.published for counts in fresh if counts.published is not None]:
             age = time() - max(published)
             yield GaugeMetricFamily(
                 "marquee_release_age_seconds", "Since the newest release in use was published.", age

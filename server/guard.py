@@ -1,26 +1,27 @@
-"""Limits for clients: sizes, times, connections, overload.
+"""Limits for clients: sizes, times, connections and overload.
 
 | what | limit | what happens |
 |---|---|---|
-| connections | `max_connections` | the connections that were idle longest are closed; if none is idle, 503 and closed |
+| connections | `max_connections` | the longest idle connections are closed; if none is idle, 503 and closed |
 | a request that arrives slowly | `request_s` from its first byte | 408 and closed (Sanic counts from the last byte) |
-| answers that are not read | `write_s` | cut off |
+| answers that the client does not read | `write_s` | connection aborted |
 | no request | `idle_s` | closed (Sanic) |
 | head | `max_header_bytes` | 431 or 414 and closed (`http1.py`) |
 | body | `max_body_bytes` | 413 and closed (`http1.py`) |
 | more requests than can be answered | `shed_s` within the worker | 503 |
 
-One task a worker looks at all connections once a second; nothing is counted per request but on Sanic's path.
+One task per worker checks all connections once a second; only Sanic's path counts anything per request.
 
-**Shedding.** When more is asked than can be answered, those who are answered should not wait for all the others. A
-request cannot be older than the turn of the loop in which its head was read to its end, nor, if it is the first since
-the connection came to rest, than the last answer on it. One that is older than `shed_s` when Sanic's turn comes, with
-many more waiting, is refused, at a tenth of the cost of its answer, so the worker catches up. Requests sent one behind
-the other count as much as those of a connection each. The lane refuses nothing: it answers in the time that a refusal
-takes.
+**Shedding.** When more requests come than can be answered, the answered ones should not wait for all the others. A
+request is no older than the turn of the loop in which the end of its head was read, and, if it is the first since the
+connection came to rest, no older than the last answer on it. A request that is older than `shed_s` when Sanic's turn
+comes, with many more waiting, is refused at a tenth of the cost of its answer, so the worker catches up. Pipelined
+requests count like requests on connections of their own. The fast lane refuses nothing: it answers as fast as it could
+refuse.
 
-**Lingering.** A connection that is ended before all of a request was read is closed on our side only, and what still
-comes is dropped for up to `request_s`: closed at once it would be reset, and the client might lose the answer.
+**Lingering.** A connection that ends before all of a request was read is first closed on our side only, and what still
+arrives is dropped for up to `request_s`: if it were closed at once the kernel would reset it, and the client might lose
+the answer.
 """
 
 import asyncio
@@ -42,54 +43,54 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 BEAT_S = 0.02
-"""How often it is noted when a turn of the loop begins; turns that are longer are noted each."""
+"""Interval in which the beginning of a turn of the loop is recorded; longer turns are recorded each."""
 _FEW = 100
-"""Requests that may wait in any case: some 15 ms of work."""
+"""Up to so many waiting requests nothing is shed: some 15 ms of work."""
 _SPARE = 64
-"""Descriptors that are no connections."""
+"""File descriptors kept free for other uses than connections."""
 _EVICTED = 0.05
-"""Share of the connections that is closed when there are too many, so that this is seldom done."""
+"""Share of the idle connections that is closed when there are too many, so that this is rarely needed."""
 _BLANK_LINE = b"\r\n\r\n"
 _PROBES = (b"GET /healthz ", b"GET /readyz ")
 """Never shed health probes: a refused probe makes a busy worker look dead."""
 _MOST_REFUSED = 32
-"""Refused connections beyond the limit that are kept for a moment, so that their clients can read why."""
+"""Refused connections beyond the limit that linger, so that their clients can read the refusal."""
 
 
 class Guard:
-    """The limits of a worker, and how often they were met."""
+    """The limits of a worker, and how often each was met."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
         self.refused = {"connections": 0, "slow_request": 0, "slow_reader": 0, "evicted": 0, "overload": 0}
         self.turn_began = monotonic()
-        """When this turn of the loop began, at the earliest."""
+        """The earliest time at which this turn of the loop can have begun."""
         self.most_connections = settings.max_connections
         self.waiting = 0
-        """Requests received whole that wait for Sanic's turn, also behind others of their connection; at most, since
-        they are counted by the empty lines that end their heads."""
+        """Requests that wait for Sanic's turn, pipelined ones included; an upper bound, since they are counted by the
+        empty lines that end their heads."""
         self.none_idle = False
-        """Whether no connection was idle when one was looked for, and none has come to rest since."""
+        """Whether the last search found no idle connection, and none has come to rest since."""
 
     def limit_connections(self, descriptors: int) -> None:
-        """Take no more connections than there are descriptors for, some left over for releases."""
+        """Lower the limit of connections to what the limit of open files allows; a few are kept for releases."""
         if self.most_connections > descriptors - _SPARE:
             self.most_connections = max(1, descriptors - _SPARE)
             log.warning(
-                "no more than %d connections: the limit of open files is %d", self.most_connections, descriptors
+                "at most %d connections, since at most %d files may be open", self.most_connections, descriptors
             )
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Note again and again when a turn of the loop begins.
+        """Record, again and again, when a turn of the loop begins.
 
-        By a timer, not a task: what is to be known is when it was read last, before the tasks that may hold up the
-        turn. (The loop's own clock is set anew after each wait and so knows nothing of the turn.)
+        A timer rather than a task: timers run right after sockets were read, before the tasks that may hold up the
+        turn. (The clock of the loop is updated after each wait, so it does not say when the turn began.)
         """
         self.turn_began = monotonic()
         loop.call_later(BEAT_S, self.beat, loop)
 
     async def watch(self, connections: "Iterable[GuardedProtocol]") -> None:
-        """Look at all connections again and again."""
+        """Enforce the timeouts of all connections once a second, for ever."""
         while True:
             await asyncio.sleep(_LOOK_S)
             now = monotonic()
@@ -97,10 +98,10 @@ class Guard:
                 connection.enforce_timeouts(now)
 
     def make_room(self, connections: "set[GuardedProtocol]") -> bool:
-        """Close the connections that were idle longest; whether there were any."""
+        """Close the connections that were idle longest; False if none is idle."""
         if self.none_idle:
             return False
-        idle = sorted((one for one in connections if one.resting or one.lingers), key=lambda one: one.since)
+        idle = sorted((each for each in connections if each.resting or each.lingers), key=lambda each: each.since)
         for connection in idle[: max(1, int(len(idle) * _EVICTED))]:
             connection.close_if_idle()
             connections.discard(connection)
@@ -110,7 +111,7 @@ class Guard:
 
 
 class GuardedProtocol(HttpProtocol):
-    """Sanic's protocol within limits."""
+    """Sanic's protocol with the limits of a `Guard`."""
 
     HTTP_CLASS = Http1
     transport: Any
@@ -124,27 +125,27 @@ class GuardedProtocol(HttpProtocol):
         super().__init__(**kwargs)
         self.guard = guard
         self.resting = True
-        """Whether Sanic has answered all that it was given and waits for a new request."""
+        """Whether Sanic has answered all requests of this connection and waits for a new one."""
         self.since = monotonic()
-        """When the request that is being read began, or when the connection came to rest or began to linger."""
+        """When the current request began, or the connection came to rest or began to linger."""
         self.write_blocked_since: float | None = None
-        """Since when the client has not taken what was written."""
+        """Since when the client has not read what was written; None if it keeps up."""
         self.in_turn = False
-        """Whether Sanic has waited for this request, and so let others have their turn before it."""
+        """Whether Sanic waited for this request, so that other connections had their turn before it."""
         self._in_body = False
         """Whether the body of a request is being received."""
         self.must_linger = self.lingers = False
-        """Whether what the client still sends is to be awaited and dropped before the connection is closed; since a
-        close with bytes unread is a reset, which may destroy the last answer. And whether that is being done."""
+        """Whether the connection must linger when it is closed: closing it with unread bytes resets it, which may
+        destroy the last answer. And whether it lingers now, so that all it receives is dropped."""
         self._reading = False
         """Whether Sanic waits for bytes."""
         self._received = 0
-        """Bytes, all in all."""
+        """Bytes received on this connection so far."""
         self._pending = 0
         """Requests in the buffer, as `Guard.waiting` counts them."""
         self._arrivals: deque[tuple[int, float]] = deque()
-        """For each piece that completed a head: where it ends in all that was received, and when what came with it
-        will have waited too long."""
+        """For each received piece that completed heads: its end, counted as `_received`, and the time from which the
+        requests in it are late."""
         self._requests = 0
 
     def connection_made(self, transport: Any) -> None:
@@ -176,7 +177,7 @@ class GuardedProtocol(HttpProtocol):
             self._count(self.recv_buffer.count(_BLANK_LINE, max(0, held - len(_BLANK_LINE) + 1)), late_at)
 
     def _count(self, requests: int, late_at: float) -> None:
-        """Count requests that were received just now."""
+        """Count requests whose heads were just received."""
         if requests:
             self._pending += requests
             self.guard.waiting += requests
@@ -192,41 +193,41 @@ class GuardedProtocol(HttpProtocol):
         self._arrivals.clear()
 
     def is_late(self, head_bytes: int) -> bool:
-        """Whether the request whose head has so many bytes has waited too long for its turn, which comes now."""
+        """Whether the first request in the buffer, with a head of `head_bytes`, has waited too long for its turn."""
         guard, arrivals = self.guard, self._arrivals
         end = self._received - len(self.recv_buffer) + head_bytes
         while len(arrivals) > 1 and arrivals[0][0] < end:
             arrivals.popleft()
         if guard.waiting - (self._pending > 0) <= _FEW or not arrivals or monotonic() <= arrivals[0][1]:
             return False
-        # who does not read would let refusals pile up; an answer waits until there is room for it
+        # if the client does not read, refusals would pile up, while an answer waits until it can be written
         return self.write_blocked_since is None and not self.recv_buffer.startswith(_PROBES)
 
     def begin_turn(self) -> None:
-        """The first request in the buffer waits no more."""
+        """Note that Sanic takes the first request in the buffer."""
         if self._pending:
             self._pending -= 1
             self.guard.waiting -= 1
 
     def begin_body(self) -> None:
-        """The body of a request begins; nothing in it is a request."""
+        """Note that a body begins: empty lines in it end no head."""
         self._in_body = True
         self._forget_pending()
 
     def end_body(self) -> None:
-        """The body of a request is over; what came behind it are requests again."""
+        """Note that the body is over, and count the requests that came behind it."""
         self._in_body = False
         self._count(self.recv_buffer.count(_BLANK_LINE), self.guard.turn_began + self.guard.settings.shed_s)
 
     async def receive_more(self) -> None:
-        # Sanic comes here for a new request, for more of a head and for more of a body; it rests in the first case only
+        # Sanic calls this for a new request, for more of a head and for more of a body; it rests in the first case only
         http = self._http
         is_new = http.stage is Stage.IDLE and http.request is None
         if is_new:
             self.resting, self.since = True, monotonic()
             self.guard.none_idle = False
             self._forget_pending()
-        elif self._requests != self.state["requests_count"]:  # the head of one request sent right behind another
+        elif self._requests != self.state["requests_count"]:  # the head of a pipelined request
             self._requests, self.since = self.state["requests_count"], monotonic()
         self._reading = True
         await super().receive_more()
@@ -235,11 +236,11 @@ class GuardedProtocol(HttpProtocol):
 
     def abort(self) -> None:
         if self.http is not None and self.http.request is None and self.transport is not None:
-            self.http.create_empty_request()  # Sanic names the request that it ends, also where there is none yet
+            self.http.create_empty_request()  # Sanic logs the request that it aborts, and fails if there is none yet
         super().abort()
 
     def close(self, timeout: float | None = None) -> None:
-        """Close the connection; where its client may still be sending, end our side of it first."""
+        """Close the connection; if its client may still be sending, close our side first and linger."""
         if not self.must_linger or self.lingers or self.transport is None or self.transport.is_closing():
             super().close(timeout)
             return
@@ -250,7 +251,7 @@ class GuardedProtocol(HttpProtocol):
         self.transport.write_eof()
 
     def close_if_idle(self) -> bool:
-        """Close the connection unless a request is being received or answered; whether it was closed."""
+        """Close the connection unless it is receiving or answering a request; whether it was closed."""
         idle = self.resting or self.lingers
         if idle:
             self.close()
@@ -265,7 +266,7 @@ class GuardedProtocol(HttpProtocol):
         super().resume_writing()
 
     def enforce_timeouts(self, now: float) -> None:
-        """End what has taken too long."""
+        """End the connection if one of its limits of time is exceeded."""
         settings = self.guard.settings
         if self.write_blocked_since is not None:
             if now - self.write_blocked_since > settings.write_s:

@@ -1,10 +1,10 @@
-"""`var/hidden.txt`: movies that no answer may name, one a line; `#` begins a comment.
+"""`var/hidden.txt`: movies that must be in no answer, one per line; `#` begins a comment.
 
-Workers leave them out of whatever they answer, and the night makes its lists without them. Both read it here.
+Workers leave them out of all answers, and the night makes its lists without them. Both read the file here.
 
-A missing file hides nothing. A file that is there and cannot be read fails closed: the night stops, and a worker goes
-on with the last list that could be read, which it keeps in `releases/last-hidden.json`. That is beside the releases
-because without them nothing is answered: whoever can read a release can read the list as well.
+A missing file hides nothing. A file that exists but cannot be read fails closed: the night stops, and a worker goes on
+with the last list that could be read, which it keeps in `releases/last-hidden.json`. That file lies beside the releases
+because a worker that can read a release can then read it as well.
 """
 
 import logging
@@ -25,23 +25,23 @@ log = logging.getLogger(__name__)
 HIDDEN = "hidden.txt"
 LAST_HIDDEN = Path("releases", "last-hidden.json")
 _LONGEST = 16 << 20
-"""Bytes; a catalogue of a hundred thousand movies has four million."""
+"""Bytes. The ids of a hundred thousand movies take four million."""
 _SEPARATORS = re.compile(r"[,;]")
 _AROUND = " \t\0\ufeff\u200b\"'`´‘’“”„«»"
-"""What may stand around a movie id, by mistake or by a spreadsheet."""
+"""Characters that people and spreadsheets leave around a movie id."""
 
 
 class LastHidden(msgspec.Struct, frozen=True):
-    """`last-hidden.json`: the last list that a worker could read from `hidden.txt`."""
+    """The content of `last-hidden.json`: the last list that a worker could read from `hidden.txt`."""
 
     movies: list[str]
 
 
 def parse(data: bytes) -> frozenset[str]:
-    """The movies that the content of `hidden.txt` names.
+    """The movie ids in the content of `hidden.txt`.
 
-    Forgives what no movie id has: capitals, quotes, commas, blanks around it or in place of `+`, percent-encoding,
-    UTF-16 with a byte order mark, NUL around it. An id of the catalogue's alphabet comes out as it went in.
+    Forgives whatever no movie id contains: capitals, quotes, commas, blanks around it or in place of `+`,
+    percent-encoding, UTF-16 with a byte order mark, NUL around it. An id in the alphabet of the catalogue is unchanged.
     """
     lines = (line.partition("#")[0] for line in _decoded(data).splitlines())
     names = (_canonical(name) for line in lines for name in _SEPARATORS.split(line))
@@ -53,7 +53,7 @@ def _decoded(data: bytes) -> str:
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError:
-            pass  # it only looks like UTF-16: bytes that are no text do least harm below
+            pass  # not UTF-16 after all: below, invalid bytes are replaced
     return data.decode("utf-8-sig", errors="replace")
 
 
@@ -62,7 +62,7 @@ def _canonical(name: str) -> str:
 
 
 def read(var: Path) -> frozenset[str]:
-    """The movies that are hidden, none where there is no `hidden.txt`. Raises `HiddenUnreadable`."""
+    """The hidden movies; none if there is no `hidden.txt`. Raises `HiddenUnreadable`."""
     path = var / HIDDEN
     try:
         return parse(read_regular(path, _LONGEST))
@@ -82,22 +82,22 @@ def _unreadable(path: Path, why: str) -> str:
 
 @dataclass(frozen=True)
 class HiddenState:
-    """What a worker knows of `hidden.txt`."""
+    """What a worker knows about `hidden.txt`."""
 
     movies: frozenset[str] | None = None
-    """What is hidden; None while nothing is known, so that nothing may be answered."""
+    """The hidden movies; None while they are unknown, so that nothing may be answered."""
     fault: str | None = None
-    """Why `hidden.txt` cannot be read just now; `movies` is then what could be read last."""
+    """Why `hidden.txt` cannot be read at present; `movies` is then the last list that could be read."""
     stamp: tuple[int, ...] | None = None
-    """What tells one file from the next, empty for no file; None where it is to be read again."""
+    """Inode, size and times of the file that was read, empty if there was none; None if it must be read again."""
     kept: frozenset[str] | None = None
-    """What `last-hidden.json` holds; `movies` itself where it holds the same."""
+    """The content of `last-hidden.json`; the same object as `movies` if it is equal."""
     keep_fault: str | None = None
-    """Why that could not be written."""
+    """Why `last-hidden.json` could not be written."""
 
 
 def read_hidden_state(var: Path, before: HiddenState) -> HiddenState:
-    """What is known now; `before` itself where nothing has changed."""
+    """The state now; the same object as `before` if nothing has changed."""
     stamp = _stamp(var / HIDDEN)
     if stamp is None or stamp != before.stamp:
         before = _read_anew(var, before, stamp)
@@ -113,8 +113,8 @@ def _read_anew(var: Path, before: HiddenState, stamp: tuple[int, ...] | None) ->
             raise HiddenUnreadable(_unreadable(var / HIDDEN, f"{var / 'releases'} is gone as well; is it mounted?"))
     except HiddenUnreadable as error:
         kept = _kept(var) if before.movies is None else before.movies
-        known = HiddenState(movies=kept, fault=str(error), kept=before.kept, keep_fault=before.keep_fault)
-        return before if known == before else known
+        state = HiddenState(movies=kept, fault=str(error), kept=before.kept, keep_fault=before.keep_fault)
+        return before if state == before else state
     kept = _kept(var)
     return HiddenState(movies, stamp=stamp, kept=movies if kept == movies else kept, keep_fault=before.keep_fault)
 
@@ -129,19 +129,19 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 def _kept(var: Path) -> frozenset[str] | None:
     try:
-        found = msgspec.json.decode(read_regular(var / LAST_HIDDEN, 8 * _LONGEST), type=LastHidden)
+        last_hidden = msgspec.json.decode(read_regular(var / LAST_HIDDEN, 8 * _LONGEST), type=LastHidden)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
         log.warning("%s cannot be read: %s", var / LAST_HIDDEN, error)
         return None
-    return frozenset(found.movies)
+    return frozenset(last_hidden.movies)
 
 
 def _keep(var: Path, state: HiddenState) -> HiddenState:
-    """Keep the list for the time when `hidden.txt` cannot be read; where it cannot be kept, that is said once."""
+    """Write the list to `last-hidden.json`; a failure is logged once, until it changes."""
     path = var / LAST_HIDDEN
-    if not path.parent.is_dir():  # it is no worker's task to make it
+    if not path.parent.is_dir():  # workers do not create the folder of the releases
         return state
     try:
         durable.write_bytes(path, msgspec.json.encode(LastHidden(sorted(state.movies or ()))) + b"\n")

@@ -1,11 +1,11 @@
-"""HTTP/1 on a connection: Sanic's cycle of request and answer, with a reading of requests of our own.
+"""HTTP/1 on a connection: Sanic's cycle of request and answer with our own parser of requests.
 
-Sanic's parser takes what RFC 9112 has a server refuse (no `Host`, or two; a chunk size of `0x5`) and refuses what is
-legal (`Chunked`, trailer fields, an empty line before a request). So heads are read by `http_head.py` and chunked
-bodies by `http_chunks.py`, and a request is handed over once all of it has come: a body that is malformed or too long
-is answered with its own status, and never read as the next request.
+Sanic's parser accepts what RFC 9112 tells servers to refuse (no `Host`, or two; a chunk size of `0x5`) and refuses what
+is legal (`Chunked`, trailer fields, an empty line before a request). Here `http_head.py` reads heads and
+`http_chunks.py` chunked bodies, and a request is handled once all of it has arrived: a body that is malformed or too
+long gets a status of its own, and is never read as the next request.
 
-A request whose turn comes too late is refused here, see `guard.py`.
+Requests whose turn comes too late are refused here, see `guard.py`.
 """
 
 import asyncio
@@ -27,15 +27,15 @@ _BLANK_LINE = b"\r\n\r\n"
 _CRLF = b"\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REFUSED_AT_ONCE = 64
-"""Requests sent one behind the other that are refused before others have their turn."""
+"""Pipelined requests that are refused before other connections get their turn."""
 
 
 class _Overloaded(Exception):
-    """A request that waited too long, and whose end is not known: the connection ends with its refusal."""
+    """A late request whose end is not beyond doubt: the connection ends with its refusal."""
 
 
 class Http1(Http):
-    """One connection's requests, one after the other."""
+    """The requests of one connection, one after the other."""
 
     protocol: "GuardedProtocol"
 
@@ -44,10 +44,10 @@ class Http1(Http):
     def init_for_request(self) -> None:
         super().init_for_request()  # type: ignore[no-untyped-call] # Sanic has no annotation here
         self._has_skipped_line = False
-        """Whether an empty line before the request that is being received was skipped."""
+        """Whether an empty line before the current request was skipped."""
 
     async def http1_request_header(self) -> None:
-        """Receive the next request that is to be answered, whole. Raises `SanicException` where it is refused."""
+        """Receive the next request that is not shed, body included. Raises `SanicException` if it is refused."""
         data = await self._next_head()
         self.head_only = data.startswith(b"HEAD ")
         head = http_head.parse(data)
@@ -69,9 +69,9 @@ class Http1(Http):
         self.protocol.state["requests_count"] += 1
 
     async def _next_head(self) -> bytes:
-        """Take the head of the next request that is not refused off the buffer, without the empty line."""
+        """Take the head of the next request that is not shed off the buffer, without the empty line."""
         protocol, buffer = self.protocol, self.recv_buffer
-        if not protocol.in_turn:  # requests that were sent one behind the other: others have their turn as well
+        if not protocol.in_turn:  # pipelined: other connections get their turn first
             await asyncio.sleep(0)
         protocol.in_turn = False
         while True:
@@ -95,10 +95,10 @@ class Http1(Http):
         return data
 
     def _refuse_late(self) -> None:
-        """Refuse the requests at the beginning of the buffer that waited too long, with one write: each is a system
-        call, and where there are thousands, time spent on refusals is time in which the others grow too old as well.
+        """Refuse the late requests at the beginning of the buffer with a single write: a write is a system call, and
+        with thousands of them all other requests would become late meanwhile.
 
-        Raises `_Overloaded` at one whose end is not beyond doubt.
+        Raises `_Overloaded` at a request whose end is not beyond doubt.
         """
         protocol, answers = self.protocol, list[bytes]()
         try:
@@ -118,15 +118,15 @@ class Http1(Http):
                 protocol.transport.write(b"".join(answers))
 
     def _end_of_head(self) -> int:
-        """Where the empty line begins that ends the head at the beginning of the buffer, -1 where it has not come."""
+        """Where the empty line begins that ends the first head in the buffer; -1 if it has not arrived."""
         buffer = self.recv_buffer
         if buffer.startswith(_CRLF) and not self._has_skipped_line:
-            del buffer[: len(_CRLF)]  # some clients send one behind a body (RFC 9112, 2.2)
+            del buffer[: len(_CRLF)]  # some clients send one after a body (RFC 9112, 2.2)
             self._has_skipped_line = True
         end = buffer.find(_BLANK_LINE)
         if (end if end >= 0 else len(buffer) - len(_BLANK_LINE) + 1) >= self.HEADER_MAX_SIZE:
             self._raise_too_long()
-        if end < 0 and buffer.startswith(_CRLF):  # a second empty line is no request: there is nothing to wait for
+        if end < 0 and buffer.startswith(_CRLF):  # a second empty line begins no request
             raise BadRequest("request: it begins with empty lines")
         return end
 
@@ -157,21 +157,21 @@ class Http1(Http):
         self.protocol.end_body()
 
     async def http1_response_header(self, data: bytes, end_stream: bool) -> None:
-        """Send an answer, and the time with it."""
+        """Send the head of an answer, with a date."""
         assert self.response is not None
         self.response.headers["date"] = http_date()
         await super().http1_response_header(data, end_stream)
 
     def create_empty_request(self) -> None:
-        self.url = None  # it may be what could not be parsed
+        self.url = None  # the URL may be the part that could not be parsed
         super().create_empty_request()
 
     async def error_response(self, exception: Exception) -> None:
         protocol = self.protocol
         if protocol.transport is None or protocol.transport.is_closing():
-            self.keep_alive = False  # there is nobody to tell; Sanic would fail over it, and log that
+            self.keep_alive = False  # the client is gone; Sanic would fail to answer and log that
             return
-        # what was not read of the request would make the kernel reset the connection, and the answer be lost
+        # unread bytes of the request would make the kernel reset the connection, and the answer would be lost
         protocol.must_linger = self.stage is Stage.REQUEST
         if isinstance(exception, _Overloaded):
             self.keep_alive = False

@@ -1,7 +1,7 @@
-"""A chunked body, taken off the front of a buffer (RFC 9112, 7.1) and dropped: no route reads one.
+"""Skips a chunked body at the front of a buffer (RFC 9112, 7.1); no route reads one.
 
-Sizes are hexadecimal digits and nothing else, since a reader that is more lenient than the proxy before it ends the
-body elsewhere. Chunk extensions and trailer fields are legal; they are checked, limited and ignored.
+Sizes must be hexadecimal digits and nothing else: a parser that is more lenient than the proxy in front of it would end
+the body elsewhere. Chunk extensions and trailer fields are legal; they are checked, limited and ignored.
 """
 
 import re
@@ -17,19 +17,19 @@ _CRLF = b"\r\n"
 
 
 class ChunkedBody:
-    """What is still expected of one body."""
+    """The state of one body that is being received."""
 
     def __init__(self, max_data: int, max_extra: int) -> None:
-        """Limits in bytes: of the data of all chunks; of extensions and trailer fields together."""
+        """`max_data`: bytes of all chunks together; `max_extra`: bytes of extensions and trailer fields together."""
         self._data_left, self._extra_left = max_data, max_extra
         self._chunk_left = 0
-        """Bytes to come of the chunk that was begun, with the CRLF after its data."""
+        """Bytes still to come of the current chunk, including the CRLF after its data."""
         self._in_trailer = False
 
     def take(self, buffer: bytearray) -> bool:
-        """Remove from the buffer what belongs to the body; True once all of the body was removed.
+        """Remove the bytes of the body from the buffer; True once all of the body was removed.
 
-        Raises `BadRequest` where it is malformed, `PayloadTooLarge` where it is longer than the limits.
+        Raises `BadRequest` if the body is malformed, `PayloadTooLarge` if it exceeds a limit.
         """
         while True:
             if self._chunk_left and not self._take_data(buffer):
@@ -45,7 +45,7 @@ class ChunkedBody:
                 raise BadRequest("chunked body: a trailer field is malformed")
 
     def _take_data(self, buffer: bytearray) -> bool:
-        """Whether the chunk is over, the CRLF after its data included."""
+        """Remove the data of the current chunk; True once it is complete, with the CRLF after it."""
         count = min(len(buffer), self._chunk_left - len(_CRLF))
         del buffer[:count]
         self._chunk_left -= count
@@ -60,7 +60,7 @@ class ChunkedBody:
         return True
 
     def _next_line(self, buffer: bytearray) -> bytes | None:
-        """The next line without its CRLF, or None where it has not come whole."""
+        """The next line without its CRLF; None if it has not arrived completely."""
         end = buffer.find(b"\n")
         length = len(buffer) if end < 0 else end - 1
         if end >= 0 and not buffer.startswith(_CRLF, max(length, 0)):

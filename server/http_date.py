@@ -1,4 +1,4 @@
-"""The `date` header of an answer, made once a second (RFC 9110, 6.6.1)."""
+"""The `date` header of answers, rendered once per second (RFC 9110, 6.6.1)."""
 
 from email.utils import formatdate
 from functools import lru_cache
@@ -6,7 +6,7 @@ from time import time
 
 
 def http_date() -> str:
-    """Now, to the second; rendered once in each."""
+    """The current time, to the second."""
     return _rendered(int(time()))
 
 

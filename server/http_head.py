@@ -1,7 +1,7 @@
-"""The head of an HTTP/1 request, read as RFC 9112 and RFC 9110 have it.
+"""Parses the head of an HTTP/1 request as RFC 9112 and RFC 9110 define it.
 
-A head that two servers could read differently lets a request be smuggled past a proxy, so whatever is not beyond doubt
-is refused rather than guessed at: two lengths, a length beside a coding, a blank before a colon, no `Host` or two.
+If two servers read a head differently, a request can be smuggled past a proxy. So anything ambiguous is refused, never
+guessed: two lengths, a length beside a transfer coding, a blank before a colon, no `Host` or two.
 """
 
 import re
@@ -16,36 +16,36 @@ _HEAD = re.compile(rf"({TCHARS}) ([!-~]+) HTTP/1\.([01])((?:\r\n{TCHARS}:[\t\x20
 _HOST = re.compile(
     r"(?:\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?"
 )
-"""RFC 3986's host and port, without the comma of its reg-name: it is what two `Host` lines look like once joined."""
+"""Host and port of RFC 3986, but without the comma in names: two `Host` lines joined by a proxy contain one."""
 _CODINGS = re.compile(rf"{TCHARS}(?:[\t ]*,[\t ]*{TCHARS})*")
 _MEANT = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect"})
-"""Fields that mean something to a request here."""
+"""Header fields that change how a request is read."""
 _LONGEST_NUMBER = 18
-"""Digits of a length; a longer one is longer than any limit, and is not computed."""
+"""Digits of a length; one with more digits exceeds any limit and is not computed."""
 
 
 class Head(NamedTuple):
-    """What a request says before its body."""
+    """The head of a request."""
 
     method: str
     target: bytes
     version: str
     """`1.0` or `1.1`."""
     fields: list[tuple[str, str]]
-    """Header fields in their order: lower-case name, value without blanks around it."""
+    """Header fields in order: name in lower case, value without surrounding blanks."""
     keep_alive: bool
-    """Whether the client lets the connection stay open after the answer."""
+    """Whether the connection may stay open after the answer."""
     length: int
-    """Bytes of the body; 0 where it is chunked."""
+    """Bytes of the body; 0 if it is chunked."""
     is_chunked: bool
     expects_continue: bool
 
 
 def parse(data: bytes) -> Head:
-    """The head of a request, given without the empty line that ends it.
+    """Parse a head without the empty line that ends it.
 
-    Raises `BadRequest` (400) where it is malformed or ambiguous, `ExpectationFailed` (417) for an expectation other
-    than `100-continue`, and `SanicException` with status 501 for a transfer coding other than chunked.
+    Raises `BadRequest` (400) if it is malformed or ambiguous, `ExpectationFailed` (417) for an expectation other than
+    `100-continue`, and `SanicException` with status 501 for a transfer coding other than chunked.
     """
     matched = _HEAD.fullmatch(data)
     if matched is None:
@@ -75,21 +75,18 @@ def parse(data: bytes) -> Head:
 
 
 def is_host(value: str) -> bool:
-    """Whether a value names a host, with or without a port.
-
-    An empty one does not: an http URI without a host is invalid (RFC 9110, 4.2.1).
-    """
+    """Whether a value is a host, with or without a port; not an empty one (RFC 9110, 4.2.1)."""
     return _HOST.fullmatch(value) is not None
 
 
 def _require_host(hosts: Sequence[str], version: str) -> None:
-    """RFC 9112, 3.2: exactly one; HTTP/1.0 did not know the field."""
+    """Raises `BadRequest` unless there is exactly one valid `Host` (RFC 9112, 3.2), in HTTP/1.0 at most one."""
     if len(hosts) > 1 or not all(map(is_host, hosts)) or (not hosts and version == "1.1"):
         raise BadRequest("host: one header line with a valid host is expected")
 
 
 def _framing(codings: Sequence[str], lengths: Sequence[str], version: str) -> tuple[int, bool]:
-    """Bytes of the body, and whether it is chunked (RFC 9112, 6)."""
+    """The length of the body in bytes, and whether it is chunked (RFC 9112, 6)."""
     if not codings:
         return _length(lengths) if lengths else 0, False
     if lengths:
@@ -118,7 +115,7 @@ def _keep_alive(values: Sequence[str], version: str) -> bool:
 
 
 def _expects_continue(values: Sequence[str], version: str) -> bool:
-    if not values or version == "1.0":  # which does not know it: it is to be ignored (RFC 9110, 10.1.1)
+    if not values or version == "1.0":  # HTTP/1.0 has no expectations: ignored (RFC 9110, 10.1.1)
         return False
     if [value.lower() for value in values] != ["100-continue"]:
         raise ExpectationFailed("expect: 100-continue alone is understood")

@@ -1,13 +1,13 @@
-"""The fast lane: a whole, plain `GET /recommend/<digits> HTTP/1.1` is answered where its bytes arrive.
+"""The fast lane: answers a whole, plain `GET /recommend/<digits> HTTP/1.1` as soon as its bytes arrive.
 
 An ordinary handler costs a task switch, a parser, a router and a response object, some ten times the work of finding
-the answer. This protocol looks at what arrives on a connection that Sanic is not busy with, answers what is beyond
-doubt (`plain.py`) from the release, and hands everything else, byte for byte, to Sanic, which has the last word. So
-the lane may only be narrower than Sanic, never different: a test sends the same bytes to a worker with the lane and to
-one without.
+the answer. While Sanic is idle on a connection, this protocol answers plain requests (`plain.py`) from the release and
+hands all other bytes, unchanged, to Sanic. So the lane may answer fewer requests than Sanic, but never differently: a
+test sends the same bytes to a worker with the lane and to one without.
 
-Header lines that were judged plain are remembered by their bytes, and each connection's last ones apart: a client sends
-the same ones over and over. So nearly every request is known by its ends, and what is left between them is the user.
+Header lines that were found plain are remembered by their bytes, and the last ones of each connection once more: a
+client sends the same lines with every request. So nearly every request is recognised by its beginning and its end, and
+the user id is what lies between them.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from server.worker_metrics import RequestMeter
 
 _PREFIX = b"GET /recommend/"
 _DIGITS = 19
-"""Of the longest user id."""
+"""Digits of the longest user id."""
 _BLANK_LINE = b"\r\n\r\n"
 _LONGEST = 2048
-"""Bytes of header lines that may be plain; Sanic judges longer ones."""
+"""Header lines with more bytes are left to Sanic."""
 _AT_ONCE = 64
-"""Requests sent one behind the other that are answered before others have their turn."""
+"""Pipelined requests that are answered before other connections get their turn."""
 _REMEMBERED = 4096
-"""Header lines that are remembered; clients that send new ones each time make this overflow, and it starts anew."""
+"""Header lines to remember; when clients send too many different ones, all are forgotten."""
 
 
 class _Closed:
-    """What is answered from once the lane is closed: nothing."""
+    """Stands in for the release once the lane is closed: it never has an answer."""
 
     ready = None
 
@@ -43,36 +43,36 @@ _CLOSED = _Closed()
 
 
 class Lane:
-    """What the connections of a worker share."""
+    """State that all connections of a worker share."""
 
     def __init__(
         self, current: ReleaseWatcher, meter: RequestMeter, settings: ServerSettings, access: AccessLog | None
     ) -> None:
         self.current, self.meter, self.access = current, meter, access
         self._tails: dict[bytes, bytes] = {}
-        """Ends of requests by the header lines that were judged plain, with the empty line behind them: those lines
-        with the version before them."""
+        """By plain header lines with the empty line behind them: how such a request ends, that is the HTTP version and
+        these lines."""
         self.answers_from: ReleaseWatcher | _Closed = current
-        """What connections answer from; once closed, something that never has an answer."""
+        """What connections answer from."""
         self._longest = min(_LONGEST, settings.max_header_bytes - len(_PREFIX) - _DIGITS - len(VERSION))
         self._open = True
 
     def close(self) -> None:
-        """From now on Sanic answers everything."""
+        """Leave every request to Sanic from now on."""
         self._open = False
         self._tails.clear()
         self.answers_from = _CLOSED
 
     def renew_heads(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Let answers tell the time, which changes once a second: heads are made once in each, when first needed."""
+        """Renew the date in the heads of answers, once a second; a head is then made when it is first needed."""
         if self.current.answers is not None:
             self.current.answers.renew_heads()
         loop.call_later(1 - time() % 1, self.renew_heads, loop)
 
     def tail(self, lines: bytes) -> bytes | None:
-        """How a request with these header lines ends, from its version on; None where it may not be answered here."""
-        if (known := self._tails.get(lines)) is not None:
-            return known
+        """The end of a request with these header lines, from its HTTP version on; None if it is left to Sanic."""
+        if (tail := self._tails.get(lines)) is not None:
+            return tail
         if not self._open or len(lines) > self._longest or not has_plain_headers(lines):
             return None
         if len(self._tails) >= _REMEMBERED:
@@ -82,7 +82,7 @@ class Lane:
 
 
 class LaneProtocol(GuardedProtocol):
-    """Sanic's protocol with the lane before it."""
+    """Sanic's protocol with the fast lane in front."""
 
     __slots__ = ("_around", "_lane", "_rest", "_tail")
 
@@ -90,18 +90,18 @@ class LaneProtocol(GuardedProtocol):
         super().__init__(**kwargs)
         self._lane, self._rest = lane, b""
         self._tail = b""
-        """How the last plain request of this connection ended, from its version on."""
+        """The end of the last plain request of this connection, from its HTTP version on."""
         self._around = -1
-        """Bytes of a request that ends so, without its user; -1 before the first."""
+        """Bytes of a request with that end, without its user id; -1 before the first."""
 
     def data_received(self, data: bytes) -> None:
         if not self.resting or self.write_blocked_since is not None or self._rest:
-            if self._rest:  # it was to read no more, but Sanic says otherwise when it begins to wait
+            if self._rest:  # reading was paused, but Sanic resumes it when it begins to wait
                 self._rest += data
             else:
                 super().data_received(data)
             return
-        # a single request that ends like the last one is nearly all there is: it is looked for first
+        # the usual case first: a single request that ends like the last one
         lane = self._lane
         user = data.removesuffix(self._tail).removeprefix(_PREFIX)
         if len(data) - len(user) == self._around and user.isdigit() and len(user) <= _DIGITS:
@@ -112,12 +112,12 @@ class LaneProtocol(GuardedProtocol):
                 self.transport.write(answers.heads[source][len(body)] + body)
                 lane.meter.took(source, monotonic() - began)
                 if lane.access is not None:
-                    lane.access.answered(user, monotonic() - began)
+                    lane.access.log_list(user, monotonic() - began)
                 return
         self._answer_pipelined(data)
 
     def _go_on(self) -> None:
-        """Answer the next of many requests that came at once."""
+        """Go on with pipelined requests, after other connections had their turn."""
         data, self._rest = self._rest, b""
         if self.transport.is_closing():
             return
@@ -129,14 +129,14 @@ class LaneProtocol(GuardedProtocol):
             super().data_received(data)
 
     def _answer_pipelined(self, data: bytes) -> None:
-        """Answer the plain requests that the data begins with; the rest is Sanic's."""
+        """Answer the plain requests at the beginning of the data; leave the rest to Sanic."""
         lane, answers = self._lane, self._lane.answers_from.ready
         began = self._time = monotonic()
         replies: list[bytes] = []
-        at = 0
-        while answers is not None and data.startswith(_PREFIX, at) and len(replies) < _AT_ONCE:
-            end = data.find(_BLANK_LINE, at) + len(_BLANK_LINE)
-            first, _, lines = data[at:end].partition(VERSION)
+        start = 0
+        while answers is not None and data.startswith(_PREFIX, start) and len(replies) < _AT_ONCE:
+            end = data.find(_BLANK_LINE, start) + len(_BLANK_LINE)
+            first, _, lines = data[start:end].partition(VERSION)
             user = first.removeprefix(_PREFIX)
             if not user.isdigit() or len(user) > _DIGITS or (tail := lane.tail(lines)) is None:
                 break
@@ -145,14 +145,14 @@ class LaneProtocol(GuardedProtocol):
             replies.append(answers.heads[source][len(body)] + body)
             lane.meter.took(source, monotonic() - began)
             if lane.access is not None:
-                lane.access.answered(user, monotonic() - began)
-            at = end
+                lane.access.log_list(user, monotonic() - began)
+            start = end
         if replies:
             self.since = began
             self.transport.write(b"".join(replies))
-        if len(replies) == _AT_ONCE and at < len(data):
-            self._rest, self.resting = data[at:], False
+        if len(replies) == _AT_ONCE and start < len(data):
+            self._rest, self.resting = data[start:], False
             self.transport.pause_reading()
             self.loop.call_soon(self._go_on)
-        elif at < len(data):
-            super().data_received(data[at:] if at else data)
+        elif start < len(data):
+            super().data_received(data[start:] if start else data)

@@ -1,4 +1,4 @@
-"""Logs as JSON, one line each: `time` (UTC), `level`, `logger`, `pid`, and `message` or its fields."""
+"""Logs as lines of JSON: `time` (UTC), `level`, `logger`, `pid`, and `message` or the fields of the message."""
 
 import datetime as dt
 import json
@@ -6,19 +6,19 @@ import logging
 
 
 class JsonLines(logging.Formatter):
-    """Log records as lines of JSON; a message that is a dict gives its fields."""
+    """Formats log records as lines of JSON; the items of a message that is a dict become fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        told = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
-        at = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
-        line = {"time": at, "level": record.levelname, "logger": record.name, "pid": record.process, **told}
+        fields = record.msg if isinstance(record.msg, dict) else {"message": record.getMessage()}
+        time = dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds")
+        line = {"time": time, "level": record.levelname, "logger": record.name, "pid": record.process, **fields}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # names of files and methods may hold bytes that are no text
+        # file names and HTTP methods may hold bytes that are not valid text
         return json.dumps(line, default=str, ensure_ascii=False).encode(errors="replace").decode()
 
 
 def as_json() -> None:
-    """Let all loggers of this process write lines of JSON where they write now."""
+    """Make the handlers of the root logger write lines of JSON."""
     for handler in logging.getLogger().handlers:
         handler.setFormatter(JsonLines())

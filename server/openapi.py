@@ -1,7 +1,7 @@
-"""The OpenAPI 3.1 description of the public port; a test holds the worker against it with schemathesis.
+"""The OpenAPI 3.1 description of the public port; a test checks the worker against it with schemathesis.
 
-Each operation names every status that it can be answered with. Those that any request can get, whatever its route, are
-components that all of them share.
+Each operation lists every status that it can answer. The statuses that any request can get, whatever its route, are
+shared components.
 """
 
 from typing import Any
@@ -10,19 +10,26 @@ from server.answers import SOURCES, TEXT
 from server.release import MOVIE
 from stream.event import LIST_LENGTH
 
+JsonObject = dict[str, Any]
+"""A part of an OpenAPI document, which can hold any JSON: OpenAPI itself describes it, schemathesis checks it."""
 
-def _line(description: str, **more: Any) -> dict[str, Any]:
-    return {"description": description, "content": {TEXT: {"schema": {"type": "string"}}}, **more}
+
+def text_response(description: str, content_type: str = TEXT, **more: Any) -> JsonObject:
+    """A response whose body is text; `more` are further members, such as headers."""
+    return {"description": description, "content": {content_type: {"schema": {"type": "string"}}}, **more}
 
 
-def _json(description: str, properties: dict[str, Any]) -> dict[str, Any]:
+def json_response(description: str, properties: JsonObject) -> JsonObject:
+    """A response whose body is a JSON object with these members, all of them required."""
     schema = {"type": "object", "properties": properties, "required": list(properties)}
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
 _TEXT = {"type": "string"}
 _MOVIES = {"type": "array", "items": {"type": "string"}, "maxItems": LIST_LENGTH}
-_BUSY = _line("No release yet, or too much to do; ask again.", headers={"retry-after": {"schema": {"type": "integer"}}})
+_BUSY = text_response(
+    "No release yet, or too much to do; ask again.", headers={"retry-after": {"schema": {"type": "integer"}}}
+)
 _N = {
     "name": "n",
     "in": "query",
@@ -53,29 +60,29 @@ _ANSWER = {
 }
 
 
-def _without_body(answer: dict[str, Any]) -> dict[str, Any]:
+def _without_body(answer: JsonObject) -> JsonObject:
     return {name: value for name, value in answer.items() if name != "content"}
 
 
 _ALLOW = {"allow": {"schema": _TEXT}}
 _BAD_REQUEST = "no good HTTP, no or two `Host`, a malformed body, or a path whose percent-encoding is malformed"
 _OF_ANY_ROUTE = {
-    "400": _line(f"What was sent is {_BAD_REQUEST}."),
-    "405": _line("The method is neither GET nor HEAD; `allow` names both.", headers=_ALLOW),
-    "408": _line("The request took longer than `request_s` to come."),
-    "413": _line("The body is longer than `max_body_bytes`; no route reads one."),
-    "414": _line("The request line is longer than `max_header_bytes`."),
-    "417": _line("An expectation other than `100-continue`."),
-    "431": _line("Request line and header lines are longer than `max_header_bytes`."),
-    "500": _line("A fault of the program; the log says which."),
-    "501": _line("A transfer coding other than `chunked`."),
+    "400": text_response(f"What was sent is {_BAD_REQUEST}."),
+    "405": text_response("The method is neither GET nor HEAD; `allow` names both.", headers=_ALLOW),
+    "408": text_response("The request took longer than `request_s` to come."),
+    "413": text_response("The body is longer than `max_body_bytes`; no route reads one."),
+    "414": text_response("The request line is longer than `max_header_bytes`."),
+    "417": text_response("An expectation other than `100-continue`."),
+    "431": text_response("Request line and header lines are longer than `max_header_bytes`."),
+    "500": text_response("A fault of the program; the log says which."),
+    "501": text_response("A transfer coding other than `chunked`."),
     "503": _BUSY,
 }
-"""By status. What a route says of a status itself is said instead."""
+"""By status. The description that a route gives of a status replaces this one."""
 
 
-def _get(summary: str, responses: dict[str, Any], parameters: tuple[dict[str, Any], ...] = ()) -> dict[str, Any]:
-    """A path that answers GET, and HEAD in the same way but without a body."""
+def _get(summary: str, responses: JsonObject, parameters: tuple[JsonObject, ...] = ()) -> JsonObject:
+    """A path that answers GET, and HEAD in the same way without the body."""
     shared = {status: {"$ref": f"#/components/responses/{status}"} for status in _OF_ANY_ROUTE}
     own = {status: answer for status, answer in responses.items() if answer is not _OF_ANY_ROUTE.get(status)}
     all_responses = dict(sorted({**shared, **own}.items()))
@@ -88,7 +95,7 @@ def _get(summary: str, responses: dict[str, Any], parameters: tuple[dict[str, An
     }
 
 
-DESCRIPTION: dict[str, Any] = {
+DESCRIPTION: JsonObject = {
     "openapi": "3.1.0",
     "info": {
         "title": "Marquee",
@@ -100,7 +107,7 @@ DESCRIPTION: dict[str, Any] = {
             "What to show a user.",
             {
                 "200": _ANSWER,
-                "400": _line(f"No user id, no count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
+                "400": text_response(f"No user id, no count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
                 "503": _BUSY,
             },
             (_USER, _N),
@@ -108,16 +115,18 @@ DESCRIPTION: dict[str, Any] = {
         "/similar/{movie}": _get(
             "The movies nearest to a movie.",
             {
-                "200": _json("Nearest first.", {"movie": _TEXT, "similar": _MOVIES, "release": _TEXT}),
-                "400": _line(f"No count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
-                "404": _line("The release does not know the movie."),
+                "200": json_response("Nearest first.", {"movie": _TEXT, "similar": _MOVIES, "release": _TEXT}),
+                "400": text_response(f"No count from 1 to {LIST_LENGTH}, or {_BAD_REQUEST}."),
+                "404": text_response("The release does not know the movie."),
                 "503": _BUSY,
             },
             (_MOVIE_ID, _N),
         ),
-        "/healthz": _get("Whether the worker lives.", {"200": _line("It does.")}),
-        "/readyz": _get("Whether it can answer.", {"200": _line("It can."), "503": _BUSY}),
-        "/docs/openapi.json": _get("This description.", {"200": _json("OpenAPI.", {"openapi": _TEXT}), "503": _BUSY}),
+        "/healthz": _get("Whether the worker lives.", {"200": text_response("It does.")}),
+        "/readyz": _get("Whether it can answer.", {"200": text_response("It can."), "503": _BUSY}),
+        "/docs/openapi.json": _get(
+            "This description.", {"200": json_response("OpenAPI.", {"openapi": _TEXT}), "503": _BUSY}
+        ),
     },
     "components": {
         "responses": {

@@ -1,8 +1,9 @@
-"""Notes of which worker opens which release, so that one that kills workers is refused after two deaths.
+"""Notes which worker opens which release, so that a release that kills workers is refused after two deaths.
 
-While a worker opens a release that no worker has taken yet, a locked file lies in `releases/.opening/`. A file without
-its lock is of a worker that died over it. After two deaths within an hour the release is refused, and the last good one
-answers, in place of a circle of restarts. A worker that is told to end takes its file with it.
+While a worker opens a release that no worker has used yet, it holds a locked file in `releases/.opening/`. A file
+without its lock was left by a worker that died while it opened the release. After two deaths within an hour the release
+is refused and the last good one answers, instead of an endless loop of restarts. A worker that ends by a signal removes
+its file.
 """
 
 import atexit
@@ -17,20 +18,20 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 FEW = 2
-"""Deaths that are put down to chance, and one more."""
+"""Deaths after which a release is refused; a single one may be chance."""
 _FORGOTTEN_S = 3600.0
 
 
 @contextmanager
 def noted_opening(releases: Path, target: str) -> Iterator[None]:
-    """Note that a release is being opened, as long as that takes; where that cannot be noted, it goes on without."""
+    """Keep a note while the block opens a release; if it cannot be written, that is logged and the block runs."""
     path = _folder(releases, target) / f"{os.getpid()}-{time.time_ns()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o644)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        log.warning("%s is opened without a note of it: %s", target, error)
+        log.warning("%s is opened without a note: %s", target, error)
         yield
         return
     remove = _Remover(path)
@@ -48,21 +49,21 @@ class _Remover:
         self._path = path
 
     def __call__(self) -> None:
-        with suppress(OSError):  # what is left over is forgotten in an hour
+        with suppress(OSError):  # a leftover file is ignored after an hour
             self._path.unlink(missing_ok=True)
-            self._path.parent.rmdir()  # unless others open it as well
+            self._path.parent.rmdir()  # fails while other workers open the release
 
 
 def deaths(releases: Path, target: str) -> int:
-    """How many workers of the last hour have died while they opened a release."""
-    found = 0
+    """How many workers died within the last hour while they opened a release."""
+    count = 0
     with suppress(OSError):
         for path in _folder(releases, target).iterdir():
             if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
                 path.unlink(missing_ok=True)
             elif not _is_locked(path):
-                found += 1
-    return found
+                count += 1
+    return count
 
 
 def _is_locked(path: Path) -> bool:

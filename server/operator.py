@@ -1,8 +1,7 @@
 """The operator's port: status, release and metrics of the workers, and probes for orchestrators. Loopback by default.
 
-A process of its own, so that nothing it does costs an answer, and no crowd at the public port keeps it from answering.
-It asks the workers of this host how they are (`worker_status.py`) and reads what they have counted
-(`shared_counts.py`).
+It is a process of its own, so that it takes no time from answers, and overload of the public port does not reach it.
+It asks the workers of this host for their status (`worker_status.py`) and reads their counts (`shared_counts.py`).
 """
 
 import asyncio
@@ -45,7 +44,7 @@ def run_operator(var: Path, settings: ServerSettings, sock: socket.socket) -> No
 
 
 def make_operator_app(var: Path, settings: ServerSettings) -> Sanic[Config, SimpleNamespace]:
-    """The application that tells of the workers on `var`."""
+    """The application; it shows the workers that answer from `var`."""
     app = Sanic("marquee-operator", configure_logging=False, dumps=orjson.dumps)
     app.config.update({"FALLBACK_ERROR_FORMAT": "text", "REQUEST_MAX_SIZE": settings.max_body_bytes})
     workers = _Workers(var)
@@ -59,7 +58,7 @@ def make_operator_app(var: Path, settings: ServerSettings) -> Sanic[Config, Simp
 
 
 class _Workers:
-    """Asks the workers how they are, once for all who want to know at the same time."""
+    """Asks the workers for their status; requests that come at the same time share one answer."""
 
     def __init__(self, var: Path) -> None:
         self._var = var
@@ -76,7 +75,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, HTTPResponse]]
 
 def _healthz(workers: _Workers, settings: ServerSettings) -> Handler:
     async def healthz(request: Request) -> HTTPResponse:
-        """Alive is a worker whose loop turns, however slowly; one that stands still for `stall_s` ends itself."""
+        """A worker is alive while its loop turns, however slowly; after `stall_s` without a turn it ends itself."""
         statuses = await workers.ask()
         alive = [status for status in statuses.values() if status and status.turn_age_s < settings.stall_s]
         return _lines([f"{len(alive)} of {len(statuses)} workers are alive"], 200 if alive else 503)
@@ -96,7 +95,7 @@ def _readyz(workers: _Workers) -> Handler:
 
 
 def _describe(pid: int, status: WorkerStatus | None) -> str:
-    """A worker in one line."""
+    """The status of a worker in one line."""
     if status is None:
         return f"worker {pid} does not say how it is"
     return f"worker {pid} is {status.state}: {status.detail()}"
@@ -113,7 +112,7 @@ def _release(var: Path, workers: _Workers) -> Handler:
         newest = max(in_use, key=lambda status: status.release or "")
         nonlocal rendered
         try:
-            key = newest.release, newest.refused, _state_of(var / HIDDEN)
+            key = newest.release, newest.refused, _file_stamp(var / HIDDEN)
             if rendered[0] != key:
                 rendered = key, await run_in_daemon_thread(lambda: _facts(var, newest))
         except (BadRelease, HiddenUnreadable, OSError) as error:
@@ -126,14 +125,14 @@ def _release(var: Path, workers: _Workers) -> Handler:
 def _facts(var: Path, status: WorkerStatus) -> bytes:
     manifest = orjson.loads(read_manifest_text(var / "releases" / str(status.release)))
     hidden = sorted(read(var))
-    # a manifest of an older version may hold the API's password
+    # manifests written by older versions may contain the password of the API
     return orjson.dumps(
         {"release": status.release, "refused": status.refused, "hidden": hidden, "manifest": redact(manifest)}
     )
 
 
-def _state_of(path: Path) -> tuple[int, ...]:
-    """What tells a file from the next of its name; empty where there is none."""
+def _file_stamp(path: Path) -> tuple[int, ...]:
+    """Inode, size and times of a file, which change when it is replaced; empty if there is none."""
     try:
         status = path.stat()
     except FileNotFoundError:

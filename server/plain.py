@@ -1,8 +1,8 @@
-"""Plain requests: those without any header that changes their meaning, and whose end is beyond doubt.
+"""Plain requests: no header changes their meaning, and their end is beyond doubt.
 
-Only `GET` (for a refusal, `HEAD` as well) in HTTP/1.1 with header lines of visible ASCII, one good `Host` among them,
-of which none has a meaning for the request: a body, an expectation, an upgrade, the end of the connection. Whatever is
-not plain is Sanic's to judge (`http_head.py`), so this may only be narrower than that, never different.
+These are `GET` requests (for a refusal, `HEAD` as well) in HTTP/1.1 with header lines of visible ASCII, one valid
+`Host` among them, and none that announces a body, an expectation, an upgrade or the end of the connection. All others
+are parsed by `http_head.py`; a plain request must be valid there too, with the same meaning.
 """
 
 import re
@@ -20,9 +20,9 @@ _MEANT = re.compile(
 _FIRST = re.compile(rb"(?:GET|HEAD) [!-~]+ HTTP/1\.1\r\n")
 
 
-@lru_cache(maxsize=256)  # a client sends the same ones over and over
+@lru_cache(maxsize=256)  # a client sends the same lines with every request
 def has_plain_headers(lines: bytes) -> bool:
-    """Whether these are whole header lines with the empty one behind them, and name one host and mean nothing else."""
+    """Whether these are complete header lines, empty line included, with one valid `Host` and none that means more."""
     if _LINES.fullmatch(lines) is None or _MEANT.search(lines) is not None:
         return False
     hosts = _HOSTS.findall(lines)
@@ -30,6 +30,6 @@ def has_plain_headers(lines: bytes) -> bool:
 
 
 def is_plain(data: bytes) -> bool:
-    """Whether this is one whole plain request, and nothing besides."""
+    """Whether this is exactly one complete plain request."""
     first = _FIRST.match(data)
     return first is not None and has_plain_headers(data[first.end() :])

@@ -1,7 +1,7 @@
-"""Answers `/healthz` and `/readyz` for load balancers, one word each, also in a worker with no time for Sanic.
+"""Answers `/healthz` and `/readyz` for load balancers, one word each, even if the worker is too busy for Sanic.
 
-A refused probe makes a busy worker look dead, and one that waits behind a crowd comes too late. So the acceptor of a
-busy worker answers the probes among those it lets in, at the cost of a refusal.
+A refused probe makes a busy worker look dead, and so does one that waits behind other requests. So the acceptor of a
+busy worker answers probes on new connections itself, at the cost of a refusal.
 """
 
 from server.http_date import http_date
@@ -20,7 +20,7 @@ class Probes:
         self._current, self._meter = current, meter
 
     def answer(self, request: bytes) -> bytes | None:
-        """The last response of a connection whose only request is a plain probe; None where it is not."""
+        """The response to a connection that sent a single plain probe, after which it is closed; None for others."""
         if request.startswith(b"GET /healthz HTTP/1.1\r\n") and is_plain(request):
             self._meter.refused(200)
             return _response("200 OK", ALIVE)

@@ -1,4 +1,4 @@
-"""Prepared refusals, written to the wire as they are: refusing under overload must cost next to nothing."""
+"""Prepared responses for refusals: refusing under overload must cost next to nothing."""
 
 from functools import lru_cache
 
@@ -6,13 +6,13 @@ from server.http_date import http_date
 
 
 def overloaded(request: bytes, keep_alive: bool) -> bytes:
-    """A 503 for a request that has waited too long. `request` is what is known of it: HEAD is answered without body."""
+    """A 503 for a late request; `request` is its beginning, since an answer to HEAD has no body."""
     answer = _unavailable("overloaded", "keep-alive" if keep_alive else "close", http_date())
     return answer.removesuffix(b"overloaded") if request.startswith(b"HEAD ") else answer
 
 
 def too_many_connections() -> bytes:
-    """A 503 for a connection."""
+    """A 503 for a connection beyond the limit."""
     return _unavailable("too many connections", "close", http_date())
 
 

@@ -1,7 +1,7 @@
-"""Rolling restart of the workers under supervisord: one after the other, each only when the last one is ready.
+"""Rolling restart of the workers under supervisord: each is restarted once the one before it is ready again.
 
-The shared socket stays open meanwhile (`supervisor_plugin.py`), so whoever comes waits in its queue or is answered by
-the other workers: nothing is lost and nobody refused.
+The shared socket stays open meanwhile (`supervisor_plugin.py`): new clients wait in its queue or are answered by the
+other workers, so no request is lost or refused.
 """
 
 import os
@@ -23,10 +23,10 @@ _RUNNING_STATES = ("STARTING", "RUNNING", "BACKOFF")
 
 
 def restart_workers(var: Path, patience_s: float, say: Callable[[str], None]) -> None:
-    """Restart all workers that answer from `var`; `say` is told of each.
+    """Restart all workers that answer from `var`; `say` gets a line about each.
 
-    Raises `RestartFailed` where supervisord is not reached, or a worker does not become ready within `patience_s`
-    seconds: those behind it are left as they are, and go on answering.
+    Raises `RestartFailed` if supervisord cannot be reached, or a worker is not ready within `patience_s` seconds; the
+    workers after it are then left running.
     """
     with _supervisor() as supervisor:
         names = [info["name"] for info in supervisor.supervisor.getAllProcessInfo() if info["group"] == GROUP]
@@ -43,11 +43,11 @@ def restart_workers(var: Path, patience_s: float, say: Callable[[str], None]) ->
 
 @contextmanager
 def _supervisor() -> Iterator[Any]:
-    """The RPC methods of the supervisord whose folder `MARQUEE_RUN` is."""
+    """The RPC proxy of the supervisord that runs in the folder `MARQUEE_RUN`."""
     try:
         from supervisor.xmlrpc import SupervisorTransport
     except ImportError as error:
-        raise RestartFailed("restart: supervisor is not installed here: it is in the extra `run`") from error
+        raise RestartFailed("restart: supervisor is not installed; it comes with the extra `run`") from error
     run = os.environ.get("MARQUEE_RUN")
     if not run:
         raise RestartFailed("restart: set MARQUEE_RUN to the folder that supervisord was started with")
@@ -62,14 +62,14 @@ def _supervisor() -> Iterator[Any]:
 
 
 def _restart(supervisor: Any, name: str) -> None:
-    """Stop a process, which answers what it has accepted first, and start it."""
+    """Stop a worker, which first answers what it has accepted, and start it again."""
     if supervisor.supervisor.getProcessInfo(name)["statename"] in _RUNNING_STATES:
         supervisor.supervisor.stopProcess(name, True)
     supervisor.supervisor.startProcess(name, False)
 
 
 def _await_ready(supervisor: Any, name: str, var: Path, patience_s: float, answering: bool) -> int:
-    """Wait until a worker serves, and answers from a release where workers did so before; its process id."""
+    """Wait until a worker serves, and is ready if workers were before the restart; returns its process id."""
     deadline = time.monotonic() + patience_s
     while True:
         info = supervisor.supervisor.getProcessInfo(name)

@@ -1,10 +1,10 @@
-"""The counts of all workers, in files that each of them and the operator's port can read.
+"""The counts of all workers, in files that the operator's port reads.
 
-Each worker writes its counts to a file of its own once a second. Those of workers that are gone are gathered into one
-file, so that no count ever falls. What a killed worker counted in its last second is lost.
+Each worker writes its counts to a file of its own once a second. The counts of workers that have ended are merged into
+one file, so that no count ever falls. What a killed worker counted in its last second is lost.
 
-Files are named by host and process id. A worker judges by the process id which of its own host are gone; those of
-other hosts, a container next door, are left to workers there, and count on.
+Files are named by host and process id. A worker recognises by the process id which workers of its own host have ended;
+files of other hosts, such as another container, are left to workers there and count on.
 """
 
 import logging
@@ -21,40 +21,55 @@ import msgspec
 log = logging.getLogger(__name__)
 
 BUCKETS = 20
-"""Handling times are counted by powers of two: bucket i holds those below 2^i µs; the last one all the rest."""
+"""Handling times are counted by powers of two: bucket i holds those below 2^i µs, the last bucket all others."""
 _SOURCES = 3
 _FRESH_S = 5.0
-"""A worker that serves has written its counts within this time."""
+"""A worker that serves has written its counts within so many seconds."""
 _PATIENCE_S = 3.0
-"""How long to wait for the lock: on a busy machine another worker may hold it for a second. An answer to `/metrics`
-waits for it three times at most, which stays below the 10 s after which Prometheus gives a scrape up."""
+"""Seconds to wait for the lock: on a busy machine another worker may hold it for a second. An answer to `/metrics`
+waits for it three times at most, which stays below the 10 s after which Prometheus gives up a scrape."""
 
 
 class WorkerCounts(msgspec.Struct, kw_only=True):
-    """What a worker has counted, or several together."""
+    """The counts of one worker since it began, or of several together; the file `metrics/server-*.json`."""
 
     answered: list[int] = msgspec.field(default_factory=lambda: [0] * _SOURCES)
+    """Answers with a list, by source: personal, segment, popular."""
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (BUCKETS + 1))
+    """Answers with a list, by handling time, see `BUCKETS`."""
     seconds: float = 0.0
+    """Sum of the handling times."""
     statuses: dict[str, int] = {}
+    """Requests by HTTP status."""
     refused: dict[str, int] = {}
+    """How often each limit was met, see `Guard`."""
     swaps: dict[str, int] = {}
+    """Releases by what became of them: taken, refused, last_good."""
     damaged_answers: int = 0
+    """Answers that could not be found in a damaged release."""
     connections: int = 0
+    """Open connections."""
     release: str | None = None
+    """The release in use."""
     published: float | None = None
     """When that release was published, seconds since 1970."""
     on_last_good: bool = False
+    """Whether the last good release answers in place of `current`."""
     damaged: bool = False
+    """Whether the release in use is damaged."""
     hidden_fault: bool = False
+    """Whether `hidden.txt` cannot be read."""
     hidden: int = 0
+    """Movies of the release that are hidden."""
     hidden_unmatched: int = 0
+    """Entries of `hidden.txt` that are no movie of the release."""
     look_age_s: float = 0.0
+    """Seconds since `current` and `hidden.txt` were checked."""
 
     def add(self, other: "WorkerCounts") -> None:
-        """Add the counts of another; not what is true of one worker at one time only."""
-        self.answered = [one + two for one, two in zip(self.answered, other.answered, strict=True)]
-        self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
+        """Add the counts of another worker, but not its present state: connections, release, faults."""
+        self.answered = [mine + theirs for mine, theirs in zip(self.answered, other.answered, strict=True)]
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.seconds += other.seconds
         self.damaged_answers += other.damaged_answers
         for mine, theirs in ((self.statuses, other.statuses), (self.refused, other.refused), (self.swaps, other.swaps)):
@@ -63,45 +78,45 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
 
 
 class SharedCounts:
-    """The files of all workers, in one folder."""
+    """The files with the counts of all workers, in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._host = socket.gethostname() or "localhost"
         self._mine = folder / f"server-{self._host}-{os.getpid()}.json"
-        self._gone = folder / f"server-{self._host}-gone.json"
+        self._merged = folder / f"server-{self._host}-gone.json"
         self._lock = filelock.FileLock(folder / "server.lock", timeout=_PATIENCE_S)
         self._begun, self._turn = False, threading.Lock()
 
     def write(self, counts: WorkerCounts) -> None:
-        """Write what this worker has counted. Raises `OSError`, and `filelock.Timeout` where others hold the lock."""
+        """Write the counts of this worker. Raises `OSError`, and `filelock.Timeout` if others keep the lock."""
         with self._turn:
             if not self._begun:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with self._lock:
-                    self._gather()
+                    self._merge_ended()
                 self._begun = True
             _write(self._mine, counts)
 
     def read(self) -> tuple[WorkerCounts, list[WorkerCounts]]:
-        """All counts together, and those of each worker that serves. Raises as `write`."""
+        """The sum of all counts, and the counts of each worker that serves. Raises like `write`."""
         total, fresh = WorkerCounts(), []
-        with self._lock:  # nobody may gather what is read here
+        with self._lock:  # no worker may merge files meanwhile
             for path, counts in self._files():
                 total.add(counts)
-                if path != self._gone and _age_s(path) < _FRESH_S:
+                if path != self._merged and _age_s(path) < _FRESH_S:
                     fresh.append(counts)
         return total, fresh
 
-    def _gather(self) -> None:
-        """Move what workers that are gone have counted into one file; called while no other worker does."""
-        gone = [(path, counts) for path, counts in self._files() if path == self._mine or self._is_gone(path)]
+    def _merge_ended(self) -> None:
+        """Merge the counts of workers that have ended into one file; the caller holds the lock."""
+        ended = [(path, counts) for path, counts in self._files() if path == self._mine or self._has_ended(path)]
         total = WorkerCounts()
-        for _, counts in gone:
+        for _, counts in ended:
             total.add(counts)
-        _write(self._gone, total)
-        for path, _ in gone:
-            if path != self._gone:
+        _write(self._merged, total)
+        for path, _ in ended:
+            if path != self._merged:
                 path.unlink()
 
     def _files(self) -> Iterator[tuple[Path, WorkerCounts]]:
@@ -111,15 +126,15 @@ class SharedCounts:
             except FileNotFoundError:
                 continue
             except msgspec.MsgspecError as error:
-                log.warning("%s is passed over: %s", path, error)
+                log.warning("%s is ignored: %s", path, error)
                 continue
             if (len(counts.answered), len(counts.buckets)) == (_SOURCES, BUCKETS + 1):
                 yield path, counts
             else:
-                log.warning("%s is passed over: it is of another version", path)
+                log.warning("%s is ignored: another version of Marquee wrote it", path)
 
-    def _is_gone(self, path: Path) -> bool:
-        """Whether the worker of this host that wrote a file is gone; so it is of what was gathered before."""
+    def _has_ended(self, path: Path) -> bool:
+        """Whether a file is of a worker of this host that has ended, or holds merged counts of this host."""
         host, _, pid = path.stem.removeprefix("server-").rpartition("-")
         return host == self._host and not (pid.isdigit() and Path(f"/proc/{pid}").exists())
 

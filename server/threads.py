@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 def end_process() -> None:
-    """End this process with status 0 where threads are still at work, whatever they wait for; else do nothing.
+    """End this process at once with status 0 if other threads still run; else do nothing.
 
-    Python takes itself apart at the end while daemon threads go on, and one that is within numpy or Annoy then may run
-    into memory that is gone: a worker that was told to end while it opened a release died of it (SIGSEGV).
+    Daemon threads go on while Python shuts down, and one that is within numpy or Annoy may then access freed memory: a
+    worker that had to end while it opened a release died of it (SIGSEGV).
     """
     if threading.active_count() > 1:
         logging.shutdown()
@@ -23,18 +23,17 @@ def end_process() -> None:
 
 
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
-    """What `work` returns or raises, done in a thread.
+    """Run `work` in a daemon thread; returns or raises what it does.
 
-    A thread that nobody waits for when the process ends, other than those of asyncio: a disk that hangs must not keep
-    a worker from ending.
+    Unlike the executor threads of asyncio it is not joined at exit, so a hung disk cannot block shutdown.
     """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # so that who is cancelled while waiting leaves it alone
+    future.set_running_or_notify_cancel()  # so that a caller that is cancelled does not cancel the future
 
     def run() -> None:
         try:
             future.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
             future.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()

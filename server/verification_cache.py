@@ -1,8 +1,8 @@
 """Remembers which releases were verified on this host, so that only one worker digests half a gigabyte.
 
-A release never changes, so what was verified stays so while its files are the same files: same device, inode, size
-and times. The note lies in `releases/.verified/<id>.json`; without it, or where a file differs, all is verified again.
-A note that cannot be kept costs time and nothing else.
+Releases never change, so a verified release stays verified while its files are the same: same device, inode, size and
+times. The note lies in `releases/.verified/<id>.json`; if it is missing or a file differs, everything is verified
+again. A note that cannot be written costs time and nothing else.
 """
 
 import logging
@@ -20,17 +20,17 @@ State = list[list[int]]
 _LONGEST = 1 << 16
 """Bytes of a note."""
 CHECKS = 2
-"""Raised with each check that is added to those of a release: what older ones let pass is looked at again."""
+"""Version of the checks of a release. Raise it with each new check, so that known releases are verified again."""
 
 
 def state_of(files: Iterable[os.stat_result]) -> State:
-    """What tells files apart from others: device, inode, size, times of change, a row a file, behind `CHECKS`."""
+    """The identity of files: a row [CHECKS], then device, inode, size and times of each file."""
     rows = [[file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns] for file in files]
     return [[CHECKS], *rows]
 
 
 def is_known(folder: Path, state: State) -> bool:
-    """Whether these very files were verified before."""
+    """Whether the same files were verified before."""
     try:
         return bool(orjson.loads(read_regular(_note(folder), _LONGEST)) == state)
     except (OSError, orjson.JSONDecodeError):
@@ -38,7 +38,7 @@ def is_known(folder: Path, state: State) -> bool:
 
 
 def remember(folder: Path, state: State) -> None:
-    """Note that these files are what their manifest says."""
+    """Note that these files agree with their manifest."""
     note = _note(folder)
     temporary = note.with_name(f"{note.name}.{os.getpid()}")
     try:
@@ -46,7 +46,7 @@ def remember(folder: Path, state: State) -> None:
         temporary.write_bytes(orjson.dumps(state))
         temporary.replace(note)
     except OSError as error:
-        log.warning("%s cannot be noted as verified: %s", folder.name, error)
+        log.warning("%s: the note that it was verified cannot be written: %s", folder.name, error)
 
 
 def forget(folder: Path) -> None:

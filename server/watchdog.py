@@ -1,8 +1,8 @@
-"""The watchdog: a process that ends a worker whose event loop stands still.
+"""The watchdog: a process that ends a worker whose event loop hangs.
 
-A thread would not do: a call into C that holds Python's lock, as a read of a mapped file on a disk that hangs, stops
-all threads. Python's own timer (`faulthandler.dump_traceback_later`) would not do either: it goes by the clock, and
-kills a healthy worker that was stopped or frozen for a while the moment it goes on.
+A thread cannot do this: a call into C that holds the GIL, such as a read of a mapped file on a hung disk, stops all
+threads. Nor can the timer of Python (`faulthandler.dump_traceback_later`): it goes by the clock, so it would kill a
+healthy worker that was stopped or frozen for a while as soon as it resumes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _LAST_S = 1.0
 
 
 class Watchdog:
-    """Has this worker ended by another process when its loop has not turned for `stall_s` seconds."""
+    """Starts a process that ends this worker if its loop has not turned for `stall_s` seconds."""
 
     def __init__(self, stall_s: float) -> None:
         self._stall_s = stall_s
@@ -31,27 +31,27 @@ class Watchdog:
         self._fault = ""
 
     async def follow(self) -> None:
-        """Show again and again that the loop turns."""
-        # written below Python, so it shows where a worker stands that does nothing any more
+        """Signal, again and again, that the loop turns."""
+        # faulthandler works below the interpreter, so it can show the stack of a worker that hangs
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         while True:
             self.beat()
             await asyncio.sleep(min(1.0, self._stall_s / 3))
 
     def beat(self) -> None:
-        """Show that the loop turns, to a new process where there is none."""
+        """Signal that the loop turns; starts the process if it does not run."""
         if self._process is None or self._process.poll() is not None:
             self._start()
-        with suppress(BlockingIOError, BrokenPipeError):  # full where it is stopped, broken where it has just died
+        with suppress(BlockingIOError, BrokenPipeError):  # full if the process is stopped, broken if it just died
             if self._process is not None:
                 os.write(self._pipe, b".")
 
     def close(self) -> None:
-        """End the process."""
+        """End the watchdog's process."""
         if self._process is None:
             return
         os.close(self._pipe)
-        with suppress(subprocess.TimeoutExpired):  # it ends when it has its turn
+        with suppress(subprocess.TimeoutExpired):  # on a busy machine it may end a little later
             self._process.wait(_LAST_S)
         self._process = None
 
@@ -59,7 +59,7 @@ class Watchdog:
         self.close()
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        # -I and -S: nothing of the environment and no packages, so it is there in no time and takes little
+        # -I and -S: no environment and no packages, so that it starts fast and stays small
         command = [sys.executable, "-I", "-S", str(_PROCESS), str(os.getpid()), str(self._stall_s)]
         environ = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         try:
@@ -67,7 +67,7 @@ class Watchdog:
         except OSError as error:
             os.close(writer)
             if str(error) != self._fault:
-                log.error("nothing ends this worker if its loop stands still: %s", error)
+                log.error("no watchdog: this worker will not be ended if its loop hangs: %s", error)
             self._fault = str(error)
         else:
             self._pipe, self._fault = writer, ""

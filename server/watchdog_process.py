@@ -1,11 +1,11 @@
-"""The watchdog's process, run by file name so that it loads nothing else.
+"""The process of the watchdog, run by file name so that it imports nothing of Marquee.
 
-It needs nothing of the worker to work: no turn of its loop, no lock of its interpreter. The worker writes a byte to the
-pipe that is this process's standard input as long as its loop turns. Time without one is counted in small steps, none
-of which counts for more than two, and not at all while the worker is stopped: so a worker that was stopped (SIGSTOP),
-or a machine that was frozen, is given its whole time again.
+It depends on nothing in the worker: no turn of its loop, no lock of its interpreter. While its loop turns, the worker
+writes bytes to the pipe that is this process's standard input. The time without a byte is counted in small steps, each
+as two steps at most, and not at all while the worker is stopped: so a worker that was stopped (SIGSTOP), or whose
+machine was frozen, gets its whole time again.
 
-A worker that has used up its time is told to write where it stands (SIGUSR1), and killed unless its loop turns then.
+A worker whose time is up is told to write its stack (SIGUSR1), and killed unless its loop then turns.
 """
 
 import os
@@ -16,11 +16,11 @@ import time
 
 _STEP_S = 1.0
 _LAST_S = 1.0
-"""How long the worker may take to write where it stands."""
+"""How long the worker may take to write its stack, seconds."""
 
 
 def watch(worker: int, stall_s: float) -> None:
-    """Watch the worker, the parent of this process, until it is gone."""
+    """Watch the worker, the parent of this process, until it ends."""
     step_s, still_s = min(_STEP_S, stall_s / 10), 0.0
     while True:
         began = time.monotonic()
@@ -37,14 +37,14 @@ def watch(worker: int, stall_s: float) -> None:
 
 
 def _turned(wait_s: float) -> bool | None:
-    """Whether the worker's loop has turned within some time; None where the worker is gone."""
+    """Whether the loop of the worker turned within `wait_s` seconds; None if the worker has ended."""
     if not select.select([0], [], [], wait_s)[0]:
         return False
     return True if os.read(0, 4096) else None
 
 
 def _is_stopped(worker: int) -> bool:
-    """Whether the worker is stopped or traced, where the system says so (Linux)."""
+    """Whether the worker is stopped or traced; False if the system does not say (it needs Linux)."""
     try:
         descriptor = os.open(f"/proc/{worker}/stat", os.O_RDONLY)
     except OSError:
@@ -56,7 +56,7 @@ def _is_stopped(worker: int) -> bool:
 
 def _end(worker: int, stall_s: float) -> None:
     print(f"Timeout ({stall_s:g} s)! The loop of worker {worker} stands still:", file=sys.stderr, flush=True)
-    if os.getppid() != worker:  # it is gone, and its number may be another's
+    if os.getppid() != worker:  # the worker has ended, and its id may be reused
         return
     os.kill(worker, signal.SIGUSR1)
     if _turned(_LAST_S) is False and not _is_stopped(worker) and os.getppid() == worker:
@@ -64,6 +64,6 @@ def _end(worker: int, stall_s: float) -> None:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the worker; this one ends with it
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for the worker; this process ends with it
         signal.signal(number, signal.SIG_IGN)
     watch(int(sys.argv[1]), float(sys.argv[2]))

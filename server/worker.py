@@ -1,11 +1,11 @@
 """The life of a worker: start, serving, draining.
 
-Signal handlers are set before anything else: Sanic's own runner sets them late, and a SIGTERM that comes while it
-starts can be lost, so that the worker never ends. When told to end, a worker accepts no more, answers what comes on
-its connections with `connection: close`, closes what stays idle last, and is gone after `drain_s` at the latest.
+Signal handlers are set before anything else: Sanic's own runner sets them late, so a SIGTERM during the start could be
+lost and the worker would never end. On SIGTERM a worker stops accepting, answers the requests on its connections with
+`connection: close`, closes the connections that stay idle, and ends after `drain_s` at the latest.
 
-A loop that stands still, whatever holds it, is ended by a process beside it (`watchdog.py`): the worker writes where it
-stands and dies, and its supervisor starts another.
+If the loop hangs, a process beside the worker ends it (`watchdog.py`): the worker writes its stack and dies, and
+supervisord starts another.
 """
 
 import asyncio
@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 0.02
 _TURN_S = 0.0001
-"""How long a thread that opens a release may keep the loop from each of its turns (5 ms in Python otherwise)."""
+"""How long a thread that opens a release may delay each turn of the loop, seconds (Python's default is 5 ms)."""
 _LAST_S = 1.0
 _IDLE_SHARE = 0.5
-"""Of the time that draining may take: how long clients that are idle may still send a request."""
+"""Share of `drain_s` for which idle connections stay open, so that clients can still send a request."""
 
 
 class Worker:
@@ -79,7 +79,7 @@ class Worker:
         self._guard.beat(asyncio.get_running_loop())
         status = StatusSocket(self._var, self._status)
         status.start()
-        if await self._first_look(stop):
+        if await self._first_check(stop):
             await self._serve_until(stop, sock)
         status.close()
 
@@ -94,28 +94,28 @@ class Worker:
             self._watchdog.follow(),
         ]
         tasks = [asyncio.create_task(task) for task in always]
-        told: asyncio.Task[Any] = asyncio.create_task(stop.wait())
+        stopped: asyncio.Task[Any] = asyncio.create_task(stop.wait())
         gc.collect()
-        gc.freeze()  # what a worker consists of is looked through no more: that takes longer than many answers
+        gc.freeze()  # collections skip the objects made so far: looking through them takes longer than many answers
         self._lane.renew_heads(asyncio.get_running_loop())
         acceptor.start()
         await server.after_start()
         self._state = "serving"
         log.info("worker serves on %s:%d", *sock.getsockname()[:2])
-        done, _ = await asyncio.wait([told, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        sock.close()  # nobody else may be there to hold the port, and a new supervisord wants it
+        done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        sock.close()  # without supervisord no other process may hold the port open
         await self._drain(server, acceptor)
         for task in tasks:
             task.cancel()
         self._watchdog.close()
-        with suppress(TimeoutError):  # the last counts are not worth waiting for longer
+        with suppress(TimeoutError):  # not worth a longer wait
             await asyncio.wait_for(run_in_daemon_thread(metrics.write), _LAST_S)
         log.info("worker ends")
-        for task in done - {told}:  # none of these ever ends but by a fault
+        for task in done - {stopped}:  # the other tasks only end by an error
             task.result()
 
     def _status(self) -> WorkerStatus:
-        """What this worker says of itself; called in a thread."""
+        """The status of this worker; called in a thread."""
         return WorkerStatus(
             pid=os.getpid(),
             turn_age_s=monotonic() - self._guard.turn_began,
@@ -123,25 +123,25 @@ class Worker:
             **msgspec.structs.asdict(self._current.status()),
         )
 
-    async def _first_look(self, stop: asyncio.Event) -> bool:
-        """Open the release before anyone can ask; False where the worker is told to end meanwhile."""
-        look, told = asyncio.create_task(self._current.check()), asyncio.create_task(stop.wait())
-        done, rest = await asyncio.wait([look, told], return_when=asyncio.FIRST_COMPLETED)
-        for task in rest:
+    async def _first_check(self, stop: asyncio.Event) -> bool:
+        """Open the release before clients are accepted; False if the worker must end meanwhile."""
+        check, stopped = asyncio.create_task(self._current.check()), asyncio.create_task(stop.wait())
+        done, pending = await asyncio.wait([check, stopped], return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
             task.cancel()
-        return told not in done
+        return stopped not in done
 
     async def _start(self, sock: socket.socket) -> Any:
-        # it never accepts anything by itself
+        # this server never accepts connections itself: the acceptor does
         server: Any = await self._app.create_server(sock=sock, asyncio_server_kwargs={"start_serving": False})
-        # what app.run() would note: with one version served, Sanic compiles HTTP/3's alt-svc header out of its answers
+        # as app.run() does: if only HTTP/1 is served, Sanic leaves the alt-svc header of HTTP/3 out of its answers
         self._app.state.server_info.append(ApplicationServerInfo(settings={"version": HTTP.VERSION_1}))
         await server.startup()
         await server.before_start()
         return server
 
     def _connect(self, server: Any) -> Callable[[], GuardedProtocol]:
-        """What makes the protocol of a client."""
+        """The factory of the protocols of clients."""
         kind = partial(LaneProtocol, lane=self._lane) if self._settings.lane else GuardedProtocol
         loop = asyncio.get_running_loop()
         return partial(kind, guard=self._guard, loop=loop, app=self._app, connections=server.connections)
@@ -151,7 +151,7 @@ class Worker:
         acceptor.close()
         await server.before_stop()
         closed = server.close()
-        # from here on Sanic answers everything, and ends each connection with its answer
+        # from now on Sanic answers everything, and closes each connection with its answer
         self._lane.close()
         self._app.config.KEEP_ALIVE = False
         self._state = "draining"
@@ -165,14 +165,14 @@ class Worker:
                     await asyncio.sleep(_LOOK_S)
                 await closed
         except TimeoutError:
-            log.warning("%d connections cut off: not done after %g s", len(server.connections), drain_s)
+            log.warning("%d connections aborted: still open after %g s", len(server.connections), drain_s)
             for connection in list(server.connections):
                 connection.abort()
         await server.after_stop()
 
 
 def _raise_descriptors() -> int:
-    """Let the process open as many files as it may, since a connection is one; how many that is."""
+    """Raise the limit of open files, which includes connections, to its maximum; returns it."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most

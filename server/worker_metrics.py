@@ -1,7 +1,6 @@
-"""Counts of one worker, in plain lists, at some hundred nanoseconds a request.
+"""The counts of one worker, in plain lists, at some hundred nanoseconds per request.
 
-It writes its counts once a second (`shared_counts.py`); the operator's port adds up those of all workers
-(`exposition.py`).
+They are written once a second (`shared_counts.py`); the operator's port adds up those of all workers (`exposition.py`).
 """
 
 import asyncio
@@ -24,20 +23,20 @@ _EVERY_S = 1.0
 
 
 class RequestMeter:
-    """What one worker has counted since it began."""
+    """Counts the answers of one worker since it began."""
 
     def __init__(self) -> None:
         self.answered = [0] * len(SOURCES)
         """Answers by source."""
         self.buckets = [0] * 64
-        """Answers by power of two of the handling time, as `BUCKETS` says; nothing takes 2^64 µs."""
+        """Answers by power of two of the handling time, see `BUCKETS`; nothing takes 2^63 µs."""
         self.seconds = 0.0
         """Sum of the handling times."""
         self.statuses: dict[str, int] = {}
         """Answers without a list, by status."""
 
     def took(self, source: int, seconds: float) -> None:
-        """Count an answer: where it came from, and how long it took from the request's bytes to its own."""
+        """Count an answer with a list; `seconds` is the time from the bytes of the request to those of the answer."""
         self.answered[source] += 1
         self.buckets[int(seconds * 1e6).bit_length()] += 1
         self.seconds += seconds
@@ -48,7 +47,7 @@ class RequestMeter:
 
 
 class WorkerMetrics:
-    """The counts of this worker among those of the others, in `folder`."""
+    """Writes the counts of this worker into `folder`."""
 
     def __init__(
         self, folder: Path, meter: RequestMeter, current: ReleaseWatcher, guard: Guard, connections: set[Any]
@@ -58,20 +57,20 @@ class WorkerMetrics:
         self._connections = connections
 
     async def follow(self) -> None:
-        """Write the counts again and again."""
+        """Write the counts once a second, for ever."""
         while True:
             await run_in_daemon_thread(self.write)
             await asyncio.sleep(_EVERY_S)
 
     def write(self) -> None:
-        """Write the counts of this worker; where that fails, it is said, and they are written the next time."""
+        """Write the counts of this worker; a failure is logged, and the next attempt follows in a second."""
         try:
             self._shared_counts.write(self._counts())
         except (OSError, filelock.Timeout) as error:
             log.warning("metrics cannot be written: %s", error)
 
     def _counts(self) -> WorkerCounts:
-        """All that this worker has counted; the loop may go on counting meanwhile."""
+        """The counts of this worker; the loop may go on counting meanwhile."""
         meter, status, refused = self._meter, self._current.status(), dict(self._guard.refused)
         answers = self._current.answers
         statuses = Counter(dict(meter.statuses))

@@ -1,8 +1,8 @@
-"""Status of each worker over a Unix socket: for the operator's port and `python -m server restart`.
+"""The status of each worker over a Unix socket, for the operator's port and `python -m server restart`.
 
-A thread of the worker answers on a Unix socket in Linux's abstract namespace, so that neither a crowd on the public
-port nor a full disk keeps it from answering. The socket is gone with its process: those that are listed are alive.
-Only processes of the same user (and root) are answered and believed.
+A thread of the worker answers on a Unix socket in the abstract namespace of Linux, so that neither overload of the
+public port nor a full disk stops it. The socket ends with its process: every listed worker is alive. Only processes of
+the same user (and root) are answered and believed.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ from server.status import ReleaseStatus
 log = logging.getLogger(__name__)
 
 ASK_S = 0.8
-"""How long a worker may take to say how it is: a probe is to be answered within a second."""
+"""How long a worker may take to send its status, seconds: a probe should be answered within a second."""
 _SOCKETS = Path("/proc/net/unix")
 _PEER = struct.Struct("3i")
-"""Linux's `ucred`: process, user, group."""
+"""`ucred` of Linux: process, user, group."""
 _CLIENT_S = 1.0
 
 
@@ -36,17 +36,17 @@ State = Literal["starting", "serving", "draining"]
 
 
 class WorkerStatus(ReleaseStatus, frozen=True, kw_only=True):
-    """One worker at one moment."""
+    """The state of a worker at one moment."""
 
     pid: int
     turn_age_s: float
-    """Since its event loop began a turn, seconds; large where the loop stands still."""
+    """Since its event loop began a turn, seconds; large if the loop hangs."""
     state: State
-    """Starting: opens its first release. Draining: was told to end, and accepts nobody any more."""
+    """Starting: it opens its first release. Draining: it is to end, and accepts no more clients."""
 
 
 class StatusSocket:
-    """Answers every connection with the JSON of `status()`, from a daemon thread, until closed."""
+    """Answers every connection with the JSON of `status()`, in a daemon thread, until it is closed."""
 
     def __init__(self, var: Path, status: Callable[[], WorkerStatus]) -> None:
         self._status, self._open = status, True
@@ -55,11 +55,11 @@ class StatusSocket:
         self._listener.listen(64)
 
     def start(self) -> None:
-        """From now on answer."""
+        """Start to answer."""
         threading.Thread(target=self._serve, name="status", daemon=True).start()
 
     def close(self) -> None:
-        """Answer nobody any more."""
+        """Stop answering."""
         self._open = False
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -72,17 +72,17 @@ class StatusSocket:
             except OSError as error:
                 if not self._open:
                     return
-                log.warning("status: %s", error.strerror)  # out of descriptors, most likely
+                log.warning("status: %s", error.strerror)  # most likely no file descriptors are left
                 time.sleep(_CLIENT_S)
                 continue
-            with client, suppress(OSError):  # a client that left, or that does not read
+            with client, suppress(OSError):  # the client left, or does not read
                 if _peer(client)[1] in (os.getuid(), 0):
                     client.settimeout(_CLIENT_S)
                     client.sendall(msgspec.json.encode(self._status()))
 
 
 def ask_workers(var: Path, timeout_s: float = ASK_S) -> dict[int, WorkerStatus | None]:
-    """The workers of this host that answer from `var`, by process id; None for one that does not say in time."""
+    """The status of this host's workers on `var`, by process id; None for one that does not answer in time."""
     deadline = time.monotonic() + timeout_s
     statuses: dict[int, WorkerStatus | None] = {}
     with ExitStack() as stack:
@@ -95,7 +95,7 @@ def ask_workers(var: Path, timeout_s: float = ASK_S) -> dict[int, WorkerStatus |
 
 
 def _connections(var: Path) -> Iterator[socket.socket]:
-    """A connection to each worker; the kernel makes it at once, or not at all."""
+    """A connection to each worker; the kernel makes it at once or not at all."""
     prefix = f"@{_prefix(var)}"
     for line in _SOCKETS.read_text("utf-8", "replace").splitlines():
         name = line.rpartition(" ")[2]
@@ -105,14 +105,14 @@ def _connections(var: Path) -> Iterator[socket.socket]:
         client.setblocking(False)
         try:
             client.connect(f"\0{name[1:]}")
-        except OSError:  # ended since, or one of our own connections to it
+        except OSError:  # the worker has ended, or the socket is one of our own connections to it
             client.close()
         else:
             yield client
 
 
 def _read(client: socket.socket, deadline: float) -> WorkerStatus | None:
-    """What a worker says until it closes; what came is read even where the time is over."""
+    """The status that a worker sends before it closes; what has arrived is read even after the deadline."""
     received = b""
     try:
         while True:
@@ -125,15 +125,15 @@ def _read(client: socket.socket, deadline: float) -> WorkerStatus | None:
 
 
 def _peer(connection: socket.socket) -> tuple[int, int, int]:
-    """Process, user and group at the other end."""
+    """Process, user and group of the other end."""
     pid, user, group = _PEER.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
     return pid, user, group
 
 
 def _prefix(var: Path) -> str:
-    """What the names of the sockets of all workers on one `var` begin with.
+    """The prefix of the socket names of all workers on one `var`.
 
-    Containers can share a network namespace, and with it these names, but not their host name.
+    It contains the host name, since containers may share a network namespace and with it these names.
     """
     owner = f"{os.uname().nodename}:{os.path.realpath(var)}"
     return f"marquee-{hashlib.sha256(owner.encode(errors='surrogateescape')).hexdigest()[:16]}-"

@@ -1,11 +1,11 @@
-"""Run the numerical tests under every BLAS kernel that this processor can run: `make test-kernels`.
+"""Runs the numerical tests under every BLAS kernel that this processor can run: `make test-kernels`.
 
-OpenBLAS has a kernel for each family of processors and takes the one of the machine; OPENBLAS_CORETYPE names another.
-Kernels add up in different orders, so results differ in their last bits, and a test or a refusal that hangs on those
-passes on one machine and fails on the next. These are the tests with the marker `blas`.
+OpenBLAS has a kernel for each family of processors and uses that of the machine; OPENBLAS_CORETYPE selects another.
+Kernels add up in different orders, so results differ in their last bits, and a test or a refusal that depends on them
+passes on one machine and fails on another. The numerical tests have the marker `blas`.
 
-A kernel that the processor lacks the instructions for, or that the installed OpenBLAS was built without, is skipped and
-named. The run fails where a test does, and where no kernel is left to run.
+A kernel whose instructions the processor lacks, or that the installed OpenBLAS does not contain, is skipped with a
+message. The run fails if a test fails, or if no kernel can run.
 """
 
 import os
@@ -16,13 +16,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests"
 KERNELS = {"SkylakeX": "avx512f", "Zen": "avx2", "Haswell": "avx2", "Sandybridge": "avx", "ARMV8": "asimd"}
-"""By kernel, as OpenBLAS calls it: the flag of /proc/cpuinfo without which it cannot run."""
+"""By OpenBLAS's name of a kernel: the flag of /proc/cpuinfo that it needs."""
 PROGRAM = "from tests.kernels import kernels_in_use; print(*kernels_in_use())"
 
 
 def kernels_in_use() -> list[str]:
-    """The kernels that this process runs: that of NumPy's OpenBLAS and that of SciPy's, without repetition."""
-    import scipy.linalg  # noqa: F401 - it brings an OpenBLAS of its own, beside NumPy's
+    """The kernels in use in this process, of NumPy's and of SciPy's OpenBLAS, without repetition."""
+    import scipy.linalg  # noqa: F401 - SciPy has an OpenBLAS of its own
     import threadpoolctl
 
     pools = threadpoolctl.threadpool_info()
@@ -30,12 +30,12 @@ def kernels_in_use() -> list[str]:
 
 
 def environ(kernel: str) -> dict[str, str]:
-    """The environment of a process that is to run a kernel; OpenBLAS says nothing where it takes another."""
+    """The environment of a process that should use a kernel; OpenBLAS silently uses another if it must."""
     return {**os.environ, "OPENBLAS_CORETYPE": kernel}
 
 
 def why_not(kernel: str, flags: set[str]) -> str:
-    """Why a kernel cannot run, with these flags of the processor; empty where it can."""
+    """Why a kernel cannot run on a processor with these flags; empty if it can."""
     if KERNELS[kernel] not in flags:
         return f"this processor has no {KERNELS[kernel]}"
     command = [sys.executable, "-c", PROGRAM]
@@ -45,24 +45,24 @@ def why_not(kernel: str, flags: set[str]) -> str:
 
 
 def processor_flags() -> set[str]:
-    """The instructions that the processor says it has."""
+    """The instruction sets of this processor."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
 
 
 def runnable() -> dict[str, str]:
-    """Every kernel, and why it cannot run here; empty where it can."""
+    """By kernel: why it cannot run here; empty if it can."""
     flags = processor_flags()
     return {kernel: why_not(kernel, flags) for kernel in KERNELS}
 
 
 def numerical_files() -> list[str]:
-    """The test files that use the marker; to collect all others as well takes longer than many of these tests."""
+    """The test files that use the marker; collecting all files would take longer than many of these tests."""
     return [str(path) for path in sorted(TESTS.rglob("test_*.py")) if "pytest.mark.blas" in path.read_text("utf-8")]
 
 
 def main(arguments: list[str]) -> int:
-    """Test kernel by kernel; arguments are handed on to pytest."""
+    """Test under one kernel after the other; the arguments are passed to pytest."""
     failed, ran = [], []
     for kernel, reason in runnable().items():
         if reason:

@@ -1,6 +1,7 @@
-"""A command that is killed (-9) in its midst, as soon as something holds.
+"""Runs a command that kills itself (-9) as soon as a condition holds.
 
-It looks by itself, in a thread: a test that looks from outside may be put off by a busy machine until all is over.
+A thread of the process itself checks the condition: on a busy machine, a test that checks it from outside may come too
+late.
 """
 
 import os
@@ -13,7 +14,7 @@ from collections.abc import Callable
 
 
 def run(holds: Callable[[], object], room: str, *arguments: str) -> None:
-    """`python -m room …` in this process, until something holds."""
+    """Run `python -m room …` in this process until a condition holds."""
 
     def watch() -> None:
         while not holds():

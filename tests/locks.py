@@ -1,4 +1,4 @@
-"""Lock files as data."""
+"""The lock files, parsed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,17 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Pin:
-    """One entry of a lock: a version of a package, and the files that it may come from."""
+    """One entry of a lock file: a version of a package and the hashes of its files."""
 
     name: NormalizedName
     version: Version
     marker: str
-    """Where it is installed; empty for everywhere."""
+    """The environments where it is installed; empty for all."""
     hashes: frozenset[str]
 
 
 def pins(lock: Path) -> list[Pin]:
-    """All entries of a lock. Raises `ValueError` for one that does not pin exactly one version."""
+    """All entries of a lock file. Raises `ValueError` for one that does not pin a single version."""
     lines = lock.read_text("utf-8").replace("\\\n", " ").splitlines()
     return [_pin(line) for line in lines if line.strip() and not line.startswith("#")]
 
@@ -38,7 +38,7 @@ def _pin(line: str) -> Pin:
 
 
 def pins_of_this_python(lock: Path) -> dict[NormalizedName, Version]:
-    """What a lock installs on this interpreter and platform."""
+    """The versions that a lock file installs on this interpreter and platform."""
     applicable = [pin for pin in pins(lock) if not pin.marker or Requirement(f"x ; {pin.marker}").marker.evaluate()]  # type: ignore[union-attr]
     versions = {pin.name: pin.version for pin in applicable}
     if len(versions) != len(applicable):

@@ -45,7 +45,7 @@ ROOMS = list(MAY_IMPORT)
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules that a file imports anywhere in it, `a.b` for `from a import b` as well as for `import a.b`."""
+    """Modules that a file imports anywhere, `a.b` for `from a import b` as well as for `import a.b`."""
     return imports_of(ast.parse(path.read_text("utf-8")), path)
 
 
@@ -59,7 +59,7 @@ def imports_of(tree: ast.Module, path: Path) -> Iterator[str]:
 
 
 def modules() -> dict[str, Path]:
-    """The file of each module of all rooms."""
+    """The file of every module of all rooms."""
     paths = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
@@ -110,7 +110,7 @@ def test_every_folder_of_a_room_is_a_floor() -> None:
 def test_no_imports_run_in_a_circle() -> None:
     known = modules()
     graph = {module: needed(path, known) - {module} for module, path in known.items()}
-    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, with the circle
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError with the cycle
 
 
 def test_no_two_modules_and_no_two_classes_have_the_same_name() -> None:
@@ -124,7 +124,7 @@ def test_no_two_modules_and_no_two_classes_have_the_same_name() -> None:
     assert not {name: places for name, places in names.items() if len(places) > 1}
 
 
-def test_of_the_server_the_night_knows_what_reads_its_files_only() -> None:
+def test_batch_imports_only_the_readers_of_files_from_the_server() -> None:
     for name, modules in imported("batch").items():
         known = {".".join(module.split(".")[:2]) for module in modules if module.split(".")[0] == "server"}
         allowed = ("release", "manifest", "hidden", "good_releases", "errors")
@@ -132,10 +132,10 @@ def test_of_the_server_the_night_knows_what_reads_its_files_only() -> None:
 
 
 def loaded_by(module: str) -> set[str]:
-    """The top-level modules of a fresh process after an import."""
+    """The top-level modules in a fresh process after an import."""
     program = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    told = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    return set(told.stdout.split())
+    output = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(output.stdout.split())
 
 
 def test_a_worker_loads_nothing_heavy() -> None:

@@ -1,4 +1,4 @@
-"""BLAS kernels: no run of the numerical tests passes under another kernel than it was to test, and models agree."""
+"""BLAS kernels: the numerical tests never pass under another kernel than the requested one, and models agree."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ SOME = ["-k", "test_a_matrix_that_lapack_factorises_without_a_word_is_refused"]
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The kernel that this processor takes by itself, as the only one there is."""
+    """The default kernel of this processor, as the only known one."""
     [name] = kernels.kernels_in_use()
     monkeypatch.setattr(kernels, "KERNELS", {name: "fpu" if "fpu" in kernels.processor_flags() else "fp"})
     return name
@@ -26,7 +26,7 @@ def test_a_kernel_that_is_asked_for_and_not_in_use_ends_the_run() -> None:
         command, cwd=kernels.ROOT, env=kernels.environ("Nonsense"), capture_output=True, text=True, check=False
     )
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "Nonsense was asked for" in done.stderr
+    assert "Nonsense was requested" in done.stderr
 
 
 def test_a_kernel_runs_where_its_tests_pass(own: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ np.savez(sys.argv[1] + "/" + kernel, **scores)
 
 
 def test_models_of_one_kernel_are_those_of_another_but_for_the_last_digits(tmp_path: Path) -> None:
-    """As docs/nights.md says of them."""
+    """As docs/nights.md states."""
     able = [kernel for kernel, reason in kernels.runnable().items() if not reason]
     if len(able) < 2:
         pytest.skip(f"one kernel runs here, and no other to compare it with: {able}")

@@ -1,4 +1,4 @@
-"""The locks: complete, exact and installed without a resolver, so that a later day installs the same."""
+"""The lock files are complete and exact and installed without a resolver, so they install the same on any day."""
 
 import os
 import re
@@ -22,7 +22,7 @@ LOCKS = pytest.mark.parametrize("lock", [TEST, RUN, BENCH], ids=lambda lock: loc
 
 
 def required_by(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
-    """What a package needs here, with some of its extras: Marquee by pyproject.toml, others as they are installed."""
+    """The requirements of a package with extras: of Marquee from pyproject.toml, of others from their metadata."""
     if name == "marquee":
         tables = PYPROJECT["project"]["optional-dependencies"]
         texts = [*PYPROJECT["project"]["dependencies"], *(text for extra in extras for text in tables[extra])]
@@ -35,7 +35,7 @@ def required_by(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
 
 
 def closure(extra: str) -> Iterator[tuple[NormalizedName, Requirement]]:
-    """Every requirement of any depth that an extra of Marquee brings, by the name of what is required."""
+    """All direct and indirect requirements of an extra of Marquee, by package."""
     waiting = [Requirement(f"marquee[{extra}]")]
     seen: set[tuple[NormalizedName, frozenset[str]]] = set()
     while waiting:
@@ -50,14 +50,14 @@ def closure(extra: str) -> Iterator[tuple[NormalizedName, Requirement]]:
 
 @pytest.mark.parametrize(("lock", "extra"), [(TEST, "test"), (RUN, "run")], ids=["test", "run"])
 def test_a_lock_is_complete_and_holds_nothing_else(lock: Path, extra: str) -> None:
-    """--no-deps installs what the lock names and no more, so whatever anything needs has to stand there itself."""
+    """--no-deps installs only packages that the lock file names, so it must name every requirement."""
     locked, needed = pins_of_this_python(lock), [*closure(extra)]
     assert {name for name, _ in needed} == set(locked)
     unmet = [str(need) for name, need in needed if not need.specifier.contains(locked[name], prereleases=True)]
     assert not unmet
 
 
-def test_what_is_installed_is_what_is_locked() -> None:
+def test_the_installed_packages_are_the_locked_ones() -> None:
     installed = {canonicalize_name(each.name): Version(each.version) for each in metadata.distributions()}
     locked = pins_of_this_python(TEST)
     assert {name: installed.get(name) for name in locked} == locked
@@ -70,12 +70,12 @@ def test_every_file_is_known_by_its_hash_and_no_index_by_its_name(lock: Path) ->
     assert "://" not in lock.read_text("utf-8")
 
 
-def test_the_image_runs_what_was_tested() -> None:
+def test_the_image_has_the_tested_packages() -> None:
     assert set(pins(RUN)) <= set(pins(TEST))
 
 
-def test_the_benchmarks_run_on_what_was_tested() -> None:
-    """Installed over the other lock, that of the benchmarks must change nothing in it."""
+def test_the_benchmarks_have_the_tested_packages() -> None:
+    """The lock file of the benchmarks, installed over the other one, must not change its packages."""
     tested = {pin.name for pin in pins(TEST)}
     assert {pin for pin in pins(BENCH) if pin.name in tested} <= set(pins(TEST))
 
@@ -87,17 +87,19 @@ def test_marquee_is_built_with_the_locked_setuptools() -> None:
 
 
 def commands_of_make() -> str:
-    """What `make setup` and `make bench` would install with, all variables replaced."""
+    """The commands by which `make setup` and `make bench` install packages, with variables replaced."""
     environ = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
     command = ["make", "--dry-run", "--always-make", ".venv/.bench-ready"]
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout
 
 
 def pip_commands(script: str) -> list[list[str]]:
-    """The commands of a shell script by which pip installs, builds or fetches something: what follows `pip`."""
+    """The arguments of pip in the commands of a shell script that install, build or fetch packages."""
     steps = re.split(r"&&|\|\||[;|\n]", script.replace("\\\n", " "))
     words = [step.removeprefix("RUN ").split() for step in steps if re.search(r"\bpip3?\b", step)]
-    after_pip = [line[at + 1 :] for line in words for at, word in enumerate(line) if re.fullmatch(r"(.*/)?pip3?", word)]
+    after_pip = [
+        line[index + 1 :] for line in words for index, word in enumerate(line) if re.fullmatch(r"(.*/)?pip3?", word)
+    ]
     return [line for line in after_pip if {"install", "wheel", "download"} & set(line)]
 
 
@@ -131,7 +133,7 @@ def test_annoy_is_built_with_the_same_flags_everywhere() -> None:
 
 
 def test_images_are_named_by_full_versions() -> None:
-    """A tag such as 3.11 is another Python in a later month."""
+    """A tag such as 3.11 means another Python some months later."""
     (base,) = re.findall(r"^ARG BASE=(.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     images = [base, *re.findall(r"^ +image: (.+:.+)$", (ROOT / "compose.yaml").read_text(), re.MULTILINE)]
     assert len(images) == 2

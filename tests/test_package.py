@@ -1,4 +1,4 @@
-"""Marquee as a package: the wheel holds all that the checkout holds, and runs where there is no checkout."""
+"""Marquee as a package: the wheel contains all files of the rooms, and runs without a checkout."""
 
 import shutil
 import subprocess
@@ -27,7 +27,7 @@ def _run(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A wheel built from a copy of the checkout: setuptools leaves its `build/` beside what it builds."""
+    """A wheel built from a copy of the checkout, since setuptools leaves a `build/` folder beside it."""
     source, wheels = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheels")
     for name in _BUILT_FROM:
         if (ROOT / name).is_dir():
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class Installed:
-    """A fresh environment with the wheel in it, and a folder that is no checkout."""
+    """A fresh environment with the wheel, and a folder that is not a checkout."""
 
     python: Path
     packages: Path
@@ -52,10 +52,10 @@ class Installed:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
-    """The wheel in an environment of its own, which shares the libraries of this one but not its editable Marquee.
+    """The wheel in an environment of its own, with the libraries of this environment but not its editable Marquee.
 
-    A line of a `.pth` file puts a folder on the path without reading the `.pth` files in that folder, and it is such a
-    file that makes the checkout importable.
+    A folder that a `.pth` file puts on the path does not have its own `.pth` files read, and such a file is what makes
+    the checkout importable.
     """
     home = tmp_path_factory.mktemp("installed")
     _run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_module_and_every_data_file_of_the_rooms(wheel: Pa
 
 
 def test_no_index_takes_the_package() -> None:
-    """Other distributions own the names of the rooms; indexes refuse every classifier that begins with Private."""
+    """Other distributions own the names of our rooms; indexes refuse classifiers that begin with Private."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert "Private :: Do Not Upload" in project["classifiers"]
 

@@ -1,4 +1,4 @@
-"""`make setup` installs the lock and nothing but the lock, on any later day and with any pip that a Python brings.
+"""`make setup` installs exactly the lock file, on any later day and with the pip of any supported Python.
 
 The recipe of the Makefile runs as it is, in another project: one with a lock of four small packages, and an index where
 a newer release of each has come out since.
@@ -24,16 +24,16 @@ PIPS = {
     "24.0": "ba0d021a166865d2265246961bec0152ff124de910c5cc39f1156ce3fa7c69dc",  # of Python 3.11.14
     "26.3": "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13",  # the newest when this was written
 }
-"""SHA-256 of the wheels by version. Newer ones are added by hand: a test must not change with the day, either."""
+"""SHA-256 of the wheels by version. New versions are added by hand: a test must not change with the day, either."""
 FIRST_FOR_3_12 = (23, 1, 2)
-"""pip before this one does not start on Python 3.12, which never brought it."""
+"""Older versions of pip do not start on Python 3.12, which never came with them."""
 _LOOK = """
 import importlib.metadata as metadata, annoy, marquee
 names = ("setuptools", "annoy", "coverage", "pytest_cov", "marquee")
 print([metadata.version(name) for name in names], annoy.BUILT, marquee.BUILT[0])
 """
 _PYTHON = """#!/bin/sh
-# A Python that brings another pip: `-m venv` puts that one into the environment.
+# A Python that comes with another pip, which `-m venv` puts into the environment.
 if [ "$1 $2" != "-m venv" ]; then exec "{python}" "$@"; fi
 for folder; do :; done
 "{python}" "$@" --without-pip && exec "$folder/bin/python" "{pip}/pip" install --quiet --no-index --no-deps "{pip}"
@@ -42,7 +42,7 @@ for folder; do :; done
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with our Makefile, a small lock and an index; `environ` is the user's."""
+    """A folder with our Makefile, a small lock file and an index; `environ` is that of the user."""
 
     folder: Path
     environ: dict[str, str]
@@ -56,13 +56,13 @@ class Project:
         )
 
     def look(self) -> str:
-        """The versions that were installed, and what built Annoy and the project itself."""
+        """The installed versions, and by what Annoy and the project were built."""
         python = self.folder / ".venv" / "bin" / "python"
         return subprocess.run([python, "-c", _LOOK], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def fetch(version: str, folder: Path) -> Path:
-    """The wheel of a pip, fetched once and kept with pytest's cache."""
+    """The wheel of a version of pip, fetched once and kept in pytest's cache."""
     path = folder / f"pip-{version}-py3-none-any.whl"
     if path.exists():
         return path
@@ -79,7 +79,7 @@ def fetch(version: str, folder: Path) -> Path:
 
 
 def make_project(folder: Path, pip: Path | None) -> Project:
-    """A fresh checkout on a later day, for a Python that brings this pip."""
+    """A fresh checkout on a later day, for a Python that comes with this pip."""
     checkout = folder / "checkout"
     checkout.mkdir()
     shutil.copyfile(ROOT / "Makefile", checkout / "Makefile")
@@ -107,7 +107,7 @@ def make_project(folder: Path, pip: Path | None) -> Project:
 
 
 def flags() -> str:
-    """What the Makefile compiles Annoy with."""
+    """The flags with which the Makefile compiles Annoy."""
     (written,) = re.findall(r"^ANNOY_FLAGS := (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     return str(written)
 
@@ -132,8 +132,8 @@ def test_setup_installs_the_lock_though_newer_releases_are_out(project: Project)
     assert project.look() == of_the_lock()
 
 
-def test_setup_takes_nothing_from_what_was_there_before(tmp_path: Path) -> None:
-    """Neither a build for another CPU from pip's cache, nor what an older lock put into the environment."""
+def test_setup_ignores_caches_and_earlier_environments(tmp_path: Path) -> None:
+    """Neither a build for another CPU in pip's cache nor packages of an older lock file matter."""
     project = make_project(tmp_path, None)
     assert project.make("setup", "ANNOY_FLAGS=-march=native").returncode == 0
     assert "-march=native" in project.look()
@@ -149,7 +149,7 @@ def test_setup_takes_nothing_from_what_was_there_before(tmp_path: Path) -> None:
 def test_without_its_options_the_same_recipe_fails_or_installs_something_else(
     request: pytest.FixtureRequest, tmp_path: Path, option: str
 ) -> None:
-    """The index has teeth: the pip of Python 3.11.7 goes wrong without any one of these."""
+    """The test index can fail: without any one of these options the pip of Python 3.11.7 goes wrong."""
     project = make_project(tmp_path, fetch("23.2.1", request.config.cache.mkdir("pips")))
     makefile = project.folder / "Makefile"
     makefile.write_text(makefile.read_text("utf-8").replace(f" {option}", ""))

@@ -1,4 +1,4 @@
-"""Real processes for the integration tests: a broker, and Marquee's own commands, each stopped by its id."""
+"""Real processes for the integration tests: a broker and the commands of Marquee, which are stopped by their ids."""
 
 import os
 import uuid
@@ -14,7 +14,7 @@ from tests.integration.marquee_processes import Command, Start
 
 @pytest.fixture(scope="session")
 def bootstrap() -> Iterator[str]:
-    """The address of a broker that all tests share; each uses topics of its own.
+    """The address of a broker that all tests share; each test uses a topic of its own.
 
     `MARQUEE_TEST_BOOTSTRAP` names another Kafka to run them against.
     """
@@ -39,7 +39,7 @@ def environ(tmp_path: Path, bootstrap: str) -> dict[str, str]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start `python -m …`; what still runs after the test is killed."""
+    """Starts `python -m …`; processes that still run after the test are killed."""
     commands: list[Command] = []
 
     def started(environ: dict[str, str], *arguments: str) -> Command:

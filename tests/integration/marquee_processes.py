@@ -1,4 +1,4 @@
-"""Marquee's own commands as processes of a test."""
+"""Commands of Marquee as processes of a test."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.polling import DEADLINE_S
 
 
 class Command:
-    """`python -m …` as a process; what it prints is kept."""
+    """`python -m …` as a process; its output goes into a log."""
 
     def __init__(self, environ: dict[str, str], log: Path, *arguments: str) -> None:
         self.log = log

@@ -1,4 +1,4 @@
-"""The collector against a real broker: whatever kills it, no line is lost and none counts twice."""
+"""The collector with a real broker: however it is killed, no line is lost and none counts twice."""
 
 import asyncio
 import random
@@ -32,7 +32,7 @@ NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
 
 
 def lines(count: int, first: int = 0) -> tuple[list[bytes], list[int]]:
-    """Well-formed lines, all different, a second apart, and their Kafka times."""
+    """Well-formed lines, all different, one second apart, and their Kafka times."""
     times = [NOON + (first + number) * 1000 for number in range(count)]
     events = [Event("watch", at, 1 + at // 1000 % 500, "alien+1979", minute=at // 1000 % 90) for at in times]
     return [render(event, NEW_YORK) for event in events], times
@@ -54,16 +54,16 @@ def archived(environ: dict[str, str]) -> Archive:
 
 def offsets(archive: Archive) -> list[tuple[int, int]]:
     """Partition and offset of every accepted line."""
-    found = []
+    accepted = []
     for paths in archive.files("watch").values():
         for path in paths:
             table = pq.read_table(path, columns=["partition", "offset"])
-            found += list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
-    return sorted(found)
+            accepted += list(zip(table.column(0).to_pylist(), table.column(1).to_pylist(), strict=True))
+    return sorted(accepted)
 
 
 def reached(archive: Archive, entries: int) -> bool:
-    """Whether the ledger has so many entries."""
+    """Whether the ledger has a number of entries."""
     return len(list(archive.ledger.glob("*.json"))) >= entries
 
 
@@ -106,7 +106,7 @@ def test_kill_9_at_any_moment_neither_loses_nor_repeats(environ: dict[str, str],
     assert set((archive.var / "archive" / "watch").glob("day=*/*")) == named
 
 
-def test_sigterm_archives_what_waits(environ: dict[str, str], start: Start) -> None:
+def test_sigterm_archives_waiting_lines(environ: dict[str, str], start: Start) -> None:
     environ |= {"MARQUEE_STREAM_BATCH_SECONDS": "3600", "MARQUEE_STREAM_BATCH_LINES": "1000"}
     write(environ, *lines(1_500))
     collector = start(environ, "batch", "collect")
@@ -140,9 +140,7 @@ def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], star
         ({"MARQUEE_STREAM_VAR": "/proc/nowhere"}, "/proc/nowhere"),
     ],
 )
-def test_what_a_person_set_wrong_is_one_line(
-    environ: dict[str, str], start: Start, changed: dict[str, str], told: str
-) -> None:
+def test_a_wrong_setting_is_one_line(environ: dict[str, str], start: Start, changed: dict[str, str], told: str) -> None:
     failed = start(environ | changed, "batch", "collect", "--until-idle", "1")
     assert failed.ends() in (1, 2)
     assert told in failed.text()
@@ -198,7 +196,7 @@ def test_an_api_that_never_answers_holds_up_no_line(environ: dict[str, str], sta
     assert count_by_fate(archive.entries()) == {"accepted": 1_000, "repaired": 0, "quarantined": 0, "duplicate": 0}
 
 
-def test_what_the_api_knows_decides_what_passes(environ: dict[str, str], start: Start) -> None:
+def test_lines_pass_if_the_api_knows_their_ids(environ: dict[str, str], start: Start) -> None:
     port = free_port()
     world = WorldSettings(users=50, movies=20, api_port=port)
     movie = World(world).catalogue.ids[3]

@@ -1,4 +1,4 @@
-"""Held nights as processes: exit code, alert, webhook, and the schedule that goes on; the receiver up and down."""
+"""Held nights as processes: exit code, alert, webhook with and without a receiver, and the schedule that goes on."""
 
 import time
 from functools import partial
@@ -22,7 +22,7 @@ NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
 
 @pytest.fixture
 def var(tmp_path: Path) -> Path:
-    """A folder with a release of noon, and an hour after it of which a third was set aside."""
+    """A folder with a release of noon, and one hour after it of which a third was quarantined."""
     var = tmp_path / "var"
     (var / "releases" / "r1").mkdir(parents=True)
     publish.make_current(var, "r1", NOON)
@@ -39,7 +39,7 @@ def left(var: Path) -> list[str]:
 
 
 def test_a_held_night_ends_with_its_own_code_and_tells_the_webhook(var: Path, start: Start) -> None:
-    raise_alert(var, Alert(id="earlier", alert="test", text="x"))  # by a process that could not post it
+    raise_alert(var, Alert(id="earlier", alert="test", text="x"))  # from a process that could not post it
     with Receiver([500]).up() as receiver:
         night = start(settings(var, receiver.url), "batch", "nightly")
         assert night.ends() == 4, night.text()
@@ -54,7 +54,7 @@ def test_a_held_night_ends_with_its_own_code_and_tells_the_webhook(var: Path, st
 
 def test_despite_alerts_the_night_goes_on(var: Path, start: Start) -> None:
     night = start(settings(var), "batch", "nightly", "--despite-alerts")
-    assert night.ends() == 1  # there is nothing in this archive to learn from, and it got as far as to see that
+    assert night.ends() == 1  # this archive has nothing to learn from, and the night got as far as that
     assert "error: history: 0 days of sessions" in night.text()
     assert "in spite of quarantined:2026-02-10T18Z:hold" in night.text()
 
@@ -71,7 +71,7 @@ def test_a_webhook_that_does_not_answer_delays_no_end_and_loses_nothing(var: Pat
         assert "SECRET" not in night.text()
     assert left(var) == ["night_held:2026-02-10"]
     with Receiver([]).up() as receiver, posting(var, QualitySettings(webhook=receiver.url)):
-        pass  # the last attempt is made in any case
+        pass  # the last attempt is always made
     assert receiver.taken == ["night_held:2026-02-10"]
     assert left(var) == []
 

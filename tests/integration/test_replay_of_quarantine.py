@@ -1,4 +1,4 @@
-"""From damaged lines in Kafka to a mended rule: the sums hold at every moment, whoever is killed, and nobody waits."""
+"""From damaged lines in Kafka to a repaired rule: the sums hold at every moment, even if processes are killed."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from tests.polling import DEADLINE_S, until
 NEW_YORK = zone_named("America/New_York")
 NOON = NEW_YORK.bounds("2026-02-10")[0] + 12 * 3_600_000
 NEWER = {"MARQUEE_STREAM_GENERATION": "2026"}
-"""The setting by which ratings up to 10 are good."""
+"""With this setting ratings up to 10 are good."""
 
 
 def at(second: int) -> int:
@@ -36,7 +36,7 @@ def at(second: int) -> int:
 
 
 def line(second: int, rating: int | None = None) -> bytes:
-    """A line of that second; a rating above 5 is a fault of the older generation."""
+    """A line of a given second; in the older generation a rating above 5 is a fault."""
     user = 1 + second % 500
     if rating is None:
         return render(Event("watch", at(second), user, "alien+1979", minute=second % 90), NEW_YORK)
@@ -64,13 +64,13 @@ def said(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProces
 
 @pytest.fixture
 def environ(environ: dict[str, str]) -> dict[str, str]:
-    """The settings of one test, and nothing else of ours."""
+    """The settings of one test and none of this process's MARQUEE variables."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
     return others | environ | {"MARQUEE_STREAM_GENERATION": "2022"}
 
 
 def offsets(archive: Archive) -> Counter[int]:
-    """How often each offset lies in the files that the ledger names."""
+    """How often each offset occurs in the files that the ledger names."""
     paths = [archive.var / file.path for entry in archive.entries() for file in entry.files]
     tables = [pq.ParquetFile(path).read(columns=["offset"]) for path in paths]
     return Counter(offset for table in tables for offset in table.column(0).to_pylist())
@@ -82,7 +82,7 @@ def files_there(archive: Archive) -> set[Path]:
 
 
 def revised(archive: Archive) -> int:
-    """How many entries are of a later revision."""
+    """How many entries have a later revision."""
     return sum(entry.revision > 0 for entry in archive.entries())
 
 
@@ -98,8 +98,8 @@ def test_damaged_lines_are_accounted_for_looked_into_and_taken_when_a_setting_is
     assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
     fates = {"accepted": 492, "repaired": 3, "quarantined": 4, "duplicate": 1}
 
-    told = orjson.loads(said(environ, "ledger", "--json").stdout)
-    assert {name: told[name] for name in ("in", "balanced", *fates)} == {"in": 500, "balanced": True, **fates}
+    summary = orjson.loads(said(environ, "ledger", "--json").stdout)
+    assert {name: summary[name] for name in ("in", "balanced", *fates)} == {"in": 500, "balanced": True, **fates}
     listed = [row.split("\t") for row in said(environ, "quarantine", "list").stdout.splitlines()]
     topic = environ["MARQUEE_STREAM_TOPIC"]
     assert [(row[0], row[2]) for row in listed] == [
@@ -184,7 +184,9 @@ def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(environ: dic
         assert offsets(archive) == Counter(range(count))
     assert revised(archive) < entries
     assert start(environ | NEWER, "quality", "quarantine", "replay").ends() == 0
-    assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0  # sweeps what the killed ones left
+    assert (
+        start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
+    )  # it sweeps the files that killed processes left
     assert [entry.revision for entry in archive.entries()] == [1] * entries
     assert count_by_fate(archive.entries()) == {"accepted": count, "repaired": 0, "quarantined": 0, "duplicate": 0}
     assert offsets(archive) == Counter(range(count))

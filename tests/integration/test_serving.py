@@ -1,6 +1,6 @@
-"""Several workers on one socket, as supervisord runs them: nothing is lost while they come, go, die and swap releases.
+"""Several workers on one socket, as under supervisord: no request is lost while they start, end, die or swap releases.
 
-The clients here never retry, and a test of them shows that they would notice a single request that was dropped.
+The clients here never retry, and a test shows that they would notice a single dropped request.
 """
 
 import itertools
@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +23,7 @@ PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
 
 
 class Crew:
-    """Workers on one socket that stays open."""
+    """Workers on one socket, which stays open."""
 
     def __init__(self, var: Path, listener: socket.socket) -> None:
         self._var, self._listener = var, listener
@@ -50,17 +49,17 @@ def var(tmp_path: Path) -> Path:
 @pytest.fixture
 def crew(var: Path) -> Iterator[Crew]:
     with socket.create_server((HOST, 0), backlog=4096) as listener:
-        made = Crew(var, listener)
+        crew = Crew(var, listener)
         try:
-            yield made
+            yield crew
         finally:
-            for worker in made.workers:
+            for worker in crew.workers:
                 worker.kill()
-    assert not [worker.text() for worker in made.workers if "Traceback" in worker.text()]
+    assert not [worker.text() for worker in crew.workers if "Traceback" in worker.text()]
 
 
 def right(load: BackgroundLoad) -> bool:
-    """Whether all answers are whole and none failed."""
+    """Whether all answers are complete and no request failed."""
     return not load.failed and {status for status, _, _ in load.seen} == {200}
 
 
@@ -93,7 +92,7 @@ def test_workers_can_be_ended_before_others_are_started_and_no_request_is_lost(c
     assert right(load), load.failed
 
 
-def test_the_only_worker_can_be_restarted_and_who_comes_meanwhile_waits(crew: Crew) -> None:
+def test_the_only_worker_can_be_restarted_while_new_clients_wait(crew: Crew) -> None:
     worker = crew.start()
     with BackgroundLoad(crew.port, 4, PATHS) as load:
         load.goes_on()
@@ -113,7 +112,7 @@ def test_a_worker_that_is_killed_loses_no_more_than_it_held(crew: Crew) -> None:
         for killed, victim in enumerate(victims, 1):
             victim.kill()
             load.goes_on(200)
-            # each client had one request on its way at most, and was let in again at once
+            # each client had at most one open request, and was accepted again at once
             assert len(load.failed) <= killed * clients
             assert not [fault for fault in load.failed if "Refused" in fault or "timed out" in fault]
             crew.start()
@@ -122,7 +121,7 @@ def test_a_worker_that_is_killed_loses_no_more_than_it_held(crew: Crew) -> None:
 
 
 def test_clients_that_come_all_at_once_while_a_worker_is_busy_are_let_in(crew: Crew) -> None:
-    """The queue of the shared socket is as long as who opened it has said, 4096 here and in supervisord.conf."""
+    """The queue of the shared socket has the length that was set when it was opened: 4096, as in supervisord.conf."""
     if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 1000:
         pytest.skip("this machine has shorter queues")
     worker = crew.start()
@@ -135,7 +134,7 @@ def test_clients_that_come_all_at_once_while_a_worker_is_busy_are_let_in(crew: C
 
 
 class Dropping:
-    """A server that answers like a worker, but drops every so many-th request without a word."""
+    """A server that answers like a worker, but silently drops one request in `every`."""
 
     def __init__(self, every: int) -> None:
         self.listener = socket.create_server((HOST, 0))
@@ -183,7 +182,7 @@ def test_the_clients_of_these_tests_notice_each_request_that_is_dropped(every: i
         assert right(load) != bool(every)
 
 
-def test_the_clients_of_these_tests_notice_where_nobody_listens() -> None:
+def test_the_clients_of_these_tests_notice_a_closed_port() -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
     with BackgroundLoad(port, 1) as load:
@@ -193,7 +192,7 @@ def test_the_clients_of_these_tests_notice_where_nobody_listens() -> None:
 
 
 class Footprint:
-    """What a process holds."""
+    """The resources that a process holds."""
 
     def __init__(self, pid: int) -> None:
         folder = Path(f"/proc/{pid}")
@@ -203,7 +202,7 @@ class Footprint:
 
 
 def swapped(crew: Crew, var: Path, count: int) -> None:
-    """Swap to and fro; each time wait until it is answered from the other release, and go on at once."""
+    """Swap two releases back and forth, each time as soon as the worker answers from the other one."""
     with Wire(crew.port) as wire:
         for number in range(count):
             name = str((number + 1) % 2)
@@ -223,9 +222,9 @@ def test_a_hundred_swaps_lose_no_request_mix_no_answer_and_leave_nothing_behind(
     assert {(release, body) for release, body in lists if body.startswith(("movie+0+", "movie+1+"))} == {
         ("0", names(*range(20))),
         ("1", names(*range(1, 21))),
-        ("1", names(*range(20))),  # who has no list of their own
+        ("1", names(*range(20))),  # a user without a list
     }
-    assert after.descriptors <= before.descriptors + 5  # a file that is just being written
+    assert after.descriptors <= before.descriptors + 5  # a file may just be written
     assert after.maps <= before.maps + 5
     assert after.resident <= before.resident + 8_000_000
     assert "refused" not in worker.text()
@@ -234,12 +233,14 @@ def test_a_hundred_swaps_lose_no_request_mix_no_answer_and_leave_nothing_behind(
 def test_releases_of_many_users_are_swapped_under_load_and_the_old_one_is_let_go(crew: Crew, var: Path) -> None:
     users = 100_000
     for shift in range(2):
-        arrays: dict[str, Any] = {
-            "users": np.arange(1, users + 1, dtype=np.uint32),
-            "lists": np.tile(np.roll(np.arange(20, dtype=np.uint16), -shift), (users, 1)),
-            "segments": np.zeros(users, np.uint8),
-        }
-        write_release(var / "releases", f"large-{shift}", text=bool(shift), **arrays)
+        write_release(
+            var / "releases",
+            f"large-{shift}",
+            text=bool(shift),
+            users=np.arange(1, users + 1, dtype=np.uint32),
+            lists=np.tile(np.roll(np.arange(20, dtype=np.uint16), -shift), (users, 1)),
+            segments=np.zeros(users, np.uint8),
+        )
     worker = crew.start()
     with BackgroundLoad(crew.port, 2, ("/recommend/77",)) as load, Wire(crew.port) as wire:
         sizes = []
@@ -248,7 +249,7 @@ def test_releases_of_many_users_are_swapped_under_load_and_the_old_one_is_let_go
             durable.point(var / "releases" / "current", name)
             until(lambda name=name: wire.get("/recommend/1").headers["x-marquee-release"] == name)  # type: ignore[misc]
             sizes.append(Footprint(worker.process.pid))
-        # lists and texts of a release are some 4 and 28 MB; who swapped them may hold the old ones for a moment
+        # lists and texts of a release are some 4 and 28 MB; the old ones may be held for a moment after a swap
         until(lambda: Footprint(worker.process.pid).resident <= sizes[3].resident + 8_000_000)
         until(lambda: Footprint(worker.process.pid).maps <= sizes[3].maps + 5)
         until(lambda: Footprint(worker.process.pid).descriptors <= sizes[3].descriptors)

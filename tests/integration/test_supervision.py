@@ -1,4 +1,4 @@
-"""Marquee under a real supervisord, with the project's own configuration: restarts lose nothing, the dead come back."""
+"""Marquee under a real supervisord with our configuration: restarts lose no request, dead processes are restarted."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ from tests.server.worker_processes import BackgroundLoad, Wire
 
 
 class Supervised:
-    """A supervisord with a folder of its own, and what it keeps."""
+    """A supervisord with a folder of its own, and its processes."""
 
     def __init__(self, folder: Path, run: Path, environ: dict[str, str]) -> None:
         self.var, self.run = folder / "var", run
@@ -41,7 +41,7 @@ class Supervised:
             "MARQUEE_BIND": f"127.0.0.1:{self.port}",
             "MARQUEE_WORKERS": "2",
             "MARQUEE_SERVER_OPERATOR_PORT": str(free_port()),
-            # on a machine that is busy with other things, nothing is to be shed
+            # no request may be shed on a busy machine
             "MARQUEE_SERVER_SHED_S": "60",
         }
         self.process: subprocess.Popen[bytes]
@@ -71,8 +71,8 @@ class Supervised:
         """Process ids by program; 0 for one that does not run just now."""
         url = f"unix://{self.run}/supervisor.sock"
         with ServerProxy("http://supervisord", SupervisorTransport(serverurl=url)) as supervisor:
-            told: Any = supervisor.supervisor.getAllProcessInfo()
-        return {info["name"]: info["pid"] if info["statename"] in ("STARTING", "RUNNING") else 0 for info in told}
+            infos: Any = supervisor.supervisor.getAllProcessInfo()
+        return {info["name"]: info["pid"] if info["statename"] in ("STARTING", "RUNNING") else 0 for info in infos}
 
     def stop(self) -> None:
         """End supervisord and all that it keeps."""
@@ -90,14 +90,14 @@ def supervised(tmp_path: Path, environ: dict[str, str]) -> Iterator[Supervised]:
         async with kafka.writing(environ["MARQUEE_STREAM_BOOTSTRAP"], environ["MARQUEE_STREAM_TOPIC"]):
             pass
 
-    asyncio.run(make_topic())  # without it the collector and telemetry end again and again
-    # a control socket's path may have 107 characters at most
+    asyncio.run(make_topic())  # without the topic the collector and telemetry keep ending
+    # the path of a Unix socket may have at most 107 characters
     with tempfile.TemporaryDirectory(prefix="marquee-") as run:
-        made = Supervised(tmp_path, Path(run), environ)
+        running = Supervised(tmp_path, Path(run), environ)
         try:
-            yield made
+            yield running
         finally:
-            made.stop()
+            running.stop()
 
 
 PATHS = ("/recommend/1", "/recommend/5", "/recommend/1?n=20", "/recommend/999")
@@ -131,7 +131,7 @@ def test_a_worker_that_does_not_become_ready_ends_the_restart_and_the_others_go_
     assert len(supervised.ready().keys() & before) == 1
 
     def status() -> int:
-        with Wire(supervised.port) as wire:  # to whichever worker takes it
+        with Wire(supervised.port) as wire:  # to any worker
             return wire.get("/recommend/1").status
 
     until(lambda: status() == 200)
@@ -153,8 +153,8 @@ def test_a_restart_without_a_supervisord_is_one_clear_error(changed: dict[str, s
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_what_ends_is_started_anew(supervised: Supervised) -> None:
-    """Also what ends well, as by a plain `kill`: else everything would look fine and nothing would be collected."""
+def test_ended_processes_are_started_again(supervised: Supervised) -> None:
+    """Also after a regular end, as by a plain `kill`: else all would look fine while nothing is collected."""
     supervised.start()
     programs = ("collect", "telemetry", "schedule", "operator", "server-0")
     until(lambda: all(supervised.pids().values()))
@@ -167,10 +167,10 @@ def test_what_ends_is_started_anew(supervised: Supervised) -> None:
 
 def test_after_a_supervisord_was_killed_a_new_one_starts(supervised: Supervised) -> None:
     supervised.start()
-    until(lambda: all(supervised.pids().values()))  # some have hardly begun
+    until(lambda: all(supervised.pids().values()))  # some have just been started
     before = supervised.pids()
     with Wire(supervised.port) as wire:
-        wire.send(b"GET /recomm")  # a worker has to wait for the rest of it
+        wire.send(b"GET /recomm")  # the worker waits for the rest
         supervised.process.kill()
         supervised.process.wait()
         until(lambda: not _is_taken(supervised.port))
@@ -182,7 +182,7 @@ def test_after_a_supervisord_was_killed_a_new_one_starts(supervised: Supervised)
 
 
 def _is_taken(port: int) -> bool:
-    """Whether somebody listens on a port, so that supervisord could not."""
+    """Whether a port is taken, so that supervisord could not listen on it."""
     try:
         with Wire(port):
             return True

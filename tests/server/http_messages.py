@@ -73,7 +73,7 @@ plain_headers = plain_headers_()
 
 
 def request(line: str, headers: list[str], body: bytes = b"") -> bytes:
-    return "".join(f"{one}\r\n" for one in [line, *headers, ""]).encode() + body
+    return "".join(f"{text_line}\r\n" for text_line in [line, *headers, ""]).encode() + body
 
 
 @st.composite
@@ -90,8 +90,8 @@ BODIES = [
 
 
 def chunked(body: bytes, size: int, extension: bytes = b"", trailer: bytes = b"") -> bytes:
-    parts = [body[at : at + size] for at in range(0, len(body), size)]
-    chunks = b"".join(b"%x%b\r\n%b\r\n" % (len(part), extension, part) for part in parts)
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+    chunks = b"".join(b"%x%b\r\n%b\r\n" % (len(piece), extension, piece) for piece in pieces)
     return chunks + b"00%b\r\n%b\r\n" % (extension, trailer)
 
 
@@ -174,17 +174,17 @@ def splits(draw: st.DrawFn) -> tuple[str, list[float]]:
 
 def cut(data: bytes, split: tuple[str, list[float]]) -> list[bytes]:
     kind, shares = split
-    ends = [found.end() for found in re.finditer(rb"\n", data)]
+    ends = [line_end.end() for line_end in re.finditer(rb"\n", data)]
     if kind == "whole" or (kind == "lines" and len(ends) > 60):
-        places = set[int]()
+        cuts = set[int]()
     elif kind == "bytes":
         # the first and the last bytes one by one
-        places = set(range(min(100, len(data)))) | set(range(max(0, len(data) - 100), len(data)))
+        cuts = set(range(min(100, len(data)))) | set(range(max(0, len(data) - 100), len(data)))
     elif kind == "lines":
-        places = set(ends)
+        cuts = set(ends)
     elif kind == "some lines" and ends:
-        places = {ends[round(share * (len(ends) - 1))] for share in shares}
+        cuts = {ends[round(share * (len(ends) - 1))] for share in shares}
     else:
-        places = {round(share * len(data)) for share in shares}
-    marks = sorted({0, len(data), *places})
-    return [data[one:two] for one, two in pairwise(marks)]
+        cuts = {round(share * len(data)) for share in shares}
+    bounds = sorted({0, len(data), *cuts})
+    return [data[start:end] for start, end in pairwise(bounds)]

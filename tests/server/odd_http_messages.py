@@ -107,13 +107,13 @@ def garbled_messages(draw: st.DrawFn) -> bytes:
     message = draw(st.one_of(plain_messages(), messages_with_bodies(), other_messages()))
     data = bytearray(message.data)
     for _ in range(draw(st.integers(1, 3))):
-        place = draw(st.integers(0, len(data)))
+        index = draw(st.integers(0, len(data)))
         odd = draw(
             st.one_of(
                 st.sampled_from([b"\r", b"\n", b"\r\n", b"\0", b" ", b"\t", b":", b"\x80"]), st.binary(max_size=3)
             )
         )
-        data[place : place + draw(st.integers(0, 2))] = odd
+        data[index : index + draw(st.integers(0, 2))] = odd
     return bytes(data)
 
 

@@ -1,4 +1,4 @@
-"""Letting clients in: a few at a time, more where a turn was long, and nobody whose request is too old by then."""
+"""Accepting clients: a few at a time, more after a long turn, and none whose request has become too old."""
 
 import asyncio
 import math
@@ -27,7 +27,7 @@ REQUEST = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 
 
 class Echo(asyncio.Protocol):
-    """Says back what it hears."""
+    """Sends back what it receives."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -38,18 +38,18 @@ class Echo(asyncio.Protocol):
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    with socket.create_server((HOST, 0), backlog=4096) as made:
-        yield made
+    with socket.create_server((HOST, 0), backlog=4096) as sock:
+        yield sock
 
 
 def clients(stack: ExitStack, listener: socket.socket, count: int, data: bytes) -> list[socket.socket]:
-    """Clients that wait to be let in, and have sent something."""
-    found = []
+    """Clients that wait to be accepted and have sent some data."""
+    connected = []
     for _ in range(count):
         client = stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
         client.sendall(data)
-        found.append(client)
-    return found
+        connected.append(client)
+    return connected
 
 
 async def heard(client: socket.socket) -> bytes:
@@ -57,7 +57,7 @@ async def heard(client: socket.socket) -> bytes:
 
 
 LONG_S = 600.0
-"""Longer than any machine lets a client wait that shall not wait."""
+"""So long that no client waits for it by accident."""
 
 
 def accepted(
@@ -68,13 +68,15 @@ def accepted(
     shed_s: float = 0.05,
     settling: bool = False,
 ) -> tuple[list[bytes], Guard]:
-    """What each client hears that waited for `wait_s`. The turn began `late_s` ago, and where that is long there was
-    always somebody left who waited; while `settling`, since the worker began."""
+    """What clients that waited for `wait_s` receive; the turn began `late_s` ago.
+
+    If `late_s` is above 0 the queue was never empty; while `settling`, not since the worker began.
+    """
 
     async def let_in() -> list[bytes]:
         acceptor = Acceptor(listener, cast(Any, Echo), set(), guard, PROBES)
         with ExitStack() as stack:
-            waiting = [one for data in sent for one in clients(stack, listener, 1, data)]
+            waiting = [clients(stack, listener, 1, data)[0] for data in sent]
             await asyncio.sleep(wait_s)
             guard.turn_began = asyncio.get_running_loop().time() - late_s
             acceptor._full_since = -math.inf if late_s > 0 else None
@@ -96,13 +98,13 @@ def test_all_are_let_in(listener: socket.socket) -> None:
     assert guard.refused["overload"] == 0
 
 
-def test_who_has_waited_is_let_in_where_there_is_not_much_to_do(listener: socket.socket) -> None:
+def test_clients_that_waited_are_accepted_while_turns_are_short(listener: socket.socket) -> None:
     answers, guard = accepted(listener, [REQUEST] * 5, wait_s=0.2, late_s=0)
     assert answers == [REQUEST] * 5
     assert guard.refused["overload"] == 0
 
 
-def test_who_has_waited_too_long_is_refused_where_turns_are_long(listener: socket.socket) -> None:
+def test_clients_that_waited_too_long_are_refused_while_turns_are_long(listener: socket.socket) -> None:
     answers, guard = accepted(listener, [REQUEST] * 40, wait_s=0.2, late_s=1)
     for answer in answers:
         assert answer.startswith(b"HTTP/1.1 503 ")
@@ -117,7 +119,7 @@ def test_a_queue_that_formed_while_no_worker_was_ready_is_not_overload(listener:
     assert guard.refused["overload"] == 0
 
 
-def test_the_first_queue_has_settled_once_nobody_waits(listener: socket.socket) -> None:
+def test_the_first_queue_has_settled_once_it_was_empty(listener: socket.socket) -> None:
     async def let_in() -> tuple[float | None, float | None]:
         acceptor = Acceptor(listener, cast(Any, Echo), set(), Guard(ServerSettings()), PROBES)
         with ExitStack() as stack:
@@ -134,7 +136,9 @@ def test_the_first_queue_has_settled_once_nobody_waits(listener: socket.socket) 
 
 @pytest.mark.parametrize("headers", [b"host: a\r\n", b"host: a\r\nuser-agent: kube-probe/1.30\r\naccept: */*\r\n"])
 @pytest.mark.parametrize("path", [b"/healthz", b"/readyz"])
-def test_probes_among_who_waited_too_long_are_answered(listener: socket.socket, path: bytes, headers: bytes) -> None:
+def test_probes_among_clients_that_waited_too_long_are_answered(
+    listener: socket.socket, path: bytes, headers: bytes
+) -> None:
     probe = b"GET " + path + b" HTTP/1.1\r\n" + headers + b"\r\n"
     answers, guard = accepted(listener, [REQUEST, probe] * 20, wait_s=0.2, late_s=1)
     assert guard.refused["overload"] == 20
@@ -153,7 +157,7 @@ def test_probes_among_who_waited_too_long_are_answered(listener: socket.socket, 
         b"POST /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
     ],
 )
-def test_what_is_not_one_plain_probe_is_no_probe(data: bytes) -> None:
+def test_only_a_single_plain_probe_counts_as_a_probe(data: bytes) -> None:
     assert PROBES.answer(data) is None
 
 
@@ -174,7 +178,7 @@ def test_a_queue_that_was_emptied_exactly_is_not_full(listener: socket.socket, c
         assert runner.run(let_in()) is None
 
 
-def test_who_has_not_waited_is_let_in_where_turns_are_long(listener: socket.socket) -> None:
+def test_clients_that_just_came_are_accepted_while_turns_are_long(listener: socket.socket) -> None:
     answers, _ = accepted(listener, [REQUEST] * 5, wait_s=0, late_s=1, shed_s=LONG_S)
     assert answers == [REQUEST] * 5
 
@@ -183,13 +187,13 @@ RESET = struct.pack("ii", 1, 0)
 
 
 def reset(client: socket.socket) -> None:
-    """Close so that the other side is reset."""
+    """Close a connection with a reset."""
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     client.close()
 
 
 def let_in_of(listener: socket.socket, resets: int, half_closed: int, stay: int, late_s: float) -> list[int]:
-    """How many clients are let in, turn by turn, of some that reset, ended their side of, or kept their connection."""
+    """How many clients are accepted in each turn, when some reset, half-closed or kept their connections."""
     counts: list[int] = []
 
     class Counted(Echo):
@@ -221,11 +225,11 @@ def let_in_of(listener: socket.socket, resets: int, half_closed: int, stay: int,
     return counts
 
 
-def test_who_has_reset_is_not_let_in_and_takes_nobodys_place(listener: socket.socket) -> None:
+def test_connections_that_were_reset_are_not_accepted_and_take_no_place(listener: socket.socket) -> None:
     assert let_in_of(listener, resets=100, half_closed=0, stay=8, late_s=0) == [8]
 
 
-def test_who_sends_no_more_but_waits_for_an_answer_is_let_in(listener: socket.socket) -> None:
+def test_half_closed_connections_are_accepted(listener: socket.socket) -> None:
     assert sum(let_in_of(listener, resets=3, half_closed=5, stay=1, late_s=0)) == 6
 
 

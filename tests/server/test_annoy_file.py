@@ -1,4 +1,4 @@
-"""What Annoy builds passes, and no file that passes can crash or hang the process that searches it."""
+"""Indexes that Annoy builds pass, and no file that passes can crash or hang the process that searches it."""
 
 import mmap
 import subprocess
@@ -46,7 +46,7 @@ def built(path: Path, items: np.ndarray, trees: int, jobs: int = 1) -> bytes:
     jobs=st.integers(1, 3),
     seed=st.integers(0, 1000),
 )
-def test_whatever_annoy_builds_passes(
+def test_every_index_that_annoy_builds_passes(
     tmp_path_factory: pytest.TempPathFactory, kind: str, count: int, dimensions: int, trees: int, jobs: int, seed: int
 ) -> None:
     items = KINDS[kind](np.random.default_rng(seed), count, dimensions).astype(np.float32)
@@ -62,18 +62,18 @@ def test_blocks_are_checked_one_by_one_and_show_progress(tmp_path: Path, monkeyp
     assert structure_fault(data, items, lambda: shown.append(1)) is None
     assert len(shown) == -(-500 // 10) + -(-(len(data) // 28 - 500) // 10)
     nodes = np.frombuffer(bytearray(data), np.int32).reshape(-1, 7)
-    for place in (499, 500, len(nodes) - 2):
+    for index in (499, 500, len(nodes) - 2):
         wrong = nodes.copy()
-        wrong[place, 0] = 7
-        assert str(place) in str(structure_fault(wrong.tobytes(), items))
+        wrong[index, 0] = 7
+        assert str(index) in str(structure_fault(wrong.tobytes(), items))
 
 
 def bucket_of(nodes: np.ndarray) -> int:
-    return next(place for place in range(30, len(nodes)) if 1 < nodes[place, 0] <= 10)
+    return next(index for index in range(30, len(nodes)) if 1 < nodes[index, 0] <= 10)
 
 
 def split_of(nodes: np.ndarray) -> int:
-    return next(place for place in range(len(nodes)) if nodes[place, 0] > 10)
+    return next(index for index in range(len(nodes)) if nodes[index, 0] > 10)
 
 
 Wreck = Callable[[np.ndarray], object]
@@ -88,8 +88,8 @@ def negative_child(nodes: np.ndarray) -> None:
 
 
 def own_child(nodes: np.ndarray) -> None:
-    place = split_of(nodes)
-    nodes[place, 1:3] = place
+    index = split_of(nodes)
+    nodes[index, 1:3] = index
 
 
 def circle(nodes: np.ndarray) -> None:
@@ -149,7 +149,7 @@ def wrecked(folder: Path, wreck: Wreck) -> None:
 def test_a_sealed_index_of_wild_structure_is_refused(tmp_path: Path, wreck: Wreck) -> None:
     folder = write_release(tmp_path, "wild")
     wrecked(folder, wreck)
-    for _ in range(2):  # it is not noted as verified
+    for _ in range(2):  # a refused release is not noted as verified
         with pytest.raises(BadRelease, match=r"items\.ann"):
             Release.open(folder)
 
@@ -188,14 +188,14 @@ for folder in sys.argv[1:]:
 def test_a_sealed_index_with_random_damage_is_refused_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, seed: int, trees: int
 ) -> None:
-    """Whatever a word of the structure becomes, no process that opens and searches the index crashes or hangs."""
+    """Whatever value a word of the structure gets, opening and searching the index never crashes or hangs."""
     rng, releases, folders = np.random.default_rng(seed), tmp_path_factory.mktemp("damaged"), list[Path]()
     values = [0, 1, 2, 10, 11, 29, 30, 31, 2**31 - 1, -1, -(2**31)]
 
     def wreck(nodes: np.ndarray) -> None:
         for _ in range(int(rng.integers(1, 4))):
-            place, word = int(rng.integers(0, len(nodes))), int(rng.choice([0, 0, 1, 2, int(rng.integers(0, 11))]))
-            nodes[place, word] = int(rng.choice([*values, int(rng.integers(0, len(nodes)))]))
+            index, word = int(rng.integers(0, len(nodes))), int(rng.choice([0, 0, 1, 2, int(rng.integers(0, 11))]))
+            nodes[index, word] = int(rng.choice([*values, int(rng.integers(0, len(nodes)))]))
 
     for number in range(40):
         folders.append(write_release(releases, f"damaged-{number}", trees=trees))

@@ -1,4 +1,4 @@
-"""Who is answered what, against a naive reference: lists, fallbacks, hidden movies, neighbours."""
+"""Answers compared with a naive reference: lists, fallbacks, hidden movies, neighbours."""
 
 import gc
 import time
@@ -31,7 +31,7 @@ def found(answers: Answers, user: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Naive:
-    """The definition of an answer, without a thought for speed."""
+    """The definition of an answer, regardless of speed."""
 
     movies: list[str]
     arrays: dict[str, np.ndarray]
@@ -108,7 +108,7 @@ def test_both_ways_to_hold_a_list_answer_as_the_definition_says(
     known = arrays["users"].tolist()
     beside = [user + by for user in known for by in (-1, 1, 2**32) if user + by >= 0]
     listed = bool((arrays["lists"] != np.iinfo(arrays["lists"].dtype).max).any())
-    for text in (False, True) if listed else (False,):  # of no text at all there is a test of its own
+    for text in (False, True) if listed else (False,):  # a release without any text has a test of its own
         answers = Answers(made(releases, text, arrays), hidden)
         for user in {*known, *beside, *strangers, 0, 2**32 - 1, 2**32, 2**63, 10**19 - 1}:
             movies, source = naive.answer(user)
@@ -166,14 +166,14 @@ def test_a_popular_list_does_not_call_itself_personal(
 
 
 @pytest.mark.parametrize("model", [None, "blend", [], {}, {"lists": None}, {"lists": ["popular"]}])
-def test_what_a_manifest_does_not_call_popular_is_personal(tmp_path: Path, model: Any) -> None:
+def test_lists_are_personal_unless_the_manifest_calls_them_popular(tmp_path: Path, model: Any) -> None:
     folder = write_release(tmp_path, "one")
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_bytes(orjson.dumps({**manifest, "model": model}))
     assert found(Answers(Release.open(folder)), 1)[1] == "personal"
 
 
-def test_what_a_hidden_movie_leaves_open_is_filled_from_the_fallback(release: Release) -> None:
+def test_the_gap_of_a_hidden_movie_is_filled_from_the_fallback(release: Release) -> None:
     answers = Answers(release, frozenset({"movie+0+2000", "movie+19+2000"}))
     # user 1 is of segment 1, whose list goes from 5 to 24
     assert found(answers, 1) == (names(*range(1, 19), 20, 21), "personal")
@@ -186,7 +186,7 @@ def test_users_of_whose_list_nothing_is_hidden_keep_it(release: Release) -> None
     assert found(answers, 9) == found(Answers(release), 9)
 
 
-def test_hiding_what_the_release_does_not_know_changes_nothing(release: Release) -> None:
+def test_hiding_movies_unknown_to_the_release_changes_nothing(release: Release) -> None:
     answers = Answers(release, frozenset({"never+heard+of+1999", "", "movie+1"}))
     assert [found(answers, user) for user in (1, 5, 9, 11)] == [found(Answers(release), user) for user in (1, 5, 9, 11)]
 
@@ -246,8 +246,8 @@ def user_ids(draw: st.DrawFn) -> list[int]:
     return [user for user in ids if user < 2**32][: draw(st.integers(0, 61))]
 
 
-def test_answers_are_let_go_as_soon_as_nobody_holds_them(release: Release) -> None:
-    """Not when Python next looks for circles: they hold the maps of a whole release."""
+def test_answers_are_freed_as_soon_as_nothing_refers_to_them(release: Release) -> None:
+    """Not only at the next garbage collection: the answers hold the maps of a whole release."""
     gc.disable()
     try:
         answers = Answers(release, frozenset({"movie+3+2000"}))
@@ -261,7 +261,7 @@ def test_answers_are_let_go_as_soon_as_nobody_holds_them(release: Release) -> No
 
 @settings(deadline=None)
 @given(user_ids(), st.lists(st.integers(-5, 2**66), max_size=20))
-def test_every_user_is_found_in_their_row_and_nobody_else_is(ids: list[int], strangers: list[int]) -> None:
+def test_every_user_is_found_in_their_row_and_other_ids_are_not(ids: list[int], strangers: list[int]) -> None:
     find = finder(np.array(ids, np.uint32))
     assert [find(user) for user in ids] == list(range(len(ids)))
     for user in [*strangers, *(user + 1 for user in ids), *(user - 1 for user in ids)]:
@@ -308,7 +308,7 @@ def test_where_all_others_are_hidden_a_movie_has_no_neighbours(release: Release)
 
 
 def clustered(count: int, dimensions: int, seed: int) -> np.ndarray:
-    """Embeddings as a factor model gives them: genres that overlap, popular movies longer than others."""
+    """Embeddings like those of a factor model: overlapping genres, longer vectors for popular movies."""
     rng = np.random.default_rng(seed)
     spread = 1 / np.sqrt(1 + np.arange(dimensions))
     genres = rng.normal(size=(40, dimensions)) * spread

@@ -23,20 +23,20 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     write_release(var / "releases", "the-release", trees=20)
     durable.point(var / "releases" / "current", "the-release")
     (var / "hidden.txt").write_text("movie+29+2000\n")
-    with serving(var) as made:
-        yield made
+    with serving(var) as process:
+        yield process
 
 
 @pytest.fixture
 def wire(worker: WorkerProcess) -> Iterator[Wire]:
     with worker.wire() as connected:
         yield connected
-        # whatever was asked, the next request on the same connection is answered
+        # whatever the test sent, the next request on the same connection is answered
         assert connected.get("/recommend/11").body == names(*range(20))
 
 
 SHORT = names(7, 0, *range(1, 7), *range(8, 20))
-"""User 5's list, which named 7, 0 and the hidden movie 29, filled up."""
+"""The list of user 5: 7, 0 and the hidden movie 29 in the release, filled up."""
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ BAD_COUNTS = [
 
 @pytest.mark.parametrize("path", ["/recommend/1", "/similar/movie+3+2000"])
 @pytest.mark.parametrize("count", BAD_COUNTS)
-def test_what_is_no_count_from_1_to_20_is_refused(wire: Wire, path: str, count: str) -> None:
+def test_a_count_outside_1_to_20_is_refused(wire: Wire, path: str, count: str) -> None:
     assert is_line(wire.get(f"{path}?n={count}"), 400)
 
 
@@ -106,7 +106,7 @@ BAD_USERS = [
 
 
 @pytest.mark.parametrize("user", BAD_USERS)
-def test_what_is_no_user_id_is_refused_with_one_line(wire: Wire, user: str) -> None:
+def test_a_malformed_user_id_is_refused_with_one_line(wire: Wire, user: str) -> None:
     answer = wire.get(f"/recommend/{user}")
     assert is_line(answer, 400)
     assert "x-a" not in answer.headers
@@ -121,7 +121,7 @@ user_ids = st.one_of(
 
 
 @given(user=user_ids, count=st.one_of(st.none(), st.integers(-1, 120)))
-def test_the_schema_of_requests_says_what_is_answered_and_what_is_refused(
+def test_requests_are_answered_or_refused_as_their_schema_says(
     worker: WorkerProcess, user: str, count: int | None
 ) -> None:
     asked = {"user_id": user} if count is None else {"user_id": user, "n": count}
@@ -181,19 +181,19 @@ def test_health_and_readiness_are_one_word(wire: Wire) -> None:
 def test_a_movie_is_answered_with_those_nearest_to_it(wire: Wire) -> None:
     answer = wire.get("/similar/movie+3+2000?n=20")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-    told = orjson.loads(answer.body)
-    assert (told["movie"], told["release"], len(told["similar"])) == ("movie+3+2000", "the-release", 20)
-    assert len(set(told["similar"])) == 20
-    assert {"movie+3+2000", "movie+29+2000"}.isdisjoint(told["similar"])
+    body = orjson.loads(answer.body)
+    assert (body["movie"], body["release"], len(body["similar"])) == ("movie+3+2000", "the-release", 20)
+    assert len(set(body["similar"])) == 20
+    assert {"movie+3+2000", "movie+29+2000"}.isdisjoint(body["similar"])
     for count in range(1, 21):
-        assert orjson.loads(wire.get(f"/similar/movie+3+2000?n={count}").body)["similar"] == told["similar"][:count]
-    assert orjson.loads(wire.get("/similar/movie+3+2000").body)["similar"] == told["similar"][:10]
+        assert orjson.loads(wire.get(f"/similar/movie+3+2000?n={count}").body)["similar"] == body["similar"][:count]
+    assert orjson.loads(wire.get("/similar/movie+3+2000").body)["similar"] == body["similar"][:10]
 
 
 def test_movies_like_one_that_is_hidden_are_told(wire: Wire) -> None:
-    told = orjson.loads(wire.get("/similar/movie+29+2000").body)
-    assert len(told["similar"]) == 10
-    assert "movie+29+2000" not in told["similar"]
+    body = orjson.loads(wire.get("/similar/movie+29+2000").body)
+    assert len(body["similar"]) == 10
+    assert "movie+29+2000" not in body["similar"]
 
 
 @pytest.mark.parametrize("movie", ["movie+3+2000", "movie%2B3%2B2000", "%6dovie%2b3+2000"])
@@ -204,7 +204,7 @@ def test_a_movie_is_the_same_however_its_path_is_encoded(wire: Wire, movie: str)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20))
-def test_whatever_a_client_quotes_is_taken_for_what_it_was(worker: WorkerProcess, movie: str) -> None:
+def test_percent_encoding_is_undone_exactly_once(worker: WorkerProcess, movie: str) -> None:
     with worker.wire() as wire:
         answer = wire.get(f"/similar/{quote(movie, safe='')}")
     assert is_line(answer, 404)
@@ -256,7 +256,7 @@ def test_no_movie_at_all_is_not_found(wire: Wire) -> None:
     ],
     ids=["tls", "no path", "no version", "raw bytes", "long header", "negative length", "blank lines", "version"],
 )
-def test_what_is_no_good_http_is_refused_and_harms_nobody(worker: WorkerProcess, data: bytes) -> None:
+def test_malformed_http_is_refused_and_harms_no_other_client(worker: WorkerProcess, data: bytes) -> None:
     with worker.wire() as wire:
         wire.send(data)
         answer = wire.answer()
@@ -287,9 +287,9 @@ def test_a_method_that_is_no_text_is_not_allowed(worker: WorkerProcess) -> None:
 
 
 def test_requests_in_one_chunk_are_answered_in_order(worker: WorkerProcess) -> None:
-    one = b"GET /recommend/%d HTTP/1.1\r\nhost: a\r\n\r\n"
+    get_line = b"GET /recommend/%d HTTP/1.1\r\nhost: a\r\n\r\n"
     last = b"GET /recommend/11 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
     with worker.wire() as wire:
-        wire.send(one % 1 + one % 9 + last)
+        wire.send(get_line % 1 + get_line % 9 + last)
         assert [wire.answer().body for _ in range(3)] == [names(*range(20)), names(25, 24, 23, 22), names(*range(20))]
         assert wire.to_the_end() == b""

@@ -1,4 +1,4 @@
-"""What a worker answers where it has no list to give: no release, all movies hidden, a fault; and what it logs."""
+"""What a worker answers without a list to give: no release, all movies hidden, a fault; and what it logs."""
 
 import socket
 import subprocess
@@ -38,7 +38,7 @@ def test_without_a_release_it_says_when_to_come_back_and_takes_the_first_one(tmp
 
 
 @pytest.mark.parametrize("lane", [True, False])
-def test_where_every_movie_is_hidden_nobody_is_answered_and_it_is_not_ready(tmp_path: Path, lane: bool) -> None:
+def test_with_every_movie_hidden_nothing_is_answered_and_it_is_not_ready(tmp_path: Path, lane: bool) -> None:
     var = tmp_path / "var"
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
@@ -61,14 +61,14 @@ def test_requests_are_logged_each_as_a_line_of_json_where_that_is_asked_for(tmp_
     with serving(var, access_log=1) as worker:
         for path in ("/recommend/5", "/recommend/abc", "/healthz", "/nothing", "/recommend/5?n=3"):
             worker.get(path)
-    lines = [orjson.loads(line) for line in worker.text().splitlines()]  # and nothing that is none
+    lines = [orjson.loads(line) for line in worker.text().splitlines()]  # every line is JSON
     assert all({"time", "level", "logger", "pid"} <= set(line) for line in lines)
-    told = [line for line in lines if line["logger"] == "server.access"]
-    assert [(one["method"], one["path"], one["status"]) for one in told] == [
+    access_lines = [line for line in lines if line["logger"] == "server.access"]
+    assert [(line["method"], line["path"], line["status"]) for line in access_lines] == [
         ("GET", "/recommend/5", 200), ("GET", "/recommend/abc", 400), ("GET", "/healthz", 200),
         ("GET", "/nothing", 404), ("GET", "/recommend/5", 200),
     ]  # fmt: skip
-    assert all(one["us"] >= 0 for one in told)
+    assert all(line["us"] >= 0 for line in access_lines)
 
 
 FAULTY = """
@@ -101,9 +101,9 @@ def test_a_fault_of_the_program_is_a_500_of_one_line_and_is_logged(tmp_path: Pat
                 assert "x-marquee-source" not in answer.headers
             assert wire.get("/healthz").status == 200
         process.terminate()
-        told = process.communicate(timeout=DEADLINE_S)[1]
+        log_text = process.communicate(timeout=DEADLINE_S)[1]
     finally:
         process.kill()
         process.wait()
-    assert b"/recommend/5" in told
-    assert b"LookupError" in told
+    assert b"/recommend/5" in log_text
+    assert b"LookupError" in log_text

@@ -43,7 +43,7 @@ HALVES = [
     (b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nab", b"cd", 405),
     (b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"\r\n", 405),
 ]
-"""What is sent first, what is sent later, and the status, which comes when all is there."""
+"""The first part of a request, its rest, and the status of the answer."""
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_connections_that_are_in_use_are_never_ended_for_a_new_one(
     with serving(var, max_connections=6) as worker, ExitStack() as stack:
         wires = connected(stack, worker, 6)
         for wire in wires:
-            wire.send(PLAIN + half)  # in one piece: who has the answer to the first knows that the half was read
+            wire.send(PLAIN + half)  # in one piece: once PLAIN is answered, the half was read too
             assert wire.answer().body == LIST
         for _ in range(3):
             with worker.wire() as new:
@@ -97,7 +97,7 @@ def many_files(count: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_two_thousand_idle_connections_stop_nobody(var: Path) -> None:
+def test_two_thousand_idle_connections_block_no_client(var: Path) -> None:
     with many_files(4096), serving(var) as worker, ExitStack() as stack:
         silent = [stack.enter_context(worker.wire()) for _ in range(1000)]
         asked = connected(stack, worker, 1000)

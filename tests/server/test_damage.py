@@ -1,4 +1,4 @@
-"""A release that is written to while it answers: nobody is cut off, and it is found, counted and given up."""
+"""A release whose files are modified while it answers: no client is cut off, and the damage is found and counted."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ POPULAR = names(*range(20))
 
 @pytest.fixture(params=[False, True], ids=["compact", "rendered"])
 def var(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """Two whole releases, the second is current; user 1's list begins with movie 0 and 3."""
+    """Two good releases, `one` and `two`; the list of user 1 begins with movie 0 in one, 3 in the other."""
     var = tmp_path / "var"
     write_release(var / "releases", "one", text=request.param)
     write_release(var / "releases", "two", shift=3, text=request.param)
@@ -44,7 +44,7 @@ def taking(var: Path, *targets: str) -> ReleaseWatcher:
 
 
 def overwrite(path: Path, data: bytes | None = None) -> None:
-    """Write to a file where it lies, as nobody should; with its largest values where nothing is given."""
+    """Modify a file in place, as nobody should; by default every byte gets its largest value."""
     with path.open("r+b") as file:
         file.seek(128 if path.suffix == ".npy" else 0)
         file.write(b"\xfe" * (path.stat().st_size - file.tell()) if data is None else data)
@@ -77,8 +77,10 @@ def test_a_file_that_is_written_to_is_found_and_the_last_good_release_answers(va
     assert current.status().detail() == "one answers"
 
 
-def test_what_cannot_be_found_is_the_popular_list_and_is_counted(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the damage shows in no time of any file."""
+def test_a_failed_look_up_is_answered_with_the_popular_list_and_counted(
+    var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if no time or size of a file showed the damage."""
     monkeypatch.setattr(Release, "changed_in_place", lambda self: None)
     current = taking(var, "one", "two")
     damage(var, "two")
@@ -130,7 +132,7 @@ def test_a_last_good_release_that_is_damaged_gives_way_to_a_current_that_was_men
     assert current.status().detail() == "broken answers"
 
 
-def test_what_is_hidden_while_a_release_is_in_doubt_is_hidden_at_once(
+def test_a_movie_hidden_while_a_release_is_in_doubt_is_hidden_at_once(
     var: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     current = taking(var, "one", "two")
@@ -162,11 +164,11 @@ def replaced(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [touched, linked, replaced, Path.unlink])
-def test_what_is_still_whole_goes_on_answering(var: Path, change: Callable[[Path], None]) -> None:
+def test_a_release_that_is_still_whole_goes_on_answering(var: Path, change: Callable[[Path], None]) -> None:
     current = taking(var, "one", "two")
     change(var / "releases" / "two" / "lists.npy")
     for step in current._steps():
-        if change is not touched:  # whoever writes may have written anything, until it is verified
+        if change is not touched:  # after a write anything may be in the file until it is verified
             assert answer(current)[1] == "personal"
         step.apply(step.read(lambda: None))
     assert current.status().detail() == "two answers"
@@ -176,7 +178,7 @@ def test_what_is_still_whole_goes_on_answering(var: Path, change: Callable[[Path
     assert current.answers is before
 
 
-def test_nobody_is_cut_off_by_a_release_that_is_written_to(var: Path) -> None:
+def test_a_modified_release_cuts_off_no_client(var: Path) -> None:
     point(var, "one")
     with serving(var, swap_poll_s=0.3) as worker:
         assert worker.get("/recommend/1").status == 200
@@ -192,9 +194,9 @@ def test_nobody_is_cut_off_by_a_release_that_is_written_to(var: Path) -> None:
         assert not load.failed
         assert {status for status, _, _ in load.seen} == {200}
         assert worker.get("/recommend/1").body == POPULAR
-        told = scraped(worker)
-        assert told["marquee_last_good_workers", ""] == 1
-        assert told["marquee_damaged_workers", ""] == 0
+        samples = scraped(worker)
+        assert samples["marquee_last_good_workers", ""] == 1
+        assert samples["marquee_damaged_workers", ""] == 0
         assert "release two is damaged" in worker.text()
 
 
@@ -202,16 +204,16 @@ def test_wild_numbers_in_a_mapped_list_are_answered_counted_and_found(tmp_path: 
     var = tmp_path / "var"
     write_release(var / "releases", "one")
     point(var, "one")
-    # it looks for changes too seldom to see this one before it is asked
+    # it checks too rarely to see the change before the request
     with serving(var, swap_poll_s=5) as worker, worker.wire() as wire:
         assert wire.get("/recommend/1").headers["x-marquee-source"] == "personal"
         overwrite(var / "releases" / "one" / "lists.npy", np.full((5, 20), 60_000, np.uint16).tobytes())
         for path in ("/recommend/1", "/recommend/1?n=20"):
-            told = wire.get(path)
-            assert (told.status, told.headers["x-marquee-source"], told.body) == (200, "popular", POPULAR)
+            answer = wire.get(path)
+            assert (answer.status, answer.headers["x-marquee-source"], answer.body) == (200, "popular", POPULAR)
         worker.until_detail(lambda detail: "its files are damaged" in detail)
-        told = worker.get("/similar/movie+3+2000")
-        assert (told.status, told.body) == (503, "not searched just now")
+        answer = worker.get("/similar/movie+3+2000")
+        assert (answer.status, answer.body) == (503, "not searched just now")
         until(lambda: scraped(worker)["marquee_damaged_workers", ""] == 1)
         assert scraped(worker)["marquee_damaged_answers_total", ""] == 2
 

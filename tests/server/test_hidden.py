@@ -1,4 +1,4 @@
-"""What is hidden stays hidden: forgiving what is harmless, and failing closed where the list cannot be read."""
+"""Hidden movies stay hidden: harmless mistakes are forgiven, and an unreadable list fails closed."""
 
 import os
 from collections.abc import Callable
@@ -22,11 +22,11 @@ ALL = names(*range(20))
 
 
 def answer(current: ReleaseWatcher) -> str | None:
-    """User 1's answer; None where nothing is answered."""
+    """The answer to user 1; None if nothing is answered."""
     return None if current.ready is None else current.ready.find(1)[0].decode()
 
 
-# What a line may look like
+# Lines
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def answer(current: ReleaseWatcher) -> str | None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
-def test_what_is_harmless_is_forgiven(line: str, encoding: str) -> None:
+def test_harmless_mistakes_are_forgiven(line: str, encoding: str) -> None:
     text = f"# hidden\r\n{line}\nmovie+1+2000"
     mark = b"\xfe\xff" if encoding == "utf-16-be" else b""
     assert {"movie+0+2000", "movie+1+2000"} <= parse(mark + text.encode(encoding))
@@ -55,11 +55,11 @@ def test_any_bytes_are_read(data: bytes) -> None:
     assert all(parse(data))
 
 
-def test_only_what_is_named_is_hidden() -> None:
+def test_only_listed_movies_are_hidden() -> None:
     assert parse(b"movie+1+2000x\nmovie+2+200\nmovie+3") == {"movie+1+2000x", "movie+2+200", "movie+3"}
 
 
-# A file that is there and cannot be read
+# An unreadable file
 
 
 def folder(path: Path) -> None:
@@ -91,14 +91,14 @@ def removed(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", UNREADABLE)
-def test_what_cannot_be_read_is_one_clear_error(var: Path, make: Callable[[Path], None]) -> None:
+def test_an_unreadable_file_is_one_clear_error(var: Path, make: Callable[[Path], None]) -> None:
     assert read(var) == frozenset()
     make(var / HIDDEN)
     with pytest.raises(HiddenUnreadable, match=r"hidden\.txt cannot be read: .*; mend it, or remove it"):
         read(var)
 
 
-def test_where_there_is_no_var_it_is_not_known_what_is_hidden(tmp_path: Path) -> None:
+def test_without_var_the_hidden_movies_are_unknown(tmp_path: Path) -> None:
     with pytest.raises(HiddenUnreadable, match="mounted"):
         read(tmp_path / "var")
 
@@ -144,7 +144,7 @@ def test_a_list_that_was_garbled_is_no_list(var: Path) -> None:
     assert answer(current) is None
 
 
-def test_a_file_that_vanished_hides_nothing_and_a_var_that_vanished_hides_what_it_did(var: Path) -> None:
+def test_without_the_file_nothing_is_hidden_and_without_var_the_old_list_stays(var: Path) -> None:
     (var / HIDDEN).write_text("movie+0+2000")
     current = ReleaseWatcher(var)
     current.check_now()
@@ -170,7 +170,7 @@ def test_a_file_that_vanished_hides_nothing_and_a_var_that_vanished_hides_what_i
 def test_a_list_that_becomes_readable_while_a_release_is_opened_is_in_its_first_answer(
     var: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when `var` is mounted between the two."""
+    """As if `var` was mounted between the two reads."""
     real = read_hidden_state
     looks: list[HiddenState] = []
 
@@ -199,12 +199,12 @@ def test_a_folder_that_cannot_be_written_to_does_no_harm_and_is_told_once(
     for _ in range(5):
         current.check_now()
     assert str(answer(current)).startswith(names(1, 2))
-    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert len([line for line in told if "last-hidden.json cannot be written" in line]) == 1
-    assert len([line for line in told if "cannot be noted as the last good release" in line]) == 1
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len([line for line in warnings if "last-hidden.json cannot be written" in line]) == 1
+    assert len([line for line in warnings if "cannot be noted as the last good release" in line]) == 1
 
 
-def test_the_list_is_kept_whole_whatever_it_names(var: Path) -> None:
+def test_the_whole_list_is_kept_unknown_entries_included(var: Path) -> None:
     (var / HIDDEN).write_text("a%2523b\nb%23c\nmovie+0+2000 # x\n%25252C\n" + "\n".join(MOVIES[20:]))
     state = read_hidden_state(var, HiddenState())
     before = (var / LAST_HIDDEN).stat().st_mtime_ns
@@ -216,10 +216,10 @@ def test_the_list_is_kept_whole_whatever_it_names(var: Path) -> None:
     assert read_hidden_state(var, HiddenState()).movies == state.movies
 
 
-# What hides nothing
+# Entries that hide nothing
 
 
-def test_what_names_no_movie_is_told_once_a_change(var: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_entries_without_a_movie_are_logged_once_per_change(var: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_release(var / "releases", "two", shift=1)
     (var / HIDDEN).write_text("movie+0+2000\nnobody+1999\n" + "\n".join(f"x{number}" for number in range(30)))
     current = ReleaseWatcher(var)
@@ -230,8 +230,8 @@ def test_what_names_no_movie_is_told_once_a_change(var: Path, caplog: pytest.Log
     status = current.status()
     assert (status.hidden_count, status.hidden_unmatched_count, len(status.hidden_unmatched)) == (1, 31, 10)
     assert "31 lines of hidden.txt name no movie: nobody+1999, x0, x1" in status.detail()
-    told = [record for record in caplog.records if "name no movie" in record.getMessage()]
-    assert len(told) == 1
+    records = [record for record in caplog.records if "name no movie" in record.getMessage()]
+    assert len(records) == 1
     (var / HIDDEN).write_text("movie+0+2000\n")
     current.check_now()
     assert current.status().detail() == "two answers"
@@ -244,15 +244,17 @@ def test_a_worker_fails_closed_and_says_so(var: Path) -> None:
     (var / HIDDEN).mkdir()
     with serving(var) as worker:
         for path in ("/recommend/1", "/recommend/1?n=3"):
-            told = worker.get(path)
-            assert (told.status, told.body) == (503, "hidden.txt cannot be read"), path
+            response = worker.get(path)
+            assert (response.status, response.body) == (503, "hidden.txt cannot be read"), path
         assert [worker.get(path).status for path in ("/readyz", "/similar/movie+3+2000")] == [503, 503]
         worker.until_detail(lambda detail: f"{var / HIDDEN} cannot be read" in detail)
         until(lambda: scraped(worker).get(("marquee_hidden_fault_workers", "")) == 1)
         (var / HIDDEN).rmdir()
         (var / HIDDEN).write_text("MOVIE%2B0%2B2000,\nnobody+1999\n")
-        # between the two lines above there is no file, and nothing is hidden
-        worker.get_until("/recommend/1", lambda told: told.status == 200 and told.body.startswith(names(1, 2)))
+        # between the two lines above there is no file and nothing is hidden
+        worker.get_until(
+            "/recommend/1", lambda response: response.status == 200 and response.body.startswith(names(1, 2))
+        )
         worker.until_detail(lambda detail: "1 lines of hidden.txt name no movie: nobody+1999" in detail)
         until(lambda: scraped(worker)["marquee_hidden_unmatched", ""] == 1)
         assert scraped(worker)["marquee_hidden_movies", ""] == 1

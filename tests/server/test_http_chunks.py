@@ -1,4 +1,4 @@
-"""A chunked body is taken whole and nothing besides, however it is cut; what is malformed is never taken for one."""
+"""A chunked body is read to its end and no further, however it is cut; a malformed one is refused."""
 
 from contextlib import suppress
 from itertools import pairwise
@@ -21,7 +21,7 @@ trailers = st.lists(st.sampled_from([b"x: y", b"X-Empty:", b"content-length: 9",
 
 @st.composite
 def bodies(draw: st.DrawFn) -> bytes:
-    """A body by the grammar of RFC 9112, 7.1."""
+    """A body in the grammar of RFC 9112, 7.1."""
     body = b""
     for data, (zeros, upper), extension in draw(chunks):
         size = b"%X" % len(data) if upper else b"%x" % len(data)
@@ -31,7 +31,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 
 
 def taken(data: bytes, cuts: list[int]) -> tuple[int, str]:
-    """How many bytes were taken of what came in pieces, and how it ended: `whole`, `more`, or an error's name."""
+    """How many bytes of some pieces were read, and the outcome: `whole`, `more`, or the name of an error."""
     body, buffer, removed = ChunkedBody(MAX_DATA, MAX_EXTRA), bytearray(), 0
     marks = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     for begin, end in pairwise(marks):
@@ -51,7 +51,7 @@ cuts = st.lists(st.integers(0, 2000), max_size=8) | st.just(list(range(2000)))
 
 
 @given(bodies(), cuts)
-def test_a_body_is_taken_whole_and_what_is_behind_it_stays(body: bytes, cuts: list[int]) -> None:
+def test_a_body_is_read_completely_and_the_bytes_behind_it_stay(body: bytes, cuts: list[int]) -> None:
     assert taken(body + BEHIND, cuts) == (len(body), "whole")
 
 
@@ -72,27 +72,27 @@ def test_a_damaged_body_means_the_same_however_it_is_cut(
 
 
 def reference(body: bytes) -> int:
-    """Where a body that is within the limits ends, by a plain reading of the grammar; raises where it does not."""
-    at = 0
+    """Where a body within the limits ends, by a naive parser of the grammar; raises if it is malformed."""
+    start = 0
     while True:
-        line, _, _ = body[at:].partition(b"\r\n")
+        line, _, _ = body[start:].partition(b"\r\n")
         size, _, _ = line.partition(b";")
         size = size.rstrip(b" \t") if b";" in line else size
         assert size
         assert set(size) <= set(b"0123456789abcdefABCDEF")
-        at += len(line) + 2
+        start += len(line) + 2
         if not int(size, 16):
             break
-        at += int(size, 16)
-        assert body[at : at + 2] == b"\r\n"
-        at += 2
-    while not body.startswith(b"\r\n", at):
-        at = body.index(b"\r\n", at) + 2
-    return at + 2
+        start += int(size, 16)
+        assert body[start : start + 2] == b"\r\n"
+        start += 2
+    while not body.startswith(b"\r\n", start):
+        start = body.index(b"\r\n", start) + 2
+    return start + 2
 
 
 @given(bodies(), st.integers(0, 10**6), st.binary(max_size=3), st.integers(0, 2))
-def test_what_is_taken_for_a_body_is_one_by_the_grammar(body: bytes, place: int, odd: bytes, gone: int) -> None:
+def test_only_bodies_in_the_grammar_are_accepted(body: bytes, place: int, odd: bytes, gone: int) -> None:
     place %= len(body)
     damaged = body[:place] + odd + body[place + gone :] + BEHIND
     length, end = taken(damaged, [])

@@ -38,12 +38,12 @@ def ok(data: bytes) -> Row:
 
 
 def last(data: bytes) -> Row:
-    """Answered, and then the connection ends, as was asked for."""
+    """Answered, after which the connection ends as requested."""
     return Row(data, 200, goes_on=False)
 
 
 def posted(data: bytes) -> Row:
-    """Read to its end, and refused for its method only."""
+    """Read to its end and refused only for its method."""
     return Row(data, 405, goes_on=True)
 
 
@@ -218,19 +218,19 @@ ROWS = [pytest.param(row, id=f"{table}: {name}") for table, rows in TABLES.items
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["lane", "sanic"])
 def worker(request: pytest.FixtureRequest, module_var: Path) -> Iterator[WorkerProcess]:
-    with serving(module_var, lane=request.param) as made:
-        yield made
+    with serving(module_var, lane=request.param) as process:
+        yield process
 
 
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("piece", [None, 1], ids=["whole", "byte by byte"])
 def test_a_request_is_answered_by_the_book(worker: WorkerProcess, row: Row, piece: int | None) -> None:
-    # the bytes of a long one do not each matter
+    # in a long request not every cut matters
     size = len(row.data) if piece is None or len(row.data) > 500 else piece
     with worker.wire() as wire:
-        for at in range(0, len(row.data), size):
+        for start in range(0, len(row.data), size):
             try:
-                wire.send(row.data[at : at + size])
+                wire.send(row.data[start : start + size])
             except ConnectionError:
                 assert not row.goes_on
                 break
@@ -245,7 +245,7 @@ def test_a_request_is_answered_by_the_book(worker: WorkerProcess, row: Row, piec
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_what_follows_a_request_is_read_where_it_ends_and_not_at_all_after_a_refusal(
+def test_the_next_request_begins_where_the_last_one_ended_and_none_follows_a_refusal(
     worker: WorkerProcess, row: Row
 ) -> None:
     with worker.wire() as wire:
@@ -260,7 +260,7 @@ def test_what_follows_a_request_is_read_where_it_ends_and_not_at_all_after_a_ref
 
 @pytest.mark.parametrize("coding", [b"content-length: 3\r\n", CODING], ids=["length", "chunks"])
 @pytest.mark.parametrize(("method", "status"), [(b"GET", 200), (b"POST", 405)])
-def test_who_expects_to_be_told_to_go_on_is_told_so(
+def test_a_client_that_expects_100_continue_gets_it(
     worker: WorkerProcess, coding: bytes, method: bytes, status: int
 ) -> None:
     with worker.wire() as wire:
@@ -271,14 +271,14 @@ def test_who_expects_to_be_told_to_go_on_is_told_so(
         assert wire.get("/recommend/9").body == NEXT_BODY
 
 
-def test_who_expects_to_send_too_much_is_told_at_once(worker: WorkerProcess) -> None:
+def test_a_client_that_announces_too_long_a_body_is_refused_at_once(worker: WorkerProcess) -> None:
     with worker.wire() as wire:
         wire.send(post(b"expect: 100-continue\r\ncontent-length: 70000\r\n"))
         assert wire.answer().status == 413
         assert wire.to_the_end() == b""
 
 
-def test_where_there_is_no_body_nobody_is_told_to_go_on(worker: WorkerProcess) -> None:
+def test_without_a_body_there_is_no_100_continue(worker: WorkerProcess) -> None:
     with worker.wire() as wire:
         for fields in (b"", b"content-length: 0\r\n"):
             wire.send(post(b"expect: 100-continue\r\n" + fields))

@@ -1,8 +1,4 @@
-"""The fast lane is never different: the same bytes to a worker with it and to one without come back the same.
-
-Nothing here waits for a time: what a worker has to say to some bytes is there when it has answered, on another
-connection, what it was asked after them.
-"""
+"""The fast lane never answers differently: workers with and without it give the same answers to the same bytes."""
 
 import os
 import re
@@ -24,18 +20,18 @@ from tests.server.scraped_metrics import scraped
 from tests.server.worker_processes import Ended, HttpAnswer, Wire, WorkerProcess, answers_in, serving
 
 EXAMPLES = int(os.environ.get("MARQUEE_TEST_EXAMPLES", "150"))
-"""Set it to many thousands to look for longer."""
+"""Examples per property; set it to many thousands for a long search."""
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """A rendered release, of which one movie is hidden."""
+    """Two workers with a rendered release, of which one movie is hidden."""
     var = tmp_path_factory.mktemp("lane") / "var"
     write_release(var / "releases", "the-release", text=True)
     durable.point(var / "releases" / "current", "the-release")
     (var / "hidden.txt").write_text("movie+12+2000\n")
-    with paired(var) as made:
-        yield made
+    with paired(var) as running:
+        yield running
 
 
 without_shrinking_for_long = settings(
@@ -48,9 +44,9 @@ without_shrinking_for_long = settings(
 def test_whole_requests_are_answered_the_same_and_as_they_must_be(
     pair: Pair, messages: list[Message], split: tuple[str, list[float]]
 ) -> None:
-    closing = next((number for number, one in enumerate(messages) if one.closes), len(messages))
+    closing = next((number for number, message in enumerate(messages) if message.closes), len(messages))
     due = messages[: closing + 1]
-    got, closed = compared(pair, cut(b"".join(one.data for one in messages), split))
+    got, closed = compared(pair, cut(b"".join(message.data for message in messages), split))
     assert closed == (len(due) == closing + 1)
     for message in due:
         if message.continues:
@@ -91,7 +87,7 @@ def test_any_bytes_are_answered_the_same_and_the_connection_is_ended_alike(
 
 
 KNOWN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
-"""A request after which the connection knows requests by their ends."""
+"""A request after which the lane recognises requests of the connection by their ends."""
 
 
 @pytest.mark.parametrize(
@@ -110,7 +106,7 @@ KNOWN = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
         b"GET /recommend/9 HTTP/1.1\r\nhost: b\r\n\r\n" + KNOWN,
     ],
 )
-def test_what_only_half_looks_like_the_last_request_is_judged_anew(pair: Pair, data: bytes) -> None:
+def test_data_that_only_partly_matches_the_last_request_is_parsed(pair: Pair, data: bytes) -> None:
     compared(pair, [KNOWN, KNOWN, data])
     compared(pair, [KNOWN, KNOWN, data, KNOWN])
 
@@ -127,17 +123,17 @@ def test_a_body_that_looks_like_a_request_is_never_answered(
         head, body = request(line, ["host: a", "transfer-encoding: chunked"]), chunked(smuggled, len(smuggled))
     else:
         head, body = request(line, ["host: a", f"content-length: {len(smuggled)}"]), smuggled
-    # the body comes in a chunk of its own, so that it begins where a request would
+    # the body arrives in a piece of its own, so that it begins where a request would
     chunk_begins = [len(head), len(head) + body.index(smuggled)]
-    for places in (chunk_begins, chunk_begins[1:], []):
-        marks = [0, *places, len(head + body)]
-        got, closed = compared(pair, [(head + body)[one:two] for one, two in pairwise(marks)])
+    for cuts in (chunk_begins, chunk_begins[1:], []):
+        bounds = [0, *cuts, len(head + body)]
+        got, closed = compared(pair, [(head + body)[start:end] for start, end in pairwise(bounds)])
         assert not closed
         assert names(7, 0, 29).encode() not in got
         assert len(answers_in(got)) == 2
 
 
-def test_what_ends_a_chunked_body_is_awaited_before_the_next_request(pair: Pair) -> None:
+def test_the_end_of_a_chunked_body_is_awaited_before_the_next_request(pair: Pair) -> None:
     for rest in ([b"\r\n", LAST], [b"\r", b"\n", LAST], [b"\r\n" + LAST], [LAST], [b"x: y\r\n\r\n", LAST]):
         compared(pair, [TRAILER, b"0\r\n", *rest])
 
@@ -172,19 +168,19 @@ def test_both_say_the_same_without_a_release_with_one_and_where_all_or_some_is_h
         (var / "hidden.txt").write_text("movie+7+2000\n")
         pair.get_until("/recommend/5?n=20", 200)
         assert compare() == {200, 400}
-        for size in range(900, 1200, 3):  # shorter than what the lane reads elsewhere
+        for size in range(900, 1200, 3):  # below the limit of the lane in other workers
             line = b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nx: "
             compared(pair, [line + b"y" * (size - len(line) - 4) + b"\r\n\r\n"])
 
 
 def _statuses(pair: Pair) -> set[int]:
-    found = set[int]()
+    statuses = set[int]()
     for probe in PROBES:
         got, closed = compared(pair, [probe])
         assert not closed
-        found |= {answer.status for answer in answers_in(got)}
+        statuses |= {answer.status for answer in answers_in(got)}
         assert all((answer.body == "") <= (answer.status != 200) for answer in answers_in(got))
-    return found
+    return statuses
 
 
 def test_plain_requests_do_take_the_lane(tmp_path: Path) -> None:
@@ -206,8 +202,11 @@ def test_a_client_that_sends_new_headers_each_time_is_answered_and_makes_nothing
     durable.point(tmp_path / "releases" / "current", "one")
 
     def ask(wire: Wire, first: int) -> None:
-        for at in range(first, first + 10_000, 100):
-            heads = [f"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nx-id: {at + by:01900d}\r\n\r\n" for by in range(100)]
+        for number in range(first, first + 10_000, 100):
+            heads = [
+                f"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nx-id: {number + offset:01900d}\r\n\r\n"
+                for offset in range(100)
+            ]
             wire.send("".join(heads).encode())
             for _ in range(100):
                 assert wire.answer().body == names(7, 0, 29)
@@ -238,24 +237,24 @@ def test_a_connection_that_ends_within_a_request_is_forgotten(pair: Pair) -> Non
             assert worker.get("/recommend/5").status == 200
 
 
-def test_the_two_workers_that_are_compared_would_be_told_apart(pair: Pair) -> None:
+def test_the_comparison_finds_a_difference(pair: Pair) -> None:
     with pair.connected() as sides:
         sides[0].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
         sides[1].send(b"GET /recommend/9 HTTP/1.1\r\nhost: a\r\n\r\n")
-        for side in sides:  # a connection that is new takes some turns of the loop
+        for side in sides:  # a new connection takes some turns of the loop
             until(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
         with pytest.raises(AssertionError):
             said(sides, [b""])
     with pair.connected() as sides:
         sides[1].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
         sides[0].send(b"GET /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n")
-        for side in sides:  # a connection that is new takes some turns of the loop
+        for side in sides:  # a new connection takes some turns of the loop
             until(lambda side=side: side.settle() or side.data)  # type: ignore[misc]
         with pytest.raises(AssertionError):
             said(sides, [b""])
 
 
-def test_a_wire_tells_when_an_answer_is_cut_off(pair: Pair) -> None:
+def test_a_wire_raises_if_an_answer_is_cut_off(pair: Pair) -> None:
     with pair.workers[0].wire() as wire:
         wire.send(b"GET\r\n\r\n")
         assert wire.answer().status == 400

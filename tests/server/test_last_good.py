@@ -19,7 +19,7 @@ from tests.server.worker_processes import HOST, BackgroundLoad, serving, started
 
 @pytest.fixture
 def var(tmp_path: Path) -> Path:
-    """Three whole releases and a broken one; user 1's list begins with movie 0, 1 and 3."""
+    """Three good releases and a broken one; the list of user 1 begins with movie 0, 1 and 3."""
     var = tmp_path / "var"
     for number, name in enumerate(("one", "two", "broken", "three")):
         write_release(var / "releases", name, shift=number)
@@ -32,7 +32,7 @@ def point(var: Path, name: str) -> None:
 
 
 def worked(var: Path, *targets: str) -> None:
-    """Let a worker take releases one after the other."""
+    """Let a worker use releases one after the other."""
     current = ReleaseWatcher(var)
     for name in targets:
         point(var, name)
@@ -45,7 +45,7 @@ def answering(current: ReleaseWatcher) -> tuple[str | None, bool, bool]:
     return status.release, status.fallback, status.refused is not None
 
 
-# What is noted
+# Notes
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def answering(current: ReleaseWatcher) -> tuple[str | None, bool, bool]:
         (["broken", "three"], ["three"]),
     ],
 )
-def test_what_workers_took_is_noted_and_what_somebody_went_back_from_is_not(
+def test_used_releases_are_noted_but_not_those_that_were_rolled_back(
     var: Path, taken: list[str], noted: list[str]
 ) -> None:
     worked(var, *taken)
@@ -80,7 +80,7 @@ def test_a_note_that_is_garbled_is_none_and_is_written_anew(var: Path, garbage: 
     assert good_releases(var / "releases") == ["two"]
 
 
-# How a worker starts
+# Starting
 
 
 def removed(var: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_release_that_is_mended_is_taken_in_place_of_the_last_good_one(var: Pa
     assert answering(current) == ("broken", False, False)
 
 
-def test_a_worker_that_goes_on_with_what_it_has_does_not_call_it_the_last_good_one(var: Path) -> None:
+def test_a_worker_that_keeps_its_release_does_not_call_it_the_last_good_one(var: Path) -> None:
     current = ReleaseWatcher(var)
     for name in ("one", "broken"):
         point(var, name)
@@ -173,7 +173,7 @@ def test_noting_the_same_again_writes_nothing(var: Path) -> None:
 
 
 def test_no_request_fails_while_a_worker_starts_beside_another_and_current_is_bad(tmp_path: Path, var: Path) -> None:
-    """Two workers on one socket; one is killed, and the one that takes its place starts while `current` is bad."""
+    """Two workers on one socket; one is killed, and its successor starts while `current` is bad."""
     point(var, "one")
     with socket.create_server((HOST, 0), backlog=4096) as listener:
         workers = [started(listener, var, tmp_path / f"{number}.log") for number in range(2)]

@@ -1,4 +1,4 @@
-"""A read that never ends stops nothing: it is given up, tried again seldom, and what it brings late is dropped."""
+"""A read that never ends blocks nothing: it is abandoned, tried again ever less often, and its late result dropped."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ LIMIT_S = 0.2
 
 @pytest.fixture
 def wall() -> Iterator[threading.Event]:
-    """What hanging threads wait for; it gives way when the test is over."""
+    """Hanging threads wait for it; it is set when the test is over."""
     event = threading.Event()
     yield event
     event.set()
@@ -43,7 +43,7 @@ def ran(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(within())
 
 
-def test_what_ends_is_returned_or_raised() -> None:
+def test_the_result_or_error_of_work_is_passed_on() -> None:
     async def run() -> None:
         assert await Limited(LIMIT_S).run("a", lambda progress: 7) == 7
         with pytest.raises(ZeroDivisionError):
@@ -66,7 +66,7 @@ def test_slow_work_that_shows_progress_is_waited_for() -> None:
     ran(run())
 
 
-def test_what_hangs_is_given_up_a_few_times_and_others_are_not(
+def test_hanging_work_is_abandoned_a_few_times_and_other_work_runs(
     wall: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[str] = []
@@ -89,11 +89,11 @@ def test_what_hangs_is_given_up_a_few_times_and_others_are_not(
         await until_in_loop(lambda: not works._hanging)
         assert await works.run("a", lambda progress: "back") == "back"
 
-    monkeypatch.setattr(limited, "_SELDOM_S", 0.02)
+    monkeypatch.setattr(limited, "_LONGEST_PAUSE_S", 0.02)
     ran(run())
 
 
-def test_a_late_error_is_nobodys(wall: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_late_error_is_dropped(wall: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
     def work(progress: Progress) -> None:
         wall.wait()
         raise OSError("late")
@@ -109,7 +109,7 @@ def test_a_late_error_is_nobodys(wall: threading.Event, caplog: pytest.LogCaptur
     assert not caplog.records
 
 
-# What follows `current`
+# The release watcher
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_the_age_of_the_last_look_grows_while_looks_hang(
         await current.check()
         assert current.status().detail() == "one answers"
         monkeypatch.setattr("server.hidden.read_hidden_state", lambda var, before: wall.wait())
-        current._checked_at -= 100  # as if it had been then
+        current._checked_at -= 100  # as if the last check was long ago
         for _ in range(5):
             await current.check()
         status = current.status()

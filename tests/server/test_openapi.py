@@ -1,4 +1,4 @@
-"""The description of the HTTP face is valid, and a worker does what it says, whatever schemathesis thinks up."""
+"""The OpenAPI description is valid, and a worker conforms to it, whatever schemathesis sends."""
 
 import re
 import socket
@@ -30,15 +30,15 @@ PATHS = sorted(DESCRIPTION["paths"])
 
 @pytest.fixture(scope="module")
 def worker(module_var: Path) -> Iterator[WorkerProcess]:
-    with serving(module_var) as made:
-        yield made
+    with serving(module_var) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     """A worker without a release."""
-    with serving(tmp_path_factory.mktemp("openapi") / "empty") as made:
-        yield made
+    with serving(tmp_path_factory.mktemp("openapi") / "empty") as running:
+        yield running
 
 
 def test_the_worker_tells_the_description(worker: WorkerProcess) -> None:
@@ -58,19 +58,19 @@ def test_the_description_is_valid() -> None:
 
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The methods of every route of the application, by its path as OpenAPI has it."""
+    """The methods of every route of the application, by its path in OpenAPI's notation."""
     app = make_app(ReleaseWatcher(tmp_path_factory.mktemp("openapi")), ServerSettings(), RequestMeter(), None)
     try:
-        found: dict[str, set[str]] = {}
+        methods: dict[str, set[str]] = {}
         for route in app.router.routes:
-            if route.name != "marquee.recommend_nobody":  # the user id that is missing; it is no path of its own
-                found.setdefault("/" + re.sub(r"<(\w+):\w+>", r"{\1}", route.path), set()).update(route.methods)
-        return found
+            if route.name != "marquee.recommend_nobody":  # a missing user id; not a path of its own
+                methods.setdefault("/" + re.sub(r"<(\w+):\w+>", r"{\1}", route.path), set()).update(route.methods)
+        return methods
     finally:
         Sanic.unregister_app(app)
 
 
-def test_every_route_is_described_and_what_is_described_is_a_route(routes: dict[str, set[str]]) -> None:
+def test_every_route_is_described_and_every_described_path_is_a_route(routes: dict[str, set[str]]) -> None:
     assert {path: {method.upper() for method in item} for path, item in DESCRIPTION["paths"].items()} == routes
 
 
@@ -99,12 +99,12 @@ WAYS: dict[str, Callable[[str, str], bytes]] = {
     "500": lambda path, method: request(path, method, "host: a\r\nconnection: close"),
     "503": lambda path, method: request(path, method, "host: a\r\nconnection: close"),
 }
-"""By status: what provokes it on the route of a path, of a worker that is as it must be for that.
+"""By status: a request that provokes it on a route, of a worker in a suitable state.
 
-The last two are not plain: a busy worker answers a plain probe before it comes to Sanic.
+The last two are not plain: a busy worker would answer a plain probe before Sanic sees it.
 """
 SOUND = [status for status in WAYS if status not in ("408", "500", "503")]
-"""What a worker answers that is as it should be."""
+"""Statuses of a worker in good order."""
 FAULTS = """
 import socket, sys
 from pathlib import Path
@@ -120,24 +120,24 @@ worker.run(socket.socket(fileno=0))
 
 @pytest.fixture(scope="module")
 def impatient(module_var: Path) -> Iterator[WorkerProcess]:
-    """A worker that gives up a slow request soon."""
-    with serving(module_var, request_s=0.2) as made:
-        yield made
+    """A worker with a low limit of time for requests."""
+    with serving(module_var, request_s=0.2) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
-    """A worker that takes no more connections."""
+    """A worker without room for connections."""
     var = tmp_path_factory.mktemp("openapi") / "full"
-    with serving(var, max_connections=1, request_s=600) as made, made.wire() as busy:
+    with serving(var, max_connections=1, request_s=600) as running, running.wire() as busy:
         busy.send(request("/healthz", "GET") + request("/healthz", "GET")[:-2])
         assert busy.answer().status == 200
-        yield made
+        yield running
 
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of a worker of which every handler fails."""
+    """The port of a worker whose handlers all fail."""
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
         command = [sys.executable, "-c", FAULTS, str(tmp_path_factory.mktemp("faulty"))]
@@ -190,7 +190,7 @@ def test_the_statuses_of_a_route_are_those_that_are_described(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_the_worker_does_what_the_description_says(
+def test_the_worker_conforms_to_the_description(
     worker: WorkerProcess, path: str, method: str, mode: GenerationMode, data: st.DataObject
 ) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path][method]
@@ -204,7 +204,7 @@ def test_the_worker_does_what_the_description_says(
 def test_it_also_does_so_without_a_release(empty: WorkerProcess, path: str) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
     case = operation.Case(path_parameters={name: value for name, value in EXAMPLE.items() if f"{{{name}}}" in path})
-    # by default it waits for 10 s, and on a busy machine the worker takes longer than that to start
+    # the default of 10 s is too short for the start of a worker on a busy machine
     answer = case.call(base_url=f"http://{HOST}:{empty.port}", timeout=DEADLINE_S)
     assert answer.status_code in (200, 503)
     case.validate_response(answer, excluded_checks=[not_a_server_error])

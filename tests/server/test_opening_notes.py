@@ -1,4 +1,4 @@
-"""A release that kills whoever opens it stops no worker for long: the last good one answers."""
+"""A release that kills the workers that open it does not stop them for long: the last good one answers."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ OPENING = """
 import os, signal, sys, time
 from pathlib import Path
 from server.opening_notes import noted_opening
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in the background
 with noted_opening(Path(sys.argv[1]), "two"):
     print("opens", flush=True)
     if sys.argv[2] == "fails":
@@ -49,7 +49,7 @@ def opening(var: Path, how: str) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_only_who_died_is_counted_and_for_an_hour(var: Path) -> None:
+def test_only_dead_workers_are_counted_and_only_for_an_hour(var: Path) -> None:
     for how in ("ends", "fails"):
         opening(var, how).wait(DEADLINE_S)
     assert deaths(var / "releases", "two") == 0
@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_written_to_keeps_nothing_from_being_opened(
     assert "opened without a note" in caplog.text
 
 
-def test_a_release_that_was_taken_before_and_one_without_another_are_opened_whatever_happened(var: Path) -> None:
+def test_a_release_that_was_used_before_or_is_the_only_one_is_opened_despite_deaths(var: Path) -> None:
     for name in ("one", "two"):
         folder = var / "releases" / ".opening" / name
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The operator's port tells of all workers of the host, and nothing of it reaches the public one."""
+"""The operator's port shows all workers of the host, and the public port shows nothing of it."""
 
 import socket
 import subprocess
@@ -26,7 +26,7 @@ from tests.server.worker_processes import HOST, ROOT, HttpAnswer, Wire, WorkerPr
 
 @contextmanager
 def telling(var: Path) -> Iterator[int]:
-    """The port of an operator process; it ends on SIGTERM without an error."""
+    """The port of an operator process, which must end on SIGTERM without an error."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "server", "operator", "--port", str(port)],
@@ -51,17 +51,17 @@ def ask(port: int, path: str) -> HttpAnswer:
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """An operator's port where no worker is."""
+    """An operator's port without a worker."""
     with telling(tmp_path_factory.mktemp("operator") / "var") as port:
         yield port
 
 
 @pytest.fixture(scope="module")
 def port(module_var: Path) -> Iterator[int]:
-    """An operator's port where one worker is."""
-    with serving(module_var) as worker, telling(module_var) as made:
+    """An operator's port with one worker."""
+    with serving(module_var) as worker, telling(module_var) as bound_port:
         assert worker.get("/readyz").status == 200
-        yield made
+        yield bound_port
 
 
 def test_it_tells_how_every_worker_is(var: Path, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_the_release_in_use_is_told_without_secrets(var: Path) -> None:
         assert worker.get("/readyz").status == 200
         answer = ask(port, "/release")
         assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
-        told = orjson.loads(answer.body)
-        assert (told["release"], told["refused"], told["hidden"]) == ("one", None, ["movie+3+2000"])
-        assert told["manifest"]["settings"] == {"api": "http://***@api.example:8080/v1?***", "seed": 1}
+        body = orjson.loads(answer.body)
+        assert (body["release"], body["refused"], body["hidden"]) == ("one", None, ["movie+3+2000"])
+        assert body["manifest"]["settings"] == {"api": "http://***@api.example:8080/v1?***", "seed": 1}
         (var / "hidden.txt").write_text("movie+4+2000\n")
         until(lambda: orjson.loads(ask(port, "/release").body)["hidden"] == ["movie+4+2000"])
 
@@ -143,7 +143,7 @@ def test_head_is_answered_as_get_is_but_for_the_body(quiet: int, path: str) -> N
 @pytest.mark.parametrize("path", sorted(DESCRIPTION["paths"]))
 @settings(deadline=None, max_examples=5, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_it_does_what_its_description_says(port: int, quiet: int, path: str, data: st.DataObject) -> None:
+def test_it_conforms_to_its_description(port: int, quiet: int, path: str, data: st.DataObject) -> None:
     operation = schemathesis.openapi.from_dict(DESCRIPTION)[path]["GET"]
     case = data.draw(operation.as_strategy())
     case.call_and_validate(base_url=f"http://{HOST}:{port}", timeout=DEADLINE_S)
@@ -161,18 +161,18 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def workers_cpu_s(worker: WorkerProcess) -> float:
-    """Seconds of the processor that a worker has taken."""
+    """CPU seconds that a worker has used."""
     times = Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, times[11:13])) / 100
 
 
 def test_asking_for_the_release_again_and_again_costs_the_worker_next_to_nothing(var: Path) -> None:
-    """With 10,000 hidden movies each of these took a worker 13.7 ms, and 16 clients had it killed as hung."""
+    """With 10,000 hidden movies each request once took a worker 13.7 ms, and with 16 clients it was killed as hung."""
     (var / "hidden.txt").write_text("".join(f"movie+{number}+1999\n" for number in range(10_000)))
     with serving(var) as worker, telling(var) as port, Wire(port) as wire:
         assert worker.get("/readyz").status == 200
         before = workers_cpu_s(worker)
         for _ in range(300):
             assert wire.get("/release").status == 200
-        # it was asked how it is 300 times; rendering took four seconds
+        # for 300 requests, rendering alone took four seconds
         assert workers_cpu_s(worker) - before < 2

@@ -14,7 +14,7 @@ from tests.server.worker_processes import HttpAnswer, Wire, WorkerProcess, servi
 
 
 def is_refused(answer: HttpAnswer) -> bool:
-    """Whether an answer is a refusal; if not, it is the list, and nothing in between."""
+    """Whether an answer is a refusal; any other answer must be the list."""
     if answer.status == 200:
         assert answer.body == LIST
         return False
@@ -24,7 +24,7 @@ def is_refused(answer: HttpAnswer) -> bool:
 
 
 def asked_while_it_stood_still(worker: WorkerProcess, wires: list[Wire], data: bytes) -> None:
-    """Let all that is sent be older than `shed_s` when the worker comes to look at it."""
+    """Send data to a stopped worker, so that it is older than `shed_s` when the worker reads it."""
     worker.process.send_signal(signal.SIGSTOP)
     try:
         for wire in wires:
@@ -38,7 +38,7 @@ HEAD = b"HEAD /recommend/5 HTTP/1.1\r\nhost: a\r\n\r\n"
 BODY = b"GET /recommend/5?n=20 HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n\r\n"
 SLOW = b"GET /similar/movie+3+2000 HTTP/1.1\r\nhost: a\r\n\r\n"
 CROWD, PATIENT = 400, 100
-"""Clients, and how many of them may wait in any case."""
+"""Clients, and how many requests may wait without being shed."""
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def test_where_many_wait_too_long_some_are_refused_at_once(var: Path, data: byte
         wires = connected(stack, worker, CROWD)
         asked_while_it_stood_still(worker, wires, data)
         answers = [list(answers_until_closed(wire, requests, data == HEAD)) for wire in wires]
-        refusals = [answer for told in answers for answer in told if answer.status == 503]
+        refusals = [answer for replies in answers for answer in replies if answer.status == 503]
         assert 1 <= len(refusals) <= CROWD * requests - PATIENT
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refusals)
-        assert {answer.status for told in answers for answer in told} == {200, 503}
-        # where its end is beyond doubt the connection stays
-        assert {told[-1].closes for told in answers if told[-1].status == 503} == {closes}
+        assert {answer.status for replies in answers for answer in replies} == {200, 503}
+        # the connection stays open if the end of the request is beyond doubt
+        assert {replies[-1].closes for replies in answers if replies[-1].status == 503} == {closes}
         assert refused(worker, "overload") == len(refusals)
-        assert all(is_open(wire) for wire, told in zip(wires, answers, strict=True) if not told[-1].closes)
+        assert all(is_open(wire) for wire, replies in zip(wires, answers, strict=True) if not replies[-1].closes)
 
 
 def answers_until_closed(wire: Wire, requests: int, no_body: bool = False) -> Iterator[HttpAnswer]:
@@ -70,13 +70,13 @@ def answers_until_closed(wire: Wire, requests: int, no_body: bool = False) -> It
 
 
 def test_requests_behind_others_of_their_connection_are_shed_as_well(var: Path) -> None:
-    """Each is as old as the piece it came in, so no more are answered late than if each had a connection."""
+    """Each is as old as the piece it arrived in, so no more are answered late than on connections of their own."""
     depth = 20
     with serving(var, shed_s=0.01) as worker, ExitStack() as stack:
         wires = connected(stack, worker, 100)
         asked_while_it_stood_still(worker, wires, OTHER * depth)
         refusals = [is_refused(wire.answer()) for wire in wires for _ in range(depth)]
-        # until they are late some are answered
+        # some are answered before the others become late
         assert depth * 100 / 2 <= sum(refusals) <= depth * 100 - PATIENT
         assert refused(worker, "overload") == sum(refusals)
         assert all(is_open(wire) for wire in wires)
@@ -101,12 +101,12 @@ def test_a_body_full_of_empty_lines_is_not_counted_as_requests_that_wait(var: Pa
         half.send(head + b"\r\n\r\n" * 10_000)
         assert is_open(wires[0])
         half.send(b"\r\n\r\n" * 4_990)
-        for wire in wires:  # no more than may wait in any case; the last of them wait for long
+        for wire in wires:  # as many as are never shed; the last of them wait for long
             wire.send(SLOW * 5)
         assert {wire.answer().status for wire in wires for _ in range(5)} == {200}
 
 
-def test_the_lane_and_probes_refuse_nobody_and_a_few_may_wait(var: Path) -> None:
+def test_the_lane_and_probes_never_refuse_and_a_few_requests_may_wait(var: Path) -> None:
     with serving(var, shed_s=0.01) as worker, ExitStack() as stack:
         wires = connected(stack, worker, CROWD)
         for data, asking in (
@@ -125,12 +125,12 @@ def test_new_clients_are_let_in_while_others_keep_it_busy(var: Path) -> None:
             wire.send(OTHER * 400)
         for _ in range(50):
             assert is_open(stack.enter_context(worker.wire()))
-        # those who were first are not done: each of theirs waits for the turn of all others
+        # the first clients are not done: each of their requests waits for the turns of all others
         assert readable(busy[-1], DEADLINE_S)
         assert all(wire.answer().body == LIST for wire in busy for _ in range(400))
 
 
-def test_who_sends_many_requests_at_once_lets_others_have_their_turn(var: Path) -> None:
+def test_pipelined_requests_leave_other_clients_their_turn(var: Path) -> None:
     with serving(var) as worker, ExitStack() as stack:
         flood, other = connected(stack, worker, 2)
         flood.send(PLAIN * 2_000)
@@ -148,14 +148,14 @@ def test_many_requests_in_pieces_over_a_new_connection_are_answered_in_order(var
     with serving(var) as worker:
         for size in (3_000, 9_000, 11_111):
             with worker.wire() as wire:
-                for at in range(0, len(data), size):
-                    wire.send(data[at : at + size])
+                for start in range(0, len(data), size):
+                    wire.send(data[start : start + size])
                     readable(wire, pause_s)
                 assert [wire.answer().body for _ in asked] == [body for _, body in asked]
 
 
 @pytest.mark.parametrize("rest", [OTHER, b"GET /recommend/abc HTTP/1.1\r\nhost: a\r\n\r\n", b"GET /recommend/5 HT"])
-def test_what_comes_behind_many_plain_requests_is_answered_in_order(var: Path, rest: bytes) -> None:
+def test_requests_behind_many_plain_ones_are_answered_in_order(var: Path, rest: bytes) -> None:
     with serving(var) as worker, worker.wire() as wire:
         for count in (63, 64, 65, 128, 500):
             wire.send(PLAIN * count + rest)

@@ -52,9 +52,11 @@ def missing(owner: type, names: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(("owner", "use", "names"), USES, ids=[f"{use[0].__name__}-{use[2]}" for use in USES])
-def test_what_the_worker_reaches_into_is_there(owner: type, use: str, names: str) -> None:
-    gone = missing(owner, names.split())
-    assert not gone, f"{owner.__module__}.{owner.__qualname__} has no {', '.join(gone)} any more, which {use}"
+def test_the_internals_that_the_worker_uses_exist(owner: type, use: str, names: str) -> None:
+    missing_names = missing(owner, names.split())
+    assert not missing_names, (
+        f"{owner.__module__}.{owner.__qualname__} has no {', '.join(missing_names)} any more, which {use}"
+    )
 
 
 def test_a_name_that_is_gone_is_noticed() -> None:
@@ -72,9 +74,13 @@ def test_a_name_that_is_gone_is_noticed() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_the_worker_calls_takes_what_it_is_given(function: Callable[..., Any], use: str, parameters: str) -> None:
-    gone = set(parameters.split()) - set(inspect.signature(function).parameters)
-    assert not gone, f"{function.__qualname__} takes no {', '.join(gone)} any more, which {use} passes"
+def test_the_functions_that_the_worker_calls_take_its_arguments(
+    function: Callable[..., Any], use: str, parameters: str
+) -> None:
+    missing_names = set(parameters.split()) - set(inspect.signature(function).parameters)
+    assert not missing_names, (
+        f"{function.__qualname__} takes no {', '.join(missing_names)} any more, which {use} passes"
+    )
 
 
 @pytest.mark.parametrize("name", ["http1_request_header", "error_response"])

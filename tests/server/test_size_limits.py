@@ -77,7 +77,7 @@ def test_a_client_that_goes_on_sending_reads_why_it_was_refused_and_is_not_reset
         assert wire.sock.recv(1) == b""  # no reset
 
 
-def test_who_sends_on_and_on_after_a_refusal_is_cut_off(var: Path) -> None:
+def test_a_client_that_sends_without_end_after_a_refusal_is_cut_off(var: Path) -> None:
     with serving(var, request_s=0.5) as worker, worker.wire() as wire, worker.wire() as other:
         wire.send(b"POST /recommend/5 HTTP/1.1\r\nhost: a\r\ncontent-length: 99999999\r\n\r\n")
         assert wire.answer().status == 413

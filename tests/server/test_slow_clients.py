@@ -15,10 +15,10 @@ from tests.server.worker_processes import Wire, WorkerProcess, answers_in, servi
 
 
 def drip(wires: list[Wire]) -> None:
-    """Send byte by byte on all connections until the worker says something on each, or ends it."""
+    """Send byte by byte on all connections until the worker answers on each, or ends it."""
     deadline = time.monotonic() + DEADLINE_S / 2
     while wires:
-        assert time.monotonic() < deadline, f"{len(wires)} go on and on"
+        assert time.monotonic() < deadline, f"{len(wires)} connections are neither answered nor ended"
         for wire in wires:
             with suppress(ConnectionError):
                 wire.send(b"x")
@@ -47,7 +47,7 @@ def test_a_request_that_drips_in_is_given_up_though_bytes_keep_coming(var: Path)
             answer = wire.answer()
             assert (answer.status, answer.closes) == (408, True)
             assert len(answer.body.splitlines()) == 1
-        # of the one that sends nothing more, Sanic may know as well
+        # the one that sends nothing more may be ended by Sanic
         assert refused(worker, "slow_request") in (len(wires) - 1, len(wires))
 
 
@@ -65,7 +65,7 @@ def test_a_body_that_drips_in_is_given_up_though_bytes_keep_coming(var: Path, me
 
 
 def test_a_client_that_never_rests_is_not_taken_for_a_slow_one(var: Path) -> None:
-    """Its requests are each sent at once, but there is always the beginning of one more."""
+    """Its requests are sent at once, but the beginning of the next one is always there."""
     request_s, deadline = 1, time.monotonic() + DEADLINE_S
     with serving(var, request_s=request_s) as worker:
         while (waited := kept_on(worker, request_s + 2.5)) is not None:  # the guard looks once a second
@@ -74,13 +74,13 @@ def test_a_client_that_never_rests_is_not_taken_for_a_slow_one(var: Path) -> Non
 
 
 def kept_on(worker: WorkerProcess, seconds: float) -> float | None:
-    """Ask on and on, always with the beginning of one more; None, or where one is refused the longest wait of any."""
+    """Send requests, always with the beginning of the next; if one is refused, the longest wait so far, else None."""
     longest, now = 0.0, time.monotonic()
-    until = now + seconds
+    end = now + seconds
     with worker.wire() as wire:
         wire.send(PLAIN[:9])
         while True:
-            last = now > until
+            last = now > end
             wire.send(PLAIN[9:] if last else PLAIN[9:] + PLAIN[:9])
             body, began, now = wire.answer().body, now, time.monotonic()
             longest = max(longest, now - began)
@@ -91,13 +91,13 @@ def kept_on(worker: WorkerProcess, seconds: float) -> float | None:
 
 
 def test_a_connection_without_a_request_is_ended_and_one_in_use_is_not(var: Path) -> None:
-    """Not even one whose client once did not read for a moment. On a busy machine that may be longer than is allowed:
-    then once more, with longer limits."""
+    """Nor is one whose client does not read for a moment. On a busy machine the moment may exceed the limit: then the
+    test tries once more, with longer limits."""
     assert any(one_in_use_stays(var, idle_s) for idle_s in (4, 40))
 
 
 def one_in_use_stays(var: Path, idle_s: int) -> bool:
-    """Whether a connection in use outlives one without a request, which is ended, and its client is not cut off."""
+    """Whether a connection in use stays open while one without a request is ended."""
     with serving(var, idle_s=idle_s, write_s=1.5 * idle_s) as worker, worker.wire() as idle:
         with worker.wire(receive_buffer=4096) as used:
             assert is_open(idle)
@@ -120,7 +120,7 @@ def one_in_use_stays(var: Path, idle_s: int) -> bool:
 
 
 def received(wire: Wire) -> bytes:
-    """What has come; nothing where the connection was ended."""
+    """The bytes that have arrived; none if the connection was ended."""
     try:
         return wire.sock.recv(1 << 20)
     except ConnectionError:
@@ -160,8 +160,8 @@ def test_a_client_that_asks_on_and_on_and_never_reads_is_cut_off(var: Path, path
 def test_a_client_that_reads_late_gets_all_in_order(var: Path) -> None:
     users = [1, 5, 9, 11] * 2500
     data = "".join(
-        f"GET /recommend/{user}{'?n=20' if place % 7 == 0 else ''} HTTP/1.1\r\nhost: a\r\n\r\n"
-        for place, user in enumerate(users)
+        f"GET /recommend/{user}{'?n=20' if position % 7 == 0 else ''} HTTP/1.1\r\nhost: a\r\n\r\n"
+        for position, user in enumerate(users)
     ).encode()
     lists = {1: names(*range(20)), 5: LIST, 9: names(25, 24, 23, 22), 11: names(*range(20))}
     with serving(var) as worker, worker.wire() as wire:

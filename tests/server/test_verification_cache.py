@@ -1,4 +1,4 @@
-"""What was verified once is not read again, and what has changed since is: a note saves time and never trust."""
+"""A verified release is not read again unless a file has changed: a note saves time but replaces no check."""
 
 import os
 import shutil
@@ -28,16 +28,16 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def digested(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files whose digests were computed so far."""
-    told: list[str] = []
+    """Names of the files whose digests were computed so far."""
+    names_read: list[str] = []
     real = ReleaseFiles.sha256
 
     def counting(self: ReleaseFiles, name: str, progress: Progress = no_progress) -> str:
-        told.append(name)
+        names_read.append(name)
         return real(self, name, progress)
 
     monkeypatch.setattr(ReleaseFiles, "sha256", counting)
-    return told
+    return names_read
 
 
 def test_a_release_that_was_verified_is_not_read_again(folder: Path, digested: list[str]) -> None:
@@ -67,7 +67,7 @@ def test_a_note_that_is_a_pipe_is_no_note(folder: Path, digested: list[str]) -> 
     assert len(digested) == len([*FILES, *RENDERED])
 
 
-def test_without_trust_all_is_verified_whatever_was_noted(folder: Path, digested: list[str]) -> None:
+def test_without_trust_everything_is_verified_despite_the_note(folder: Path, digested: list[str]) -> None:
     Release.open(folder)
     Release.open(folder, trust=False)
     assert len(digested) == 2 * len([*FILES, *RENDERED])
@@ -82,7 +82,7 @@ def test_a_release_that_was_refused_is_not_noted(folder: Path) -> None:
 
 
 def test_a_release_that_contradicts_itself_is_refused_each_time(folder: Path) -> None:
-    """Its digests are right, but that is not all that is verified."""
+    """Its digests are right, but digests are not all that is verified."""
     np.save(folder / "lists.npy", np.full((5, 20), 30, np.uint16))
     seal(folder)
     for _ in range(2):
@@ -208,9 +208,9 @@ for _ in range(20):
 def test_several_processes_verify_at_once(folder: Path) -> None:
     command = [sys.executable, "-c", OPEN, str(folder)]
     processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(3)]
-    told = [process.communicate()[1] for process in processes]
+    errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert told == [b""] * 3
+    assert errors == [b""] * 3
     assert [path.name for path in (folder.parent / ".verified").iterdir()] == ["one.json"]
 
 

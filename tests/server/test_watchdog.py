@@ -1,4 +1,4 @@
-"""A worker whose loop stands still is ended, whatever holds it; one that was stopped or frozen is not."""
+"""A worker whose loop hangs is ended, whatever holds it up; one that was stopped or frozen is not."""
 
 import os
 import re
@@ -50,7 +50,7 @@ Worker(Path(sys.argv[1]), ServerSettings(stall_s=float(sys.argv[3]))).run(socket
 
 @contextmanager
 def stalling(var: Path, how: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A worker whose loop stands still once there is a file `stall`, and its port."""
+    """A worker whose loop hangs once there is a file `stall`, and its port."""
     with socket.create_server((HOST, 0)) as listener, (var / "log").open("wb") as output:
         command = [sys.executable, "-c", STALLED, str(var), how, str(STALL_S)]
         process = subprocess.Popen(command, cwd=ROOT, stdin=listener.fileno(), stderr=output)
@@ -71,13 +71,13 @@ def test_a_worker_whose_loop_stands_still_says_where_and_dies(var: Path, how: st
                 assert wire.get("/recommend/5").body == LIST
         (var / "stall").touch()
         assert process.wait(DEADLINE_S) == -signal.SIGKILL
-    told = (var / "log").read_text()
-    assert f"Timeout (2 s)! The loop of worker {process.pid} stands still:" in told
-    assert re.search(rf"in {how}\n", told)
+    log_text = (var / "log").read_text()
+    assert f"Timeout (2 s)! The loop of worker {process.pid} stands still:" in log_text
+    assert re.search(rf"in {how}\n", log_text)
 
 
 def watchers(worker: WorkerProcess) -> list[int]:
-    """The processes that watch a worker; none that is still to become one."""
+    """The processes that watch a worker, without those that are only being started."""
     pid = worker.process.pid
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(child) for child in children if b"watchdog_process" in Path(f"/proc/{child}/cmdline").read_bytes()]
@@ -157,7 +157,7 @@ def test_a_worker_that_was_stopped_and_then_stands_still_is_ended_all_the_same(v
         assert process.wait(DEADLINE_S) == -signal.SIGKILL
 
 
-def test_whoever_asks_is_told_where_a_worker_stands(var: Path) -> None:
+def test_a_signal_makes_a_worker_write_its_stack(var: Path) -> None:
     with serving(var) as worker:
         watcher(worker)
         worker.process.send_signal(signal.SIGUSR1)
@@ -195,10 +195,10 @@ def test_where_nothing_can_be_started_it_is_said_once(
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refused)
-    one = Watchdog(10)
+    watchdog = Watchdog(10)
     for _ in range(3):
-        one.beat()
-    one.close()
+        watchdog.beat()
+    watchdog.close()
     assert [record.getMessage() for record in caplog.records] == [
-        "nothing ends this worker if its loop stands still: [Errno 11] Resource temporarily unavailable"
+        "no watchdog: this worker will not be ended if its loop hangs: [Errno 11] Resource temporarily unavailable"
     ]

@@ -1,4 +1,4 @@
-"""The life of a worker: it ends when it is told to, whatever its clients do, and owes nobody an answer."""
+"""The life of a worker: on SIGTERM it ends, whatever its clients do, and answers what it has accepted."""
 
 import os
 import random
@@ -22,7 +22,7 @@ LIST = names(7, 0, 29)
 
 
 def drains(worker: WorkerProcess) -> None:
-    """Tell the worker to end and wait until it accepts nobody any more."""
+    """Tell the worker to end and wait until it accepts no more clients."""
     worker.terminate()
     worker.until_status(lambda status: status.state == "draining")
 
@@ -76,7 +76,7 @@ def test_a_first_release_that_is_broken_does_not_keep_a_worker_from_starting(var
 
 
 def test_a_worker_that_is_told_to_end_in_its_first_second_ends(var: Path) -> None:
-    """Python's own start belongs to it: what comes before the worker is there ends it the hard way."""
+    """That includes the start of Python: a signal before the worker exists kills the process."""
     moments = [random.uniform(0, 1) for _ in range(6)]
     for moment in moments:
         with socket.create_server((HOST, 0)) as listener:
@@ -118,10 +118,10 @@ def test_a_worker_that_is_told_to_end_while_it_starts_ends_well(var: Path, place
         command, environ = [sys.executable, "-c", ENDED, place, number], {**os.environ, "MARQUEE_STREAM_VAR": str(var)}
         process = subprocess.Popen(command, cwd=ROOT, env=environ, stdin=listener.fileno(), stderr=subprocess.PIPE)
         try:
-            told = process.communicate(timeout=DEADLINE_S)[1]
+            log_text = process.communicate(timeout=DEADLINE_S)[1]
         finally:
             process.kill()
-    assert (process.returncode, told) == (0, b"")
+    assert (process.returncode, log_text) == (0, b"")
 
 
 BUSY = """
@@ -157,7 +157,7 @@ def test_a_worker_that_is_told_twice_ends_as_well(var: Path) -> None:
 
 
 @pytest.mark.parametrize("lane", ["true", "false"])
-def test_who_asks_while_it_drains_is_answered_once_more(var: Path, lane: str) -> None:
+def test_a_request_during_draining_is_answered_and_is_the_last(var: Path, lane: str) -> None:
     requests = [PLAIN, OTHER, b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"]
     with serving(var, drain_s=600, lane=lane) as worker, ExitStack() as stack:
         wires = [stack.enter_context(worker.wire()) for _ in requests]
@@ -192,7 +192,7 @@ def test_a_request_that_was_half_there_is_answered_while_it_drains(var: Path) ->
 
 
 def test_idle_connections_are_ended_last_and_it_does_not_wait_for_them_all_the_time(var: Path) -> None:
-    """With more time where a busy machine had the client too late for half of it."""
+    """With more time if a busy machine delays the client for longer than half of it."""
     with suppress(Ended, ConnectionError):
         drained_with_idle_connections(var, 6)
         return
@@ -200,7 +200,7 @@ def test_idle_connections_are_ended_last_and_it_does_not_wait_for_them_all_the_t
 
 
 def drained_with_idle_connections(var: Path, drain_s: int) -> None:
-    """Raises `Ended` where the client that has sent half a request is cut off before it sends the rest."""
+    """Raises `Ended` if the client, which has sent half a request, is cut off before it sends the rest."""
     with serving(var, drain_s=drain_s) as worker, ExitStack() as stack:
         idle, silent, half = (stack.enter_context(worker.wire()) for _ in range(3))
         assert idle.get("/recommend/5").status == 200
@@ -250,9 +250,9 @@ def test_a_client_that_never_reads_does_not_keep_it(var: Path, request_: bytes) 
         assert worker.ends() == 0
 
 
-def test_a_worker_that_is_told_to_end_answers_what_it_has_accepted(var: Path) -> None:
-    """Clients send fifty requests at once, again and again; whatever moment it is, each answer is whole, those that
-    come say the same, and where not all come the last one has said that it is."""
+def test_a_worker_that_ends_answers_all_accepted_requests(var: Path) -> None:
+    """Clients send fifty requests at a time, again and again. Each answer is complete and the same; if some are
+    missing, the last one said `connection: close`."""
     for delay in (0, 20, 60):
         with serving(var, drain_s=600) as worker, ExitStack() as stack:
             wires = [stack.enter_context(worker.wire()) for _ in range(6)]
@@ -278,7 +278,7 @@ def test_a_worker_that_is_told_to_end_answers_what_it_has_accepted(var: Path) ->
 
 
 def _answered(wire: Wire, count: int) -> int | None:
-    """Take up to so many answers; None where the connection ended before the last, as the one before it had said."""
+    """Read answers; None if the connection ended early, as the last answer announced."""
     for number in range(count):
         answer = wire.answer()
         assert (answer.status, answer.body) == (200, LIST)

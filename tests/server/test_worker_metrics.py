@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus reads adds up over all workers, and no count ever falls."""
+"""Metrics add up over all workers, and no count ever falls."""
 
 import os
 import socket
@@ -28,19 +28,19 @@ from tests.server.scraped_metrics import Samples, read_samples, scraped
 from tests.server.worker_processes import HOST, Ended, serving, started
 
 GONE = 4_194_305
-"""A process id that no process has: Linux gives none beyond 2^22."""
+"""An id that no process has: Linux uses ids up to 2^22."""
 
 
 def file_of(who: int | str) -> str:
-    """The name of a worker's file, on this host."""
+    """The name of the file of a worker on this host."""
     return f"server-{socket.gethostname()}-{who}.json"
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine another process holds the lock for longer than a worker waits.
+    """Wait longer for the lock: on a busy machine another process may hold it longer than a worker waits.
 
-    It is set before a lock is made: what is set on a lock holds in the thread alone that sets it.
+    It is set before a lock is made, since a timeout that is set on a lock applies to one thread only.
     """
     monkeypatch.setattr(shared_counts, "_PATIENCE_S", DEADLINE_S)
 
@@ -50,7 +50,7 @@ def metrics(folder: Path, meter: RequestMeter | None = None) -> WorkerMetrics:
 
 
 def exposed(counts: WorkerMetrics) -> Samples:
-    """All metrics, after those of one worker were written."""
+    """Write the counts of a worker, then read the metrics of all."""
     counts.write()
     exposition = Exposition(counts.folder)
     exposition._shared_counts._lock.timeout = DEADLINE_S
@@ -58,7 +58,7 @@ def exposed(counts: WorkerMetrics) -> Samples:
 
 
 def written(folder: Path, pid: int, answered: int, **changed: object) -> Path:
-    """The file of another worker."""
+    """Write the file of another worker."""
     meter = RequestMeter()
     one = metrics(folder / f"other-{pid}", meter)
     meter.answered[0] = answered
@@ -73,7 +73,7 @@ def written(folder: Path, pid: int, answered: int, **changed: object) -> Path:
 
 @pytest.fixture
 def other() -> Iterator[int]:
-    """The id of a process that lives."""
+    """The id of a running process."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     yield process.pid
     process.communicate(b"\n")
@@ -85,30 +85,28 @@ def test_a_worker_counts_by_source_status_and_time(tmp_path: Path) -> None:
         meter.took(source, seconds)
     for _ in range(2):
         meter.refused(404)
-    told = exposed(metrics(tmp_path, meter))
-    assert [told["marquee_answers_total", source] for source in ("personal", "segment", "popular")] == [2, 1, 2]
-    assert told["marquee_requests_total", "404"] == 2
-    assert told["marquee_requests_total", "200"] == 5
-    assert told["marquee_handling_seconds_count", ""] == 5
-    assert told["marquee_handling_seconds_sum", ""] == pytest.approx(5001.0000039)
-    assert told["marquee_handling_seconds_bucket", "1e-06"] == 2
-    assert told["marquee_handling_seconds_bucket", "2e-06"] == 2
-    assert told["marquee_handling_seconds_bucket", "4e-06"] == 3
-    assert told["marquee_handling_seconds_bucket", "+Inf"] == 5
-    assert told["marquee_workers", ""] == 1
+    samples = exposed(metrics(tmp_path, meter))
+    assert [samples["marquee_answers_total", source] for source in ("personal", "segment", "popular")] == [2, 1, 2]
+    assert samples["marquee_requests_total", "404"] == 2
+    assert samples["marquee_requests_total", "200"] == 5
+    assert samples["marquee_handling_seconds_count", ""] == 5
+    assert samples["marquee_handling_seconds_sum", ""] == pytest.approx(5001.0000039)
+    assert samples["marquee_handling_seconds_bucket", "1e-06"] == 2
+    assert samples["marquee_handling_seconds_bucket", "2e-06"] == 2
+    assert samples["marquee_handling_seconds_bucket", "4e-06"] == 3
+    assert samples["marquee_handling_seconds_bucket", "+Inf"] == 5
+    assert samples["marquee_workers", ""] == 1
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1e6), max_size=40))
-def test_buckets_hold_what_took_no_longer_than_their_bound(
-    tmp_path_factory: pytest.TempPathFactory, times: list[float]
-) -> None:
+def test_buckets_hold_answers_within_their_bound(tmp_path_factory: pytest.TempPathFactory, times: list[float]) -> None:
     meter = RequestMeter()
     for seconds in times:
         meter.took(0, seconds)
-    told = exposed(metrics(tmp_path_factory.mktemp("metrics"), meter))
+    samples = exposed(metrics(tmp_path_factory.mktemp("metrics"), meter))
     buckets = {
-        float(bound): count for (name, bound), count in told.items() if name == "marquee_handling_seconds_bucket"
+        float(bound): count for (name, bound), count in samples.items() if name == "marquee_handling_seconds_bucket"
     }
     assert buckets[float("inf")] == len(times)
     bounds = sorted(buckets)
@@ -121,21 +119,21 @@ def test_buckets_hold_what_took_no_longer_than_their_bound(
 def test_counts_of_all_workers_are_added_up(tmp_path: Path, other: int) -> None:
     one = metrics(tmp_path, RequestMeter())
     written(tmp_path, other, 7, connections=3, release="one")
-    told = exposed(one)
-    assert told["marquee_answers_total", "personal"] == 7
-    assert told["marquee_requests_total", "404"] == 7
-    assert told["marquee_workers", ""] == 2
-    assert told["marquee_connections", ""] == 3
-    assert (told["marquee_release_workers", "one"], told["marquee_release_workers", "none"]) == (1, 1)
+    samples = exposed(one)
+    assert samples["marquee_answers_total", "personal"] == 7
+    assert samples["marquee_requests_total", "404"] == 7
+    assert samples["marquee_workers", ""] == 2
+    assert samples["marquee_connections", ""] == 3
+    assert (samples["marquee_release_workers", "one"], samples["marquee_release_workers", "none"]) == (1, 1)
 
 
-def test_what_workers_that_are_gone_have_counted_is_kept_in_one_file(tmp_path: Path, other: int) -> None:
+def test_the_counts_of_ended_workers_are_kept_in_one_file(tmp_path: Path, other: int) -> None:
     for pid, answered in ((GONE, 3), (GONE + 1, 4), (other, 5)):
         written(tmp_path, pid, answered)
     for _ in range(3):
-        told = exposed(metrics(tmp_path))
-        assert told["marquee_answers_total", "personal"] == 12
-        assert told["marquee_workers", ""] == 2
+        samples = exposed(metrics(tmp_path))
+        assert samples["marquee_answers_total", "personal"] == 12
+        assert samples["marquee_workers", ""] == 2
     names = {path.name for path in tmp_path.glob("*.json")}
     assert names == {file_of("gone"), file_of(other), file_of(os.getpid())}
 
@@ -156,7 +154,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-def test_a_file_that_is_not_what_it_should_be_is_passed_over(tmp_path: Path, garbage: bytes) -> None:
+def test_a_malformed_file_is_ignored(tmp_path: Path, garbage: bytes) -> None:
     (tmp_path / file_of(GONE)).write_bytes(garbage)
     assert exposed(metrics(tmp_path))["marquee_answers_total", "personal"] == 0
 
@@ -164,12 +162,12 @@ def test_a_file_that_is_not_what_it_should_be_is_passed_over(tmp_path: Path, gar
 def test_counts_of_another_host_count_and_are_left_to_it(tmp_path: Path) -> None:
     path = tmp_path / f"server-next-door-{GONE}.json"
     path.write_bytes(written(tmp_path / "made", GONE, 3).read_bytes())
-    told = exposed(metrics(tmp_path))
-    assert (told["marquee_answers_total", "personal"], told["marquee_workers", ""]) == (3, 2)
+    samples = exposed(metrics(tmp_path))
+    assert (samples["marquee_answers_total", "personal"], samples["marquee_workers", ""]) == (3, 2)
     assert path.exists()
 
 
-def test_a_peer_that_holds_the_lock_for_good_stops_nobody(tmp_path: Path) -> None:
+def test_a_peer_that_never_releases_the_lock_blocks_no_worker(tmp_path: Path) -> None:
     var = tmp_path / "var"
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
@@ -180,7 +178,7 @@ def test_a_peer_that_holds_the_lock_for_good_stops_nobody(tmp_path: Path) -> Non
 
 
 def goes_on_without_metrics(var: Path, stall_s: int) -> bool:
-    """Whether a worker that cannot write its metrics answers for longer than its loop may stand still."""
+    """Whether a worker that cannot write its metrics still answers after `stall_s`."""
     try:
         with serving(var, stall_s=stall_s) as worker, worker.wire() as wire:
             deadline = time.monotonic() + stall_s + 1
@@ -191,7 +189,7 @@ def goes_on_without_metrics(var: Path, stall_s: int) -> bool:
 
 
 @pytest.mark.parametrize("damage", ["a file", "an empty tally", "no tally"])
-def test_a_worker_starts_and_answers_whatever_is_wrong_with_its_metrics(tmp_path: Path, damage: str) -> None:
+def test_a_worker_starts_and_answers_without_working_metrics(tmp_path: Path, damage: str) -> None:
     var = tmp_path / "var"
     write_release(var / "releases", "one")
     durable.point(var / "releases" / "current", "one")
@@ -205,7 +203,7 @@ def test_a_worker_starts_and_answers_whatever_is_wrong_with_its_metrics(tmp_path
         assert damage == "a file" or "marquee_workers" in worker.metrics()
 
 
-def test_no_count_falls_while_those_of_workers_that_are_gone_are_gathered(tmp_path: Path) -> None:
+def test_no_count_falls_while_counts_of_ended_workers_are_merged(tmp_path: Path) -> None:
     meter = RequestMeter()
     one = metrics(tmp_path, meter)
     seen, stop = [0.0], threading.Event()
@@ -256,9 +254,9 @@ def test_several_workers_start_at_once_and_count_nothing_twice(tmp_path: Path) -
     assert exposed(metrics(tmp_path))["marquee_answers_total", "personal"] == 50
 
 
-def counted(told: Samples) -> dict[str, int]:
+def counted(samples: Samples) -> dict[str, int]:
     sources = ("personal", "segment", "popular")
-    return {source: int(told["marquee_answers_total", source]) for source in sources}
+    return {source: int(samples["marquee_answers_total", source]) for source in sources}
 
 
 def test_counts_are_right_with_two_workers_and_after_one_was_killed_and_started_again(tmp_path: Path) -> None:
@@ -277,16 +275,16 @@ def test_counts_are_right_with_two_workers_and_after_one_was_killed_and_started_
             one.get("/nothing")
             due = {"personal": 11, "segment": 19, "popular": 17}
             until(lambda: counted(scraped(one)) == due and scraped(one)["marquee_workers", ""] == 2)
-            told = scraped(one)
-            assert told["marquee_requests_total", "400"] == 10
-            assert told["marquee_requests_total", "404"] == 1
-            assert told["marquee_release_workers", "one"] == 2
-            assert told["marquee_swaps_total", "taken"] == 2
-            assert told["marquee_release_age_seconds", ""] >= 0
+            samples = scraped(one)
+            assert samples["marquee_requests_total", "400"] == 10
+            assert samples["marquee_requests_total", "404"] == 1
+            assert samples["marquee_release_workers", "one"] == 2
+            assert samples["marquee_swaps_total", "taken"] == 2
+            assert samples["marquee_release_age_seconds", ""] >= 0
             workers[0].kill()
             workers.append(started(listener, var, tmp_path / "2.log"))
             until(lambda: "serves" in workers[2].text())
-            last = told
+            last = samples
             for _ in range(5):
                 now = scraped(workers[1])
                 for name in last:
@@ -308,10 +306,10 @@ def test_requests_by_status_hold_all_requests(tmp_path: Path) -> None:
     with serving(var) as worker:
         for path in ("/recommend/1", "/recommend/1?n=2", "/healthz", "/readyz", "/similar/movie+3+2000"):
             assert worker.get(path).status == 200
-        told = scraped(worker)
-        assert told["marquee_requests_total", "200"] == 5
-        assert sum(count for (name, _), count in told.items() if name == "marquee_answers_total") == 2
-        assert told["marquee_handling_seconds_count", ""] in (1, 2)
+        samples = scraped(worker)
+        assert samples["marquee_requests_total", "200"] == 5
+        assert sum(count for (name, _), count in samples.items() if name == "marquee_answers_total") == 2
+        assert samples["marquee_handling_seconds_count", ""] in (1, 2)
 
 
 def test_a_worker_whose_metrics_cannot_be_written_for_a_while_counts_on(tmp_path: Path) -> None:

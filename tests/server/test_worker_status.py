@@ -1,4 +1,4 @@
-"""What a worker says of itself reaches whoever may ask, whatever the worker is busy with, and nobody else."""
+"""The status of a worker reaches those who may ask for it, and nobody else, however busy the worker is."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def test_workers_of_another_folder_are_not_asked(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_worker_answers_for_is_silent(tmp_path: Path) -> None:
-    silent = StatusSocket(tmp_path, lambda: STATUS)  # it listens, and was never started
+    silent = StatusSocket(tmp_path, lambda: STATUS)  # it listens, but was never started
     began = time.monotonic()
     assert ask_workers(tmp_path, 0.2) == {os.getpid(): None}
     assert time.monotonic() - began >= 0.2
@@ -63,7 +63,7 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can start a process of another user")
-def test_what_a_process_of_another_user_says_is_not_believed(tmp_path: Path) -> None:
+def test_the_status_of_a_process_of_another_user_is_ignored(tmp_path: Path) -> None:
     status = StatusSocket(tmp_path, lambda: STATUS)
     name = status._listener.getsockname()[1:].decode()
     status.close()
@@ -106,7 +106,7 @@ def test_a_worker_that_drains_lets_go_of_the_port_at_once(var: Path, tmp_path: P
     try:
         with worker.wire() as wire:
             assert wire.get("/recommend/1").status == 200
-            wire.send(b"GET /recomm")  # it has to wait for the rest of it
+            wire.send(b"GET /recomm")  # the worker waits for the rest
             worker.terminate()
             worker.until_status(lambda status: status.state == "draining")
 

@@ -1,4 +1,4 @@
-"""Workers as processes of a test, and raw connections to them that neither retry nor reconnect."""
+"""Worker processes for tests, and raw connections to them that neither retry nor reconnect."""
 
 import os
 import re
@@ -45,11 +45,11 @@ def is_line(answer: HttpAnswer, status: int) -> bool:
 
 
 class Ended(Exception):
-    """The connection ended before the answer did."""
+    """The connection ended before the answer was complete."""
 
 
 class Wire:
-    """A connection of bytes to a worker."""
+    """A raw connection to a worker."""
 
     def __init__(self, port: int, timeout_s: float = DEADLINE_S, receive_buffer: int | None = None) -> None:
         self.sock = socket.socket()
@@ -81,7 +81,7 @@ class Wire:
         return self.answer(no_body=method == "HEAD")
 
     def answer(self, no_body: bool = False) -> HttpAnswer:
-        """The next answer. Raises `Ended` where the connection ends within it, and what is left over stays."""
+        """The next answer; bytes behind it are kept. Raises `Ended` if the connection ends before it is complete."""
         while b"\r\n\r\n" not in self._rest:
             self._receive()
         head, _, self._rest = self._rest.partition(b"\r\n\r\n")
@@ -93,7 +93,7 @@ class Wire:
         return HttpAnswer(status, headers, body.decode())
 
     def read(self) -> bytes:
-        """What has come, or else comes next. Raises `Ended` where nothing more comes."""
+        """The bytes that have arrived, or else the next ones. Raises `Ended` if the connection has ended."""
         if not self._rest:
             self._receive()
         data, self._rest = self._rest, b""
@@ -109,17 +109,17 @@ class Wire:
         self._rest += data
 
     def to_the_end(self) -> bytes:
-        """All that comes until the other side ends the connection."""
+        """All bytes until the other side ends the connection."""
         while True:
             try:
                 self._receive()
             except Ended:
-                got, self._rest = self._rest, b""
-                return got
+                data, self._rest = self._rest, b""
+                return data
 
 
 def parsed_head(head: bytes) -> tuple[int, dict[str, str]]:
-    """Status and headers; every line is as HTTP has it, and no header comes twice."""
+    """Status and headers of a head. Fails if it is malformed or a header comes twice."""
     first, *lines = head.decode("ascii").split("\r\n")
     matched = re.fullmatch(r"HTTP/1\.1 ([1-5][0-9]{2}) [ -~]+", first)
     assert matched, head
@@ -133,17 +133,17 @@ def parsed_head(head: bytes) -> tuple[int, dict[str, str]]:
 
 
 def answers_in(data: bytes) -> list[HttpAnswer]:
-    """A whole stream of answers with bodies, taken apart; fails where anything is left over."""
-    found, at = [], 0
-    while at < len(data):
-        end = data.index(b"\r\n\r\n", at)
-        status, headers = parsed_head(data[at:end])
-        at = end + 4
-        body = data[at : at + (0 if status == 100 else int(headers["content-length"]))]
-        at += len(body)
+    """The answers, with bodies, in a stream of bytes. Fails if bytes are left over."""
+    answers, start = list[HttpAnswer](), 0
+    while start < len(data):
+        end = data.index(b"\r\n\r\n", start)
+        status, headers = parsed_head(data[start:end])
+        start = end + 4
+        body = data[start : start + (0 if status == 100 else int(headers["content-length"]))]
+        start += len(body)
         assert status == 100 or len(body) == int(headers["content-length"])
-        found.append(HttpAnswer(status, headers, body.decode()))
-    return found
+        answers.append(HttpAnswer(status, headers, body.decode()))
+    return answers
 
 
 _DATE = re.compile(
@@ -152,19 +152,19 @@ _DATE = re.compile(
 
 
 def undated(data: bytes) -> bytes:
-    """Answers without their times, as no two seconds have the same. What is no date as HTTP has it stays."""
+    """Answers with their dates replaced, so that they can be compared. A malformed date stays."""
     return _DATE.sub(b"now", data)
 
 
 def detail_of(var: Path, pid: int) -> str:
-    """What a worker says of its release; empty while it does not say."""
+    """The detail of a worker's status; empty while the worker does not answer."""
     status = ask_workers(var).get(pid)
     return status.detail() if status else ""
 
 
 @dataclass
 class WorkerProcess:
-    """A worker process, on a socket of its own or one that it shares."""
+    """A worker process, on a socket of its own or a shared one."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -175,12 +175,12 @@ class WorkerProcess:
         return Wire(self.port, timeout_s, receive_buffer)
 
     def get(self, path: str, method: str = "GET", headers: str = "") -> HttpAnswer:
-        """An answer over a connection of its own."""
+        """The answer to a request over a new connection."""
         with self.wire() as wire:
             return wire.get(path, method, headers)
 
     def get_until(self, path: str, holds: Callable[[HttpAnswer], bool]) -> HttpAnswer:
-        """Ask again and again until an answer is as it should be."""
+        """Repeat a request until a condition holds for the answer, and return that answer."""
         with self.wire() as wire:
             deadline = time.monotonic() + DEADLINE_S
             while not holds(answer := wire.get(path)):
@@ -188,11 +188,11 @@ class WorkerProcess:
             return answer
 
     def status(self) -> WorkerStatus:
-        """What it says of itself."""
+        """The status of the worker, once it answers."""
         return self.until_status(lambda status: True)
 
     def until_status(self, holds: Callable[[WorkerStatus], bool]) -> WorkerStatus:
-        """Ask again and again until it is as it should be."""
+        """Ask for the status until a condition holds for it, and return it."""
         deadline = time.monotonic() + DEADLINE_S
         while (status := ask_workers(self.var).get(self.process.pid)) is None or not holds(status):
             assert time.monotonic() < deadline, status
@@ -200,13 +200,13 @@ class WorkerProcess:
         return status
 
     def until_detail(self, holds: Callable[[str], bool]) -> None:
-        """Ask again and again until what it says of its release is as it should be."""
+        """Ask for the status until a condition holds for its detail."""
         self.until_status(lambda status: holds(status.detail()))
 
     def metrics(self) -> str:
-        """The metrics of all workers on its `var`, with all that it has counted until now."""
+        """The metrics of all workers on its `var`, including all that this worker has counted until now."""
         file = self.var / "metrics" / f"server-{socket.gethostname()}-{self.process.pid}.json"
-        for _ in range(2):  # what is being written may have been counted before
+        for _ in range(2):  # counts that are just being written may be older
             last = _changed(file)
             until(lambda last=last: _changed(file) != last)  # type: ignore[misc]
         exposition = Exposition(self.var / "metrics")
@@ -220,7 +220,7 @@ class WorkerProcess:
         self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it and wait until it is gone."""
+        """Kill it and wait until it has ended."""
         self.process.kill()
         self.process.wait()
 
@@ -229,12 +229,12 @@ class WorkerProcess:
 
 
 def started(listener: socket.socket, var: Path, log: Path, **settings: object) -> WorkerProcess:
-    """A worker on a listening socket that is handed to it; connections wait there until it takes them."""
-    named = {f"MARQUEE_SERVER_{name.upper()}": str(value) for name, value in settings.items()}
-    # on a machine that is busy with other things no limit must be met but where a test wants it
+    """Start a worker that inherits a listening socket; connections wait there until it accepts them."""
+    given = {f"MARQUEE_SERVER_{name.upper()}": str(value) for name, value in settings.items()}
+    # limits so high that none is met on a busy machine unless a test sets it
     patient = {f"MARQUEE_SERVER_{limit}_S": "600" for limit in ("SHED", "STALL", "REQUEST", "IDLE", "WRITE")}
     usual = {"MARQUEE_SERVER_SWAP_POLL_S": "0.02", "MARQUEE_STREAM_VAR": str(var)}
-    environ = {**os.environ, **patient, **usual, **named}
+    environ = {**os.environ, **patient, **usual, **given}
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "server"],
@@ -249,7 +249,7 @@ def started(listener: socket.socket, var: Path, log: Path, **settings: object) -
 
 @contextmanager
 def serving(var: Path, **settings: object) -> Iterator[WorkerProcess]:
-    """A worker; on leaving, SIGTERM must end it with status 0, and nothing uncaught may stand in its log."""
+    """A worker. On leaving, SIGTERM must end it with status 0, and its log must hold no traceback."""
     var.mkdir(parents=True, exist_ok=True)
     log = var.parent / f"{var.name}-{time.monotonic_ns()}.log"
     with socket.create_server((HOST, 0), backlog=4096) as listener:
@@ -264,7 +264,7 @@ def serving(var: Path, **settings: object) -> Iterator[WorkerProcess]:
 
 
 def _changed(path: Path) -> int:
-    """When a file was written last, ns; 0 where there is none."""
+    """When a file was last written, ns; 0 if there is none."""
     try:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
@@ -272,16 +272,16 @@ def _changed(path: Path) -> int:
 
 
 class BackgroundLoad:
-    """Clients that ask again and again, each over one connection, and never retry.
+    """Clients that send requests all the time, each over one connection, and never retry.
 
-    An answer that says `connection: close` is the last one of its connection, and a new one is opened. Whatever else
-    ends a connection is a failure.
+    After an answer with `connection: close` a client opens a new connection. A connection that ends in any other way is
+    a failure.
     """
 
     def __init__(self, port: int, clients: int, paths: Sequence[str] = ("/recommend/1",)) -> None:
         self._port, self._paths, self._stop = port, paths, threading.Event()
         self.failed: list[str] = []
-        """What went wrong, a line a request."""
+        """Failed requests, one line each."""
         self.seen: Counter[tuple[int, str, str]] = Counter()
         """Answers by status, release and body."""
         self.connections = 0
@@ -303,7 +303,7 @@ class BackgroundLoad:
         return self.seen.total() + len(self.failed)
 
     def goes_on(self, requests: int = 50) -> None:
-        """Wait until so many more requests were made."""
+        """Wait for so many more requests."""
         due = self.asked + requests
         until(lambda: self.asked >= due)
 
