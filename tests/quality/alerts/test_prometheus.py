@@ -1,6 +1,7 @@
 """Metrics: what stands in the file follows from ledger and alerts, after a crash as well, and a scraper can read it."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -111,14 +112,16 @@ def test_unposted_alerts_go_down_as_they_are_delivered_and_are_none_without_a_we
     assert seen == [2, 0, 1]
 
 
-def test_a_file_that_cannot_be_written_is_logged_once_and_stops_nobody(
+def test_each_failure_to_write_the_file_is_logged_once_and_raises_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "metrics").write_text("not a folder")
-    metrics = LedgerMetrics(tmp_path, "collect", SETTINGS)
-    metrics.write()
-    metrics.write()
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    (tmp_path / "metrics").unlink()
-    metrics.write()
-    assert written(tmp_path)["marquee_entries_total",] == 0
+    metrics, folder = LedgerMetrics(tmp_path, "collect", SETTINGS), tmp_path / "metrics"
+    for failures in (1, 2):
+        folder.write_text("not a folder")
+        metrics.write()
+        metrics.write()
+        assert [record.levelno for record in caplog.records] == [logging.ERROR] * failures
+        folder.unlink()
+        metrics.write()  # the failure is over, so the next one is news
+        assert written(tmp_path)["marquee_entries_total",] == 0
+        shutil.rmtree(folder)
