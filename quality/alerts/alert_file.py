@@ -1,15 +1,14 @@
 """The alert file, `var/alerts.jsonl`: every alert once, one JSON object a line.
 
-It is the record and the outbox in one: what has been raised stands in it, what has not been posted yet is what stands
-behind the mark of `quality.alerts.webhook`. An alert's id is made of what it tells of, so raising it again changes
-nothing.
+It is the record of alerts and the queue of the webhook in one: alerts behind the mark of `quality.alerts.webhook` have
+not been posted yet. An alert's id names its cause, so raising the same alert again changes nothing.
 
 | what happens | what holds |
 |---|---|
 | an alert was raised | it is on disk before `append` returns |
-| killed while it was written, or the disk was full | half a line does not count, and goes with the next append |
-| several processes raise alerts | one after the other, under `alerts.lock`; an id stands in the file once |
-| the file is moved away | the next alert begins a new one |
+| killed during a write, or the disk was full | half a line does not count; the next append removes it |
+| several processes raise alerts | one after the other, under `alerts.lock`; each id is in the file once |
+| the file is moved away | the next alert begins a new file |
 """
 
 import datetime as dt
@@ -18,7 +17,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, suppress
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import msgspec
@@ -28,48 +29,59 @@ from stream import durable
 log = logging.getLogger(__name__)
 
 LOCK_S = 30.0
-"""Nobody holds the lock for longer than a write to disk takes; whoever waits longer ends with an error."""
+"""How long to wait for the lock, seconds. It is held for one write to disk, so a longer wait is an error."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One alert."""
+    """One alert: a line of the file, and the body that the webhook posts."""
 
     id: str = ""
-    """What it tells of: of one thing there is one alert, however often it is seen."""
+    """Its cause: one cause has one alert, however often it is seen."""
     alert: str
     """Its name: a fate, `retention_gap`, `night_held`, …"""
     text: str
-    """In one sentence; the field that chat programs show."""
+    """One sentence; chat programs show this field."""
     reason: str | None = None
-    """Of a fate: the reason that it is about, None for all of them."""
+    """The reason within the fate; None: all reasons of the fate."""
     hour: str | None = None
     """The hour of the stream, `YYYY-MM-DDTHHZ`."""
     stream_time: int | None = None
-    """The beginning of that hour, or when it was otherwise, ms UTC."""
+    """The beginning of that hour, or the stream's time of another cause, ms UTC."""
     lines: int = 0
-    """How many lines are at fault."""
+    """Lines at fault."""
     of: int | None = None
-    """Of how many, so far."""
+    """All lines of the hour so far."""
     share: float | None = None
+    """`lines` by `of`."""
     threshold: float | None = None
-    """The share that is still normal."""
+    """The largest share that is normal."""
     week: float | None = None
     """The share in the week before; None where that has too few lines."""
     reasons: dict[str, int] = {}
-    """Of a fate: lines by reason."""
+    """Lines of the fate by reason."""
     batch: str | None = None
-    """The ledger entry that it is about."""
+    """Name of the ledger entry that gave rise to it."""
     hold: bool = False
     """Whether it holds the night back."""
     raised: str = ""
-    """When, by the clock of this machine."""
+    """When it was raised, by the clock of this machine: ISO time in UTC."""
+
+
+class AlertLine(NamedTuple):
+    """An alert and its place in the file."""
+
+    end: int
+    """The byte behind its line end."""
+    line: bytes
+    """As it stands in the file, without its line end."""
+    alert: Alert
 
 
 _DECODER = msgspec.json.Decoder(Alert)
 
 
 def decode_alert(line: bytes) -> Alert | None:
-    """The alert of a line, None where it holds none; those of the time before ids get one."""
+    """The alert in a line; None where the line is not an alert. An alert from before there were ids gets one."""
     try:
         alert = _DECODER.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -78,7 +90,7 @@ def decode_alert(line: bytes) -> Alert | None:
 
 
 class AlertFile:
-    """The file of one `var` folder, as far as it has been read."""
+    """The alert file of one `var` folder, and what was read of it so far."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "alerts.jsonl"
@@ -86,31 +98,31 @@ class AlertFile:
         self.raised: Counter[tuple[str, str]] = Counter()
         """Alerts by name and reason."""
         self._inode, self._end = 0, 0
-        """Which file was read, and how far: the end of its last whole line."""
+        """Which file was read, and up to which byte: the end of its last whole line."""
 
     def lock(self) -> AbstractContextManager[object]:
-        """Held while the file is read or written: nobody sees what may still be taken back."""
+        """Held while the file is read or written, so that no reader sees a write that may still be undone."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self.path.with_name("alerts.lock"), timeout=LOCK_S)
 
     def refresh(self) -> None:
-        """Read what others have raised since."""
+        """Read what other processes have raised since."""
         with self.lock():
             self._catch_up()
 
-    def read(self, start: int = 0) -> list[tuple[int, bytes, Alert]]:
-        """The alerts from a place of the file on, each with its line and where that ends."""
+    def read(self, start: int = 0) -> list[AlertLine]:
+        """The alerts from a byte of the file on."""
         with self.lock():
             lines = _whole_lines(self.path, start)
         alerts = ((end, line, decode_alert(line)) for end, line in lines)
-        return [(end, line, alert) for end, line, alert in alerts if alert is not None]
+        return [AlertLine(end, line, alert) for end, line, alert in alerts if alert is not None]
 
     def append(self, alerts: Iterable[Alert]) -> list[Alert]:
-        """Raise those that have not been raised yet, durably, and log them. Returns these."""
+        """Durably add and log the alerts whose ids are not in the file yet; returns these."""
         with self.lock():
             self._catch_up()
             now = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-            new = {one.id: msgspec.structs.replace(one, raised=now) for one in alerts if one.id not in self.ids}
+            new = {alert.id: msgspec.structs.replace(alert, raised=now) for alert in alerts if alert.id not in self.ids}
             if new:
                 self._write(b"".join(msgspec.json.encode(alert) + b"\n" for alert in new.values()))
                 self._catch_up()
@@ -130,7 +142,7 @@ class AlertFile:
             self._end = end
             alert = decode_alert(line)
             if alert is None:
-                log.error("%s: the line that ends at byte %d is no alert; it is passed over", self.path, end)
+                log.error("%s: the line that ends at byte %d is not an alert; skipped", self.path, end)
                 continue
             self.ids.add(alert.id)
             self.raised[alert.alert, alert.reason or ""] += 1
@@ -141,7 +153,7 @@ class AlertFile:
         self._inode, self._end = inode, 0
 
     def _write(self, data: bytes) -> None:
-        """Put whole lines behind the last one; where that fails, nothing of them stays."""
+        """Write whole lines behind the last one; a failed write leaves nothing behind."""
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.ftruncate(file, self._end)  # half a line that a crash left
@@ -160,20 +172,17 @@ class AlertFile:
 
 
 def raise_alert(var: Path, alert: Alert) -> bool:
-    """Raise an alert, unless its id stands in the file. Returns whether it is new."""
+    """Raise an alert unless its id is in the file already. Returns whether it is new."""
     return bool(AlertFile(var).append([alert]))
 
 
 def _whole_lines(path: Path, start: int) -> list[tuple[int, bytes]]:
-    """The lines from a byte on, each with where it ends; what has no end yet is not among them."""
+    """The lines from a byte on, each behind the byte where it ends; a last line without a line end is left out."""
     try:
         with path.open("rb") as file:
             file.seek(start)
             *lines, _ = file.read().split(b"\n")
     except FileNotFoundError:
         return []
-    found, end = [], start
-    for line in lines:
-        end += len(line) + 1
-        found.append((end, line))
-    return found
+    _, *ends = accumulate((len(line) + 1 for line in lines), initial=start)
+    return list(zip(ends, lines, strict=True))

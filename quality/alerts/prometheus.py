@@ -1,16 +1,16 @@
 """The collector's metrics, `var/metrics/<process>.prom`, for node_exporter's textfile collector.
 
-All figures follow from the ledger and from `alerts.jsonl`, never from what a process has seen since it began: they are
-exact after a crash, and a counter goes back only where a ledger was. A file is replaced whole.
+All figures follow from the ledger and from `alerts.jsonl`, never from what a process has seen since its start: they
+are exact after a crash, and a counter goes back only where the ledger itself went back. A file is replaced whole.
 
 | metric | what |
 |---|---|
-| `marquee_lines_total{fate,reason}` | lines by fate, and by why or by which rule; both add up to all lines |
+| `marquee_lines_total{fate,reason}` | lines by fate and reason (or rule of repair); they add up to all lines |
 | `marquee_entries_total` | entries of the ledger |
 | `marquee_lost_lines_total` | lines that were gone from Kafka before they were read |
 | `marquee_stream_time_seconds` | the latest time of Kafka that was archived |
 | `marquee_alerts_total{alert,reason}` | alerts that were raised |
-| `marquee_alerts_unposted` | alerts that the webhook has not taken yet; 0 where none is set |
+| `marquee_alerts_unposted` | alerts that the webhook has not accepted yet; 0 without a webhook |
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class LedgerMetrics(Collector):
-    """The figures of one process's file. `committed` costs what the entry has counts, `write` what there are series."""
+    """The figures of one process's file. `committed` takes time by the entry's counts, `write` by the series."""
 
     def __init__(self, var: Path, process: str, settings: QualitySettings) -> None:
         self._path = var / "metrics" / f"{process}.prom"
@@ -44,7 +44,7 @@ class LedgerMetrics(Collector):
         self._reset()
 
     def resume(self, entries: Iterable[LedgerEntry]) -> None:
-        """Begin anew from the whole ledger, and remove what a crash left of an earlier write."""
+        """Count the whole ledger anew, and remove temporary files that a crash left."""
         self._reset()
         for entry in entries:
             self.committed(entry)
@@ -61,7 +61,7 @@ class LedgerMetrics(Collector):
             self._lines[count.fate, count.reason or ""] += count.lines
 
     def write(self) -> None:
-        """Replace the file. Where that fails it is logged once: nobody's work ends for want of a metric."""
+        """Replace the file. A failure is logged once and not raised: it must not stop the collector."""
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._alerts.refresh()
@@ -74,7 +74,7 @@ class LedgerMetrics(Collector):
             self._failing = False
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as they are; called by the registry."""
+        """The present figures; called by the registry."""
         lines = CounterMetricFamily("marquee_lines", "Lines by fate and reason.", labels=["fate", "reason"])
         for (fate, reason), number in sorted(self._lines.items()):
             lines.add_metric([fate, reason], number)
@@ -94,5 +94,5 @@ class LedgerMetrics(Collector):
     def _reset(self) -> None:
         self._entries, self._lost = 0, 0
         self._stream_time = None
-        # every fate from the beginning on: a series that appears with its first line has no rate
+        # every fate from the start: a series that only appears with its first line has no rate
         self._lines: Counter[tuple[str, str]] = Counter({(fate, ""): 0 for fate in FATES})

@@ -1,18 +1,18 @@
-"""Alert thresholds: faults of each hour, by the stream's own clock, compared with what is normal.
+"""Alert thresholds: the faults of each hour, by the stream's own clock, compared with what is normal.
 
-An entry of the ledger belongs to the hour of its last Kafka time. After each commit the hours that it bears upon are
-judged as they now stand: its own, and those of the week behind it, which are compared with it. So what is raised
-follows from the ledger alone, whatever the batches and whoever was killed in between:
+An entry of the ledger belongs to the hour of its last Kafka time. Each commit re-judges the hours that it affects: its
+own, and those of the week after it, which are compared with it. So the alerts follow from the ledger alone, however
+the lines were batched and whichever process was killed in between:
 
 | killed | what the next start does |
 |---|---|
 | before the commit | its lines are read and judged again |
-| between the commit and its alerts, or amid these | `resume` judges what each partition's last entry bears upon |
-| after them | `resume` judges that again, and an alert that stands in the file is not raised again |
+| between the commit and its alerts, or during these | `resume` judges the hours that the last entries affect |
+| after them | `resume` judges these hours again; an alert that is in the file is not raised again |
 
 An hour has one alert of each fate and reason, `<fate>[:<reason>]:<hour>`, and one more, `…:hold`, once it is so bad
-that the night must not learn from it. Whether the night is held in the end the ledger says (`blocking_alerts`), by the
-whole hour.
+that the night must not learn from it. Whether the night is held is decided later, by the ledger of the whole hour
+(`blocking_alerts`).
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from stream.archive import FATES, LedgerEntry
 from stream.zone import HOUR_MS
 
 JUDGED = FATES[1:]
-"""The fates that there can be too many of."""
+"""Fates with thresholds: all but accepted."""
 WEEK = 7 * 24
 HOLD = ":hold"
 
@@ -37,7 +37,7 @@ Fault = tuple[str, str | None]
 
 @dataclass
 class HourCounts:
-    """What an hour of the stream holds so far."""
+    """Lines of one hour of the stream so far."""
 
     lines: int = 0
     counts: Counter[Fault] = field(default_factory=Counter)
@@ -47,14 +47,14 @@ class HourCounts:
 
 
 class HourlyCounts:
-    """The stream's hours, numbered from 1970 on: of each a number of lines and a few counts, so all are kept."""
+    """All hours of the stream, numbered from 1970 on. An hour takes a few counts, so none is dropped."""
 
     def __init__(self, settings: QualitySettings) -> None:
         self._settings = settings
         self._hours: dict[int, HourCounts] = {}
 
     def add(self, entry: LedgerEntry) -> list[int]:
-        """Count an entry; the hours that it bears upon, in order."""
+        """Count an entry; returns the hours that it affects, in order."""
         if entry.kafka_time is None:
             return []
         number = entry.kafka_time.last // HOUR_MS
@@ -65,10 +65,10 @@ class HourlyCounts:
             hour.counts[count.fate, None] += count.lines
             if count.reason is not None:
                 hour.counts[count.fate, count.reason] += count.lines
-        return self.touched(entry)
+        return self.affected(entry)
 
-    def touched(self, entry: LedgerEntry) -> list[int]:
-        """The hours that an entry bears upon: its own, and those that it is in the week before of."""
+    def affected(self, entry: LedgerEntry) -> list[int]:
+        """The hours that an entry affects, in order: its own, and those of the week after it."""
         if entry.kafka_time is None:
             return []
         number = entry.kafka_time.last // HOUR_MS
@@ -79,10 +79,10 @@ class HourlyCounts:
         return sorted(other for other in self._hours if other >= number)
 
     def alerts(self, number: int) -> list[Alert]:
-        """What an hour gives rise to as it now stands."""
+        """The alerts of an hour as counted so far."""
         faults = sorted(self._hours[number].counts, key=lambda fault: (fault[0], fault[1] or ""))
-        found = (self._judged(number, fault) for fault in faults if fault[0] in JUDGED)
-        return [alert for alert in found if alert is not None]
+        alerts = (self._judged(number, fault) for fault in faults if fault[0] in JUDGED)
+        return [alert for alert in alerts if alert is not None]
 
     def _judged(self, number: int, fault: Fault) -> Alert | None:
         hour, limits = self._hours[number], limits_of(self._settings.thresholds, *fault)
@@ -98,18 +98,19 @@ class HourlyCounts:
         return self._alert(number, fault, limits, week_count / week_lines if comparable else None)
 
     def _week(self, number: int, fault: Fault) -> tuple[int, int]:
-        """Lines of the week before an hour, and those of a fault."""
-        before = [hour for at in range(number - WEEK, number) if (hour := self._hours.get(at))]
+        """Lines of the week before an hour, and how many of them have a fault."""
+        before = [hour for earlier in range(number - WEEK, number) if (hour := self._hours.get(earlier))]
         return sum(hour.lines for hour in before), sum(hour.counts[fault] for hour in before)
 
     def _alert(self, number: int, fault: Fault, limits: AlertLimits, week: float | None) -> Alert:
         hour, (fate, reason) = self._hours[number], fault
         lines, share, name = hour.counts[fault], hour.counts[fault] / hour.lines, hour_name(number)
         hold = limits.hold is not None and share > limits.hold and lines >= limits.hold_count
-        what = f"{fate} ({reason})" if reason else fate
-        text = f"{name}: {share:.2%} of {hour.lines} lines {what}, at most {limits.share:.2%} are normal"
+        fault_text = f"{fate} ({reason})" if reason else fate
+        text = f"{name}: {share:.2%} of {hour.lines} lines {fault_text}, at most {limits.share:.2%} are normal"
         text += "" if week is None else f"; in the week before {week:.3%}"
-        others = {why: count for (other, why), count in sorted(hour.counts.items(), key=str) if other == fate and why}
+        counts = sorted(hour.counts.items(), key=str)
+        by_reason = {cause: count for (other, cause), count in counts if other == fate and cause}
         return Alert(
             id=f"{fate}{f':{reason}' if reason else ''}:{name}{HOLD if hold else ''}",
             alert=fate,
@@ -122,14 +123,14 @@ class HourlyCounts:
             share=share,
             threshold=limits.share,
             week=week,
-            reasons=others if reason is None else {reason: lines},
+            reasons=by_reason if reason is None else {reason: lines},
             batch=hour.batch,
             hold=hold,
         )
 
 
 class ThresholdMonitor:
-    """What the collector tells of what it commits. Call `committed` after each commit, before the next one."""
+    """Raises alerts for what the collector commits. Call `committed` after each commit, before the next one."""
 
     def __init__(self, var: Path, settings: QualitySettings) -> None:
         self._settings = settings
@@ -137,7 +138,7 @@ class ThresholdMonitor:
         self._hours = HourlyCounts(settings)
 
     def resume(self, entries: Iterable[LedgerEntry]) -> list[Alert]:
-        """Begin anew from the whole ledger, and raise what a crash kept from being raised. Returns what is new."""
+        """Count the whole ledger anew, and raise alerts that a crash prevented. Returns the new ones."""
         self._hours = HourlyCounts(self._settings)
         last: dict[tuple[str, int], LedgerEntry] = {}
         for entry in entries:
@@ -145,36 +146,36 @@ class ThresholdMonitor:
             before = last.setdefault((entry.topic, entry.partition), entry)
             if before.last < entry.last:
                 last[entry.topic, entry.partition] = entry
-        gaps = [alert for entry in last.values() for alert in _of_itself(entry)]
-        touched = {number for entry in last.values() for number in self._hours.touched(entry)}
-        return self._raise(gaps, sorted(touched))
+        entry_alerts = [alert for entry in last.values() for alert in _entry_alerts(entry)]
+        affected = {number for entry in last.values() for number in self._hours.affected(entry)}
+        return self._raise(entry_alerts, sorted(affected))
 
     def committed(self, entry: LedgerEntry) -> list[Alert]:
-        """Count a committed entry, and raise what it gives rise to. Returns what is new."""
-        return self._raise(_of_itself(entry), self._hours.add(entry))
+        """Count a committed entry, and raise its alerts. Returns the new ones."""
+        return self._raise(_entry_alerts(entry), self._hours.add(entry))
 
-    def _raise(self, gaps: list[Alert], hours: list[int]) -> list[Alert]:
-        found = gaps + [alert for number in hours for alert in self._hours.alerts(number)]
-        if all(alert.id in self._file.ids for alert in found):
+    def _raise(self, entry_alerts: list[Alert], hours: list[int]) -> list[Alert]:
+        alerts = entry_alerts + [alert for number in hours for alert in self._hours.alerts(number)]
+        if all(alert.id in self._file.ids for alert in alerts):
             return []
         self._file.refresh()
-        # what was already said to be too bad is not told of again when it is diluted
-        return self._file.append(one for one in found if one.id + HOLD not in self._file.ids)
+        # an hour that was too bad and is diluted since has had its alert
+        return self._file.append(alert for alert in alerts if alert.id + HOLD not in self._file.ids)
 
 
 def blocking_alerts(var: Path, entries: Iterable[LedgerEntry], settings: QualitySettings, since_ms: int) -> list[Alert]:
-    """What holds a night back that learns from the stream since a time: the worst first.
+    """The alerts that hold back a night that learns from the stream since a time (ms UTC), the worst first.
 
-    Hours are judged by the ledger as it stands, so what a mended rule took out of the quarantine ends a hold, and so
-    does an hour that turned out well; alerts of other kinds hold as they were raised.
+    Hours are judged by the ledger as it stands: a replay of the quarantine, or better lines later in the hour, end a
+    hold. Alerts of other kinds hold as they were raised.
     """
     hours = HourlyCounts(settings)
     for entry in entries:
         hours.add(entry)
-    found = [alert for number in hours.since(since_ms // HOUR_MS) for alert in hours.alerts(number)]
-    others = (alert for _, _, alert in AlertFile(var).read() if alert.alert not in JUDGED)
-    found += [alert for alert in others if (alert.stream_time or 0) >= since_ms]
-    return sorted((alert for alert in found if alert.hold), key=lambda alert: (-(alert.share or 0), alert.id))
+    alerts = [alert for number in hours.since(since_ms // HOUR_MS) for alert in hours.alerts(number)]
+    raised = (line.alert for line in AlertFile(var).read())
+    alerts += [alert for alert in raised if alert.alert not in JUDGED and (alert.stream_time or 0) >= since_ms]
+    return sorted((alert for alert in alerts if alert.hold), key=lambda alert: (-(alert.share or 0), alert.id))
 
 
 def hour_name(number: int) -> str:
@@ -182,8 +183,8 @@ def hour_name(number: int) -> str:
     return f"{datetime.fromtimestamp(number * HOUR_MS // 1000, UTC):%Y-%m-%dT%HZ}"
 
 
-def _of_itself(entry: LedgerEntry) -> list[Alert]:
-    """What one entry gives rise to, whatever the others say."""
+def _entry_alerts(entry: LedgerEntry) -> list[Alert]:
+    """The alerts of one entry that do not depend on its hour: lost records, clocks apart."""
     if entry.lost:
         name = "retention_gap"
         text = f"{entry.lost} records of {entry.topic}-{entry.partition} were gone from Kafka before they were read"

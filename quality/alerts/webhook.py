@@ -1,18 +1,19 @@
 """Posts every alert of `var/alerts.jsonl` to the webhook, in order, at least once.
 
-The file is the outbox; `var/alerts.posted` marks how far it has been delivered, and moves only behind an answer of 2xx.
-The body is the alert's line, the header `idempotency-key` its id, by which a receiver knows one that comes again.
+The body is the alert's line of the file (`quality.alerts.alert_file.Alert` as JSON); the header `idempotency-key` is
+its id, by which the receiver recognises a repeated post. `var/alerts.posted` marks the last delivered alert, and moves
+only after an answer of 2xx.
 
 | what happens | what holds |
 |---|---|
-| the receiver is down, hangs, answers anything but 2xx | tried again, after pauses that grow up to minutes, for ever |
-| it says when to come again (`retry-after`) | not before that, an hour at most |
+| the receiver is down, hangs, answers anything but 2xx | retried for ever, after pauses that grow up to minutes |
+| it says when to come again (`retry-after`) | not retried before, but after an hour at most |
 | killed between answer and mark | posted once more at the next start |
 | several processes have posters | one posts at a time, under `alerts.posting.lock` |
-| the process ends | one last attempt, behind the one that may be under way; a time-out is waited for each |
+| the process ends | one last attempt, after any that is under way; each may take a time-out |
 
-A poster is a thread beside the process's work: nothing that it meets reaches that, and it logs a trouble once, when it
-begins, and once when it is over. The log never shows the URL: many carry their password in it.
+A poster runs in a thread of its own, so its failures never reach the process's work. It logs a failure when it begins
+and when it is over. The log never shows the URL, since many hold a password.
 """
 
 import logging
@@ -27,31 +28,31 @@ import filelock
 import msgspec
 import urllib3
 
-from quality.alerts.alert_file import Alert, AlertFile, decode_alert
+from quality.alerts.alert_file import Alert, AlertFile, AlertLine, decode_alert
 from quality.settings import QualitySettings
 from stream import durable
 
 log = logging.getLogger(__name__)
 
 IDLE_S = 5.0
-"""How often a poster looks by itself: another process may have raised an alert and ended."""
+"""How often a poster reads the file unasked: another process may have raised an alert and ended."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 LONGEST_RETRY_AFTER_S = 3600.0
 BUSY = (408, 429)
-"""Of the answers 4xx, those that do not blame what was posted."""
+"""Answers of 4xx that say nothing against the alert itself."""
 
 
 class DeliveryMark(msgspec.Struct, frozen=True):
-    """How far the alerts have been delivered."""
+    """The last delivered alert, as `var/alerts.posted` holds it."""
 
     end: int = 0
-    """The byte of the file behind the last one."""
+    """The byte behind its line; 0: nothing was delivered."""
     id: str = ""
-    """Its id, by which the mark is known to belong to this file."""
+    """Its id, which shows that the mark belongs to this file."""
 
 
 class DeliveryFailed(Exception):
-    """An alert was not taken; the text says why, in a few words."""
+    """The receiver did not accept an alert; the text says why, in a few words."""
 
     def __init__(self, text: str, pause_s: float = 0.0) -> None:
         super().__init__(text)
@@ -60,27 +61,27 @@ class DeliveryFailed(Exception):
 
 
 class Outbox:
-    """What of one `var` folder's alerts has not been delivered."""
+    """The alerts of one `var` folder that have not been delivered."""
 
     def __init__(self, var: Path) -> None:
         self._file = AlertFile(var)
         self._mark = var / "alerts.posted"
 
-    def pending(self) -> list[tuple[int, bytes, Alert]]:
-        """The alerts behind the mark, each with its line and where that ends."""
+    def pending(self) -> list[AlertLine]:
+        """The alerts behind the mark, in order."""
         mark = self._read_mark()
         if mark.end == 0:
             return self._file.read()
         if self._belongs(mark):
             return self._file.read(mark.end)
-        # another file than the one that was posted: behind the same alert, if it is there, else from its beginning
-        found = self._file.read()
-        places = [place for place, (_, _, alert) in enumerate(found) if alert.id == mark.id]
-        return found[places[-1] + 1 :] if places else found
+        # the file was replaced: go on behind the marked alert if it is there, else begin with the first
+        lines = self._file.read()
+        places = [place for place, line in enumerate(lines) if line.alert.id == mark.id]
+        return lines[places[-1] + 1 :] if places else lines
 
-    def delivered(self, end: int, alert: Alert) -> None:
+    def delivered(self, line: AlertLine) -> None:
         """Move the mark behind an alert, durably."""
-        durable.write_bytes(self._mark, msgspec.json.encode(DeliveryMark(end, alert.id)))
+        durable.write_bytes(self._mark, msgspec.json.encode(DeliveryMark(line.end, line.alert.id)))
 
     def _read_mark(self) -> DeliveryMark:
         try:
@@ -103,17 +104,17 @@ class Outbox:
 
 
 class Webhook:
-    """The receiver."""
+    """The receiver's URL and a client for it."""
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url, self._timeout_s = url, timeout_s
         self._http = urllib3.PoolManager()
 
     def post(self, line: bytes, alert: Alert) -> None:
-        """Post an alert. Raises `DeliveryFailed` for whatever is no 2xx.
+        """Post an alert. Raises `DeliveryFailed` for any answer but 2xx.
 
-        Neither urllib3's own retries, which sleep on when the process shall end and log the URL, nor its redirects,
-        which turn a POST into a GET that anybody answers with 200.
+        Does without urllib3's retries, which log the URL and sleep on while the process ends, and without its
+        redirects, which turn a POST into a GET that any page answers with 200.
         """
         # an id may hold what a header may not
         headers = {"content-type": "application/json", "idempotency-key": quote(alert.id, safe=":/+,=@ ")}
@@ -125,23 +126,23 @@ class Webhook:
             )  # fmt: skip
         except urllib3.exceptions.HTTPError as error:
             raise DeliveryFailed(type(error).__name__) from error
-        response.close()  # the status says it all; what follows may be endless
+        response.close()  # the status is enough; the body may be endless
         if not 200 <= response.status < 300:
             raise DeliveryFailed(f"answers {response.status}", _pause_s(response))
 
 
 def _pause_s(response: urllib3.BaseHTTPResponse) -> float:
-    """The pause that an answer asks for, or that it gives reason for: a fault of ours is not mended in a second."""
-    if told := response.headers.get("retry-after"):
+    """The pause that an answer asks for; the longest for one that rejects the alert, since a retry would not help."""
+    if retry_after := response.headers.get("retry-after"):
         try:
-            return min(LONGEST_RETRY_AFTER_S, urllib3.Retry().parse_retry_after(told))
+            return min(LONGEST_RETRY_AFTER_S, urllib3.Retry().parse_retry_after(retry_after))
         except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
             pass
     return LONGEST_PAUSE_S if 400 <= response.status < 500 and response.status not in BUSY else 0.0
 
 
 class Poster:
-    """Posts what is pending, in a thread of its own between `start` and `stop`; without a webhook, nothing."""
+    """Posts pending alerts in a thread of its own, from `start` to `stop`; does nothing without a webhook."""
 
     def __init__(self, var: Path, settings: QualitySettings, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._outbox = Outbox(var)
@@ -150,9 +151,9 @@ class Poster:
         self._lock = var / "alerts.posting.lock"
         self._first_pause_s, self._pause_s = first_pause_s, 0.0
         self._trouble = ""
-        """What is wrong at present, as it was logged; empty: nothing."""
+        """The present failure as it was logged; empty: none."""
         self._wake, self._stop, self._stopped_at = threading.Event(), threading.Event(), 0.0
-        # a daemon: a receiver that drips its answer for ever does not keep the process
+        # a daemon thread: a receiver that answers byte by byte for ever cannot keep the process alive
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True) if settings.webhook else None
 
     def start(self) -> None:
@@ -160,11 +161,11 @@ class Poster:
             self._thread.start()
 
     def wake(self) -> None:
-        """Say that something was raised; it is posted soon. Never waits."""
+        """Tell the poster that an alert was raised; never blocks."""
         self._wake.set()
 
     def stop(self) -> None:
-        """End after one last attempt; it and the one that is under way are waited for, a time-out each."""
+        """End after one last attempt. Waits for it, and for any that is under way, a time-out each."""
         self._stopped_at = time.monotonic()
         self._stop.set()
         self._wake.set()
@@ -173,18 +174,18 @@ class Poster:
 
     def _run(self) -> None:
         while True:
-            last = self._stop.is_set()
-            fine = self._tried()
-            if last:
+            is_last = self._stop.is_set()
+            succeeded = self._tried()
+            if is_last:
                 return
-            if fine:
+            if succeeded:
                 self._wake.wait(IDLE_S)
                 self._wake.clear()
             else:
                 self._stop.wait(self._pause_s)
 
     def _tried(self) -> bool:
-        """Whether all could be delivered, or another process is at it."""
+        """Attempt delivery; True where all alerts were delivered, or another process is delivering them."""
         try:
             self._deliver()
         except filelock.Timeout:
@@ -192,29 +193,29 @@ class Poster:
         except DeliveryFailed as trouble:
             self._failed(str(trouble), trouble.pause_s)
             return False
-        except Exception as error:  # noqa: BLE001 -- the edge of the thread: whatever it is, alerts wait in their file
+        except Exception as error:  # noqa: BLE001 -- the edge of the thread: alerts wait in their file
             self._failed(repr(error), 0.0)
             return False
         if self._trouble:
-            log.info("webhook: alerts are taken again")
+            log.info("webhook: alerts are accepted again")
         self._trouble, self._pause_s = "", 0.0
         return True
 
     def _failed(self, trouble: str, pause_s: float) -> None:
         self._pause_s = max(pause_s, min(LONGEST_PAUSE_S, self._pause_s * 2 or self._first_pause_s))
         if trouble != self._trouble:
-            log.error("webhook: alerts are not taken: %s; they wait in alerts.jsonl and are tried again", trouble)
+            log.error("webhook: alerts are not accepted: %s; they wait in alerts.jsonl and are retried", trouble)
         self._trouble = trouble
 
     def _deliver(self) -> None:
-        """Post what is pending. Raises `DeliveryFailed` at the first that is not taken, `Timeout` where another
-        posts."""
+        """Post pending alerts in order. Raises `DeliveryFailed` at the first that fails, `Timeout` where another
+        process is posting."""
         if not self._outbox.pending():
             return
         with filelock.FileLock(self._lock, blocking=False):
-            for end, line, alert in self._outbox.pending():
-                self._webhook.post(line, alert)
-                self._outbox.delivered(end, alert)
+            for pending in self._outbox.pending():
+                self._webhook.post(pending.line, pending.alert)
+                self._outbox.delivered(pending)
                 self._pause_s = 0.0
                 if self._stop.is_set() and time.monotonic() - self._stopped_at > self._timeout_s:
                     return
@@ -222,7 +223,7 @@ class Poster:
 
 @contextmanager
 def posting(var: Path, settings: QualitySettings) -> Iterator[Poster]:
-    """A poster at work; wake it where something is raised."""
+    """A running poster; call its `wake` after raising an alert."""
     poster = Poster(var, settings)
     poster.start()
     try:

@@ -67,7 +67,7 @@ def test_a_webhook_that_does_not_answer_delays_no_end_and_loses_nothing(var: Pat
         night = start(environ | {"MARQUEE_QUALITY_WEBHOOK_TIMEOUT_S": "0.5"}, "batch", "nightly")
         assert night.ends() == 4, night.text()
         assert time.monotonic() - began < HANG_S / 2
-        assert night.text().count("alerts are not taken") == 1
+        assert night.text().count("alerts are not accepted") == 1
         assert "SECRET" not in night.text()
     assert left(var) == ["night_held:2026-02-10"]
     with Receiver([]).up() as receiver, posting(var, QualitySettings(webhook=receiver.url)):

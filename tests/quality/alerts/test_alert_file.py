@@ -1,10 +1,11 @@
-"""The alerts file: each alert once and whole, whoever writes, and whatever stops them."""
+"""The alert file: each alert once and whole, through several writers, kills and full disks."""
 
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 
@@ -22,7 +23,7 @@ def alert(name: str, text: str = "x") -> Alert:
 
 
 def ids(var: Path) -> list[str]:
-    return [one.id for _, _, one in AlertFile(var).read()]
+    return [line.alert.id for line in AlertFile(var).read()]
 
 
 def test_an_alert_is_a_line_of_json_that_stands_in_the_file_once(tmp_path: Path) -> None:
@@ -30,25 +31,25 @@ def test_an_alert_is_a_line_of_json_that_stands_in_the_file_once(tmp_path: Path)
     file = AlertFile(var)
     assert file.append([]) == []
     assert not file.path.exists()
-    assert [one.id for one in file.append([alert("a"), alert("b"), alert("a")])] == ["a", "b"]
+    assert [new.id for new in file.append([alert("a"), alert("b"), alert("a")])] == ["a", "b"]
     assert (file.ids, file.raised["test", ""]) == ({"a", "b"}, 2)
     assert file.append([alert("a"), alert("b")]) == []
     assert raise_alert(var, alert("b", "other words")) is False
     assert raise_alert(var, alert("c")) is True
-    told = [orjson.loads(line) for line in file.path.read_bytes().splitlines()]
-    assert [(one["id"], one["alert"], one["text"]) for one in told] == [(name, "test", "x") for name in "abc"]
-    assert all(one["raised"].endswith("+00:00") for one in told)
+    lines = [orjson.loads(line) for line in file.path.read_bytes().splitlines()]
+    assert [(line["id"], line["alert"], line["text"]) for line in lines] == [(name, "test", "x") for name in "abc"]
+    assert all(line["raised"].endswith("+00:00") for line in lines)
 
 
 def test_places_and_lines_are_those_of_the_file(tmp_path: Path) -> None:
     file = AlertFile(tmp_path)
     file.append([alert("a", "ü\n\r"), alert("b")])
-    one, two = file.read()
+    first, second = file.read()
     data = file.path.read_bytes()
-    assert data == one[1] + b"\n" + two[1] + b"\n"
-    assert (one[0], two[0]) == (len(one[1]) + 1, len(data))
-    assert file.read(one[0]) == [two]
-    assert file.read(two[0]) == []
+    assert data == first.line + b"\n" + second.line + b"\n"
+    assert (first.end, second.end) == (len(first.line) + 1, len(data))
+    assert file.read(first.end) == [second]
+    assert file.read(second.end) == []
 
 
 @pytest.mark.parametrize("left", range(0, 40, 3))
@@ -102,26 +103,41 @@ def test_alerts_of_the_time_before_ids_get_one(tmp_path: Path) -> None:
     assert raise_alert(tmp_path, alert("a"))
 
 
+FULL_LINE = (
+    b'{"id":"quarantined:time:2026-02-10T14Z","alert":"quarantined","text":"60 lines","reason":"time",'
+    b'"hour":"2026-02-10T14Z","stream_time":1770732000000,"lines":60,"of":1000,"share":0.06,"threshold":0.002,'
+    b'"week":null,"reasons":{"time":60},"batch":"log-0-000000000000-000000000999","hold":false,'
+    b'"raised":"2026-02-10T15:00:01+00:00"}'
+)
+
+
+def test_a_line_has_all_fields_in_their_order_and_those_of_a_later_version_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "alerts.jsonl").write_bytes(FULL_LINE + b"\n" + FULL_LINE[:-1] + b',"later":1}\n')
+    first, second = AlertFile(tmp_path).read()
+    assert msgspec.json.encode(first.alert) == FULL_LINE
+    assert second.alert == first.alert
+
+
 def test_what_others_have_raised_is_seen_and_a_file_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
-    one, two = AlertFile(tmp_path), AlertFile(tmp_path)
-    one.append([alert("a")])
-    assert two.append([alert("a"), alert("b")])[0].id == "b"
-    one.refresh()
-    assert (one.ids, one.raised) == ({"a", "b"}, {("test", ""): 2})
-    one.path.rename(tmp_path / "alerts.old")
-    assert one.append([alert("a")])
-    two.refresh()
-    assert (two.ids, ids(tmp_path)) == ({"a"}, ["a"])
-    one.path.rename(tmp_path / "alerts.older")
+    own, other = AlertFile(tmp_path), AlertFile(tmp_path)
+    own.append([alert("a")])
+    assert other.append([alert("a"), alert("b")])[0].id == "b"
+    own.refresh()
+    assert (own.ids, own.raised) == ({"a", "b"}, {("test", ""): 2})
+    own.path.rename(tmp_path / "alerts.old")
+    assert own.append([alert("a")])
+    other.refresh()
+    assert (other.ids, ids(tmp_path)) == ({"a"}, ["a"])
+    own.path.rename(tmp_path / "alerts.older")
     AlertFile(tmp_path).append([alert("c" * 1000), alert("d")])  # another file, and longer
-    two.refresh()
-    assert two.ids == {"c" * 1000, "d"}
-    one.path.unlink()
-    two.refresh()
-    assert two.ids == set()
+    other.refresh()
+    assert other.ids == {"c" * 1000, "d"}
+    own.path.unlink()
+    other.refresh()
+    assert other.ids == set()
 
 
-def test_who_writes_is_waited_for(tmp_path: Path) -> None:
+def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     writes, may_write = threading.Event(), threading.Event()
 
     class Slow(AlertFile):
@@ -130,16 +146,16 @@ def test_who_writes_is_waited_for(tmp_path: Path) -> None:
             may_write.wait(600)
             super()._write(data)
 
-    one = threading.Thread(target=Slow(tmp_path).append, args=([alert("a")],))
-    two = threading.Thread(target=AlertFile(tmp_path).append, args=([alert("a")],))
-    one.start()
+    first = threading.Thread(target=Slow(tmp_path).append, args=([alert("a")],))
+    second = threading.Thread(target=AlertFile(tmp_path).append, args=([alert("a")],))
+    first.start()
     writes.wait(600)
-    two.start()
-    two.join(0.2)
-    assert two.is_alive()
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
     may_write.set()
-    one.join()
-    two.join()
+    first.join()
+    second.join()
     assert ids(tmp_path) == ["a"]
 
 

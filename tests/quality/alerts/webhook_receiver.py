@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import orjson
+from quality.alerts.alert_file import Alert, decode_alert
 
 HANG, CUT, WAIT, REFUSE, ENDLESS = "hang", "cut", "wait", "refuse", "endless"
 HANG_S = 1200.0
@@ -21,8 +21,8 @@ class Receiver:
 
     def __init__(self, answers: list[Answer]) -> None:
         self.answers = answers
-        self.posts: list[tuple[str, dict[str, Any]]] = []
-        """All attempts."""
+        self.posts: list[tuple[str, Alert]] = []
+        """All attempts: the id in the header, and the alert in the body."""
         self.taken: list[str] = []
         """Ids of the alerts that were answered with 2xx."""
         self.headers: list[dict[str, str]] = []
@@ -61,11 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         receiver = self.server.receiver
-        body = self.rfile.read(int(self.headers["content-length"]))
+        alert = decode_alert(self.rfile.read(int(self.headers["content-length"])))
+        assert alert is not None
         name = self.headers["idempotency-key"]
         receiver.headers.append({key.lower(): value for key, value in self.headers.items()})
         answer = receiver.answers.pop(0) if receiver.answers else 204
-        receiver.posts.append((name, orjson.loads(body)))
+        receiver.posts.append((name, alert))
         if answer == HANG:
             receiver.ended.wait(HANG_S)
             self.close_connection = True
