@@ -1,6 +1,6 @@
 """`python -m quality`: the ledger, the quarantine, telemetry and reports.
 
-What reads columns is imported by the command that needs it: pandas and pyarrow take their time, and --help has none.
+Commands import pandas and pyarrow themselves, since these load slowly: `--help` answers at once.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from quality.lines.context_checks import JudgingContext
 
 
-@click.group(help="Good data and good answers: the ledger of the lines, the quarantine, telemetry, reports.")
+@click.group(help="Good data and good answers: the ledger of lines, the quarantine, telemetry, reports.")
 def commands() -> None:
     pass
 
@@ -37,7 +37,7 @@ day_option = click.option("--day", type=click.DateTime(["%Y-%m-%d"]), callback=_
 @day_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def ledger(day: str | None, as_json: bool) -> None:
-    """Print what came in and what became of it, by fate, kind and reason; exit 1 where it does not add up."""
+    """Print how many lines came in, by fate, kind and reason; exit 1 where they do not add up."""
     from rich.console import Console
 
     from quality.lines.ledger_summary import damaged_files, summarize, summary_table
@@ -45,30 +45,30 @@ def ledger(day: str | None, as_json: bool) -> None:
 
     archive = Archive(load("stream", StreamSettings).var)
     entries = archive.entries()
-    if damaged_files(archive, entries, day):  # or replayed in this moment: then the ledger names other files now
+    if damaged_files(archive, entries, day):  # perhaps a replay just replaced them: read the ledger once more
         entries = archive.entries()
-    found = summarize(entries, day) | {"damaged": damaged_files(archive, entries, day)}
+    summary = summarize(entries, day) | {"damaged": damaged_files(archive, entries, day)}
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
     else:
-        Console().print(summary_table(found))
-        for path in found["damaged"]:
-            click.echo(f"damaged or gone: {path}", err=True)
-    if found["damaged"] or not found["balanced"]:
+        Console().print(summary_table(summary))
+        for path in summary["damaged"]:
+            click.echo(f"damaged or missing: {path}", err=True)
+    if summary["damaged"] or not summary["balanced"]:
         raise SystemExit(1)
 
 
 @commands.group()
 def quarantine() -> None:
-    """Look into the lines that were set aside, and judge them anew."""
+    """List and show quarantined lines, and judge them again."""
 
 
 @quarantine.command("list")
 @day_option
 @click.option("--reason", help="Only this reason.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(0), help="At most so many; 0: all.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(0), help="Most lines to print; 0: all.")
 def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
-    """Print the lines in quarantine: id, day and time of Kafka, reason, bytes."""
+    """Print the lines in quarantine: id, Kafka time, reason, bytes."""
     from itertools import islice
 
     from quality.lines.quarantine import quarantined_lines
@@ -78,20 +78,20 @@ def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
 
     streaming = load("stream", StreamSettings)
     clock = zone_named(streaming.timezone)
-    for aside in islice(quarantined_lines(Archive(streaming.var), day, reason), limit or None):
-        text = aside.raw.decode("utf-8", "backslashreplace")
-        click.echo(f"{aside.id}\t{render_time(aside.kafka_time, clock)}\t{aside.reason}\t{text[:200]!a}")
+    for line in islice(quarantined_lines(Archive(streaming.var), day, reason), limit or None):
+        text = line.raw.decode("utf-8", "backslashreplace")
+        click.echo(f"{line.id}\t{render_time(line.kafka_time, clock)}\t{line.reason}\t{text[:200]!a}")
 
 
 @quarantine.command()
 @click.argument("line")
 def show(line: str) -> None:
-    """Print all that can be said of one LINE (an id of `list`) as JSON: why it was set aside, what it could mean."""
+    """Print one LINE (an id of `list`) as JSON: why it was quarantined, and what it could mean."""
     from quality.lines.quarantine import explain
     from stream.archive import Archive
 
-    found = explain(Archive(load("stream", StreamSettings).var), line, _context())
-    click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    explanation = explain(Archive(load("stream", StreamSettings).var), line, _context())
+    click.echo(orjson.dumps(explanation, option=orjson.OPT_INDENT_2))
 
 
 @quarantine.command()
@@ -121,7 +121,7 @@ def _context() -> "JudgingContext":
 @commands.command("telemetry")
 def run_telemetry() -> None:
     """Follow the topic and keep the reports up to date, until Ctrl-C or SIGTERM."""
-    from quality.telemetry import consumer  # pandas and Kafka take their time: not for --help
+    from quality.telemetry import consumer
 
     asyncio.run(consumer.run(load("stream", StreamSettings), load("quality", QualitySettings)))
 
@@ -129,7 +129,7 @@ def run_telemetry() -> None:
 @commands.command("report")
 @click.option("--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Day of the service's zone.")
 def show_report(day: datetime) -> None:
-    """Print a day's report as JSON: the final one, or one made anew from the store as it is. Writes nothing."""
+    """Print a day's report as JSON: the final one, or else one made from the store as it is. Writes nothing."""
     from quality.telemetry.report import Reports
     from quality.telemetry.store import Store
 
@@ -141,7 +141,7 @@ def show_report(day: datetime) -> None:
         report = reports.written(number)
         watermark = store.watermark(settings.topic)
         if report is None and (watermark is None or number not in store.days(final=False)):
-            raise ReportError(f"report: the store has no lines of {day.date()} any more, or not yet")
+            raise ReportError(f"report: the store has no lines of {day.date()}, not yet or not any more")
         document = msgspec.to_builtins(report or reports.build(number, watermark or 0))
         click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
     finally:

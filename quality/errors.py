@@ -1,14 +1,14 @@
-"""All errors of the quality room; those of `stream.errors` pass through as they are."""
+"""All errors of the quality room. Errors of `stream.errors` pass through it unchanged."""
 
 from stream.errors import MarqueeError
 
 
 class QualityError(MarqueeError):
-    """Root of what can go wrong in judging data and answers."""
+    """Root of all errors in judging data and answers."""
 
 
 class MetricError(QualityError):
-    """Arrays that a metric cannot be computed from: shapes that do not fit, or a list that repeats an item."""
+    """A metric cannot be computed from these arrays: shapes do not fit, or a list repeats an item."""
 
 
 class StoreError(QualityError):
@@ -28,4 +28,4 @@ class RecordsError(QualityError):
 
 
 class QuarantineError(QualityError):
-    """A line that is not in quarantine."""
+    """The line is not in quarantine."""

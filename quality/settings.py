@@ -1,7 +1,7 @@
 """Settings of this room, the table `[quality]`: one typed class, a docstring per field, defaults under test.
 
-`[quality.thresholds.<fate or reason>]` says what of a stream's faults is normal. What a table does not set comes from
-the wider one: of a reason from `reason`, of everything from the defaults that are written here.
+`[quality.thresholds.<fate or reason>]` says how many faults are normal. A key that a reason's table does not set comes
+from the table `reason`, and then from the defaults below.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -16,36 +16,36 @@ Url = Annotated[str, msgspec.Meta(pattern=r"^(https?://([^\s/:@?#\[\]]+|\[[0-9A-
 
 
 class AlertLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What is normal, whole: a threshold with nothing left to be said elsewhere."""
+    """A complete threshold: every key has its value."""
 
     share: float
     count: int
     times: float
     hold: float | None
-    """The night is held above this share; None: never."""
+    """The share of the hour's lines above which the night is held; None: never held."""
     hold_count: int
 
 
 class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What of one fault is normal in an hour of the stream.
+    """How many lines with one fault are normal in an hour of the stream.
 
-    It is a breach where there are at least `count` such lines, and their share of the hour's lines is above `share` or
-    above `times` that of the week before.
+    A breach has at least `count` such lines, and their share of the hour's lines is above `share` or above `times` the
+    share of the week before.
     """
 
     share: Share | None = None
-    """Share of the hour's lines up to which all is well; 1: whatever the share."""
+    """Largest normal share of the hour's lines; 1: every share is normal."""
     count: Lines | None = None
-    """Fewer such lines in the hour are no breach, whatever their share: one bad line of ten means nothing."""
+    """Fewer such lines in the hour are never a breach: one bad line of ten means nothing."""
     times: Annotated[float, msgspec.Meta(ge=1)] | None = None
-    """How many times the share of the week before is still normal; `inf`: do not compare."""
+    """Largest normal multiple of the share of the week before; `inf`: do not compare."""
     hold: bool | Share | None = None
-    """Whether a breach holds the night back, or the share of the hour's lines above which it does."""
+    """Whether a breach holds the night back, or the share of the hour's lines above which it does so."""
     hold_count: Lines | None = None
-    """Where `hold` is a share: fewer such lines in the hour hold nothing back."""
+    """Where `hold` is a share: fewer such lines in the hour do not hold the night back."""
 
     def over(self, limits: AlertLimits) -> AlertLimits:
-        """The limits, with what is set here instead."""
+        """`limits`, with the keys that are set here in their place."""
         given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         if isinstance(self.hold, bool):
             given |= {"hold": 0.0, "hold_count": self.hold_count or 1} if self.hold else {"hold": None}
@@ -58,7 +58,7 @@ NORMAL: dict[str, AlertLimits] = {
     "duplicate": AlertLimits(share=0.005, count=1000, times=20, hold=None, hold_count=1000),
     "reason": AlertLimits(share=0.002, count=50, times=5, hold=None, hold_count=1000),
 }
-"""A healthy stream has one stray character in 0.02-0.06 % of its lines and repeats 0.01 % of them."""
+"""Defaults. A healthy stream has a stray character in 0.02-0.06 % of its lines and repeats 0.01 % of them."""
 
 Fault = Literal[
     "quarantined", "repaired", "duplicate", "reason",
@@ -69,8 +69,8 @@ Fault = Literal[
     "time_ahead", "time_behind", "user_unknown", "movie_unknown", "minute_runtime", "status_list",
     "one_character", "kafka_time",
 ]  # fmt: skip
-"""What a threshold can be set for: the fates, `reason` (each reason without a threshold of its own), the reasons of
-the grammar, of the schemas and of the checks, the rules of repair."""
+"""What can have a threshold: the fates, `reason` (every reason without a threshold of its own), the reasons of the
+grammar, of the schemas and of the checks, the rules of repair."""
 
 if TYPE_CHECKING:
 
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
         """One optional `Threshold` a fault."""
 
 else:
-    # a class with a field a fault, so that an error names the one that is wrong
+    # one field a fault, so that an error names the table that is wrong
     Thresholds = msgspec.defstruct(
         "Thresholds",
         [(fault, Threshold, Threshold()) for fault in get_args(Fault)],
@@ -88,46 +88,46 @@ else:
 
 
 def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> AlertLimits | None:
-    """What is normal of a fate, or of one of its reasons; None where that is not judged apart.
+    """The limits of a fate, or of one of its reasons; None where the reason is not judged by itself.
 
-    Repaired lines have few rules, so their fate tells all, unless a rule has a threshold of its own.
+    Only reasons of quarantine are judged by themselves, and rules of repair that have a threshold of their own.
     """
-    named: dict[str, Threshold] = msgspec.structs.asdict(thresholds)
+    by_fault: dict[str, Threshold] = msgspec.structs.asdict(thresholds)
     if reason is None:
-        return named[fate].over(NORMAL[fate])
-    own = named.get(reason, Threshold())
+        return by_fault[fate].over(NORMAL[fate])
+    own = by_fault.get(reason, Threshold())
     if own == Threshold() and fate != "quarantined":
         return None
-    return own.over(named["reason"].over(NORMAL["reason"]))
+    return own.over(by_fault["reason"].over(NORMAL["reason"]))
 
 
 class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How answers are judged on the live stream."""
+    """How lines and answers of the live stream are judged."""
 
     window_hours: Positive = 24.0
-    """How long after an answer a session of a listed movie may start and still make it a hit, in hours."""
+    """How long after an answer the start of a listed movie still makes it a hit, in hours."""
     grace_minutes: NotNegative = 10.0
-    """How late a line may reach Kafka, in minutes: a day's report waits so long after its last window has closed."""
+    """How long a day's report waits for late lines after its last window has closed, in minutes."""
     session_gap_hours: Positive = 6.0
     """Longest pause within one session of a user and a movie, in hours."""
     report_every_minutes: Positive = 60.0
-    """An open report is rewritten at most once in so many minutes of the stream's time."""
+    """Shortest time between two versions of an open report, in minutes of the stream's time."""
     bootstrap_samples: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 1000
-    """Resamples of the users behind every interval."""
+    """Bootstrap resamples of the users behind every interval."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 1
-    """Fixes the resampling: equal data make equal intervals."""
+    """Seed of the resampling: equal data give equal intervals."""
     commit_seconds: Positive = 2.0
     """How long telemetry gathers lines before it commits them, in seconds of its own clock."""
     time_window_minutes: Positive = 60.0
-    """How far a line's time may lie ahead of Kafka's time of it, and a repaired line's from it, in minutes."""
+    """How far a line's time may lie ahead of its Kafka time, and a repaired line's on either side of it, in minutes."""
     late_hours: Positive = 24.0
-    """How late a line may come to Kafka, by its own time, in hours."""
+    """How far a line's time may lie behind its Kafka time, in hours."""
     thresholds: Thresholds = Thresholds()
-    """What of the stream's faults is normal; somebody is told of more."""
+    """How many faults are normal; more raise an alert."""
     week_lines: Lines = 100_000
-    """An hour is compared with the week before it only where that has so many lines."""
+    """Fewest lines of the week before an hour that the hour is compared with."""
     webhook: Url = ""
-    """Where alerts are posted to as JSON, `http://…` or `https://…`; empty: nowhere, they stand in `alerts.jsonl`."""
+    """URL to post alerts to as JSON, `http://…` or `https://…`; empty: alerts are only in `alerts.jsonl`."""
     webhook_timeout_s: Positive = 5.0
     """How long the webhook may take to answer, in seconds."""
 

@@ -1,10 +1,9 @@
 """95 % intervals by the percentile bootstrap over users (Efron & Tibshirani 1993, chapters 13 and 14), seeded.
 
-The user is what is drawn anew, whole, with all answers that he got: answers to one user are not independent. Users
-with equal figures are exchangeable, so a resample of the users is a multinomial draw over the distinct cells
-(numerator, denominator) with the cells' frequencies: exactly the user bootstrap, and a million users cost what their
-cells do. Where hardly any two users are equal, user indices are drawn in blocks. Equal data, in any order, give
-equal intervals.
+Whole users are resampled, with all their answers: answers to one user are not independent. Users with equal figures
+are exchangeable, so a resample of the users is a multinomial draw over the distinct cells (numerator, denominator)
+with the cells' frequencies. This is exactly the user bootstrap, and a million users take no longer than their cells.
+Where hardly any two users are equal, user indices are drawn in blocks. Equal data, in any order, give equal intervals.
 """
 
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from quality.errors import MetricError
 
 _LEVELS = (0.025, 0.975)
 _BLOCK = 4_000_000
-"""Drawn numbers held at a time: 32 MB."""
+"""Numbers drawn at a time: 32 MB."""
 
 
 class Interval(msgspec.Struct, frozen=True):
@@ -41,9 +40,9 @@ def mean_interval(values: np.ndarray, samples: int = 1000, seed: int = 1) -> Int
 
 
 def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 1) -> Interval:
-    """Sum of the numerators by the sum of the denominators, as hits by answers: both [users].
+    """Sum of the numerators by sum of the denominators, such as hits by answers; both [users].
 
-    Users whose denominator is 0 were not asked and are left out.
+    Users with denominator 0 are left out.
     """
     if numerators.shape != denominators.shape or numerators.ndim != 1:
         raise MetricError(f"bootstrap: {numerators.shape} numerators, {denominators.shape} denominators")
@@ -61,7 +60,7 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, samples: in
 def ratio_difference_interval(
     numerators_a: np.ndarray, numerators_b: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 1
 ) -> Interval:
-    """Ratio of a less ratio of b, paired: the same users and the same answers, all [users]."""
+    """Ratio of a less ratio of b, paired by user over the same answers; all [users]."""
     return ratio_interval(numerators_a.astype(np.float64) - numerators_b, denominators, samples, seed)
 
 

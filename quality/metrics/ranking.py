@@ -1,8 +1,8 @@
-"""Offline ranking metrics: how well lists meet what their users then watched. Pure functions of arrays.
+"""Offline ranking metrics: how well lists match what their users watched later. Pure functions of arrays.
 
 Binary relevance, full lists, no sampled negatives (Krichene & Rendle 2020 show how those mislead). Every metric of
 `rank_metrics` is one number a user, so that the caller can average it over any segment and bootstrap it; users without
-a relevant item say nothing about a list and are not scored. 100,000 lists of 20 take a fraction of a second.
+a relevant item are not scored, since they say nothing about a list. 100,000 lists of 20 take a fraction of a second.
 
 `METRICS` names them, for every file, table and plot that shows them.
 """
@@ -55,7 +55,7 @@ METRICS = (NDCG, RECALL, HIT_RATE, MRR)
 
 
 def rank_metrics(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> RankingScores:
-    """Score `lists` (int[users, k], best first, `NONE` for an empty place) against what was relevant.
+    """Score `lists` (int[users, k], best first, `NONE` for an empty place) against the relevant items.
 
     User u's relevant items are `items[indptr[u]:indptr[u + 1]]` (`indptr` int64[users + 1]), in any order. Raises
     `MetricError` where shapes do not fit or a list repeats an item.
@@ -63,19 +63,19 @@ def rank_metrics(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> Ra
     _check(lists, indptr, items)
     users = np.flatnonzero(np.diff(indptr))
     lists = lists[users]
-    keys, width = _relevant(lists, indptr, items)
-    found = _found(lists, users, keys, width)
+    keys, width = _relevant_pairs(lists, indptr, items)
+    is_relevant = _is_relevant(lists, users, keys, width)
     relevant = np.bincount(keys // width, minlength=len(indptr) - 1)[users]
     discounts = 1.0 / np.log2(np.arange(2, lists.shape[1] + 2))
     ideal = np.concatenate([[0.0], np.cumsum(discounts)])
-    hits = found.sum(axis=1)
-    first = np.where(hits > 0, found.argmax(axis=1) + 1.0, np.inf)
+    hits = is_relevant.sum(axis=1)
+    first = np.where(hits > 0, is_relevant.argmax(axis=1) + 1.0, np.inf)
     return RankingScores(
         users,
         (hits > 0).astype(np.float64),
         hits / relevant,
-        # added up in the order of `ideal`: a perfect list comes to 1, whoever's row it is
-        np.cumsum(np.where(found, discounts, 0.0), axis=1)[:, -1] / ideal[np.minimum(relevant, len(discounts))],
+        # summed in the order of `ideal`, so that a perfect list is exactly 1 in every row
+        np.cumsum(np.where(is_relevant, discounts, 0.0), axis=1)[:, -1] / ideal[np.minimum(relevant, len(discounts))],
         1.0 / first,
     )
 
@@ -92,8 +92,8 @@ def coverage(lists: np.ndarray, items: int) -> float:
 def novelty(lists: np.ndarray, interactions: np.ndarray, users: int) -> float | None:
     """Mean self-information of the listed items in bits (Zhou et al. 2010); None where nothing is listed.
 
-    -log2 of the chance that a user drawn at random has the item in training: `interactions[item]` / `users`, with one
-    count a user and item. An item that nobody has counts as if one user had it.
+    -log2 of the share of users who have the item in training: `interactions[item]` / `users`, with one count a user
+    and item. An item without users counts as if it had one.
     """
     bits = -np.log2(np.maximum(interactions, 1) / users)
     listed = bits[lists[lists >= 0]]
@@ -108,7 +108,7 @@ def _check(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> None:
         raise MetricError("ranking: a list holds an item more than once")
 
 
-def _relevant(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, int]:
+def _relevant_pairs(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> tuple[np.ndarray, int]:
     """Relevant pairs as int64 `user * width + item`, ascending, each once; place width - 1 is never taken."""
     width = int(max(lists.max(initial=0), items.max(initial=0))) + 2
     owners = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))
@@ -116,8 +116,8 @@ def _relevant(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> tuple
     return keys[np.diff(keys, prepend=-1) != 0], width
 
 
-def _found(lists: np.ndarray, users: np.ndarray, keys: np.ndarray, width: int) -> np.ndarray:
-    """bool[scored, k]: whether a place of a list holds a relevant item. `NONE` falls on the place never taken."""
+def _is_relevant(lists: np.ndarray, users: np.ndarray, keys: np.ndarray, width: int) -> np.ndarray:
+    """bool[scored, k]: whether a place of a list holds a relevant item. `NONE` maps to the place never taken."""
     if not len(keys):
         return np.zeros(lists.shape, bool)
     wanted = (users[:, None] * width + lists).ravel()

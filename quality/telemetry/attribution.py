@@ -21,14 +21,14 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """Starts that are credited to an answer, ascending by time; all int64."""
+    """Starts, each credited to an answer, ascending by time; all int64."""
 
     answer: np.ndarray
     """Row of the answer."""
     movie: np.ndarray
     """Number of the movie that was started."""
     time: np.ndarray
-    """When, ms UTC."""
+    """Time of the start, ms UTC."""
 
 
 def attribute_starts(answers: StoredAnswers, starts: TimeSpans, window_ms: int) -> Attribution:
@@ -51,16 +51,16 @@ def hit_ranks(attribution: Attribution, lists: np.ndarray, list_of: np.ndarray) 
     hits = np.flatnonzero(ranks)
     hits = hits[np.lexsort((ranks[hits], attribution.time[hits], attribution.answer[hits]))]
     answers, firsts = np.unique(attribution.answer[hits], return_index=True)
-    found = np.zeros(len(list_of), np.int64)
-    found[answers] = ranks[hits[firsts]]
-    return found
+    rank_of_answer = np.zeros(len(list_of), np.int64)
+    rank_of_answer[answers] = ranks[hits[firsts]]
+    return rank_of_answer
 
 
 def _places(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:
     """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`; 0 where it is not there or the row is -1."""
     places = np.zeros(len(rows), np.int64)
-    known = np.flatnonzero(rows >= 0)
-    for chunk in np.array_split(known, len(known) // _CHUNK + 1):
+    with_list = np.flatnonzero(rows >= 0)
+    for chunk in np.array_split(with_list, len(with_list) // _CHUNK + 1):
         same = lists[rows[chunk]] == movies[chunk, None]
         places[chunk] = np.where(same.any(axis=1), same.argmax(axis=1) + 1, 0)
     return places

@@ -1,16 +1,16 @@
-"""The telemetry consumer: lines of the live stream to the store, and from there to reports. A thin shell.
+"""The telemetry consumer: reads the live stream into the store, and keeps the reports up to date. A thin shell.
 
 | what happens | what holds |
 |---|---|
-| a batch was taken | its rows and positions are in one commit; Kafka's own offset follows, for lag monitors only |
-| killed at any point (-9) | the next start reads on after the last commit: no line is lost, none counts twice |
+| a batch was stored | its rows and positions are in one commit; Kafka's own offset follows, for lag monitors only |
+| killed at any point (-9) | the next start goes on after the last commit: no line is lost or counted twice |
 | killed while a report is written | the old file is whole; the report is written again |
-| SIGTERM, SIGINT | the batch at hand is committed, open reports are rewritten, exit 0 |
-| offsets are gone from Kafka | counted as lost, logged, read on |
+| SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
+| offsets are gone from Kafka | they are counted as lost and logged; reading goes on |
 
 Time is the stream's own (Kafka's record times): the watermark is the least of the latest times of the partitions. A
-partition that never had a line holds nothing back, but only once Kafka has told that it holds none: else a first look
-at one partition could close days that another still has lines of.
+partition without any line does not hold it back, but only once Kafka has confirmed that it is empty: otherwise the
+first partition to be read could close days that another still has lines of.
 """
 
 import asyncio
@@ -33,25 +33,25 @@ from stream.settings import StreamSettings
 from stream.zone import Zone, day_name, zone_named
 
 GROUP = "marquee-telemetry"
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def batch_of(
-    got: Sequence[kafka.FetchedRecords | kafka.RetentionGap], positions: dict[int, int], zone: Zone
+    polled: Sequence[kafka.FetchedRecords | kafka.RetentionGap], positions: dict[int, int], zone: Zone
 ) -> TelemetryBatch:
-    """Read what was fetched; `positions` are those to read on from, by partition."""
-    fetched = [part for part in got if isinstance(part, kafka.FetchedRecords)]
-    values = pa.array([value for part in fetched for value in part.values], pa.binary())
+    """Parse fetched records; `positions` are the offsets to read next, by partition."""
+    fetched = [records for records in polled if isinstance(records, kafka.FetchedRecords)]
+    values = pa.array([value for records in fetched for value in records.values], pa.binary())
     lost: dict[int, int] = {}
-    for gap in (part for part in got if isinstance(part, kafka.RetentionGap)):
+    for gap in (gap for gap in polled if isinstance(gap, kafka.RetentionGap)):
         lost[gap.partition] = lost.get(gap.partition, 0) + gap.last - gap.first + 1
-        _log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
+        log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
     none = np.zeros(0, np.int64)
     return TelemetryBatch(
         read(values, zone),
-        np.concatenate([none, *(np.full(len(part.values), part.partition) for part in fetched)]),
-        np.concatenate([none, *(part.offsets for part in fetched)]),
-        np.concatenate([none, *(part.times for part in fetched)]),
+        np.concatenate([none, *(np.full(len(records.values), records.partition) for records in fetched)]),
+        np.concatenate([none, *(records.offsets for records in fetched)]),
+        np.concatenate([none, *(records.times for records in fetched)]),
         dict(positions),
         lost,
     )
@@ -59,14 +59,14 @@ def batch_of(
 
 @dataclass
 class Telemetry:
-    """Keeps the reports of what was taken in up to date: all but Kafka and signals."""
+    """The store, and reports that keep up with it: everything but Kafka and signals."""
 
     store: Store
     ingest: Ingest
     reports: Reports
 
     def report(self, *, now: bool = False) -> None:
-        """Close the days that are over; rewrite the open reports where it is time (or `now`)."""
+        """Write the final reports of days that are over, and rewrite open ones if they are due (or `now`)."""
         watermark = self.store.watermark(self.reports.stream.topic)
         if watermark is None:
             return
@@ -80,7 +80,7 @@ class Telemetry:
         over = [day for day in days if self.reports.closes(day) <= watermark]
         for day in over:
             self.reports.write(day, watermark)
-            _log.info("report of %s: final", day_name(day))
+            log.info("report of %s: final", day_name(day))
         if over:
             keep_day = min(set(days) - set(over), default=over[-1] + 1)
             keep_from, _ = zone_named(self.reports.stream.timezone).bounds(day_name(keep_day))
@@ -111,34 +111,36 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 
 
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    """Take what comes, batch by batch, until `stop`."""
+    """Store batch after batch, and report, until `stop`."""
     stream, store = telemetry.reports.stream, telemetry.store
-    settled = False
+    silent_are_empty = False
     while not stop.is_set():
-        got = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
-        # in a thread, so that the consumer's heartbeats and fetches go on meanwhile; one at a time
-        if got:
-            batch = await asyncio.to_thread(batch_of, got, reader.positions, zone_named(stream.timezone))
+        polled = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
+        # in a thread, one after the other, so that the consumer's heartbeats and fetches go on meanwhile
+        if polled:
+            batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone_named(stream.timezone))
             await asyncio.to_thread(telemetry.ingest.take, batch)
             await reader.commit(batch.positions)
         silent = set(reader.positions) - set(store.kafka_times(stream.topic))
-        settled = settled or all(left == 0 for name, left in reader.unread().items() if name in silent)
-        if settled:
+        silent_are_empty = silent_are_empty or all(
+            unread == 0 for partition, unread in reader.unread().items() if partition in silent
+        )
+        if silent_are_empty:
             await asyncio.to_thread(telemetry.report)
-    if settled:
+    if silent_are_empty:
         await asyncio.to_thread(telemetry.report, now=True)
 
 
 async def _gather(
     reader: kafka.Reader, most: int, seconds: float, stop: asyncio.Event
 ) -> list[kafka.FetchedRecords | kafka.RetentionGap]:
-    """Poll until there are `most` lines, the time is over, or nothing more comes."""
+    """Poll until there are `most` lines, the time is over, or a poll returns nothing."""
     gathered: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     lines, until = 0, time.monotonic() + seconds
     while lines < most and time.monotonic() < until and not stop.is_set():
-        got = await reader.poll(most - lines)
-        if not got:
+        polled = await reader.poll(most - lines)
+        if not polled:
             break
-        gathered += got
-        lines += sum(len(part.values) for part in got if isinstance(part, kafka.FetchedRecords))
+        gathered += polled
+        lines += sum(len(records.values) for records in polled if isinstance(records, kafka.FetchedRecords))
     return gathered

@@ -1,10 +1,10 @@
-"""From batches of the stream to rows of the telemetry store, vectorised; the state between batches is small and
+"""Turns batches of the stream into rows of the telemetry store, vectorised; the state between batches is small and
 bounded.
 
-Held in memory are the sessions that may still grow (24 bytes each) and the numbers of the movies. What is held is a
-copy of rows of the store, so a process that starts anew has the same state. A line that comes so late that its
-session is not held any more is joined with the store's row: the order of lines never changes a session, nor does the
-place of the batch borders. Exact duplicates (redelivery) fall on the row that is there.
+Memory holds the sessions that may still grow (24 bytes each) and the numbers of the movies. Both are copies of rows of
+the store, so that a new process has the same state. A line so late that its session is no longer held is joined with
+the store's row: neither the order of lines nor the batch borders ever change a session. Exact duplicates (redelivery)
+meet the row that is there already.
 """
 
 from collections import Counter
@@ -19,17 +19,18 @@ import pyarrow.compute as pc
 
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key
 from quality.settings import QualitySettings
-from quality.telemetry.store import LIST, Store, pack_lists, session_rows
+from quality.telemetry.store import Store, pack_lists, session_rows
+from stream.event import LIST_LENGTH
 from stream.line_columns import LineColumns
 from stream.zone import Zone
 
 LATE = "late"
-"""Reason of an answer that came when its day's report was final."""
+"""Reason of an answer that came after its day's report was final."""
 LOST = "lost"
 """Reason of offsets that were gone from Kafka before they could be read."""
 
 _SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
-_SQL_GONE = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
+_SQL_DROP_SESSION = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
 _SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
 _SQL_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)"
@@ -38,7 +39,7 @@ _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET va
 
 @dataclass(frozen=True, slots=True)
 class TelemetryBatch:
-    """Lines that were read, with their provenance; n lines, of any partitions in any order."""
+    """Parsed lines with their provenance: n lines, of any partitions in any order."""
 
     columns: LineColumns
     partition: np.ndarray
@@ -54,9 +55,9 @@ class TelemetryBatch:
 
 
 class Ingest:
-    """Takes batches into a store, each in one transaction.
+    """Stores batches, each in one transaction.
 
-    After an exception the state may be ahead of the store: make a new one.
+    After an exception the state may be ahead of the store: make a new `Ingest`.
     """
 
     def __init__(self, store: Store, topic: str, zone: Zone, settings: QualitySettings) -> None:
@@ -68,14 +69,14 @@ class Ingest:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read anew what `Store.finish` changes."""
+        """Read the state again that `Store.finish` changes."""
         self._movies = self._store.movies()
         self._next_movie = max(self._movies.values(), default=0) + 1
         self._final_through = max(self._store.days(final=True), default=-1)
 
     @property
     def open_since(self) -> int:
-        """Sessions without a minute since then cannot grow by a line that is in time, ms UTC."""
+        """Sessions without a minute since then, ms UTC, can only grow by late lines."""
         return self._horizon
 
     def take(self, batch: TelemetryBatch) -> None:
@@ -91,7 +92,8 @@ class Ingest:
             latest = int(batch.kafka_time[batch.partition == partition].max())
             self._kafka_times[partition] = max(latest, self._kafka_times.get(partition, latest))
         self._positions |= batch.positions
-        rows = [(self._topic, part, at, self._kafka_times.get(part)) for part, at in self._positions.items()]
+        times = self._kafka_times
+        rows = [(self._topic, number, offset, times.get(number)) for number, offset in self._positions.items()]
         db.executemany(_SQL_POSITION, rows)
         if len(batch.kafka_time):
             days = np.unique(self._zone.day_number(batch.kafka_time))
@@ -103,7 +105,7 @@ class Ingest:
         counts = Counter(zip(days.tolist(), batch.columns.reasons, strict=True))
         db.executemany(_SQL_LEFT_OUT, [(day, reason, lines) for (day, reason), lines in counts.items()])
         for partition, lines in batch.lost.items():
-            # nobody knows when they were written: they count where the partition was left
+            # their times are unknown: they count for the day that the partition had reached
             day = self._zone.day_number(self._kafka_times.get(partition, 0))
             db.execute(_SQL_LEFT_OUT, (day, LOST, lines))
 
@@ -139,7 +141,7 @@ class Ingest:
         words = movies.flatten().dictionary_encode()
         rows = np.repeat(np.arange(len(movies)), lengths)
         places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        lists = np.full((len(movies), LIST), -1, np.int32)
+        lists = np.full((len(movies), LIST_LENGTH), -1, np.int32)
         lists[rows, places] = self._numbers(db, words)
         return lists
 
@@ -161,25 +163,25 @@ class Ingest:
         minutes, _ = merge_spans(
             TimeSpans(session_key(table["user"].to_numpy(), movies), times, times), self._settings.gap_ms
         )
-        touched = _among(self._open.key, minutes.key)
+        touched = _is_among(self._open.key, minutes.key)
         before = self._open[touched] + self._unheld(minutes)
         after, rows = merge_spans(before + minutes, self._settings.gap_ms)
-        gone = before[after.start[rows[: len(before)]] != before.start]
-        db.executemany(_SQL_GONE, session_rows(gone))
+        outgrown = before[after.start[rows[: len(before)]] != before.start]
+        db.executemany(_SQL_DROP_SESSION, session_rows(outgrown))
         db.executemany(_SQL_SESSION, session_rows(after))
         self._horizon = max(self._horizon, self._session_horizon())
         held = self._open[~touched] + after
         self._open = held[held.last >= self._horizon]
 
     def _unheld(self, minutes: TimeSpans) -> TimeSpans:
-        """Sessions of the store that are no longer held, but lie within the gap of lines that come late."""
+        """Sessions of the store that are no longer held, but lie within the gap of late lines."""
         gap_ms = self._settings.gap_ms
         late = minutes[minutes.start < self._horizon + gap_ms]
         if not len(late):
             return late
-        found = self._store.sessions(-1, int(late.last.max()) + gap_ms, int(late.start.min()) - gap_ms)
-        found = found[found.last < self._horizon]
-        return found[_among(found.key, np.unique(late.key))]
+        sessions = self._store.sessions(-1, int(late.last.max()) + gap_ms, int(late.start.min()) - gap_ms)
+        sessions = sessions[sessions.last < self._horizon]
+        return sessions[_is_among(sessions.key, np.unique(late.key))]
 
     def _session_horizon(self) -> int:
         watermark = min(self._kafka_times.values(), default=0)
@@ -187,7 +189,7 @@ class Ingest:
 
 
 def requests(table: pa.Table) -> list[int]:
-    """A digest of what else an answer says (host, status, list or error, latency): 64 bits, signed."""
+    """A digest of an answer's other fields (host, status, list, error, latency): 64 bits, signed."""
     fields: Sequence[list[object]] = [
         table[name].to_pylist() for name in ("host", "status", "movies", "error", "latency_ms")
     ]
@@ -195,8 +197,8 @@ def requests(table: pa.Table) -> list[int]:
     return [int.from_bytes(digest, "big", signed=True) for digest in digests]
 
 
-def _among(keys: np.ndarray, some: np.ndarray) -> np.ndarray:
-    """bool: which of the keys are among `some` (ascending, not empty)."""
-    places = np.minimum(np.searchsorted(some, keys), len(some) - 1)
-    found: np.ndarray = some[places] == keys
-    return found
+def _is_among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """bool: which keys are among `ascending`, which is not empty."""
+    places = np.minimum(np.searchsorted(ascending, keys), len(ascending) - 1)
+    is_among: np.ndarray = ascending[places] == keys
+    return is_among

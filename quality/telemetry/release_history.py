@@ -31,7 +31,7 @@ class ReleaseChange(msgspec.Struct, frozen=True):
 
 
 class ReleaseHistory:
-    """Changes of the release in force."""
+    """Which release was in force when."""
 
     def __init__(self, changes: list[ReleaseChange]) -> None:
         self._changes: list[ReleaseChange] = []
@@ -51,7 +51,7 @@ class ReleaseHistory:
         return numbers
 
     def around(self, time_ms: int) -> tuple[ReleaseChange | None, ReleaseChange | None, ReleaseChange | None]:
-        """The change that put in force what was so at a time (ms UTC), the one before it, and the one after it."""
+        """The change in force at a time (ms UTC), the one before it, and the one after it; None where there is none."""
         place = int(np.searchsorted(self._since, time_ms, side="right"))
         padded = [None, None, *self._changes, None]
         return padded[place + 1], padded[place], padded[place + 2]

@@ -1,16 +1,16 @@
-"""The telemetry store, `var/telemetry.db`: what open reports need of the stream, and how far it was read.
+"""The telemetry store, `var/telemetry.db`: the rows that open reports need, and how far the stream was read.
 
 SQLite in WAL mode, one writer. Rows and positions are committed in one transaction, so a killed process neither
 loses nor repeats a line: it goes on after the last commit. `synchronous=NORMAL`: a loss of power may undo the last
-commits, whole, and their lines are read again. Tables are clustered by time, because rows come, are asked for and
-are pruned by time.
+commits, whole, and their lines are read again. Tables are clustered by time, because rows are written, queried and
+pruned by time.
 
     positions   by topic and partition: the offset to read next, the latest Kafka time seen (null for none)
     movies      a number for each movie id that is mentioned below
-    answers     one row for each different answer: time, user, what was answered; `request` is a digest of all it says
+    answers     one row for each different answer: time, user, list; `request` is a digest of all its fields
     sessions    one row for each session of a user and movie: first and last minute
     left_out    by day of Kafka's time and reason: lines that are in no figure
-    days        the days that lines came of, and whether their report is final
+    days        the days that have lines, and whether their report is final
     state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports
 
 All times are ms UTC; days are numbers counted from 1970-01-01 in the service's zone.
@@ -26,10 +26,9 @@ import numpy as np
 
 from quality.errors import StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
+from stream.event import LIST_LENGTH
 
 LAYOUT = 1
-LIST = 20
-"""Places of a list."""
 _CHUNK = 50_000
 
 _TABLES = """
@@ -99,12 +98,12 @@ class Store:
             )
 
     def close(self) -> None:
-        """Close the file; what was committed stays."""
+        """Close the file; commits stay."""
         self._db.close()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing of what the block writes. Raises `StoreError` where it cannot be written."""
+        """Commit the block's writes, or none of them. Raises `StoreError` where the store cannot be written."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -122,11 +121,11 @@ class Store:
 
     def kafka_times(self, topic: str) -> dict[int, int]:
         """By partition that had lines: the latest Kafka time seen."""
-        known = "SELECT partition, kafka_time FROM positions WHERE topic = ? AND kafka_time IS NOT NULL"
-        return dict(self._db.execute(known, (topic,)))
+        query = "SELECT partition, kafka_time FROM positions WHERE topic = ? AND kafka_time IS NOT NULL"
+        return dict(self._db.execute(query, (topic,)))
 
     def watermark(self, topic: str) -> int | None:
-        """Up to when the stream was read: least advanced of the partitions that had lines; None before the first."""
+        """Up to when the stream was read, ms UTC: the least of the partitions that had lines; None before any line."""
         return min(self.kafka_times(topic).values(), default=None)
 
     def state(self, name: str) -> int | None:
@@ -140,24 +139,24 @@ class Store:
 
     def answers(self, first: int, end: int, listed_until: int | None = None) -> StoredAnswers:
         """Answers with first ≤ time < end; from `listed_until` on without their lists, which are most of the work."""
-        asked = (
+        query = (
             "SELECT time, user, status, latency_ms, CASE WHEN time < ? THEN movies END FROM answers "
             "WHERE time >= ? AND time < ? ORDER BY time, user, request"
         )
-        chunks = [(np.zeros((0, 4), np.int64), np.zeros((0, LIST), np.int32))]
-        rows = self._db.execute(asked, (end if listed_until is None else listed_until, first, end))
+        chunks = [(np.zeros((0, 4), np.int64), np.zeros((0, LIST_LENGTH), np.int32))]
+        rows = self._db.execute(query, (end if listed_until is None else listed_until, first, end))
         while chunk := rows.fetchmany(_CHUNK):
             numbers = np.array([row[:4] for row in chunk], np.int64)
             chunks.append((numbers, unpack_lists([row[4] for row in chunk])))
-        numbers, lists = (np.concatenate([chunk[part] for chunk in chunks]) for part in (0, 1))
+        numbers, lists = map(np.concatenate, zip(*chunks, strict=True))
         time, user, status, latency_ms = numbers.T
         return StoredAnswers(time, user, status, latency_ms, lists)
 
     def sessions(self, after: int, until: int, least_last: int = 0) -> TimeSpans:
         """Sessions with after < start ≤ until and last ≥ `least_last`, ascending by start."""
-        asked = "SELECT user, movie, start, last FROM sessions WHERE start > ? AND start <= ? AND last >= ?"
+        query = "SELECT user, movie, start, last FROM sessions WHERE start > ? AND start <= ? AND last >= ?"
         chunks = [np.zeros((0, 4), np.int64)]
-        rows = self._db.execute(f"{asked} ORDER BY start", (after, until, least_last))
+        rows = self._db.execute(f"{query} ORDER BY start", (after, until, least_last))
         while chunk := rows.fetchmany(_CHUNK):
             chunks.append(np.array(chunk, np.int64))
         user, movie, start, last = np.concatenate(chunks).T
@@ -177,10 +176,10 @@ class Store:
             db.execute("INSERT OR REPLACE INTO state VALUES ('reported', ?)", (watermark,))
 
     def finish(self, days: Iterable[int], keep_from: int, keep_day: int, open_since: int) -> None:
-        """Mark days as final and prune what no open report needs.
+        """Mark days as final and prune rows that no open report needs.
 
-        Kept are answers from the time `keep_from` on, sessions that started then or had a minute since `open_since`,
-        and lines left out from the day `keep_day` on.
+        Keeps answers from the time `keep_from` on, sessions that started since then or had a minute since
+        `open_since`, and lines left out from the day `keep_day` on.
         """
         with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO days VALUES (?, 1)", [(day,) for day in days])
@@ -190,14 +189,14 @@ class Store:
             self._forget_movies(db)
 
     def _forget_movies(self, db: sqlite3.Connection) -> None:
-        """Stray characters make new movie ids every day: those that no row mentions any more must go."""
-        every = [number for (number,) in db.execute("SELECT number FROM movies")]
-        used = np.zeros(max(every, default=0) + 2, bool)  # the last place is for the -1 of empty places
+        """Remove movie ids that no row mentions any more: stray characters make new ones every day."""
+        numbers = [number for (number,) in db.execute("SELECT number FROM movies")]
+        used = np.zeros(max(numbers, default=0) + 2, bool)  # the last place is for the -1 of empty places
         used[[number for (number,) in db.execute("SELECT DISTINCT movie FROM sessions")]] = True
         rows = db.execute("SELECT movies FROM answers WHERE movies IS NOT NULL")
         while chunk := rows.fetchmany(_CHUNK):
             used[unpack_lists([blob for (blob,) in chunk])] = True
-        db.executemany("DELETE FROM movies WHERE number = ?", [(number,) for number in every if not used[number]])
+        db.executemany("DELETE FROM movies WHERE number = ?", [(number,) for number in numbers if not used[number]])
 
 
 def pack_lists(lists: np.ndarray) -> list[bytes]:
@@ -207,8 +206,8 @@ def pack_lists(lists: np.ndarray) -> list[bytes]:
 
 def unpack_lists(blobs: Sequence[bytes | None]) -> np.ndarray:
     """The inverse of `pack_lists`; None is an empty list."""
-    empty = np.full(LIST, -1, "<i4").tobytes()
-    return np.frombuffer(b"".join(blob or empty for blob in blobs), "<i4").reshape(-1, LIST).astype(np.int32)
+    empty = np.full(LIST_LENGTH, -1, "<i4").tobytes()
+    return np.frombuffer(b"".join(blob or empty for blob in blobs), "<i4").reshape(-1, LIST_LENGTH).astype(np.int32)
 
 
 def session_rows(spans: TimeSpans) -> Iterator[tuple[int, int, int, int]]:
