@@ -1,7 +1,6 @@
 """What good data is: Cerberus schemas of every input, the single source of the rules.
 
-Events of each kind, records of the APIs of both generations, and our own requests. This module only says what the
-rules are. `rule_functions.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings
+Events of each kind, and records of the APIs of both generations. This module only says what the rules are. `rule_functions.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings
 into numbers; `compiled_schemas.py` compiles them for the stream and for a million records, with the same verdicts and
 reasons.
 """
@@ -19,7 +18,6 @@ from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 __all__ = [
     "LONGEST_MINUTE",
     "MOVIE_RECORD",
-    "REQUEST",
     "USER",
     "Schema",
     "breaches",
@@ -66,12 +64,6 @@ def _times() -> tuple[int, int]:
     first, end = (day_number(f"{year}-01-01") * DAY_MS for year in (FIRST_YEAR, LAST_YEAR + 1))
     return first - DAY_MS, end + DAY_MS - 1
 
-
-REQUEST: Schema = {
-    "user_id": {"type": "string", "regex": "[0-9]{1,19}", "required": True},
-    "n": {"type": "integer", "min": 1, "max": LIST_LENGTH},
-}
-"""What we are asked: the user id as it stands in the path, and how many movies, once read as a number."""
 
 _COUNT = {"type": "integer", "min": 0, "max": 2**63 - 1, "nullable": True}
 """A number that there is of something; what is larger is a fault, and fits into no column."""
