@@ -1,15 +1,29 @@
 """What a user did, as Marquee keeps it: one class for every kind of event. Times are UTC.
 
-The Arrow schemas of events are in `tables.py`; this module imports nothing, so that a serving worker can use it.
+A kind is taught once a room, in a table typed `ByKind`, so mypy names each table that lacks it: `grammar.LINE_FORMS`
+(fields, parser, writer), `quality.lines.context_checks` (checks) and `batch.history.day_sessions` (what the night
+learns from). A field is taught once as well: its column type in `tables.py`, its rules in `quality.lines.schemas`.
+This module imports nothing heavy, so that a serving worker can use it.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Generic, Literal, TypedDict, TypeVar, get_args
 
 Kind = Literal["watch", "rate", "recommend", "account"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LIST_LENGTH = 20
 """The most movies that an answer has, and so the length of a list in a release."""
+
+Entry = TypeVar("Entry")
+
+
+class ByKind(TypedDict, Generic[Entry]):
+    """A table with one entry for each kind of event. A table that lacks a kind does not type-check."""
+
+    watch: Entry
+    rate: Entry
+    recommend: Entry
+    account: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +38,7 @@ class Event:
     minute: int | None = None
     rating: int | None = None
     host: str | None = None
-    """Who was asked, `host:port` (recommend)."""
+    """The recommender that was asked, `host:port` (recommend)."""
     status: int | None = None
     movies: tuple[str, ...] = ()
     latency_ms: int | None = None

@@ -1,24 +1,28 @@
-"""The grammar of a line of the topic: an exact reader of one line, which says why it refuses, and the writer.
+"""The grammar of a line of the topic: a strict reader of one line, which says why it refuses, and the writer.
 
-`<time>,<user>,<request>`, as the movie service writes it: no quoting, so a line is split at its first two commas only.
-The reader takes what the service writes and nothing near it, because a fault of this stream is one stray character.
-It knows form, not truth: whether a user or a movie exists, and the scale of ratings, is for `quality` to say.
+A line is `<time>,<user>,<request>`, as the movie service writes it: without quoting, so it is split at its first two
+commas only. The reader accepts exactly what the service writes, because the typical fault is one stray character.
+It checks form, not truth: `quality` decides whether a user or a movie exists, and what the scale of ratings is.
 `line_columns.py` reads a million lines by the same rules; a property test holds the two equal.
+
+`LINE_FORMS` has one entry for each kind of event. This module needs no Arrow, so that a serving worker can import it.
 """
 
 import datetime as dt
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from stream.event import LIST_LENGTH, Event
+from stream.event import KINDS, LIST_LENGTH, ByKind, Event
 from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, Zone, day_name
 
 Reason = Literal[
     "empty", "too_long", "not_utf8", "fields", "time", "user", "request", "movie", "minute", "rating", "status",
     "movies", "latency",
 ]  # fmt: skip
-"""Why a line is not well-formed: the first part, from the left, that is not as it must be."""
+"""Why a line is not well-formed: its first part, from the left, that breaks the grammar."""
 
 MAX_LINE_BYTES = 65_536
 MAX_MOVIE_CHARACTERS = 300
@@ -26,17 +30,17 @@ MAX_USER = 2**32 - 1
 
 TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{3}|\d{6}|\d{9}))?)?", re.ASCII)
 USER = re.compile(r"[1-9]\d{0,9}", re.ASCII)
-MOVIE = re.compile(r"[a-z0-9+\-._*]*\+(?:\d{4})?", re.ASCII)
+MOVIE = re.compile(r"[a-z0-9+\-._*]*\+(?:[0-9]{4})?", re.ASCII)
+"""A movie id: title words joined by `+`, then `+` and the year; few ids end in `+` without one. See `is_movie`."""
 _MINUTE = re.compile(r"0|[1-9]\d{0,4}", re.ASCII)
 _RATING = re.compile(r"0|[1-9]\d?", re.ASCII)
 _HOST = re.compile(r"[\w.\-\[\]:]+", re.ASCII)
 _STATUS = re.compile(r"0|[1-9]\d{2}", re.ASCII)
 _LATENCY = re.compile(r"(?:0|[1-9]\d{0,8}) ms", re.ASCII)
-_WATCH, _RATE, _ACCOUNT, _RECOMMEND = "GET /data/m/", "GET /rate/", "GET /create_account", "recommendation request "
 
 
 class LineRefused(Exception):  # a verdict on a line, not a fault of the program
-    """A line is not well-formed: `reason` names the part, the text says what was found there."""
+    """A line is not well-formed: `reason` names the part, the text shows what stands there."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -65,7 +69,10 @@ def _split(value: bytes) -> tuple[str, str, str]:
 
 
 def parse_time(text: str, zone: Zone) -> int:
-    """Java's `LocalDateTime.toString()` in the service's zone to ms since 1970, UTC; finer digits are cut off."""
+    """Java's `LocalDateTime.toString()` in the service's zone to ms since 1970, UTC; finer digits are cut off.
+
+    Raises `LineRefused`.
+    """
     match = TIME.fullmatch(text)
     if not match:
         raise LineRefused("time", _shown(text))
@@ -80,7 +87,7 @@ def parse_time(text: str, zone: Zone) -> int:
 
 
 def parse_user(text: str) -> int:
-    """A user id, 1..2^32 - 1, without leading zeros."""
+    """A user id, 1..2^32 - 1, without leading zeros. Raises `LineRefused`."""
     if not USER.fullmatch(text) or int(text) > MAX_USER:
         raise LineRefused("user", _shown(text))
     return int(text)
@@ -92,15 +99,10 @@ def is_movie(text: str) -> bool:
 
 
 def parse_request(text: str, time: int, user: int) -> Event:
-    """What a user did at a time, as the line's last part says it."""
-    if text.startswith(_WATCH):
-        return _watch(text[len(_WATCH) :], time, user)
-    if text.startswith(_RATE):
-        return _rate(text[len(_RATE) :], time, user)
-    if text.startswith(_RECOMMEND):
-        return _recommend(text[len(_RECOMMEND) :], time, user)
-    if text == _ACCOUNT:
-        return Event("account", time, user)
+    """Read the third part of a line. Raises `LineRefused` with the first part of it that is wrong."""
+    for prefix, parse_rest in _BY_PREFIX:
+        if text.startswith(prefix):
+            return parse_rest(text[len(prefix) :], time, user)
     raise LineRefused("request", _shown(text))
 
 
@@ -126,12 +128,12 @@ def _recommend(text: str, time: int, user: int) -> Event:
     host, _, rest = text.partition(", status ")
     if not _HOST.fullmatch(host):
         raise LineRefused("request", f"host {_shown(host)}")
-    status, found, rest = rest.partition(", result: ")
-    if not found or not _STATUS.fullmatch(status):
+    status, separator, rest = rest.partition(", result: ")
+    if not separator or not _STATUS.fullmatch(status):
         raise LineRefused("status", _shown(status))
     # the result may hold anything, ", " and "ms" too: the latency is what follows the last comma
-    result, found, latency = rest.rpartition(", ")
-    if not found or not _LATENCY.fullmatch(latency):
+    result, separator, latency = rest.rpartition(", ")
+    if not separator or not _LATENCY.fullmatch(latency):
         raise LineRefused("latency", _shown(latency))
     common = {"host": host, "status": int(status), "latency_ms": int(latency[:-3])}
     if status != "200":
@@ -142,14 +144,78 @@ def _recommend(text: str, time: int, user: int) -> Event:
     return Event("recommend", time, user, movies=movies, **common)  # type: ignore[arg-type]
 
 
+def _account(text: str, time: int, user: int) -> Event:
+    if text:
+        raise LineRefused("request", _shown(LINE_FORMS["account"].prefix + text))
+    return Event("account", time, user)
+
+
 def _shown(text: str) -> str:
     return ascii(text if len(text) <= 80 else text[:77] + "...")
 
 
-def render_time(utc_ms: int, zone: Zone, finer: str = "") -> str:
-    """A time as Java writes it: seconds only where seconds or fraction are not 0, and no more digits than it needs.
+def _render_recommend(event: Event) -> str:
+    result = ", ".join(event.movies) if event.status == 200 else event.error
+    return f"{event.host}, status {event.status}, result: {result}, {event.latency_ms} ms"
 
-    `finer` is three or six digits below the millisecond.
+
+@dataclass(frozen=True)
+class LineForm:
+    """How lines tell of one kind of event."""
+
+    fields: tuple[str, ...]
+    """The kind's own fields of `Event`, besides time and user: the archive has a column for each, in this order."""
+    prefix: str
+    """How the request begins: literal text without regex syntax. No prefix is the beginning of another."""
+    parse: Callable[[str, int, int], Event]
+    """Reads what follows the prefix, given the line's time (ms UTC) and user. Raises `LineRefused`."""
+    render: Callable[[Event], str]
+    """Writes what follows the prefix."""
+    columns: str | None
+    """A frequent kind also has a pattern of what follows the prefix (RE2, ASCII only, a group for each field), by which
+    `line_columns.py` reads many lines at once. It may match less than `parse` accepts, never more. None: a rare kind.
+    """
+
+
+LINE_FORMS: ByKind[LineForm] = {
+    "watch": LineForm(
+        fields=("movie", "minute"),
+        prefix="GET /data/m/",
+        parse=_watch,
+        render=lambda event: f"{event.movie}/{event.minute}.mpg",
+        columns=r"(?P<movie>[a-z0-9+\-._*]+)/(?P<minute>0|[1-9][0-9]{0,4})\.mpg",
+    ),
+    "rate": LineForm(
+        fields=("movie", "rating"),
+        prefix="GET /rate/",
+        parse=_rate,
+        render=lambda event: f"{event.movie}={event.rating}",
+        columns=r"(?P<movie>[a-z0-9+\-._*]+)=(?P<rating>0|[1-9][0-9]?)",
+    ),
+    "recommend": LineForm(
+        fields=("host", "status", "movies", "latency_ms", "error"),
+        prefix="recommendation request ",
+        parse=_recommend,
+        render=_render_recommend,
+        columns=r"(?P<host>[\w.\-\[\]:]+), status (?P<status>200), "
+        r"result: (?P<movies>[a-z0-9+\-._*, ]+), (?P<latency_ms>0|[1-9][0-9]{0,8}) ms",
+    ),
+    "account": LineForm(
+        fields=(),
+        prefix="GET /create_account",
+        parse=_account,
+        render=lambda event: "",
+        columns=None,
+    ),
+}
+"""By kind of event, the most frequent first."""
+_BY_PREFIX = [(LINE_FORMS[kind].prefix, LINE_FORMS[kind].parse) for kind in KINDS]
+
+
+def render_time(utc_ms: int, zone: Zone, finer: str = "") -> str:
+    """A time as Java writes it: no seconds where seconds and fraction are 0, and as few digits as possible.
+
+    `finer` holds three or six digits below the millisecond.
     """
     day, in_day_ms = divmod(zone.to_local(utc_ms), DAY_MS)
     minutes, in_minute_ms = divmod(in_day_ms, 60_000)
@@ -161,22 +227,10 @@ def render_time(utc_ms: int, zone: Zone, finer: str = "") -> str:
 
 
 _day_text = lru_cache(maxsize=64)(day_name)
-"""A service writes the same few days over and over."""
+"""Cached: consecutive lines are of the same few days."""
 
 
 def render(event: Event, zone: Zone, finer: str = "") -> bytes:
-    """Write an event as the service does; `parse` of it is the event again (but in the hour that happens twice)."""
-    return f"{render_time(event.time, zone, finer)},{event.user},{_rendered_request(event)}".encode()
-
-
-def _rendered_request(event: Event) -> str:
-    match event.kind:
-        case "watch":
-            return f"{_WATCH}{event.movie}/{event.minute}.mpg"
-        case "rate":
-            return f"{_RATE}{event.movie}={event.rating}"
-        case "account":
-            return _ACCOUNT
-        case "recommend":
-            result = ", ".join(event.movies) if event.status == 200 else event.error
-            return f"{_RECOMMEND}{event.host}, status {event.status}, result: {result}, {event.latency_ms} ms"
+    """Write an event as the service does. `parse` gives the event back, except in the hour that happens twice."""
+    form = LINE_FORMS[event.kind]
+    return f"{render_time(event.time, zone, finer)},{event.user},{form.prefix}{form.render(event)}".encode()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch.errors import MixedSources
-from batch.history.day_store import DAY_SCHEMAS, LAYOUT, DaySource, DayStore, day_table
+from batch.history.day_store import DAY_SCHEMAS, LAYOUT, DayPart, DaySource, DayStore, day_table
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from stream.archive import Archive, LedgerEntry
 from stream.errors import ArchiveError
@@ -105,16 +106,30 @@ def _digest(files: Files, gap_ms: int) -> str:
 def _compact_day(
     day_store: DayStore, day: str, files: Files, inputs: str, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
-    sessions, counts = sessions_of(files.get("watch", []), day, gap_ms, advance)
-    tables = {
-        "sessions": sessions,
-        "ratings": _ratings(files.get("rate", []), advance),
-        "requests": _users_and_times(files.get("recommend", []), advance, pc.field("status") == 200),
-        "accounts": _users_and_times(files.get("account", []), advance),
-    }
-    counts.update({part: table.num_rows for part, table in tables.items()})
-    day_store.write(day, DaySource(inputs=inputs, counts=dict(counts)), tables)  # type: ignore[arg-type]
+    counts, tables = Counter[str](), dict[DayPart, pa.Table]()
+    for kind in KINDS:
+        part, table, lines = _day_part(kind, files.get(kind, []), day, gap_ms, advance)
+        tables[part] = table
+        counts.update(lines, **{part: table.num_rows})
+    day_store.write(day, DaySource(inputs=inputs, counts=dict(counts)), tables)
     return counts
+
+
+def _day_part(
+    kind: Kind, files: list[Path], day: str, gap_ms: int, advance: Callable[[int], object]
+) -> tuple[DayPart, pa.Table, Counter[str]]:
+    """What the night takes of a day's events of one kind: the part of the day, its rows, and what was counted."""
+    match kind:
+        case "watch":
+            return "sessions", *sessions_of(files, day, gap_ms, advance)
+        case "rate":
+            return "ratings", _ratings(files, advance), Counter()
+        case "recommend":
+            return "requests", _users_and_times(files, advance, pc.field("status") == 200), Counter()
+        case "account":
+            return "accounts", _users_and_times(files, advance), Counter()
+        case _:
+            assert_never(kind)
 
 
 def sessions_of(

@@ -1,17 +1,17 @@
-"""Checks beyond the schema: what a line says, held against Kafka's clock and against what the APIs know.
+"""Checks beyond the schema: lines compared with Kafka's clock and with what the APIs know.
 
-`context_faults` names for each rule, in a fixed order, the rows of a table that break it: first the schema's rules,
-then those of this module. A line that only *might* be wrong passes; a candidate for a repair must be beyond doubt
+`context_faults` lists, in a fixed order, each broken rule with the rows of a table that break it: first the rules of
+the schema, then `CHECKS`. A line that only *might* be wrong passes; a candidate for a repair must be valid beyond doubt
 (`strict`).
 
 | reason | what is wrong |
 |---|---|
-| `<field>_<rule>` | a rule of the schema |
-| `user_unknown` | an id above the largest that is given out, and the API has not said that it knows it |
-| `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than it may be |
-| `movie_unknown` | a movie, or one of the list, of which the API says that there is none |
-| `minute_runtime` | a minute past the movie's end |
-| `status_list` | a status that says there was no answer, with a list of known movies as the answer |
+| `<field>_<rule>` | the field breaks a rule of the schema |
+| `user_unknown` | the id is above the largest that is given out, and the API has not confirmed it |
+| `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than allowed |
+| `movie_unknown` | the API says that the movie, or one of the list, does not exist |
+| `minute_runtime` | the minute is past the movie's end |
+| `status_list` | the status says that there was no answer, beside a list of known movies |
 """
 
 from collections.abc import Callable, Mapping
@@ -24,42 +24,46 @@ import pyarrow as pa
 from quality.catalog import KnownIds
 from quality.lines.schemas import LONGEST_MINUTE, Schema, breaches, event_schemas
 from quality.settings import QualitySettings
-from stream.event import Kind
+from stream.event import ByKind, Kind
 from stream.line_columns import times_of
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
 Faults = list[tuple[str, np.ndarray]]
-"""Reason, and for each row whether it has that fault: bool."""
+"""Reason, and which rows have that fault: bool."""
 
 
 @dataclass(frozen=True)
 class JudgingContext:
-    """What lines are held against."""
+    """What lines are compared with."""
 
     zone: Zone
     schemas: Mapping[Kind, Schema]
     max_user: int
-    """Largest user id that is given out."""
+    """Largest user id that the service gives out."""
     ahead_ms: int | None
-    """How far a line's time may lie ahead of Kafka's, and a repaired line's from it; None: the two clocks disagree."""
+    """How far a line's time may be ahead of Kafka's time, and a repaired line's time from it in either direction. None:
+    the batch's clocks disagree, so times are not compared."""
     behind_ms: int
-    """How late a line may come to Kafka, ms."""
+    """How long after its own time a line may reach Kafka, ms."""
     known: KnownIds = field(default_factory=KnownIds)
 
 
 def make_context(streaming: StreamSettings, quality: QualitySettings, known: KnownIds) -> JudgingContext:
-    """The context that the settings say."""
-    clock, schemas = zone_named(streaming.timezone), _schemas(streaming)
-    return JudgingContext(clock, schemas, streaming.max_user, quality.ahead_ms, quality.late_ms, known)
+    """The context for the given settings and known ids."""
+    zone, schemas = zone_named(streaming.timezone), _cached_schemas(streaming)
+    return JudgingContext(zone, schemas, streaming.max_user, quality.ahead_ms, quality.late_ms, known)
 
 
-_schemas = lru_cache(maxsize=8)(event_schemas)
-"""A schema is compiled once an object, so every batch is held against the same ones."""
+_cached_schemas = lru_cache(maxsize=8)(event_schemas)
+"""A schema is compiled once per object, so all batches must share the same objects."""
 
 
 def resolve_repeated_hour(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext) -> pa.Table:
-    """The table with the times of an hour that the wall clock shows twice set to the reading nearer to Kafka's time."""
+    """The table with each time of an hour that the wall clock shows twice set to the reading nearer to Kafka's time.
+
+    `kafka_times`: int64 ms UTC, one a row.
+    """
     times = times_of(table)
     if context.ahead_ms is None or not context.zone.repeats_after(times).any():
         return table
@@ -69,24 +73,24 @@ def resolve_repeated_hour(table: pa.Table, kafka_times: np.ndarray, context: Jud
     return table.set_column(0, table.schema.field("time"), column)
 
 
-def arrival_delay_ms(times: np.ndarray, kafka_times: np.ndarray, clock: Zone) -> np.ndarray:
-    """How much later than its own time each line came to Kafka (int64 ms), by the nearer reading of a time shown twice.
+def arrival_delay_ms(times: np.ndarray, kafka_times: np.ndarray, zone: Zone) -> np.ndarray:
+    """How long after its own time each line reached Kafka (int64 ms).
 
-    `times` are those of the first reading.
+    `times` are first readings; of a time that the clock shows twice, the reading nearer to Kafka's time counts.
     """
-    late = kafka_times - times
-    late_by_second = late - clock.repeats_after(times)
-    return np.where(np.abs(late_by_second) < np.abs(late), late_by_second, late)
+    after_first = kafka_times - times
+    after_second = after_first - zone.repeats_after(times)
+    return np.where(np.abs(after_second) < np.abs(after_first), after_second, after_first)
 
 
 def context_faults(
     kind: Kind, table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool = False
 ) -> Faults:
-    """The faults of a table of one kind (Kafka times: int64 ms, one a row), each with its rows; none without any."""
-    found = breaches(table, context.schemas[kind])
-    for check in _CHECKS[kind]:
-        found += [(reason, rows) for reason, rows in check(table, kafka_times, context, strict) if rows.any()]
-    return found
+    """The faults that a table of one kind has, each with its rows. `kafka_times`: int64 ms UTC, one a row."""
+    faults = breaches(table, context.schemas[kind])
+    for check in CHECKS[kind]:
+        faults += [(reason, rows) for reason, rows in check(table, kafka_times, context, strict) if rows.any()]
+    return faults
 
 
 def _users(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
@@ -103,51 +107,55 @@ def _times(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, st
     return [("time_ahead", late < -context.ahead_ms), ("time_behind", late > behind_ms)]
 
 
-def _rated(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
-    words, at = _words(table.column("movie"))
-    return [("movie_unknown", _unknown(words, context.known, strict)[at])]
+def _movies(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
+    words, word_of_row = _words(table.column("movie"))
+    return [("movie_unknown", _unknown(words, context.known, strict)[word_of_row])]
 
 
-def _watched(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
-    words, at = _words(table.column("movie"))
-    ends = np.array([context.known.last_minutes.get(word, LONGEST_MINUTE) for word in words], np.int64)
-    past = table.column("minute").to_numpy() > ends[at]
-    return [("movie_unknown", _unknown(words, context.known, strict)[at]), ("minute_runtime", past)]
+def _movies_and_minutes(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
+    words, word_of_row = _words(table.column("movie"))
+    last_minutes = np.array([context.known.last_minutes.get(word, LONGEST_MINUTE) for word in words], np.int64)
+    past_end = table.column("minute").to_numpy() > last_minutes[word_of_row]
+    return [("movie_unknown", _unknown(words, context.known, strict)[word_of_row]), ("minute_runtime", past_end)]
 
 
-def _lists(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
-    listed = table.column("movies").combine_chunks()
-    words, at = _words(pa.chunked_array([listed.flatten().dictionary_encode()]))
-    unknown = np.zeros(len(listed), bool)
-    unknown[listed.value_parent_indices().to_numpy()[_unknown(words, context.known, strict)[at]]] = True
+def _listed_movies(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
+    lists = table.column("movies").combine_chunks()
+    words, word_of_item = _words(pa.chunked_array([lists.flatten().dictionary_encode()]))
+    unknown = np.zeros(len(lists), bool)
+    unknown[lists.value_parent_indices().to_numpy()[_unknown(words, context.known, strict)[word_of_item]]] = True
     return [("movie_unknown", unknown)]
 
 
 def _statuses(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
-    told = [_is_list(error, context.known) for error in table.column("error").to_pylist()]
-    return [("status_list", np.array(told, bool))]
+    is_list = [_is_list(error, context.known) for error in table.column("error").to_pylist()]
+    return [("status_list", np.array(is_list, bool))]
 
 
 def _is_list(error: str | None, known: KnownIds) -> bool:
+    """Whether the text of a failed request is a list of known movies."""
     return error is not None and all(movie in known.runtimes for movie in error.split(", "))
 
 
 def _words(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """A dictionary column's words, and for each row the place of its word."""
+    """A dictionary column's words, and for each row the index of its word."""
     array = column.unify_dictionaries().combine_chunks()
     return array.dictionary.to_pylist(), array.indices.to_numpy()
 
 
 def _unknown(words: list[str], known: KnownIds, strict: bool) -> np.ndarray:
+    """Which movies count as unknown: those that the API denies; with `strict`, all that the catalogue does not have."""
     if strict and known.runtimes:
         return np.array([word not in known.runtimes for word in words], bool)
     return np.array([word in known.missing for word in words], bool)
 
 
-_Check = Callable[[pa.Table, np.ndarray, JudgingContext, bool], Faults]
-_CHECKS: dict[Kind, tuple[_Check, ...]] = {
-    "watch": (_times, _users, _watched),
-    "rate": (_times, _users, _rated),
-    "recommend": (_times, _users, _lists, _statuses),
+Check = Callable[[pa.Table, np.ndarray, JudgingContext, bool], Faults]
+"""Table of one kind, Kafka's time of each row, context, and whether to be strict: to the rows with each fault."""
+CHECKS: ByKind[tuple[Check, ...]] = {
+    "watch": (_times, _users, _movies_and_minutes),
+    "rate": (_times, _users, _movies),
+    "recommend": (_times, _users, _listed_movies, _statuses),
     "account": (_times, _users),
 }
+"""By kind of event: its checks, in the order that decides which fault is the reason of a quarantined line."""

@@ -1,18 +1,19 @@
-"""What good data is: Cerberus schemas of every input, the single source of the rules.
+"""What good data is: Cerberus schemas of events and of API records, the single source of the rules.
 
-Events of each kind, and records of the APIs of both generations. This module only says what the rules are. `rule_functions.Validator` is the Cerberus that reads them, which also turns the service's numbers in strings
-into numbers; `compiled_schemas.py` compiles them for the stream and for a million records, with the same verdicts and
-reasons.
+This module only states the rules. `rule_functions.Validator` applies them, and turns the service's numbers in strings
+into numbers; `compiled_schemas.py` compiles them for the stream and for millions of records, with the same verdicts
+and reasons. API records of both generations pass.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 from quality.lines.compiled_schemas import breaches, checked, event_breach
 from quality.lines.rule_functions import Rules, Schema
-from stream.event import LIST_LENGTH, Kind
+from stream.event import KINDS, LIST_LENGTH, Kind
 from stream.grammar import MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
 from stream.settings import BEST_RATING, StreamSettings
+from stream.tables import EVENT_SCHEMAS
 from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = [
@@ -28,30 +29,32 @@ __all__ = [
 
 _MOVIE = {"type": "string", "regex": MOVIE.pattern, "maxlength": MAX_MOVIE_CHARACTERS, "required": True}
 LONGEST_MINUTE = 20_000
-"""No movie or series of the service is known to run longer than 14,000 minutes."""
+"""A generous bound: the service's longest known series runs 14,000 minutes."""
 
 
 def event_schemas(settings: StreamSettings) -> dict[Kind, Schema]:
-    """The rules for events of each kind: every field that is the event's own, in the order of its columns.
+    """By kind of event: the rules of its fields, in the order of its columns.
 
-    Which users and movies there are is no matter of a schema, but of `context_checks.py`.
-    `line_columns.py` and `grammar.py` of `stream` hold the form of a line; these hold what comes of it, whoever read
-    it.
+    `stream.grammar` checks the form of a line, these schemas the values in it. `context_checks.py` checks whether users
+    and movies exist.
     """
-    common = {"time": _whole_number(*_times()), "user": _whole_number(1, MAX_USER)}
-    best = BEST_RATING[settings.generation]
+    rules = field_rules(BEST_RATING[settings.generation])
+    return {kind: {field: rules[field] for field in EVENT_SCHEMAS[kind].names} for kind in KINDS}
+
+
+def field_rules(best_rating: int) -> dict[str, Rules]:
+    """By field of `Event`: its rules, in every kind of event that has it."""
     return {
-        "watch": {**common, "movie": _MOVIE, "minute": _whole_number(0, LONGEST_MINUTE)},
-        "rate": {**common, "movie": _MOVIE, "rating": _whole_number(1, best)},
-        "recommend": {
-            **common,
-            "host": {"type": "string", "required": True},
-            "status": _whole_number(0, 999),
-            "movies": {"type": "list", "maxlength": LIST_LENGTH, "schema": _MOVIE, "required": True},
-            "latency_ms": {"type": "integer", "min": 0, "required": True},
-            "error": {"type": "string", "nullable": True, "required": True},
-        },
-        "account": common,
+        "time": _whole_number(*_times()),
+        "user": _whole_number(1, MAX_USER),
+        "movie": _MOVIE,
+        "minute": _whole_number(0, LONGEST_MINUTE),
+        "rating": _whole_number(1, best_rating),
+        "host": {"type": "string", "required": True},
+        "status": _whole_number(0, 999),
+        "movies": {"type": "list", "maxlength": LIST_LENGTH, "schema": _MOVIE, "required": True},
+        "latency_ms": {"type": "integer", "min": 0, "required": True},
+        "error": {"type": "string", "nullable": True, "required": True},
     }
 
 
@@ -60,17 +63,17 @@ def _whole_number(least: int, most: int) -> Rules:
 
 
 def _times() -> tuple[int, int]:
-    """First and last ms, UTC, of the grammar's years, and a day more: these are years of a wall clock in some zone."""
+    """First and last ms UTC of the grammar's years, and a day more on each side: the wall clock has some zone."""
     first, end = (day_number(f"{year}-01-01") * DAY_MS for year in (FIRST_YEAR, LAST_YEAR + 1))
     return first - DAY_MS, end + DAY_MS - 1
 
 
 _COUNT = {"type": "integer", "min": 0, "max": 2**63 - 1, "nullable": True}
-"""A number that there is of something; what is larger is a fault, and fits into no column."""
+"""A count of something; a larger number is a fault, and fits into no column."""
 
 
 def _number(value: object) -> object:
-    """A number in a text as a number. Raises `ValueError` for another text, and for what is no finite number."""
+    """A text to the number in it; other values stay. Raises `ValueError` for a text that is no finite number."""
     if not isinstance(value, str) or not value.strip():
         return value
     number = float(value)
@@ -80,7 +83,7 @@ def _number(value: object) -> object:
 
 
 def _whole(value: object) -> object:
-    """As `_number`, for whole numbers: `"95"` and `"95.0"`, not `"95.5"`."""
+    """Like `_number`, for whole numbers: `"95"` and `"95.0"`, not `"95.5"`."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     number = _number(value)
@@ -91,8 +94,8 @@ def _whole(value: object) -> object:
     return number
 
 
-def _unknown(*marks: object) -> Any:
-    """Turn the service's ways of saying 'unknown' into None."""
+def _unknown(*marks: object) -> Callable[[object], object]:
+    """A coercer that turns the service's marks for "unknown" into None."""
     return lambda value: None if any(type(value) is type(mark) and value == mark for mark in marks) else value
 
 
@@ -109,7 +112,7 @@ USER: Schema = {
 def _genre_names(value: object) -> list[str]:
     """`[{"id": 18, "name": "Drama"}]` to `["Drama"]`. Raises `ValueError` for another shape.
 
-    A nested schema would say the same, at twenty times the price: Cerberus makes a validator for every item.
+    A nested schema would say the same at twenty times the cost: Cerberus makes a validator for every item.
     """
     items = value if isinstance(value, list) else [None]
     names = [item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)]
