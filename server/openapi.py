@@ -7,8 +7,8 @@ shared components.
 from typing import Any
 
 from server.answers import SOURCES, TEXT
-from server.release import MOVIE
 from stream.event import LIST_LENGTH
+from stream.grammar import MOVIE
 
 JsonObject = dict[str, Any]
 """A part of an OpenAPI document, which can hold any JSON: OpenAPI itself describes it, schemathesis checks it."""
@@ -26,6 +26,7 @@ def json_response(description: str, properties: JsonObject) -> JsonObject:
 
 
 _TEXT = {"type": "string"}
+_MOVIE = MOVIE.pattern
 _MOVIES = {"type": "array", "items": {"type": "string"}, "maxItems": LIST_LENGTH}
 _BUSY = text_response(
     "No release yet, or too much to do; ask again.", headers={"retry-after": {"schema": {"type": "integer"}}}
@@ -48,7 +49,7 @@ _MOVIE_ID = {
     "in": "path",
     "required": True,
     "description": "A movie id of the service.",
-    "schema": {"type": "string", "pattern": f"^{MOVIE}$"},
+    "schema": {"type": "string", "pattern": f"^{_MOVIE}$"},
 }
 _ANSWER = {
     "description": "Up to 20 movie ids separated by commas, best first.",
@@ -56,7 +57,7 @@ _ANSWER = {
         "x-marquee-release": {"schema": _TEXT},
         "x-marquee-source": {"schema": {"type": "string", "enum": list(SOURCES)}},
     },
-    "content": {TEXT: {"schema": {"type": "string", "pattern": f"^{MOVIE}(,{MOVIE}){{0,{LIST_LENGTH - 1}}}$"}}},
+    "content": {TEXT: {"schema": {"type": "string", "pattern": f"^{_MOVIE}(,{_MOVIE}){{0,{LIST_LENGTH - 1}}}$"}}},
 }
 
 

@@ -29,7 +29,6 @@ from server.release_layout import ARRAYS, wrong_files
 from server.release_layout import FILES as FILES
 from server.release_layout import LAYOUT as LAYOUT
 from server.release_layout import METRIC as METRIC
-from server.release_layout import MOVIE as MOVIE
 from server.release_layout import RENDERED as RENDERED
 from server.release_layout import Rendered as Rendered
 from stream.event import LIST_LENGTH

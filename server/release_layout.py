@@ -5,7 +5,6 @@ in `annoy_file.py`.
 """
 
 import mmap
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +13,7 @@ import numpy as np
 
 from server.release_files import Progress, no_progress
 from stream.event import LIST_LENGTH
+from stream.grammar import is_movie
 
 LAYOUT = 1
 FILES = (
@@ -30,9 +30,6 @@ RENDERED = ("answers.bin", "answers.npy")
 """Optional files: all personal answers as text, one after the other, and where each begins."""
 ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
 METRIC: Literal["angular"] = "angular"
-MOVIE = r"[a-z0-9+\-._*]+"
-"""A movie id, as the grammar of the stream has it."""
-_MOVIE = re.compile(MOVIE.encode())
 _SAMPLE = 1000
 _ROWS = 1 << 16
 
@@ -51,7 +48,8 @@ def wrong_files(
 ) -> list[str]:
     """The files that break the layout, or contradict other files. `arrays` has the keys of `ARRAYS`."""
     wrong = _wrong_shapes(len(names), arrays, rendered) or _wrong_values(len(names), arrays, progress)
-    if not wrong and not (len(set(names)) == len(names) and all(map(_MOVIE.fullmatch, names))):
+    # latin-1 decodes any byte, and to a character that no movie id has where it is not ASCII
+    if not wrong and not (len(set(names)) == len(names) and all(is_movie(name.decode("latin-1")) for name in names)):
         wrong = ["movies.txt"]
     if not wrong and rendered is not None:
         wrong = _wrong_texts(names, arrays["lists"], rendered, progress)

@@ -319,7 +319,7 @@ def clustered(count: int, dimensions: int, seed: int) -> np.ndarray:
 def test_nearly_all_of_the_nearest_movies_are_found(tmp_path: Path) -> None:
     count = 3000
     items = clustered(count, 64, 7)
-    movies = [f"m+{item}" for item in range(count)]
+    movies = [f"m{item}+1999" for item in range(count)]
     answers = Answers(Release.open(write_release(tmp_path, "many", movies=movies, trees=50, items=items)))
     unit = items / np.linalg.norm(items, axis=1, keepdims=True)
     asked, hits = range(0, count, 30), 0

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from server.errors import HiddenUnreadable
 from server.hidden import HIDDEN, LAST_HIDDEN, HiddenState, parse, read, read_hidden_state
-from server.release import MOVIE
 from server.release_watcher import ReleaseWatcher
 from stream import durable
+from stream.grammar import MOVIE
 from tests.polling import until
 from tests.server.sample_releases import MOVIES, names, write_release
 from tests.server.scraped_metrics import scraped

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from batch.releases.rendered import write as render
 from server.answers import Answers
 from server.errors import BadRelease
-from server.release import FILES, MOVIE, RENDERED, Release, sha256
-from stream import grammar
+from server.release import FILES, RENDERED, Release, sha256
+from server.release_layout import wrong_files
+from stream.grammar import MOVIE, is_movie
 from tests.server.sample_releases import MOVIES, arrays, seal, write_release
 
 Change = Callable[[Path], object]
@@ -349,19 +350,51 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path, data: bytes) 
     assert sha256(tmp_path / "file") == told.stdout.split()[0]
 
 
+def with_movie(folder: Path, name: str) -> Path:
+    """A release in which one movie has another name."""
+    return write_release(folder, "one", movies=[*MOVIES[:3], name, *MOVIES[4:]])
+
+
 @pytest.mark.parametrize(
-    ("number", "name"), [(3, "movie+4+2000"), (3, ""), (3, "a b"), (3, "é+2000"), (3, "Movie"), (3, "a,b")]
-)
-def test_movies_that_are_none_or_come_twice_are_refused(tmp_path: Path, number: int, name: str) -> None:
-    movies = [*MOVIES[:number], name, *MOVIES[number + 1 :]]
-    folder = write_release(tmp_path, "one", movies=movies)
+    "name",
+    [
+        "movie+4+2000", "", "a b", "é+2000", "٣+2000", "a+٢٠٠٠", "Movie", "a,b", "without-a-plus", "a+99", "a+19999",
+        "a+2000x", "x" * 296 + "+1999",
+    ],
+)  # fmt: skip
+def test_a_release_with_a_movie_twice_or_with_what_is_no_movie_id_is_refused(tmp_path: Path, name: str) -> None:
+    folder = with_movie(tmp_path, name)
     with pytest.raises(BadRelease, match=r"movies\.txt"):
         Release.open(folder)
 
 
-@given(st.from_regex(grammar.MOVIE, fullmatch=True))
-def test_whatever_the_stream_has_as_a_movie_may_be_in_a_release(name: str) -> None:
-    assert re.fullmatch(MOVIE, name)
+def test_a_release_with_bytes_that_are_no_utf8_in_a_movie_id_is_refused(tmp_path: Path) -> None:
+    folder = write_release(tmp_path, "one")
+    (folder / "movies.txt").write_bytes((folder / "movies.txt").read_bytes().replace(b"movie+4", b"movi\xe9+4"))
+    seal(folder)
+    with pytest.raises(BadRelease, match=r"movies\.txt"):
+        Release.open(folder)
+
+
+@pytest.mark.parametrize("name", ["endeavour+", "+nos+amours+1983", "++++++1959", "m*a*s*h+1970", "x" * 295 + "+1999"])
+def test_a_release_may_have_every_movie_id_that_the_stream_has(tmp_path: Path, name: str) -> None:
+    assert is_movie(name)
+    assert name in Release.open(with_movie(tmp_path, name)).movies
+
+
+NO_USERS: dict[str, np.ndarray] = {
+    "users": np.zeros(0, np.uint32),
+    "lists": np.zeros((0, 20), np.uint16),
+    "fallbacks": np.array([[0, *[NONE] * 19]], np.uint16),
+    "segments": np.zeros(0, np.uint8),
+    "items": np.zeros((1, 1), np.float32),
+}
+"""A release of one movie for nobody."""
+
+
+@given(st.one_of(st.from_regex(MOVIE, fullmatch=True), st.text("aA09+-._*,é ", max_size=9)))
+def test_a_release_and_the_stream_agree_on_what_a_movie_id_is(name: str) -> None:
+    assert wrong_files([name.encode()], NO_USERS, None) == ([] if is_movie(name) else ["movies.txt"])
 
 
 @pytest.mark.parametrize("swapped", [(0, 4), (0, 1)], ids=["of the same length", "of another"])
