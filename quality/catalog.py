@@ -1,10 +1,10 @@
 """The catalogue: the records of movies and users that the APIs returned, so that each id is asked for once.
 
-One SQLite file, `var/catalog/catalog.sqlite`, a row a record: `known` with the record as its schema wants it, `unknown`
-where the API says there is none (so that a mistyped id is not asked every night), `bad` where it does not fit its
-schema, with the reason; bad ones are asked again. What could not be asked is not there, and is asked the next time.
+One SQLite file, `var/catalog/catalog.sqlite`, has a row for each id: `known` with the normalized record; `unknown`
+where the API denies it, so that a mistyped id is not asked every night; `bad` with the reason where the record breaks
+its schema. Bad ids are asked again; so are ids without a row, for which no answer came.
 
-`KnownIds` is what of it lines are held against.
+`KnownIds` is the part of it that lines are checked against.
 """
 
 import sqlite3
@@ -20,74 +20,76 @@ import orjson
 from quality.errors import RecordsError
 
 RUNTIME_SHARE, RUNTIME_MINUTES = 1.05, 5
-"""Minutes up to `runtime * RUNTIME_SHARE + RUNTIME_MINUTES` are played: of real lines 99.9 % stay below 1.013."""
+"""The last minute of a movie is `runtime * RUNTIME_SHARE + RUNTIME_MINUTES`; 99.9 % of real lines stay below 1.013."""
 
 Subject = Literal["movie", "user"]
 Status = Literal["known", "unknown", "bad"]
-FoundRecord = tuple[str, Status, dict[str, Any] | None, str]
-"""Id, what became of it, the record where it is known, the reason where it is bad."""
+Record = dict[str, Any]  # the API may add fields: those without rules are kept, whatever they hold
+"""A record of the service's APIs by field; `quality.lines.schemas` has the rules of the fields that Marquee uses."""
+FoundRecord = tuple[str, Status, Record | None, str]
+"""Id, its status, the record where it is known, and the reason where it is bad (else "")."""
 
 
 @dataclass(frozen=True)
 class KnownIds:
-    """What is known of movies and users when lines are judged."""
+    """Which movies and users exist, as far as is known when lines are judged."""
 
     runtimes: Mapping[str, int | None] = field(default_factory=dict)
     """By known movie: its runtime in minutes, None where the service does not say. Empty: any movie may exist."""
     missing: frozenset[str] = frozenset()
-    """Movies of which the API says that there are none."""
+    """Movies that do not exist, according to the API."""
     users: frozenset[int] = frozenset()
-    """Known users whose ids lie above those that the settings allow."""
+    """Ids above `[stream] max_user` of users that exist."""
     no_users: frozenset[int] = frozenset()
-    """Ids above those that the settings allow of which the API says that there are none."""
+    """Ids above `[stream] max_user` of users that do not exist, according to the API."""
 
     @cached_property
     def last_minutes(self) -> dict[str, int]:
-        """By movie of known runtime: the last minute that a line may name."""
+        """By movie with a known runtime: the last minute that a line may name."""
         return {
             movie: int(runtime * RUNTIME_SHARE) + RUNTIME_MINUTES for movie, runtime in self.runtimes.items() if runtime
         }
 
 
 class Catalog:
-    """The records that are kept."""
+    """The stored records below one `var` folder. Every method raises `RecordsError` where the file cannot be used."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "catalog" / "catalog.sqlite"
 
     def state(self) -> tuple[tuple[int, int], ...]:
-        """Changes whenever a record does, whichever process writes it."""
+        """A value that changes whenever any process changes a record."""
         states = []
         for path in (self.path, self.path.with_name(f"{self.path.name}-wal")):
             try:
                 status = path.stat()
-            except FileNotFoundError:  # the other file of the two comes and goes
+            except FileNotFoundError:  # SQLite creates and removes the -wal file as it needs
                 continue
             states.append((status.st_mtime_ns, status.st_size))
         return tuple(states)
 
     def statuses(self, subject: Subject) -> dict[str, Status]:
-        """By id: what is known of it."""
+        """The status of each id that has one."""
         return dict(self._rows("SELECT id, status FROM records WHERE subject = ?", subject))
 
-    def records(self, subject: Subject) -> dict[str, dict[str, Any]]:
-        """By id: the known records."""
+    def records(self, subject: Subject) -> dict[str, Record]:
+        """The known records by id."""
         rows = self._rows("SELECT id, body FROM records WHERE subject = ? AND status = 'known'", subject)
         return {name: orjson.loads(body) for name, body in rows}
 
     def people(self) -> list[tuple[int, int, str]]:
-        """Id, age and gender of the known users: of a million of them not the whole records."""
+        """Id, age and gender of each known user, read without decoding a million whole records."""
         body = "CAST(body AS TEXT)"
         columns = f"CAST(id AS INTEGER), json_extract({body}, '$.age'), json_extract({body}, '$.gender')"
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
     def known(self, max_user: int) -> KnownIds:
-        """What lines are held against; of users only those with ids above `max_user`."""
+        """What lines are checked against; of users only those with ids above `max_user`."""
         runtime = (
             "SELECT id, status, json_extract(CAST(body AS TEXT), '$.runtime') FROM records WHERE subject = 'movie'"
         )
         movies = self._rows(runtime)
-        # by the length first: turning a million ids into numbers takes longer than all the rest
+        # compare lengths first: casting a million ids to numbers would take longer than all the rest
         text = (
             "SELECT id, status FROM records WHERE subject = 'user'"
             " AND (length(id) > length(?1) OR (length(id) = length(?1) AND id > ?1))"
@@ -100,14 +102,16 @@ class Catalog:
             frozenset(int(name) for name, status in users if status == "unknown"),
         )
 
-    def keep(self, subject: Subject, found: list[FoundRecord]) -> None:
-        """Store what the API said, durably."""
-        rows = [(subject, name, status, body and orjson.dumps(body), reason) for name, status, body, reason in found]
+    def keep(self, subject: Subject, records: list[FoundRecord]) -> None:
+        """Store what the API said of these ids, durably, in place of what it said before."""
+        rows = [
+            (subject, name, status, record and orjson.dumps(record), reason) for name, status, record, reason in records
+        ]
         with self._opened() as store, store:
             store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
 
     def forget_unknown(self) -> int:
-        """Drop what the API said it does not know, so that it is asked again; returns how many."""
+        """Drop the ids that the API denied, so that they are asked again; returns how many."""
         with self._opened() as store, store:
             return store.execute("DELETE FROM records WHERE status = 'unknown'").rowcount
 
@@ -130,5 +134,5 @@ class Catalog:
                 yield store
         except sqlite3.Error as error:
             damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-            mend = "; remove it: the APIs are asked again" if damaged else ""
-            raise RecordsError(f"catalogue: {self.path}: {error}{mend}") from error
+            advice = "; remove it: the APIs are asked again" if damaged else ""
+            raise RecordsError(f"catalogue: {self.path}: {error}{advice}") from error

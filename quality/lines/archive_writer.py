@@ -1,6 +1,6 @@
 """Writes the lines of a batch into the archive: events by kind and day, and the quarantined lines.
 
-Pure but for the files. They count once the ledger entry that names them is committed, which is the caller's part.
+The files count once the caller has committed the ledger entry that names them.
 """
 
 from collections.abc import Iterator
@@ -16,18 +16,21 @@ from stream.zone import Zone, day_name
 
 
 def provenance_columns(topic: str, partition: int, offsets: np.ndarray, kafka_times: np.ndarray) -> pa.Table:
-    """Where each line of a batch came from (offsets and Kafka times int64), in the columns of `PROVENANCE_FIELDS`."""
+    """The columns of `PROVENANCE_FIELDS` for the lines of a batch; offsets and Kafka times (ms UTC) are int64."""
     count = len(offsets)
     topics = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([topic]))
-    moments = pa.array(kafka_times).cast(pa.timestamp("ms", tz="UTC"))
-    columns = [topics, pa.array(np.full(count, partition, np.int32)), pa.array(offsets), moments]
+    times = pa.array(kafka_times).cast(pa.timestamp("ms", tz="UTC"))
+    columns = [topics, pa.array(np.full(count, partition, np.int32)), pa.array(offsets), times]
     return pa.Table.from_arrays(columns, schema=pa.schema(PROVENANCE_FIELDS))
 
 
 def write_batch(
     archive: Archive, entry: LedgerEntry, verdicts: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
 ) -> list[ArchiveFile]:
-    """Write the files of an entry: `values` are its lines, `origin` says of each where it came from."""
+    """Write the files of an entry and return them.
+
+    `values` (binary) are its lines; `origin` has the `provenance_columns` of each.
+    """
     arguments = archive, entry, verdicts, values, origin, zone
     return [*_events(*arguments), *_quarantined(*arguments)]
 
@@ -35,20 +38,20 @@ def write_batch(
 def _events(
     archive: Archive, entry: LedgerEntry, verdicts: Verdicts, values: pa.Array, origin: pa.Table, zone: Zone
 ) -> Iterator[ArchiveFile]:
-    for kind, good in verdicts.good.items():
-        table = good.table
-        for name, column in zip(origin.column_names, origin.take(pa.array(good.rows)).columns, strict=True):
+    for kind, kept in verdicts.kept.items():
+        table = kept.table
+        for name, column in zip(origin.column_names, origin.take(pa.array(kept.rows)).columns, strict=True):
             table = table.append_column(origin.field(name), column)
-        rules, accepted = np.full(len(good.rows), None, object), np.ones(len(good.rows), bool)
-        for row, rule in good.rules.items():
+        rules, accepted = np.full(len(kept.rows), None, object), np.ones(len(kept.rows), bool)
+        for row, rule in kept.rules.items():
             rules[row], accepted[row] = rule, False
         schema = ARCHIVE_SCHEMAS[kind]
         table = table.append_column(schema.field("repair"), pa.array(rules, pa.string()).dictionary_encode())
-        table = table.append_column(schema.field("raw"), values.take(pa.array(good.rows, mask=accepted))).cast(schema)
-        days = zone.day_number(times_of(good.table))
+        table = table.append_column(schema.field("raw"), values.take(pa.array(kept.rows, mask=accepted))).cast(schema)
+        days = zone.day_number(times_of(kept.table))
         for day in np.unique(days).tolist():
-            part = table if (days == day).all() else table.filter(pa.array(days == day))
-            yield archive.write_events(entry, kind, day_name(day), part)
+            rows_of_day = table if (days == day).all() else table.filter(pa.array(days == day))
+            yield archive.write_events(entry, kind, day_name(day), rows_of_day)
 
 
 def _quarantined(

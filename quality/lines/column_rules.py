@@ -1,8 +1,7 @@
 """Schema rules over an Arrow column: the same verdicts as `rule_functions.py`, for a million values.
 
-What repeats, the words of a dictionary, is judged once and looked up. Numbers are judged by numpy, text and lists by
-Arrow. A rule whose limit could mean another thing to a column than to Python (an inexact number, a regex that Arrow
-reads otherwise) is refused when it is compiled.
+Each word of a dictionary is checked once and looked up. numpy checks numbers, Arrow text and lists. Compiling refuses
+a rule whose limit Arrow or numpy might read differently from Python: an inexact number, an unusual regex.
 """
 
 import re
@@ -13,17 +12,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from quality.lines.rule_functions import Rules, is_one_of, is_required, types_of, without_form
+from quality.lines.rule_functions import Rules, is_one_of, is_required, not_compilable, types_of
 
 Values = Any
 """Values of one array: a numpy array of integers or float64 for numbers (true is 1), else an Arrow array of text or
-lists. What stands where a value is null means nothing."""
+lists. Where a value is null the content is undefined."""
 Breaks = Callable[[Values], np.ndarray | None]
-"""Which values break a rule: bool. None: the rule says nothing of such values."""
+"""Which values break a rule: bool. None where the rule does not apply to such values."""
 
 
 class ColumnRules:
-    """The rules of a field over its column. Answers are: by rule, in order, the rows that break it, where any does."""
+    """The rules of a field over its column. Results map each broken rule, in the schema's order, to its rows (bool)."""
 
     def __init__(self, rules: Rules) -> None:
         self.required = is_required(rules)
@@ -31,56 +30,56 @@ class ColumnRules:
         self._breaks = {rule: _BREAKS[rule](limit) for rule, limit in rules.items() if rule in _BREAKS}
 
     def missing(self, rows: int) -> dict[str, np.ndarray]:
-        """The answer where the table does not have the column."""
+        """The result for a table of so many rows that lacks the column."""
         return {"required": np.ones(rows, bool)} if self.required and rows else {}
 
     def broken(self, column: pa.ChunkedArray) -> dict[str, np.ndarray]:
-        """The answer for a column."""
-        parts = [(len(chunk), self.broken_in(chunk)) for chunk in column.chunks]
-        if len(parts) == 1:
-            return parts[0][1]
+        """The result for a column."""
+        by_chunk = [(len(chunk), self.broken_in(chunk)) for chunk in column.chunks]
+        if len(by_chunk) == 1:
+            return by_chunk[0][1]
         return {
-            rule: np.concatenate([part.get(rule, np.zeros(rows, bool)) for rows, part in parts])
+            rule: np.concatenate([broken.get(rule, np.zeros(rows, bool)) for rows, broken in by_chunk])
             for rule in ("nullable", "type", *self._breaks)
-            if any(rule in part for _, part in parts)
+            if any(rule in broken for _, broken in by_chunk)
         }
 
     def broken_in(self, array: pa.Array) -> dict[str, np.ndarray]:
-        """The answer for one array."""
+        """The result for one array."""
         if pa.types.is_dictionary(array.type):
             few = len(array) < len(array.dictionary)
-            return self.broken_in(array.dictionary.take(array.indices)) if few else self._looked_up(array)
+            return self.broken_in(array.dictionary.take(array.indices)) if few else self._broken_words(array)
         null = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
-        found = {} if null is None or self._nullable else {"nullable": null}
+        broken = {} if null is None or self._nullable else {"nullable": null}
         if array.null_count < len(array):
-            found |= self._broken_values(array, np.ones(len(array), bool) if null is None else ~null)
-        return found
+            broken |= self._broken_values(array, np.ones(len(array), bool) if null is None else ~null)
+        return broken
 
     def _broken_values(self, array: pa.Array, valid: np.ndarray) -> dict[str, np.ndarray]:
         if self._types and not is_one_of(self._types, _class_of(array.type)):
             return {"type": valid}
-        values, found = _values(array), {}
+        values, broken = _values(array), {}
         for rule, breaks in self._breaks.items():
             rows = breaks(values)
             if rows is not None and (rows := rows & valid).any():
-                found[rule] = rows
-        return found
+                broken[rule] = rows
+        return broken
 
-    def _looked_up(self, array: pa.DictionaryArray) -> dict[str, np.ndarray]:
-        """Each word is judged once. A row that has no word looks up one place more, behind the words."""
+    def _broken_words(self, array: pa.DictionaryArray) -> dict[str, np.ndarray]:
+        """Check each word once. Rows without a word look up an extra entry after the last word."""
         words = len(array.dictionary)
         by_word = self.broken_in(array.dictionary)
         if array.null_count and not self._nullable:
             by_word = {"nullable": np.zeros(words, bool), **by_word}
         if not by_word:
             return {}
-        places = array.indices.cast(pa.int64()).fill_null(words).to_numpy()
-        found = {rule: np.append(broken, rule == "nullable")[places] for rule, broken in by_word.items()}
-        return {rule: rows for rule, rows in found.items() if rows.any()}
+        word_of_row = array.indices.cast(pa.int64()).fill_null(words).to_numpy()
+        by_row = {rule: np.append(broken, rule == "nullable")[word_of_row] for rule, broken in by_word.items()}
+        return {rule: rows for rule, rows in by_row.items() if rows.any()}
 
 
 def _class_of(kind: pa.DataType) -> type:
-    """The Python class of a column's values; times are integers, ms."""
+    """The Python class of a column's values; times are integers, ms. Raises `NotImplementedError` for other types."""
     if pa.types.is_integer(kind) or (pa.types.is_timestamp(kind) and kind.unit == "ms"):
         return int
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -108,15 +107,15 @@ def _is_text(values: Values) -> bool:
 
 
 def _bits(verdicts: pa.BooleanArray) -> np.ndarray:
-    """Arrow's verdicts as numpy's; null, the verdict on a null value, as False."""
+    """Arrow's verdicts as a numpy array; null, the verdict on a null value, becomes False."""
     bits: np.ndarray = verdicts.fill_null(False).to_numpy(zero_copy_only=False)
     return bits
 
 
 def _exact(rule: str, limit: Any) -> int | float:
-    """A limit that is compared with integers and floats without rounding."""
+    """A limit that compares with integers and floats without rounding. Raises `NotImplementedError` for another."""
     if type(limit) not in (int, float) or not abs(limit) < 2**63 or float(limit) != limit:
-        raise without_form(rule, limit, "is no number that columns compare exactly")
+        raise not_compilable(rule, limit, "is no number that columns compare exactly")
     return int(limit) if float(limit).is_integer() else limit
 
 
@@ -134,18 +133,18 @@ _ESCAPED = r"\\[dw\\.+*?()\[\]{}|^$/\-]"
 _CLASS = rf"\[\^?(?:[\w .,:;+*?/()]|-(?!-)|{_ESCAPED})+\]"
 _QUANTIFIER = r"(?:[*+?]|\{\d+(?:,\d*)?\})\??"
 _PORTABLE = re.compile(rf"(?:[\w ,:;=@%/<>'\"&!#~.|)\-]|{_ESCAPED}|{_CLASS}|\((?!\?)|\(\?:|{_QUANTIFIER})*", re.ASCII)
-"""Regexes that mean the same to Python (ASCII) and to Arrow's RE2: no anchors, flags, `\\s`, references or such."""
+"""Regexes with one meaning in Python (ASCII) and in Arrow's RE2: no anchors, flags, `\\s` or references."""
 
 
 def _not_matched(pattern: str) -> Breaks:
     whole = rf"\A(?:{pattern})\z"
     if not _PORTABLE.fullmatch(pattern):
-        raise without_form("regex", pattern, "may mean another thing to columns")
+        raise not_compilable("regex", pattern, "may mean something else to columns")
     try:
         re.compile(pattern)
         pc.match_substring_regex(pa.array([""]), whole)
     except (re.error, pa.ArrowInvalid) as error:
-        raise without_form("regex", pattern, "is no regex of columns") from error
+        raise not_compilable("regex", pattern, "is no valid regex for columns") from error
     return lambda values: ~_bits(pc.match_substring_regex(values, whole)) if _is_text(values) else None
 
 
@@ -160,15 +159,15 @@ def _too_long(limit: int) -> Breaks:
 
 
 def _not_allowed(allowed: Any) -> Breaks:
-    words = [one for one in allowed if isinstance(one, str)]
-    numbers = [_exact("allowed", one) for one in allowed if not isinstance(one, str)]
+    words = [value for value in allowed if isinstance(value, str)]
+    numbers = [_exact("allowed", value) for value in allowed if not isinstance(value, str)]
 
     def breaks(values: Values) -> np.ndarray | None:
         if isinstance(values, np.ndarray):
-            strange = np.ones(len(values), bool)
-            for one in numbers:  # few are allowed, and `isin` would compare uint64 with int64 as floats
-                strange &= values != one
-            return strange
+            differs = np.ones(len(values), bool)
+            for number in numbers:  # they are few, and `isin` would compare uint64 with int64 as floats
+                differs &= values != number
+            return differs
         if _is_text(values):
             return ~_bits(pc.is_in(values, value_set=pa.array(words, values.type)))
         return _bad_items({"type": ["string", "number", "boolean"], "allowed": allowed})(values)
@@ -182,7 +181,7 @@ def _bad_items(rules: Rules) -> Breaks:
     def breaks(values: Values) -> np.ndarray | None:
         if _is_text(values) or isinstance(values, np.ndarray):
             return None
-        # not `list_parent_indices`: it counts the items that a null list may have, `list_flatten` does not
+        # not `list_parent_indices`: it counts the items of null lists as well, `list_flatten` does not
         list_of = np.repeat(np.arange(len(values)), pc.list_value_length(values).fill_null(0).to_numpy())
         bad = np.zeros(len(values), bool)
         for broken in items.broken_in(pc.list_flatten(values)).values():
@@ -200,4 +199,4 @@ _BREAKS: dict[str, Callable[[Any], Breaks]] = {
     "allowed": _not_allowed,
     "schema": _bad_items,
 }
-"""By rule, the same as of `rule_functions.BREAKS`: what makes the function of its limit."""
+"""By rule: the function that compiles its limit. The rules are those of `rule_functions.BREAKS`."""

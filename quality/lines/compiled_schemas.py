@@ -1,11 +1,11 @@
-"""Compiled schemas: each Cerberus schema in three fast forms, made when first asked for.
+"""Compiled schemas: each Cerberus schema in three fast forms, compiled when first needed.
 
 *Columns*: every rule over an Arrow table (`column_rules.py`). *One document*: the first rule that an event or a mapping
-breaks (`rule_functions.py`). *Records*: Cerberus' way of making a record normal, with the rules of one document; it may
-only accept, and what it does not accept goes to Cerberus, so it can be narrower than Cerberus, never wider.
+breaks (`rule_functions.py`). *Records*: normalisation (defaults, coercion) as Cerberus does it, then the rules of one
+document; this form only accepts records, and leaves all others to Cerberus itself.
 
-Each form says, verdict and reason, what `Validator` says row by row; property tests hold them to it. A rule without
-the form that is asked for is a `NotImplementedError` that names it.
+Each form gives the verdict and the reason that `Validator` gives row by row; property tests hold them to it. A rule
+that a form does not have raises a `NotImplementedError` that names it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from quality.catalog import Record
 from quality.lines.column_rules import ColumnRules
 from quality.lines.rule_functions import (
     BREAKS,
@@ -30,8 +31,8 @@ from stream.event import Event, Kind
 _MISSING: Any = object()
 """In place of a field that a document does not have; None is a value."""
 
-Normal = Callable[[dict[str, Any]], bool]
-"""Makes one field of a document normal, in place, and says whether it is then good."""
+NormalizeField = Callable[[Record], bool]
+"""Normalizes one field of a record in place; returns whether the field is then valid."""
 
 
 class CompiledSchema:
@@ -41,16 +42,16 @@ class CompiledSchema:
         self.schema = schema
 
     def breaches(self, table: pa.Table) -> list[tuple[str, np.ndarray]]:
-        """For each rule that rows break, in the schema's order: `<field>_<rule>` and which rows (bool).
+        """For each broken rule, in the schema's order: `<field>_<rule>` and which rows break it (bool).
 
         A field's `required`, `nullable` and `type` come before its other rules, and hide them. A column that the
-        table does not have is missing in every row; one that the schema does not have is passed over.
+        table lacks is missing in every row; columns that the schema does not name are ignored.
         """
-        names, found = frozenset(table.column_names), []
+        names, reasons = frozenset(table.column_names), []
         for field, column in self._columns.items():
             broken = column.broken(table.column(field)) if field in names else column.missing(len(table))
-            found += [(f"{field}_{rule}", rows) for rule, rows in broken.items()]
-        return found
+            reasons += [(f"{field}_{rule}", rows) for rule, rows in broken.items()]
+        return reasons
 
     def breach(self, document: Mapping[str, Any] | Event) -> str | None:
         """The first rule that one document breaks, named and ordered as by `breaches`; None where it breaks none."""
@@ -62,27 +63,27 @@ class CompiledSchema:
                 return f"{field}_{rule}"
         return None
 
-    def checked(self, record: object) -> tuple[dict[str, Any] | None, str]:
-        """A record of an API as its schema wants it, or None and why not. Fields without rules stay as they are."""
+    def checked(self, record: object) -> tuple[Record | None, str]:
+        """An API record, normalized, and ""; or None and the reason. Fields without rules stay as they are."""
         if not isinstance(record, dict):
             return None, f"not an object but {type(record).__name__}"
-        document = self.accepted(record)
-        if document is not None:
-            return document, ""
+        normalized = self.accepted(record)
+        if normalized is not None:
+            return normalized, ""
         validator = Validator(self.schema, allow_unknown=True)
         if validator.validate(record):
             return validator.document, ""
         return None, "; ".join(f"{field}: {reasons[0]}" for field, reasons in sorted(validator.errors.items(), key=str))
 
-    def accepted(self, record: dict[str, Any]) -> dict[str, Any] | None:
-        """The record made normal, without Cerberus; None where Cerberus has to judge it."""
-        normals = self._normals
+    def accepted(self, record: Record) -> Record | None:
+        """The record, normalized without Cerberus; None where Cerberus must decide."""
+        normalize_fields = self._normalize_fields
         if type(record) is not dict:
             return None
-        document = record.copy()
+        normalized = record.copy()
         try:
-            return document if all(normal(document) for normal in normals) else None
-        except Exception:  # noqa: BLE001 – a coercer may raise anything; Cerberus catches it too, and says where
+            return normalized if all(normalize(normalized) for normalize in normalize_fields) else None
+        except Exception:  # noqa: BLE001 – a coercer may raise anything; Cerberus catches it too, and names the field
             return None
 
     @cached_property
@@ -95,38 +96,39 @@ class CompiledSchema:
         return [(field, is_required(rules), first_broken_rule(rules)) for field, rules in fields]
 
     @cached_property
-    def _normals(self) -> list[Normal]:
-        # no `schema`: Cerberus itself breaks off at an object where it expects a list of items
+    def _normalize_fields(self) -> list[NormalizeField]:
+        # no `schema`: Cerberus itself raises at an object where it expects a list of items
         fields = require_known_rules(self.schema, "coerce", "default", *(BREAKS.keys() - {"schema"})).items()
-        return [_normal(field, rules) for field, rules in fields]
+        return [_normalizer(field, rules) for field, rules in fields]
 
 
-def _normal(field: str, rules: Rules) -> Normal:
-    """As Cerberus does it: the default, then the coercers, then the rules. Fields do not see one another."""
+def _normalizer(field: str, rules: Rules) -> NormalizeField:
+    """As Cerberus does it: the default, then the coercers, then the rules. Fields do not depend on one another."""
     coercers, first = _coercers(rules.get("coerce", ())), first_broken_rule(rules)
     default, required, nullable = rules.get("default", _MISSING), is_required(rules), bool(rules.get("nullable"))
 
-    def normal(document: dict[str, Any]) -> bool:
-        value = was = document.get(field, _MISSING)
+    def normalize(record: Record) -> bool:
+        value = original = record.get(field, _MISSING)
         if default is not _MISSING and (value is _MISSING or (value is None and not nullable)):
             value = default
         if value is _MISSING:
             return not required
-        for coerced in coercers:
-            value = coerced(value)
-        if value is not was:
-            document[field] = value
+        for coerce in coercers:
+            value = coerce(value)
+        if value is not original:
+            record[field] = value
         return first(value) is None
 
-    return normal
+    return normalize
 
 
 def _coercers(coerce: Any) -> list[Callable[[Any], Any]]:
-    return [one for part in coerce for one in _coercers(part)] if isinstance(coerce, Iterable) else [coerce]
+    """The coercers of a rule, which may be one function or nested lists of them."""
+    return [coercer for nested in coerce for coercer in _coercers(nested)] if isinstance(coerce, Iterable) else [coerce]
 
 
 class _Identity:
-    """A schema as the key of a cache: equal only to itself, which can be told without looking into it."""
+    """A schema as the key of a cache, compared by identity: comparing contents would take longer than the work."""
 
     __slots__ = ("schema",)
 
@@ -155,6 +157,6 @@ def event_breach(kind: Kind, event: Event, schemas: Mapping[Kind, Schema]) -> st
     return _compiled(_Identity(schemas[kind])).breach(event)
 
 
-def checked(record: object, schema: Schema) -> tuple[dict[str, Any] | None, str]:
+def checked(record: object, schema: Schema) -> tuple[Record | None, str]:
     """`CompiledSchema.checked` of a schema, which is compiled once and must not change."""
     return _compiled(_Identity(schema)).checked(record)

@@ -1,12 +1,12 @@
-"""Repair of lines at fault, under one principle: the known fault of the stream is exactly one inserted character.
+"""Repair of faulty lines, on one principle: the stream's known fault is exactly one inserted character.
 
-So a line is repaired where exactly one deletion makes it a valid line *in context* (schema, known movies and their
-runtimes, near to Kafka's time); where different events come out, or none, nobody knows what was meant, and it is set
-aside. Of the time alone more is known: where the rest of the line is beyond doubt and only the time cannot be read,
-it is Kafka's time of the record. A wrong repair is worse than a quarantine.
+A line is repaired where deleting one character gives exactly one event that is valid *in context* (schema, known movies
+and runtimes, near Kafka's time). Where several different events are valid, or none, the meaning is uncertain and the
+line is quarantined. Only a time has a second source: where just the time cannot be read, Kafka's time of the record
+replaces it. A wrong repair is worse than a quarantine.
 
-`readings` are the well-formed events that a deletion makes of a line; those of many lines are held against the same
-faults as all events, strictly, in columns.
+`readings` gives the well-formed events that deletions make of one line; the readings of many lines are then checked
+together, in columns, by the strict form of the checks for all events.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,74 +27,80 @@ from stream.line_columns import events_of, table_of
 from stream.zone import Zone
 
 ONE_CHARACTER = "one_character"
-"""Name of the rule for a deleted character, as it stands beside a repaired event."""
+"""The rule that deletes a character; repaired events carry the name of their rule."""
 KAFKA_TIME = "kafka_time"
-"""Name of the rule for a time that was taken from the Kafka record."""
+"""The rule that takes the time from the Kafka record."""
 
 Parsed = TypeVar("Parsed")
 Repairs = dict[int, tuple[str, Event]]
-"""By place of the line: the rule, and the event."""
+"""By index of the line: the rule, and the event."""
 
 _LONGEST = 2_000
-"""Bytes of a line that deletions are tried on; only strange lines come near."""
-_AT_ONCE = 1_000
-"""Lines whose readings are judged together."""
-_HOPELESS = ("empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
-"""Reasons that no deletion mends with certainty.
+"""Longer lines, in bytes, are not repaired; a normal line is much shorter."""
+_CHUNK_LINES = 1_000
+"""Lines whose readings are checked together."""
+_UNREPAIRABLE = ("empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
+"""Reasons that no deletion repairs with certainty.
 
-A user or a minute out of range is a whole number like any other; that the API was slow, or has a runtime that is too
-short, is at least as likely as a stray digit.
+For a user or a minute out of range, a slow API or a runtime that is too short is as likely a cause as a stray digit.
 """
 
 
 def repair_lines(
     values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str], context: JudgingContext
 ) -> Repairs:
-    """Of the lines at fault (place in `values` and reason), those of which it is certain what they meant."""
-    found: Repairs = {}
-    places = iter(sorted(faulty))
-    while some := list(islice(places, _AT_ONCE)):
-        lines = {row: values[row].as_py() for row in some}
-        meanings = {row: readings(lines[row], faulty[row], context) for row in some}
-        valid = _valid(meanings, kafka_times, context)
-        found |= _certain(valid, kafka_times, context)
+    """Repair those of the faulty lines (index in `values`: reason) whose meaning is certain.
+
+    `values` (binary) and `kafka_times` (int64 ms UTC) are those of the whole batch.
+    """
+    repairs: Repairs = {}
+    faulty_rows = iter(sorted(faulty))
+    while rows := list(islice(faulty_rows, _CHUNK_LINES)):
+        lines = {row: values[row].as_py() for row in rows}
+        candidates = {row: readings(lines[row], faulty[row], context) for row in rows}
+        valid = _valid(candidates, kafka_times, context)
+        repairs |= _certain(valid, kafka_times, context)
         if context.ahead_ms is not None:
-            timeless = [row for row in some if faulty[row] == "time" and row not in valid]
-            timed = {row: _taken_at(lines[row], int(kafka_times[row])) for row in timeless}
-            found |= {row: (KAFKA_TIME, events.pop()) for row, events in _valid(timed, kafka_times, context).items()}
-    return found
+            without_time = [row for row in rows if faulty[row] == "time" and row not in valid]
+            retimed = {row: _with_kafka_time(lines[row], int(kafka_times[row])) for row in without_time}
+            for row, events in _valid(retimed, kafka_times, context).items():
+                repairs[row] = KAFKA_TIME, events.pop()
+    return repairs
 
 
 def repair_candidates(line: bytes, kafka_time: int, reason: str, context: JudgingContext) -> set[Event]:
-    """All events that one line at fault could have meant: repaired is what could have meant only one."""
+    """All valid events that one faulty line could mean; a line is repaired where there is exactly one."""
     return _valid({0: readings(line, reason, context)}, np.array([kafka_time]), context).get(0, set())
 
 
 def readings(line: bytes, reason: str, context: JudgingContext) -> set[Event]:
-    """The well-formed events that one deletion makes of a line, where it can mend a fault of that reason.
+    """The well-formed events that one deletion makes of a line that was refused for that reason.
 
-    Only deletions where the fault is are tried, and of the commas around: any other leaves the fault as it is.
+    Tries only deletions within the faulty part and of the commas around it: any other leaves the fault in place.
     """
-    if len(line) > _LONGEST or reason in _HOPELESS:
+    if len(line) > _LONGEST or reason in _UNREPAIRABLE:
         return set()
     if reason == "rating_max" and line.endswith(b"=10"):
-        return set()  # more likely a rating of the scale that goes to 10 than a 1 with a stray 0
+        return set()  # more likely a rating on the scale to 10 than a 1 with a stray 0
     if reason == "not_utf8":
-        lines = [text for at in _undecodable(line) if (text := _text(line[:at] + line[at + 1 :])) is not None]
+        shorter_lines = (line[:index] + line[index + 1 :] for index in _undecodable(line))
+        lines = [text for shorter in shorter_lines if (text := _text(shorter)) is not None]
         return _events([text.split(",", 2) for text in lines], context.zone)
     time, user, request = line.decode().split(",", 2)
     if reason.startswith("time"):
-        tried = [[shorter, user, request] for shorter in _shorter(time)]
+        attempts = [[shorter, user, request] for shorter in _shorter(time)]
     elif reason.startswith("user"):
-        tried = [[time, shorter, request] for shorter in _shorter(user)]
+        attempts = [[time, shorter, request] for shorter in _shorter(user)]
     else:
-        tried = [[time, user, shorter] for shorter in _shorter(request, _span(request, reason, context.known))]
-    tried += [f"{time}{user},{request}".split(",", 2), f"{time},{user}{request}".split(",", 2)]
-    return _events(tried, context.zone)
+        attempts = [
+            [time, user, shorter] for shorter in _shorter(request, _faulty_span(request, reason, context.known))
+        ]
+    attempts += [f"{time}{user},{request}".split(",", 2), f"{time},{user}{request}".split(",", 2)]
+    return _events(attempts, context.zone)
 
 
-def _span(request: str, reason: str, known: KnownIds) -> range:
-    """Where in a request a character too many may stand: of a recommendation's list, in the one movie at fault."""
+def _faulty_span(request: str, reason: str, known: KnownIds) -> range:
+    """Where the inserted character may be in a request: in a list of movies, within the only movie at fault."""
     result = request.find(", result: ")
     if not request.startswith("rec") or result < 0 or reason not in ("status", "latency", "movies", "movie_unknown"):
         return range(len(request))
@@ -103,26 +109,26 @@ def _span(request: str, reason: str, known: KnownIds) -> range:
         return range(begins)
     if reason == "latency":
         return range(ends - 1, len(request))
-    at, wrong = begins, []
+    start, at_fault = begins, []
     for movie in request[begins:ends].split(", "):
         if not is_movie(movie) or (reason == "movie_unknown" and movie not in known.runtimes):
-            wrong.append(range(at, at + len(movie)))
-        at += len(movie) + len(", ")
-    return wrong[0] if len(wrong) == 1 else range(0)
+            at_fault.append(range(start, start + len(movie)))
+        start += len(movie) + len(", ")
+    return at_fault[0] if len(at_fault) == 1 else range(0)
 
 
 def _events(lines: list[list[str]], zone: Zone) -> set[Event]:
-    """The events of lines in parts, most of which they share; of those that are well-formed."""
+    """The events of those lines (split into their parts) that are well-formed. Most lines share their parts."""
     times, users = cache(partial(_or_none, parse_time, zone=zone)), cache(partial(_or_none, parse_user))
     requests = cache(partial(_or_none, parse_request, time=0, user=0))
-    found = set()
+    events = set()
     for line in lines:
         if len(line) < 3 or (time := times(line[0])) is None or (user := users(line[1])) is None:
             continue
         event = requests(line[2])
         if event is not None:
-            found.add(replace(event, time=time, user=user))
-    return found
+            events.add(replace(event, time=time, user=user))
+    return events
 
 
 def _or_none(parse: Callable[..., Parsed], text: str, **more: object) -> Parsed | None:
@@ -132,14 +138,14 @@ def _or_none(parse: Callable[..., Parsed], text: str, **more: object) -> Parsed 
         return None
 
 
-def _shorter(text: str, places: range | None = None) -> set[str]:
-    """What is left without one of its ASCII characters; of a longer one, a single byte too many leaves no text."""
-    places = range(len(text)) if places is None else places
-    return {text[:at] + text[at + 1 :] for at in places if text[at].isascii()}
+def _shorter(text: str, span: range | None = None) -> set[str]:
+    """The texts without one ASCII character. One inserted byte never adds a whole longer character."""
+    span = range(len(text)) if span is None else span
+    return {text[:index] + text[index + 1 :] for index in span if text[index].isascii()}
 
 
 def _undecodable(line: bytes) -> range:
-    """Where one byte too many can be that makes a line no text: where it is seen, or in the character before."""
+    """Where an inserted byte that breaks UTF-8 may be: where decoding fails, or in the character before."""
     try:
         line.decode()
     except UnicodeDecodeError as error:
@@ -154,19 +160,19 @@ def _text(line: bytes) -> str | None:
         return None
 
 
-def _taken_at(line: bytes, kafka_time: int) -> set[Event]:
-    """The event of a line whose time cannot be read, if the rest can."""
-    _, user, request = line.decode().split(",", 2)
-    who = _or_none(parse_user, user)
-    event = None if who is None else _or_none(parse_request, request, time=kafka_time, user=who)
+def _with_kafka_time(line: bytes, kafka_time: int) -> set[Event]:
+    """The event of a line whose time cannot be read, with Kafka's time; empty where the rest cannot be read either."""
+    _, user_text, request = line.decode().split(",", 2)
+    user = _or_none(parse_user, user_text)
+    event = None if user is None else _or_none(parse_request, request, time=kafka_time, user=user)
     return set() if event is None else {event}
 
 
 def _valid(
     readings: Mapping[int, set[Event]], kafka_times: np.ndarray, context: JudgingContext
 ) -> dict[int, set[Event]]:
-    """By place of the line: those of its readings that are beyond doubt; without the lines that have none."""
-    found: dict[int, set[Event]] = {}
+    """By index of the line: its valid readings; lines without any are left out."""
+    valid: dict[int, set[Event]] = {}
     for kind in KINDS:
         pairs = [(row, event) for row, events in readings.items() for event in events if event.kind == kind]
         if not pairs:
@@ -177,19 +183,20 @@ def _valid(
         for _, broken in context_faults(kind, table, kafka_times[rows], context, strict=True):
             fine &= ~broken
         for row, event in zip(rows[fine].tolist(), events_of(kind, table.filter(pa.array(fine))), strict=True):
-            found.setdefault(row, set()).add(event)
-    return found
+            valid.setdefault(row, set()).add(event)
+    return valid
 
 
-def _certain(found: Mapping[int, set[Event]], kafka_times: np.ndarray, context: JudgingContext) -> Repairs:
+def _certain(valid: Mapping[int, set[Event]], kafka_times: np.ndarray, context: JudgingContext) -> Repairs:
+    """The repairs of lines with one valid reading, or with several that differ in their time only."""
     certain: Repairs = {}
-    for row, events in found.items():
+    for row, events in valid.items():
         first = next(iter(events))
         if len(events) == 1:
             certain[row] = ONE_CHARACTER, first
-        elif context.ahead_ms is not None and len({_but_time(event) for event in events}) == 1:
+        elif context.ahead_ms is not None and len({_without_time(event) for event in events}) == 1:
             certain[row] = KAFKA_TIME, replace(first, time=int(kafka_times[row]))
     return certain
 
 
-_but_time = attrgetter(*(field.name for field in fields(Event) if field.name != "time"))
+_without_time = attrgetter(*(field.name for field in fields(Event) if field.name != "time"))

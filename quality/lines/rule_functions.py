@@ -1,8 +1,8 @@
 """Schema rules for one value: a corrected Cerberus validator, and the same rules as plain functions.
 
-`Validator` is the Cerberus that everyone uses. `require_known_rules` refuses a schema with a rule, or a limit, that the
-form that is asked for does not have, so that no rule is ever passed over. `first_broken_rule` makes of a field's rules
-a function that says in a microsecond which of them a value breaks: what `Validator` says, by a property test.
+All rooms use this `Validator`. `require_known_rules` refuses a schema with a rule or limit that cannot be compiled, so
+that no rule is ever skipped. `first_broken_rule` compiles a field's rules into a function that takes a microsecond; a
+property test holds it to what `Validator` says.
 """
 
 import re
@@ -12,13 +12,14 @@ from typing import Any
 
 import cerberus
 
-Rules = dict[str, Any]
+Rules = dict[str, Any]  # Cerberus' own form: a limit is a number, a text, a list, a function or another schema
 """The rules of one field: by rule its limit."""
 Schema = dict[str, Rules]
+"""By field: its rules."""
 
 
 class Validator(cerberus.Validator):  # type: ignore[misc] # Cerberus ships no types
-    """Cerberus without two faults: `true` is no number, and a regex matches the whole text, a last newline too.
+    """Cerberus with two corrections: `true` is no number, and a regex must match the whole text, a last newline too.
 
     Regexes are ASCII: `\\d` is one of ten digits, as everywhere in the grammar.
     """
@@ -35,23 +36,25 @@ class Validator(cerberus.Validator):  # type: ignore[misc] # Cerberus ships no t
             self._error(field, cerberus.errors.REGEX_MISMATCH)
 
 
-def without_form(rule: str, limit: object, why: str) -> NotImplementedError:
-    """The error of a rule that cannot be compiled."""
+def not_compilable(rule: str, limit: object, why: str) -> NotImplementedError:
+    """The error for a rule that cannot be compiled."""
     return NotImplementedError(f"schema rule {rule}: {limit!r} {why}")
 
 
 def require_known_rules(schema: Schema, *rules: str) -> Schema:
-    """The schema, if its rules are among these or those of every field, and its limits such as Cerberus takes.
+    """Return the schema if each rule is `required`, `nullable`, `type` or one of `rules`.
 
-    Raises `NotImplementedError` for another rule, `cerberus.SchemaError` for another limit.
+    Raises `NotImplementedError` for another rule, `cerberus.SchemaError` for a limit that Cerberus refuses.
     """
     for field, own in schema.items():
         for rule, limit in own.items():
             if rule not in ("required", "nullable", "type", *rules):
-                raise without_form(rule, limit, f"of {field} has no form here")
+                raise not_compilable(rule, limit, f"of {field} cannot be compiled here")
         if "schema" in own:
             if own.get("type") != "list":
-                raise without_form("schema", own["schema"], f"of {field} has a form for the items of a list only")
+                raise not_compilable(
+                    "schema", own["schema"], f"of {field} can be compiled for the items of a list only"
+                )
             require_known_rules({f"an item of {field}": own["schema"]}, *rules)
     Validator(schema)
     return schema
@@ -63,22 +66,25 @@ def is_required(rules: Rules) -> bool:
 
 
 def types_of(rules: Rules) -> tuple[str, ...]:
-    """Names of the types that a field may have; none where it may have any."""
-    named = rules.get("type") or ()
-    return (named,) if isinstance(named, str) else tuple(named)
+    """Names of the types that a field may have; empty where it may have any."""
+    names = rules.get("type") or ()
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @cache
 def is_one_of(types: tuple[str, ...], kind: type[object]) -> bool:
-    """Whether values of a Python class are of one of the types: the class alone decides it."""
-    definitions = [Validator.types_mapping[name] for name in types]
-    return any(issubclass(kind, one.included_types) and not issubclass(kind, one.excluded_types) for one in definitions)
+    """Whether values of a Python class are of one of Cerberus' types."""
+    types_allowed = [Validator.types_mapping[name] for name in types]
+    return any(
+        issubclass(kind, allowed.included_types) and not issubclass(kind, allowed.excluded_types)
+        for allowed in types_allowed
+    )
 
 
 def first_broken_rule(rules: Rules) -> Callable[[Any], str | None]:
-    """The function that says which rule, the first in order, a value breaks; None where it breaks none.
+    """Compile rules into a function from a value to the first rule that it breaks, or None.
 
-    `nullable` and `type` come first and hide the others.
+    `nullable` and `type` are checked first and hide the others.
     """
     nullable, types = bool(rules.get("nullable")), types_of(rules)
     breaks = [(rule, BREAKS[rule](limit)) for rule, limit in rules.items() if rule in BREAKS]
@@ -97,7 +103,7 @@ def first_broken_rule(rules: Rules) -> Callable[[Any], str | None]:
 
 
 Breaks = Callable[[Any], bool]
-"""Whether a value breaks a rule. It is not None and of the field's type; a rule that says nothing of it is kept."""
+"""Whether a value, not None and of the field's type, breaks a rule; False where the rule does not apply to it."""
 
 
 def _below(limit: Any) -> Breaks:
@@ -127,7 +133,7 @@ def _not_matched(pattern: str) -> Breaks:
 
 def _too_long(limit: int) -> Breaks:
     def breaks(value: Any) -> bool:
-        has_length = type(value) is str or isinstance(value, Iterable)  # as Cerberus tells; most are text
+        has_length = type(value) is str or isinstance(value, Iterable)  # as Cerberus decides it; most values are text
         return has_length and len(value) > limit
 
     return breaks
@@ -155,4 +161,4 @@ BREAKS: dict[str, Callable[[Any], Breaks]] = {
     "allowed": _not_allowed,
     "schema": _bad_items,
 }
-"""By rule: what makes the function of its limit. `required`, `nullable` and `type` stand apart: they hide these."""
+"""By rule: the function that compiles its limit. `required`, `nullable` and `type` are not here: they hide these."""

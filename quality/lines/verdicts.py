@@ -1,8 +1,8 @@
 """Verdicts on every line of a batch. Pure: the collector reads Kafka and writes the archive around it.
 
-Each line has exactly one fate, judged in this order: *duplicate* (the same bytes stood earlier in the batch),
-*accepted* (well-formed and without a fault), *repaired* (with the rule's name), *quarantined* with the reason of its
-first fault. Nothing is dropped.
+Each line has exactly one fate, in this order of precedence: *duplicate* (the same bytes came earlier in the batch),
+*accepted* (well-formed and without a fault), *repaired* (with the rule's name), *quarantined* (with the reason of its
+first fault). Nothing is dropped.
 """
 
 from collections import Counter
@@ -20,25 +20,26 @@ from stream.event import KINDS, Kind
 from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
 
-_FEW = 20
-"""Fewer lines do not say that the clocks are apart."""
+_FEWEST = 20
+"""Fewer lines are no evidence that the clocks are apart."""
 
 
 @dataclass(frozen=True)
 class ParsedLines:
-    """A batch of lines, read but not judged."""
+    """A batch of lines, parsed but not judged."""
 
     values: pa.Array
     """The lines: binary, without nulls."""
     kafka_times: np.ndarray
-    """When Kafka got each: int64, ms UTC."""
+    """Kafka's time of each: int64, ms UTC."""
     rows: np.ndarray
-    """Places of the lines that stand there for the first time: int64, ascending."""
+    """Indices of the lines that are no duplicates: int64, ascending."""
     columns: LineColumns
-    """These, read; their `rows` count places in `rows`."""
+    """These lines, parsed; the `rows` of `columns` are indices into `rows`."""
 
     @classmethod
     def read(cls, values: pa.Array, kafka_times: np.ndarray, zone: Zone) -> "ParsedLines":
+        """Parse lines, each different one once."""
         codes = values.dictionary_encode().indices.to_numpy()
         rows = np.sort(np.unique(codes, return_index=True)[1])
         fresh = values if len(rows) == len(values) else values.take(pa.array(rows))
@@ -46,116 +47,117 @@ class ParsedLines:
 
     def movies(self) -> set[str]:
         """The movies that well-formed lines name."""
-        events = self.columns.events
-        lists = pc.list_flatten(events["recommend"].column("movies")).dictionary_encode()
-        chunks = [
-            chunk for column in (events["watch"]["movie"], events["rate"]["movie"], lists) for chunk in column.chunks
+        tables = [(table, frozenset(table.column_names)) for table in self.columns.events.values()]
+        columns = [table.column("movie") for table, names in tables if "movie" in names]
+        columns += [
+            pc.list_flatten(table.column("movies")).dictionary_encode() for table, names in tables if "movies" in names
         ]
-        # the dictionary may hold words that no line names any more
-        named = (chunk.dictionary.take(pc.unique(chunk.indices)) for chunk in chunks)
-        return {word for words in named for word in words.to_pylist()}
+        # a dictionary may hold words that no line names any more
+        used = (chunk.dictionary.take(pc.unique(chunk.indices)) for column in columns for chunk in column.chunks)
+        return {word for words in used for word in words.to_pylist()}
 
     def users_above(self, most: int) -> set[int]:
-        """The users with ids above `most` that well-formed lines name."""
+        """The user ids above `most` in well-formed lines."""
         users = np.concatenate([table.column("user").to_numpy() for table in self.columns.events.values()])
         return set(users[users > most].tolist())
 
     def clocks_apart_ms(self, context: JudgingContext) -> int | None:
-        """Where at least half of the lines lie further from Kafka's time than a repair may: their median distance, ms.
+        """The lines' median distance from Kafka's time, ms, where it exceeds what a repair allows; else None.
 
-        No line is to blame for that, but a wrong zone, or records that were written without their time. Such a batch
-        must be judged with `ahead_ms` None. A few lines prove nothing.
+        The cause is then a wrong zone, or a producer that sets no times, and no single line; such a batch must be
+        judged with `ahead_ms` None. A batch of few lines gives None.
         """
         rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
         times = np.concatenate([times_of(self.columns.events[kind]) for kind in KINDS])
-        late = arrival_delay_ms(times, self.kafka_times[self.rows[rows]], context.zone)
-        apart_ms = int(np.median(late)) if len(late) >= _FEW else 0
+        delays = arrival_delay_ms(times, self.kafka_times[self.rows[rows]], context.zone)
+        apart_ms = int(np.median(delays)) if len(delays) >= _FEWEST else 0
         return apart_ms if abs(apart_ms) > (context.ahead_ms or 0) else None
 
 
 @dataclass(frozen=True)
 class KeptEvents:
-    """Events of one kind: `rows[i]` is the line (place in the batch, int64 ascending) of row i of `table`."""
+    """Events of one kind: row i of `table` is line `rows[i]` of the batch (int64, ascending)."""
 
     table: pa.Table
     rows: np.ndarray
     rules: Mapping[int, str]
-    """By row of the table: the rule that repaired it; the others were accepted."""
+    """By row of the table: the rule that repaired it; the other rows were accepted."""
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """What became of a batch."""
+    """The fates of all lines of a batch."""
 
-    good: dict[Kind, KeptEvents]
+    kept: dict[Kind, KeptEvents]
+    """The accepted and repaired lines."""
     quarantined: np.ndarray
-    """Places of the lines set aside: int64, ascending."""
+    """Indices of the quarantined lines: int64, ascending."""
     reasons: list[str]
-    """Why, in the order of `quarantined`."""
+    """The reason of each of `quarantined`, in the same order."""
     duplicates: np.ndarray
-    """Places of the lines that stood before: int64, ascending."""
+    """Indices of the duplicates: int64, ascending."""
 
     def span(self, kafka_times: np.ndarray) -> TimeRange:
-        """Kafka's time of the first and the last line that was kept; of all lines where none was.
+        """The earliest and latest Kafka time of the lines that were kept; of all lines where none was.
 
-        A single record whose time is years ahead would else be how far the stream has come.
+        Otherwise a single record whose time is years ahead would move the stream's time there.
         """
-        kept = np.concatenate([good.rows for good in self.good.values()])
-        times = kafka_times[kept] if len(kept) else kafka_times
+        rows = np.concatenate([kept.rows for kept in self.kept.values()])
+        times = kafka_times[rows] if len(rows) else kafka_times
         return TimeRange(int(times.min()), int(times.max()))
 
     def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[FateCount]:
         """Lines by fate, kind, day and reason, in a fixed order."""
         days = zone.day_number(kafka_times)
-        tally: Counter[tuple[Fate, Kind | None, int, str | None]] = Counter()
-        for kind, good in self.good.items():
-            event_days = zone.day_number(times_of(good.table))
-            accepted = np.delete(event_days, list(good.rules))
+        counted: Counter[tuple[Fate, Kind | None, int, str | None]] = Counter()
+        for kind, kept in self.kept.items():
+            event_days = zone.day_number(times_of(kept.table))
+            accepted = np.delete(event_days, list(kept.rules))
             for day, lines in zip(*(x.tolist() for x in np.unique(accepted, return_counts=True)), strict=True):
-                tally["accepted", kind, day, None] += lines
-            tally.update(("repaired", kind, int(event_days[row]), rule) for row, rule in good.rules.items())
+                counted["accepted", kind, day, None] += lines
+            counted.update(("repaired", kind, int(event_days[row]), rule) for row, rule in kept.rules.items())
         reasons = zip(days[self.quarantined].tolist(), self.reasons, strict=True)
-        tally.update(("quarantined", None, day, reason) for day, reason in reasons)
-        tally.update(("duplicate", None, day, None) for day in days[self.duplicates].tolist())
+        counted.update(("quarantined", None, day, reason) for day, reason in reasons)
+        counted.update(("duplicate", None, day, None) for day in days[self.duplicates].tolist())
         return [
             FateCount(fate, kind, day_name(day), reason, lines)
-            for (fate, kind, day, reason), lines in sorted(tally.items(), key=str)
+            for (fate, kind, day, reason), lines in sorted(counted.items(), key=str)
         ]
 
 
 def judge(lines: ParsedLines, context: JudgingContext) -> Verdicts:
-    """Judge lines: every one has exactly one fate."""
+    """Judge all lines of a batch."""
     columns, rows = lines.columns, lines.rows
-    bad = dict(zip(rows[columns.refused].tolist(), map(str, columns.reasons), strict=True))
-    good: dict[Kind, tuple[pa.Table, np.ndarray]] = {}
+    faulty = dict(zip(rows[columns.refused].tolist(), map(str, columns.reasons), strict=True))
+    accepted: dict[Kind, tuple[pa.Table, np.ndarray]] = {}
     for kind in KINDS:
-        places = rows[columns.rows[kind]]
-        kafka_times = lines.kafka_times[places]
+        line_rows = rows[columns.rows[kind]]
+        kafka_times = lines.kafka_times[line_rows]
         table = resolve_repeated_hour(columns.events[kind], kafka_times, context)
-        fine = np.ones(len(places), bool)
+        fine = np.ones(len(line_rows), bool)
         for reason, broken in context_faults(kind, table, kafka_times, context):
-            bad.update((place, reason) for place in places[broken & fine].tolist())
+            faulty.update((row, reason) for row in line_rows[broken & fine].tolist())
             fine &= ~broken
-        good[kind] = (table, places) if fine.all() else (table.filter(pa.array(fine)), places[fine])
-    mended = repair_lines(lines.values, lines.kafka_times, bad, context)
-    left = [place for place in sorted(bad) if place not in mended]
+        accepted[kind] = (table, line_rows) if fine.all() else (table.filter(pa.array(fine)), line_rows[fine])
+    repairs = repair_lines(lines.values, lines.kafka_times, faulty, context)
+    quarantined = [row for row in sorted(faulty) if row not in repairs]
     return Verdicts(
-        {kind: _with_mended(kind, *good[kind], mended) for kind in KINDS},
-        np.array(left, np.int64),
-        [bad[place] for place in left],
+        {kind: _with_repairs(kind, *accepted[kind], repairs) for kind in KINDS},
+        np.array(quarantined, np.int64),
+        [faulty[row] for row in quarantined],
         np.setdiff1d(np.arange(len(lines.values)), rows, assume_unique=True),
     )
 
 
-def _with_mended(kind: Kind, table: pa.Table, rows: np.ndarray, mended: Repairs) -> KeptEvents:
-    extra = {row: (rule, event) for row, (rule, event) in mended.items() if event.kind == kind}
-    if not extra:
+def _with_repairs(kind: Kind, table: pa.Table, rows: np.ndarray, repairs: Repairs) -> KeptEvents:
+    """Accepted events of a kind (`rows`: their lines) with the repaired ones, sorted by line."""
+    repaired = {row: (rule, event) for row, (rule, event) in repairs.items() if event.kind == kind}
+    if not repaired:
         return KeptEvents(table, rows, {})
-    events = [event for _, event in extra.values()]
-    table = pa.concat_tables([table, table_of(kind, events)]).unify_dictionaries()
-    rows = np.concatenate([rows, np.array(list(extra), np.int64)])
+    table = pa.concat_tables([table, table_of(kind, [event for _, event in repaired.values()])]).unify_dictionaries()
+    rows = np.concatenate([rows, np.array(list(repaired), np.int64)])
     order = np.argsort(rows)
     rows = rows[order]
-    places = np.searchsorted(rows, np.array(list(extra), np.int64)).tolist()
-    rules = dict(zip(places, (rule for rule, _ in extra.values()), strict=True))
+    table_rows = np.searchsorted(rows, np.array(list(repaired), np.int64)).tolist()
+    rules = dict(zip(table_rows, (rule for rule, _ in repaired.values()), strict=True))
     return KeptEvents(table.take(pa.array(order)), rows, rules)

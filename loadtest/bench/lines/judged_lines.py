@@ -55,8 +55,8 @@ def judged(values: pa.Array, kafka_times: np.ndarray, context: JudgingContext) -
 
 def rows_by_fate(verdicts: Verdicts) -> dict[str, np.ndarray]:
     """By fate: the rows of its lines in the batch (int64)."""
-    repaired = [good.rows[list(good.rules)] for good in verdicts.good.values()]
-    accepted = [np.delete(good.rows, list(good.rules)) for good in verdicts.good.values()]
+    repaired = [good.rows[list(good.rules)] for good in verdicts.kept.values()]
+    accepted = [np.delete(good.rows, list(good.rules)) for good in verdicts.kept.values()]
     return {
         "accepted": np.concatenate(accepted),
         "repaired": np.concatenate(repaired).astype(np.int64),
@@ -68,7 +68,7 @@ def rows_by_fate(verdicts: Verdicts) -> dict[str, np.ndarray]:
 def events(verdicts: Verdicts) -> dict[int, JudgedLine]:
     """By row of the line in the batch: the event that it was judged to be."""
     judged_lines: dict[int, JudgedLine] = {}
-    for kind, good in verdicts.good.items():
+    for kind, good in verdicts.kept.items():
         events_by_row = zip(good.rows.tolist(), events_of(kind, good.table), strict=True)
         judged_lines |= {
             row: JudgedLine(event, good.rules.get(number)) for number, (row, event) in enumerate(events_by_row)

@@ -55,8 +55,8 @@ def test_lines_of_a_movie_that_there_is_not_are_set_aside_or_restored(
         fates = judged(tmp_path, some, lookup_of(tmp_path, server.root).known_for(some))
         assert server.asked == ["/movie/new+2022,nnew+2022,none+1901,oldd+1999"]
     assert (fates.quarantined.tolist(), fates.reasons) == ([2], ["movie_unknown"])
-    assert fates.good["watch"].rules == {2: "one_character", 3: "one_character"}
-    movies = fates.good["watch"].table.column("movie").to_pylist()
+    assert fates.kept["watch"].rules == {2: "one_character", 3: "one_character"}
+    movies = fates.kept["watch"].table.column("movie").to_pylist()
     assert movies == ["old+1999", "new+2022", "old+1999", "new+2022"]
 
 
@@ -92,7 +92,7 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
         assert (again.users, again.no_users) == (known.users, known.no_users)
         assert server.asked == ["/user/5000,6789"]
     fates = judged(tmp_path, some, known)
-    assert fates.good["account"].table.column("user").to_pylist() == [7, 1_000, 5_000]
+    assert fates.kept["account"].table.column("user").to_pylist() == [7, 1_000, 5_000]
     assert fates.reasons == ["user_unknown"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from quality.catalog import Record
 from quality.lines.column_rules import ColumnRules
 from quality.lines.compiled_schemas import CompiledSchema
 from quality.lines.rule_functions import Rules, Schema, Validator
@@ -100,16 +101,15 @@ def tables(draw: st.DrawFn, names: list[str]) -> pa.Table:
     return pa.table({name: draw(columns(rows, TYPED)) for name in names})
 
 
-def documents(table: pa.Table) -> list[dict[str, Any]]:
+def documents(table: pa.Table) -> list[Record]:
     """The rows; times are numbers."""
     for place, field in enumerate(table.schema):
         if pa.types.is_timestamp(field.type):
             table = table.set_column(place, field.name, table.column(place).cast(pa.int64()))
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return list(table.to_pylist())
 
 
-def by_cerberus(schema: Schema, *documents: dict[str, Any]) -> list[set[str]]:
+def by_cerberus(schema: Schema, *documents: Record) -> list[set[str]]:
     validator = Validator(schema, allow_unknown=True)
     found = []
     for document in documents:
@@ -237,7 +237,7 @@ json = st.recursive(
 
 @MANY
 @given(schemas, st.dictionaries(st.sampled_from("abcd"), json))
-def test_any_document_breaks_first_the_rule_that_cerberus_says(schema: Schema, document: dict[str, Any]) -> None:
+def test_any_document_breaks_first_the_rule_that_cerberus_says(schema: Schema, document: Record) -> None:
     [expected] = by_cerberus(schema, document)
     assert CompiledSchema(schema).breach(document) == next((name for name in order(schema) if name in expected), None)
 
@@ -275,7 +275,7 @@ record_schemas = st.dictionaries(st.sampled_from("abc"), rules_of_a_field(more=(
 @example({"a": {"default": "a", "coerce": str}}, {"a": None})
 @example({"a": {"coerce": float}}, {"a": 1})
 @example({"a": {"default": 1}, "b": {"default": None}}, {"b": None, "a": None})
-def test_a_record_is_checked_as_cerberus_checks_it(schema: Schema, record: dict[str, Any]) -> None:
+def test_a_record_is_checked_as_cerberus_checks_it(schema: Schema, record: Record) -> None:
     predicates, before = CompiledSchema(schema), repr(record)
     validator = Validator(schema, allow_unknown=True)
     is_good = validator.validate(copy.deepcopy(record))
@@ -292,18 +292,18 @@ def test_a_record_is_checked_as_cerberus_checks_it(schema: Schema, record: dict[
 @given(
     st.dictionaries(st.sampled_from("abc"), rules_of_a_field(depth=0)), st.dictionaries(st.sampled_from("abc"), json)
 )
-def test_without_coercers_cerberus_is_asked_about_bad_records_only(schema: Schema, record: dict[str, Any]) -> None:
+def test_without_coercers_cerberus_is_asked_about_bad_records_only(schema: Schema, record: Record) -> None:
     assert (CompiledSchema(schema).accepted(record) is not None) is Validator(schema, allow_unknown=True).validate(
         record
     )
 
 
 def test_a_record_of_a_class_of_its_own_stays_of_it() -> None:
-    class Record(dict[str, Any]):
+    class OwnDict(dict[str, object]):
         pass
 
-    document, why = CompiledSchema({"a": {"coerce": int}}).checked(Record(a="5"))
-    assert (document, why, type(document)) == ({"a": 5}, "", Record)
+    document, why = CompiledSchema({"a": {"coerce": int}}).checked(OwnDict(a="5"))
+    assert (document, why, type(document)) == ({"a": 5}, "", OwnDict)
 
 
 # what cannot be compiled, and what Cerberus gets wrong

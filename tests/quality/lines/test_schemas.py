@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from loadtest.settings import WorldSettings
 from loadtest.simulation.record_api import world_records
 from loadtest.simulation.world import World
+from quality.catalog import Record
 from quality.lines.compiled_schemas import CompiledSchema
-from quality.lines.rule_functions import Validator
+from quality.lines.rule_functions import Rules, Validator
 from quality.lines.schemas import (
     LONGEST_MINUTE,
     MOVIE_RECORD,
@@ -151,7 +152,7 @@ GOOD: dict[Kind, Event] = {
         ("recommend", "error", [None, "", "no, 5 ms"], {"type": 5}),
     ],
 )  # fmt: skip
-def test_the_limits_of_events(kind: Kind, field: str, good: list[Any], bad: dict[str, Any]) -> None:
+def test_the_limits_of_events(kind: Kind, field: str, good: list[Any], bad: Record) -> None:
     schemas = event_schemas(StreamSettings(generation="2022"))
     assert [event_breach(kind, replace(GOOD[kind], **{field: value}), schemas) for value in good] == [None] * len(good)
     reasons = {rule: event_breach(kind, replace(GOOD[kind], **{field: value}), schemas) for rule, value in bad.items()}
@@ -185,7 +186,7 @@ def test_the_scale_of_ratings_is_that_of_the_generation(generation: Generation, 
     "rules",
     [{"anyof": [{"min": 1}]}, {"regex": r"a\s"}, {"allowed": [None]}, {"default": 1}, {"min": 1, "coerce": int}],
 )
-def test_a_rule_without_a_column_form_is_an_error_and_never_passed_over(rules: dict[str, Any]) -> None:
+def test_a_rule_without_a_column_form_is_an_error_and_never_passed_over(rules: Rules) -> None:
     table = table_of("account", [Event("account", NOW, 5)])
     with pytest.raises(NotImplementedError, match=r"schema rule"):
         breaches(table, {"user": rules})
@@ -220,7 +221,7 @@ def test_every_record_of_a_world_is_good(world: World) -> None:
 
 REAL_USER = {"user_id": 43575, "age": 28, "occupation": "executive/managerial", "gender": "M"}
 TEXTS = {"self_description_likes": None, "self_description_dislikes": "long films"}
-MOVIE: dict[str, Any] = {
+MOVIE: Record = {
     "id": "amlie+2001", "tmdb_id": 194, "imdb_id": "tt0211915", "title": "Amélie", "original_title": "Le Fabuleux",
     "adult": "False", "belongs_to_collection": {}, "budget": "10000000", "genres": [{"id": 35, "name": "Comedy"}],
     "homepage": "null", "original_language": "fr", "overview": "…", "popularity": "12.8794", "poster_path": "/x.jpg",
@@ -230,12 +231,12 @@ MOVIE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("more", [{}, TEXTS])
-def test_a_user_of_either_generation_is_good(more: dict[str, Any]) -> None:
+def test_a_user_of_either_generation_is_good(more: Record) -> None:
     assert checked({**REAL_USER, **more}, USER) == ({**REAL_USER, **more}, "")
 
 
 @pytest.mark.parametrize("more", [{}, {"cost": "3.5"}])
-def test_a_movie_of_either_generation_is_good_and_its_numbers_become_numbers(more: dict[str, Any]) -> None:
+def test_a_movie_of_either_generation_is_good_and_its_numbers_become_numbers(more: Record) -> None:
     record, why = checked({**MOVIE, **more}, MOVIE_RECORD)
     assert record is not None, why
     numbers = {"budget": 10_000_000, "popularity": 12.8794, "revenue": 173_921_954, "runtime": 122, "vote_count": 3403}
@@ -325,7 +326,7 @@ json = st.recursive(
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
 def test_any_value_in_any_field_is_judged_as_by_cerberus_and_is_no_exception(
-    schema: Schema, good: dict[str, Any], data: st.DataObject
+    schema: Schema, good: Record, data: st.DataObject
 ) -> None:
     values = st.one_of(
         json, st.sampled_from(["null", "", "0", "95", "7.5", "nan", "1e999", 0, 0.0, False, "M", {}, []])

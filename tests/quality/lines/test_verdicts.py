@@ -137,7 +137,7 @@ def certain(line: bytes, kafka_time: int, held: JudgingContext) -> set[Event]:
 def told(fates: Verdicts, lines: int) -> list[Verdict]:
     """The fates as verdicts in the order of the lines; a line with two fates, or none, is an error."""
     found: dict[int, Verdict] = {}
-    for kind, good in fates.good.items():
+    for kind, good in fates.kept.items():
         assert (np.diff(good.rows) > 0).all()
         assert set(good.rules) <= set(range(len(good.rows)))
         for at, (row, event) in enumerate(zip(good.rows.tolist(), events_of(kind, good.table), strict=True)):
@@ -176,7 +176,7 @@ def test_every_line_has_the_one_fate_that_a_judge_of_lines_gives_it(
     fates = judged(lines, kafka_times, held)
     assert told(fates, len(lines)) == by_line(lines, kafka_times, held)
     for kind in KINDS:
-        assert fates.good[kind].table.schema.equals(table_of(kind, []).schema)
+        assert fates.kept[kind].table.schema.equals(table_of(kind, []).schema)
 
 
 @settings(deadline=None, max_examples=60)
@@ -215,13 +215,13 @@ def test_a_duplicate_is_one_whatever_the_first_was() -> None:
     good, bad = b"2022-10-07T09:40,5,GET /create_account", b"nonsense"
     fates = judged([good, bad, good, bad, bad], [NOW] * 5)
     assert fates.duplicates.tolist() == [2, 3, 4]
-    assert fates.good["account"].rows.tolist() == [0]
+    assert fates.kept["account"].rows.tolist() == [0]
     assert (fates.quarantined.tolist(), fates.reasons) == ([1], ["fields"])
 
 
 def test_a_repaired_line_stands_among_the_accepted_at_its_place() -> None:
     lines = [f"2022-10-07T09:40,{user},GET /rate/a+1984=3".encode() for user in ("1", "x2", "3", "4-", "5")]
-    good = judged([*lines, b"x,6,GET /rate/a+1984=3"], [NOW] * 6).good["rate"]
+    good = judged([*lines, b"x,6,GET /rate/a+1984=3"], [NOW] * 6).kept["rate"]
     assert good.rows.tolist() == [0, 1, 2, 3, 4, 5]
     assert good.rules == {1: "one_character", 3: "one_character", 5: "kafka_time"}
     assert good.table.column("user").to_pylist() == [1, 2, 3, 4, 5, 6]
@@ -230,7 +230,7 @@ def test_a_repaired_line_stands_among_the_accepted_at_its_place() -> None:
 
 def test_two_lines_that_are_restored_to_the_same_event_are_two() -> None:
     fates = judged([b"2022-10-07T09:40,x5,GET /create_account", b"2022-10-07T09:40,5y,GET /create_account"], [NOW] * 2)
-    assert fates.good["account"].rules == {0: "one_character", 1: "one_character"}
+    assert fates.kept["account"].rules == {0: "one_character", 1: "one_character"}
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ FIRST = 1_667_712_600_000  # 2022-11-06T01:30 in New York, for the first time
 
 def test_an_event_of_the_hour_that_is_shown_twice_is_of_the_time_that_kafka_says() -> None:
     lines = [f"2022-11-06T01:30,{user},GET /create_account".encode() for user in (1, 2)]
-    good = judged(lines, [FIRST + 1_000, FIRST + HOUR_MS + 1_000]).good["account"]
+    good = judged(lines, [FIRST + 1_000, FIRST + HOUR_MS + 1_000]).kept["account"]
     assert times_of(good.table).tolist() == [FIRST, FIRST + HOUR_MS]
 
 
