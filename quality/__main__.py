@@ -47,14 +47,15 @@ def ledger(day: str | None, as_json: bool) -> None:
     entries = archive.entries()
     if damaged_files(archive, entries, day):  # perhaps a replay just replaced them: read the ledger once more
         entries = archive.entries()
-    summary = summarize(entries, day) | {"damaged": damaged_files(archive, entries, day)}
+    damaged = damaged_files(archive, entries, day)
+    summary = summarize(entries, day, damaged)
     if as_json:
-        click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2))
     else:
         Console().print(summary_table(summary))
-        for path in summary["damaged"]:
+        for path in damaged:
             click.echo(f"damaged or missing: {path}", err=True)
-    if summary["damaged"] or not summary["balanced"]:
+    if damaged or not summary.balanced:
         raise SystemExit(1)
 
 
@@ -91,7 +92,7 @@ def show(line: str) -> None:
     from stream.archive import Archive
 
     explanation = explain(Archive(load("stream", StreamSettings).var), line, _context())
-    click.echo(orjson.dumps(explanation, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(msgspec.to_builtins(explanation), option=orjson.OPT_INDENT_2))
 
 
 @quarantine.command()

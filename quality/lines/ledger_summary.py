@@ -1,61 +1,101 @@
 """Summary of the ledger for people: lines by day, fate, kind and reason.
 
-The sum is proved twice: every entry's lines are the lines of its fates, and the rows of the files that the entries
-name are the lines that were kept or set aside. `damaged_files` looks whether these files are there, with so many rows.
+Two checks prove that nothing was lost: each entry's lines add up over their fates, and the rows of the files that the
+entries name are as many as the lines that were kept or quarantined. `damaged_files` checks the files themselves.
 """
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
+import msgspec
+from msgspec import UNSET, UnsetType, field
 from rich.table import Table
 
 from stream.archive import FATES, Archive, Fate, LedgerEntry
+from stream.event import Kind
 
-Summary = dict[str, Any]
+
+class FateTotal(msgspec.Struct, frozen=True, kw_only=True):
+    """The lines of one fate, kind and reason, over all entries and days of a summary."""
+
+    fate: Fate
+    kind: Kind | None
+    """None for lines that became no event."""
+    reason: str | None
+    lines: int
 
 
-def summarize(entries: Iterable[LedgerEntry], day: str | None = None) -> Summary:
-    """What became of the lines of a day (of the event, or of Kafka's time where there is no event), or of all days."""
+class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -m quality ledger --json` prints."""
+
+    day: str | None
+    """The day that was asked for; None for all days."""
+    lines: int = field(name="in")
+    """Lines that came in: the sum of the four fates."""
+    accepted: int
+    repaired: int
+    quarantined: int
+    duplicate: int
+    balanced: bool
+    """Whether every line has one fate, and the files have as many rows as lines were kept or quarantined."""
+    by: list[FateTotal]
+    """By fate in the order of `FATES`, the largest number first."""
+    lost: int | UnsetType = UNSET
+    """Offsets that Kafka dropped before they were read; only in the summary of all days, as is the next field."""
+    redelivered: int | UnsetType = UNSET
+    """Records that Kafka delivered again after they were archived."""
+    damaged: list[str] | UnsetType = UNSET
+    """Paths below `var` of files that are missing or damaged; unset where they were not checked."""
+
+
+def summarize(
+    entries: Iterable[LedgerEntry], day: str | None = None, damaged: list[str] | UnsetType = UNSET
+) -> LedgerSummary:
+    """Sum up the lines of a day (of the event, or of Kafka's time where there is no event), or of all days."""
     entries = list(entries)
-    counted: Counter[tuple[Fate, str | None, str | None]] = Counter()
+    counted: Counter[tuple[Fate, Kind | None, str | None]] = Counter()
     for count in (count for entry in entries for count in entry.counts if day in (None, count.day)):
         counted[count.fate, count.kind, count.reason] += count.lines
     by = sorted(counted.items(), key=lambda item: (FATES.index(item[0][0]), -item[1]))
-    fates: Summary = {fate: sum(lines for (one, _, _), lines in by if one == fate) for fate in FATES}
+    fates = {name: sum(lines for (fate, _, _), lines in by if fate == name) for name in FATES}
     rows: Counter[bool] = Counter()
     for file in (file for entry in entries for file in entry.files if day in (None, file.day)):
         rows[file.room == "quarantine"] += file.rows
     filed = rows[False] == fates["accepted"] + fates["repaired"] and rows[True] == fates["quarantined"]
-    found: Summary = {
-        "day": day,
-        "in": sum(fates.values()),
-        **fates,
-        "balanced": filed and all(entry.balances() for entry in entries),
-        "by": [{"fate": fate, "kind": kind, "reason": reason, "lines": lines} for (fate, kind, reason), lines in by],
-    }
-    if day is None:
-        found |= {name: sum(getattr(entry, name) for entry in entries) for name in ("lost", "redelivered")}
-    return found
+    return LedgerSummary(
+        day=day,
+        lines=sum(fates.values()),
+        accepted=fates["accepted"],
+        repaired=fates["repaired"],
+        quarantined=fates["quarantined"],
+        duplicate=fates["duplicate"],
+        balanced=filed and all(entry.balances() for entry in entries),
+        by=[FateTotal(fate=fate, kind=kind, reason=reason, lines=lines) for (fate, kind, reason), lines in by],
+        lost=UNSET if day is not None else sum(entry.lost for entry in entries),
+        redelivered=UNSET if day is not None else sum(entry.redelivered for entry in entries),
+        damaged=damaged,
+    )
 
 
 def damaged_files(archive: Archive, entries: Iterable[LedgerEntry], day: str | None = None) -> list[str]:
-    """The files that are gone, or do not hold as many rows as their entry says."""
+    """Paths below `var` of files that are missing, or do not have as many rows as their entry says."""
     files = (file for entry in entries for file in entry.files if day in (None, file.day))
     return [file.path for file in files if not archive.is_whole(file)]
 
 
-def summary_table(found: Summary) -> Table:
-    """A summary as a table."""
-    state = "balanced" if found["balanced"] else "DOES NOT ADD UP"
-    gaps = "{lost:,} lost before they were read, {redelivered:,} redelivered".format(**found) if "lost" in found else ""
-    title = f"{found['day'] or 'all days'}: {found['in']:,} lines in, {state}"
-    shown = Table(title=title, caption=gaps, title_justify="left", caption_justify="left")
+def summary_table(summary: LedgerSummary) -> Table:
+    """A summary as a table for the terminal."""
+    state = "balanced" if summary.balanced else "DOES NOT ADD UP"
+    gaps = ""
+    if summary.lost is not UNSET and summary.redelivered is not UNSET:
+        gaps = f"{summary.lost:,} lost before they were read, {summary.redelivered:,} redelivered"
+    title = f"{summary.day or 'all days'}: {summary.lines:,} lines in, {state}"
+    table = Table(title=title, caption=gaps, title_justify="left", caption_justify="left")
     for name in ("fate", "kind", "reason"):
-        shown.add_column(name)
-    shown.add_column("lines", justify="right")
-    shown.add_column("share", justify="right")
-    for row in found["by"]:
-        share = f"{row['lines'] / max(1, found['in']):.4%}"
-        shown.add_row(row["fate"], row["kind"] or "", row["reason"] or "", f"{row['lines']:,}", share)
-    return shown
+        table.add_column(name)
+    table.add_column("lines", justify="right")
+    table.add_column("share", justify="right")
+    for total in summary.by:
+        share = f"{total.lines / max(1, summary.lines):.4%}"
+        table.add_row(total.fate, total.kind or "", total.reason or "", f"{total.lines:,}", share)
+    return table

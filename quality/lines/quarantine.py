@@ -1,14 +1,13 @@
 """Reads quarantined lines, and re-checks them with the current rules (`replay`).
 
-A replay judges what an entry of the ledger set aside by the rules, settings and catalogue of today. What passes now
-becomes events in files of the entry's next revision; the entry itself is replaced last, whole, so that the sum of
-fates holds at every moment and a crash changes nothing. It needs the archive's lock: the collector must be stopped.
+A replay judges the quarantined lines of a ledger entry by the current rules, settings and catalogue. Lines that pass
+become events, in files of the entry's next revision. The entry itself is replaced last, as a whole, so the sum of fates
+holds at every moment and a crash changes nothing. A replay needs the archive's lock: stop the collector first.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -28,7 +27,7 @@ ROOM = "quarantine"
 
 @dataclass(frozen=True)
 class QuarantinedLine:
-    """One line that was set aside."""
+    """One quarantined line."""
 
     id: str
     """`<topic>-<partition>:<offset>`"""
@@ -38,32 +37,48 @@ class QuarantinedLine:
     raw: bytes
 
 
+class LineExplanation(msgspec.Struct, frozen=True, kw_only=True):
+    """What `python -m quality quarantine show` prints of one line."""
+
+    id: str
+    """`<topic>-<partition>:<offset>`"""
+    reason: str
+    """Why the line was quarantined."""
+    detail: str
+    """What the grammar says of it, or the event that it is."""
+    raw: str
+    """The line; bytes that are no UTF-8 are written as `\\x..`."""
+    kafka_time_ms: int
+    could_mean: list[str]
+    """The valid lines that one deletion gives; a line with exactly one is repaired."""
+
+
 def quarantined_lines(archive: Archive, day: str | None = None, reason: str | None = None) -> Iterator[QuarantinedLine]:
-    """The lines in quarantine, by entry and offset; only of one day (of Kafka's time) or one reason if given."""
+    """The quarantined lines, by entry and offset; only of one day (of Kafka's time) or one reason if given."""
     for entry in archive.entries():
         table = _table(archive, entry, day)
-        moments = table.column("kafka_time").cast(pa.int64()).to_pylist()
-        for row, kafka_time in zip(table.to_pylist(), moments, strict=True):
+        kafka_times = table.column("kafka_time").cast(pa.int64()).to_pylist()
+        for row, kafka_time in zip(table.to_pylist(), kafka_times, strict=True):
             if reason in (None, row["reason"]):
                 yield QuarantinedLine(
                     f"{row['topic']}-{row['partition']}:{row['offset']}", kafka_time, row["reason"], row["raw"]
                 )
 
 
-def explain(archive: Archive, name: str, context: JudgingContext) -> dict[str, Any]:
-    """All that can be said of one line. Raises `QuarantineError` where none has that id."""
-    found = next((aside for aside in quarantined_lines(archive) if aside.id == name), None)
-    if found is None:
+def explain(archive: Archive, name: str, context: JudgingContext) -> LineExplanation:
+    """Explain the quarantined line of an id. Raises `QuarantineError` where no line has it."""
+    line = next((line for line in quarantined_lines(archive) if line.id == name), None)
+    if line is None:
         raise QuarantineError(f"quarantine: no line '{name}' in {archive.var / ROOM}; `list` shows the ids")
-    could_mean = repair_candidates(found.raw, found.kafka_time, found.reason, context)
-    return {
-        "id": found.id,
-        "reason": found.reason,
-        "detail": _detail(found.raw, context),
-        "raw": found.raw.decode("utf-8", "backslashreplace"),
-        "kafka_time_ms": found.kafka_time,
-        "could_mean": sorted(render(event, context.zone).decode() for event in could_mean),
-    }
+    candidates = repair_candidates(line.raw, line.kafka_time, line.reason, context)
+    return LineExplanation(
+        id=line.id,
+        reason=line.reason,
+        detail=_detail(line.raw, context),
+        raw=line.raw.decode("utf-8", "backslashreplace"),
+        kafka_time_ms=line.kafka_time,
+        could_mean=sorted(render(event, context.zone).decode() for event in candidates),
+    )
 
 
 def _detail(raw: bytes, context: JudgingContext) -> str:
@@ -76,50 +91,50 @@ def _detail(raw: bytes, context: JudgingContext) -> str:
 def replay_quarantine(
     archive: Archive, context: JudgingContext, day: str | None = None, write: bool = True
 ) -> Counter[Fate]:
-    """Judge the lines in quarantine anew; how many of them got which fate. Without `write`, nothing is changed.
+    """Re-check quarantined lines; returns how many got which fate. Without `write`, nothing is changed.
 
-    The caller holds the archive's lock if it writes.
+    With `write`, the caller holds the archive's lock.
     """
     total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
     for entry in archive.entries():
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
-            total.update(_replayed(archive, entry, context, day, write))
+            total.update(_replay_entry(archive, entry, context, day, write))
     return total
 
 
-def _replayed(
+def _replay_entry(
     archive: Archive, entry: LedgerEntry, context: JudgingContext, day: str | None, write: bool
 ) -> Counter[Fate]:
     table = _table(archive, entry, day)
     values = table.column("raw").combine_chunks()
     kafka_times = table.column("kafka_time").cast(pa.int64()).to_numpy()
     lines = ParsedLines.read(values, kafka_times, context.zone)
-    verdicts = judge(lines, _beyond_doubt(context, lines, entry))
-    new = _revised(entry, verdicts.counts(kafka_times, context.zone), day)
-    as_before = verdicts.reasons == table.column("reason").to_pylist()  # all of them, each for what it was
-    if write and not as_before:
+    verdicts = judge(lines, _strict_context(context, lines, entry))
+    revised = _next_revision(entry, verdicts.counts(kafka_times, context.zone), day)
+    unchanged = verdicts.reasons == table.column("reason").to_pylist()  # every line, each with its old reason
+    if write and not unchanged:
         origin = table.select([name for name, _ in PROVENANCE_FIELDS])
-        files = archive_writer.write_batch(archive, new, verdicts, values, origin, context.zone)
-        old = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
-        archive.commit(new.with_files([file for file in entry.files if file not in old] + files))
-        for file in old:
+        files = archive_writer.write_batch(archive, revised, verdicts, values, origin, context.zone)
+        old_files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
+        archive.commit(revised.with_files([file for file in entry.files if file not in old_files] + files))
+        for file in old_files:
             (archive.var / file.path).unlink()
-    return count_by_fate([msgspec.structs.replace(new, counts=verdicts.counts(kafka_times, context.zone))])
+    return count_by_fate([msgspec.structs.replace(revised, counts=verdicts.counts(kafka_times, context.zone))])
 
 
-def _beyond_doubt(context: JudgingContext, lines: ParsedLines, entry: LedgerEntry) -> JudgingContext:
-    """The context for lines that were set aside: nobody asks the API now, so a movie must be known to be one."""
+def _strict_context(context: JudgingContext, lines: ParsedLines, entry: LedgerEntry) -> JudgingContext:
+    """The context for quarantined lines: a replay does not ask the API, so it takes only movies of the catalogue."""
     known = context.known
-    strangers = lines.movies() - known.runtimes.keys() if known.runtimes else set()
+    not_in_catalog = lines.movies() - known.runtimes.keys() if known.runtimes else set()
     ahead_ms = context.ahead_ms if entry.clocks_apart_ms is None else None
-    return replace(context, ahead_ms=ahead_ms, known=replace(known, missing=known.missing | strangers))
+    return replace(context, ahead_ms=ahead_ms, known=replace(known, missing=known.missing | not_in_catalog))
 
 
-def _revised(entry: LedgerEntry, counts: list[FateCount], day: str | None) -> LedgerEntry:
-    """The entry with what became now of its quarantined lines of a day."""
+def _next_revision(entry: LedgerEntry, counts: list[FateCount], day: str | None) -> LedgerEntry:
+    """The entry with the new fates of its quarantined lines of a day."""
     lines: Counter[tuple[Fate, Kind | None, str, str | None]] = Counter()
-    kept = [count for count in entry.counts if count.fate != "quarantined" or day not in (None, count.day)]
-    for count in kept + counts:
+    unaffected = [count for count in entry.counts if count.fate != "quarantined" or day not in (None, count.day)]
+    for count in unaffected + counts:
         lines[count.fate, count.kind, count.day, count.reason] += count.lines
     counts = [FateCount(*key, lines=number) for key, number in sorted(lines.items(), key=str)]
     return msgspec.structs.replace(entry, counts=counts, revision=entry.revision + 1)

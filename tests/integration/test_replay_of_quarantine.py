@@ -180,7 +180,7 @@ def test_kill_9_of_a_replay_at_any_moment_neither_loses_nor_repeats(environ: dic
         command = [sys.executable, "-c", DYING, str(archive.var), str(wanted)]
         killed = subprocess.run(command, cwd=ROOT, env=environ | NEWER, timeout=DEADLINE_S, check=False)
         assert killed.returncode == -signal.SIGKILL
-        assert summarize(archive.entries())["balanced"]
+        assert summarize(archive.entries()).balanced
         assert offsets(archive) == Counter(range(count))
     assert revised(archive) < entries
     assert start(environ | NEWER, "quality", "quarantine", "replay").ends() == 0

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from batch.collecting.collector import Collector, PendingLines
 from batch.settings import BatchSettings
+from quality.alerts.webhook import Poster
 from quality.lines.context_checks import JudgingContext
 from quality.lines.schemas import event_schemas
 from quality.lines.verdicts import ParsedLines
@@ -50,10 +51,12 @@ def streaming(var: Path, **more: Any) -> StreamSettings:
     return StreamSettings(var=var, **more)
 
 
-def collector_of(var: Path, quality: QualitySettings | None = None, **more: Any) -> Collector:
-    """A collector that knows no movies, so it asks no API."""
+def collector_of(
+    var: Path, quality: QualitySettings | None = None, poster: Poster | None = None, **more: Any
+) -> Collector:
+    """A collector that knows no movies, so it requests nothing from the API."""
     settings = BatchSettings(api="http://127.0.0.1:1", api_timeout_s=0.2)
-    return Collector(streaming(var, **more), quality or QualitySettings(), settings)
+    return Collector(streaming(var, **more), quality or QualitySettings(), settings, poster)
 
 
 def fetched(lines: list[bytes], first: int = 0, partition: int = 0, step: int = 1) -> FetchedRecords:
@@ -69,7 +72,10 @@ def pending(*pieces: FetchedRecords, first: int = 0) -> PendingLines:
     return waiting
 
 
-def rows_of(var: Path, entry: LedgerEntry) -> list[dict[str, Any]]:
+Row = dict[str, Any]  # of events of any kind, or of the quarantine
+
+
+def rows_of(var: Path, entry: LedgerEntry) -> list[Row]:
     """All rows of a batch's files, each with the file it lies in."""
     found = []
     for file in entry.files:
@@ -102,7 +108,7 @@ def run(
     return asyncio.run(all_of_it())
 
 
-def alerts(var: Path) -> list[dict[str, Any]]:
+def alerts(var: Path) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in (var / "alerts.jsonl").read_bytes().splitlines()]
 
 

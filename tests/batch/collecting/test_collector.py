@@ -4,7 +4,6 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from tests.batch.collecting.collected_lines import (
     LINES,
     NOW,
     TOPIC,
+    Row,
     alerts,
     collector_of,
     fetched,
@@ -55,7 +55,7 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
     by_offset = dict(zip(offsets, zip(lines, times, strict=True), strict=True))
     assert (entry.first, entry.last, entry.lines) == (90, offsets[-1], len(lines))
     assert (entry.redelivered, entry.revision) == (0, 0)
-    assert summarize([entry])["balanced"]
+    assert summarize([entry]).balanced
     kept = [row["kafka_time"] for row in rows if "reason" not in row] or times
     assert entry.kafka_time == TimeRange(min(kept), max(kept))
     assert len({row["offset"] for row in rows}) == len(rows) == len(set(lines))
@@ -64,7 +64,7 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
         check(row, *by_offset[row["offset"]])
 
 
-def check(row: dict[str, Any], line: bytes, kafka_time: int) -> None:
+def check(row: Row, line: bytes, kafka_time: int) -> None:
     assert (row["topic"], row["partition"], row["kafka_time"]) == (TOPIC, 3, kafka_time)
     if "reason" in row:
         assert (row["raw"], row["room"]) == (line, "quality")
@@ -200,7 +200,7 @@ def test_a_time_of_kafka_that_no_calendar_has_ends_nothing_and_costs_no_line(
     collector = collector_of(tmp_path)
     run(collector, [replace(fetched(values), times=times)])
     [entry] = Archive(tmp_path).entries()
-    assert summarize([entry])["balanced"]
+    assert summarize([entry]).balanced
     assert sum(count_by_fate([entry]).values()) == others + 3
     assert collector_of(tmp_path).resume() == {0: others + 3}
     assert {aside.raw for aside in quarantined_lines(Archive(tmp_path))} >= {b"nonsense"}

@@ -124,7 +124,7 @@ def test_whatever_is_handed_out_again_is_archived_once_and_the_ranges_lie_end_to
         for step in [*what, ("flush", 0, 0, 1)]:
             collector = play(collector, begin, played, step)
         entries = Archive(var).entries()
-        assert summarize(entries)["balanced"]
+        assert summarize(entries).balanced
         for at, one in enumerate(played):
             own = [entry for entry in entries if entry.partition == at]
             rows = sorted((row["offset"], row["user"]) for entry in own for row in rows_of(var, entry))

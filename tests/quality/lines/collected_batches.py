@@ -141,7 +141,7 @@ def is_whole(archive: Archive) -> bool:
     named = {archive.var / file.path for entry in archive.entries() for file in entry.files}
     folders = [archive.var / "archive" / kind for kind in KINDS] + [archive.var / "quarantine"]
     there = {path for folder in folders for path in folder.glob("day=*/*")}
-    return bool(summarize(archive.entries())["balanced"]) and there == named
+    return summarize(archive.entries()).balanced and there == named
 
 
 def digests(var: Path) -> dict[str, tuple[str, int, int]]:

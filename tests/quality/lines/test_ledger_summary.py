@@ -1,4 +1,4 @@
-"""The ledger as a person reads it: sums by brute force, and no damage to files or counts that it does not tell."""
+"""The summary of the ledger: sums checked by brute force, and every damage to files or counts is reported."""
 
 import io
 from collections import Counter
@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import UNSET
 from rich.console import Console
 
-from quality.lines.ledger_summary import summarize, summary_table
+from quality.lines.ledger_summary import LedgerSummary, summarize, summary_table
 from stream.archive import FATES, ArchiveFile, Fate, FateCount, LedgerEntry
 from stream.event import KINDS
 
@@ -63,34 +64,34 @@ def entries(draw: st.DrawFn) -> list[LedgerEntry]:
 @settings(deadline=None, max_examples=80)
 @given(entries(), st.sampled_from([None, *DAYS, "2022-10-09"]))
 def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[LedgerEntry], day: str | None) -> None:
-    told = summarize(found, day)
+    summary = summarize(found, day)
     of_day = [count for entry in found for count in entry.counts if day in (None, count.day)]
-    assert (told["day"], told["in"]) == (day, sum(count.lines for count in of_day))
-    assert {fate: told[fate] for fate in FATES} == {
+    assert (summary.day, summary.lines) == (day, sum(count.lines for count in of_day))
+    assert {fate: getattr(summary, fate) for fate in FATES} == {
         fate: sum(count.lines for count in of_day if count.fate == fate) for fate in FATES
     }
     by: Counter[tuple[str, str | None, str | None]] = Counter()
     for count in of_day:
         by[count.fate, count.kind, count.reason] += count.lines
-    assert {(row["fate"], row["kind"], row["reason"]): row["lines"] for row in told["by"]} == by
-    assert len(told["by"]) == len(by)
-    assert told["balanced"] is True
-    gaps = {name: told.get(name) for name in ("lost", "redelivered")}
-    assert gaps == {name: None if day else sum(getattr(entry, name) for entry in found) for name in gaps}
+    assert {(total.fate, total.kind, total.reason): total.lines for total in summary.by} == by
+    assert len(summary.by) == len(by)
+    assert summary.balanced is True
+    gaps = {name: getattr(summary, name) for name in ("lost", "redelivered")}
+    assert gaps == {name: UNSET if day else sum(getattr(entry, name) for entry in found) for name in gaps}
 
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
 def test_the_days_add_up_to_all_days(found: list[LedgerEntry]) -> None:
     parts, whole = [summarize(found, day) for day in DAYS], summarize(found)
-    for name in ("in", *FATES):
-        assert sum(part[name] for part in parts) == whole[name]
+    for name in ("lines", *FATES):
+        assert sum(getattr(part, name) for part in parts) == getattr(whole, name)
 
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
 def test_fates_are_in_their_order_and_the_largest_number_first(found: list[LedgerEntry]) -> None:
-    places = [(FATES.index(row["fate"]), -row["lines"]) for row in summarize(found)["by"]]
+    places = [(FATES.index(total.fate), -total.lines) for total in summarize(found).by]
     assert places == sorted(places)
 
 
@@ -145,22 +146,31 @@ DAMAGED: dict[str, Callable[[], LedgerEntry]] = {
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("day", [None, "2022-10-07"])
 def test_what_does_not_add_up_is_told(damaged: Callable[[], LedgerEntry], day: str | None) -> None:
-    assert summarize([GOOD], day)["balanced"] is True
-    assert summarize([damaged()], day)["balanced"] is False
+    assert summarize([GOOD], day).balanced is True
+    assert summarize([damaged()], day).balanced is False
 
 
 def test_an_entry_of_another_day_that_does_not_add_up_is_told_of_every_day() -> None:
-    assert summarize([with_count(0, 6)], "2022-10-08")["balanced"] is False
+    assert summarize([with_count(0, 6)], "2022-10-08").balanced is False
 
 
 def test_without_entries_nothing_came_in_and_the_sum_holds() -> None:
     numbers: dict[str, object] = dict.fromkeys(["in", *FATES, "lost", "redelivered"], 0)
-    assert summarize([]) == numbers | {"day": None, "balanced": True, "by": []}
+    assert msgspec.to_builtins(summarize([])) == numbers | {"day": None, "balanced": True, "by": []}
 
 
-def shown(told: dict[str, object]) -> str:
+def test_the_keys_of_the_json_and_their_order_are_what_scripts_rely_on() -> None:
+    keys = ["day", "in", "accepted", "repaired", "quarantined", "duplicate", "balanced", "by"]
+    total = {"fate": "accepted", "kind": "watch", "reason": None, "lines": 5}
+    of_all, of_day = summarize([GOOD], damaged=["a/b"]), summarize([GOOD], "2022-10-07")
+    assert list(msgspec.to_builtins(of_all)) == [*keys, "lost", "redelivered", "damaged"]
+    assert list(msgspec.to_builtins(of_day)) == keys
+    assert list(msgspec.to_builtins(of_all)["by"][0].items()) == list(total.items())
+
+
+def shown(summary: LedgerSummary) -> str:
     text = io.StringIO()
-    Console(file=text, width=80).print(summary_table(told))
+    Console(file=text, width=80).print(summary_table(summary))
     return text.getvalue()
 
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from quality.errors import QuarantineError
-from quality.lines.quarantine import explain, quarantined_lines
+from quality.lines.quarantine import LineExplanation, explain, quarantined_lines
 from stream.archive import Archive
 from tests.quality.lines.collected_batches import BEFORE, CLOCK, LINES, TOPIC, collected, rows_of
 
@@ -46,8 +46,8 @@ def test_an_archive_without_a_quarantine_lists_nothing(archive: Archive) -> None
 def test_a_line_is_explained_with_all_that_it_could_mean(archive: Archive) -> None:
     collected(archive, LINES)
     [line] = [one for one in quarantined_lines(archive) if one.raw == LINES[9]]
-    found = explain(archive, line.id, BEFORE)
-    assert found == {
+    explanation = msgspec.to_builtins(explain(archive, line.id, BEFORE))
+    expected = {
         "id": line.id,
         "reason": "minute",
         "detail": "minute: '05.mpg'",
@@ -58,14 +58,15 @@ def test_a_line_is_explained_with_all_that_it_could_mean(archive: Archive) -> No
             "2022-10-07T09:40,5,GET /data/m/a+1984/5.mpg",
         ],
     }
+    assert list(explanation.items()) == list(expected.items())
 
 
 def test_every_line_can_be_explained_whatever_its_bytes(archive: Archive) -> None:
     collected(archive, [*LINES, b"\xf0\x9f\x98\x80" * 9, b"\n\r\x1b[31m", b"9" * 70_000])
     for line in quarantined_lines(archive):
-        found = explain(archive, line.id, BEFORE)
-        assert (found["id"], found["reason"]) == (line.id, line.reason)
-        assert msgspec.json.decode(msgspec.json.encode(found)) == found
+        explanation = explain(archive, line.id, BEFORE)
+        assert (explanation.id, explanation.reason) == (line.id, line.reason)
+        assert msgspec.json.decode(msgspec.json.encode(explanation), type=LineExplanation) == explanation
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "movielog1-3:1", "movielog1-3:", "other-3:4", "movielog1-3:4 "])
