@@ -1,4 +1,4 @@
-"""`python -m stream`: tools to look into the event log."""
+"""`python -m stream`: tools to inspect the event log."""
 
 import asyncio
 import collections
@@ -37,9 +37,9 @@ def run_broker(host: str, port: int) -> None:
 
 @commands.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--refused", default=10, show_default=True, help="Show so many refused lines with their reason.")
+@click.option("--refused", default=10, show_default=True, help="How many refused lines to show.")
 def check(file: Path, refused: int) -> None:
-    """Read a FILE of recorded lines by the grammar; print counts by kind and reason as JSON."""
+    """Check a FILE of recorded lines against the grammar; print counts by kind and reason as JSON."""
     lines = file.read_bytes().split(b"\n")
     lines = lines[:-1] if lines and not lines[-1] else lines
     columns = read(pa.array(lines, pa.binary()), zone_named(load("stream", StreamSettings).timezone))
@@ -62,10 +62,10 @@ def _reason(line: bytes) -> str:
 
 
 @commands.command()
-@click.option("--lines", default=20, show_default=True, help="End after so many lines; 0 for never.")
-@click.option("--seconds", default=5.0, show_default=True, help="End when none came for so long; 0 for never.")
+@click.option("--lines", default=20, show_default=True, help="Stop after this many lines; 0: never.")
+@click.option("--seconds", default=5.0, show_default=True, help="Stop after this long without a line; 0: never.")
 def tail(lines: int, seconds: float) -> None:
-    """Print lines of the topic from its beginning, with offset and verdict."""
+    """Print the lines of the topic from its beginning, with offset and verdict."""
     asyncio.run(_tail(load("stream", StreamSettings), lines, seconds))
 
 
@@ -73,30 +73,30 @@ async def _tail(settings: StreamSettings, most: int, seconds: float) -> None:
     shown, last = 0, time.monotonic()
     async with kafka.reading(settings, "marquee-tail", {}) as reader:
         while (not most or shown < most) and (not seconds or time.monotonic() - last < seconds):
-            for got in await reader.poll(most - shown if most else 1000):
-                if isinstance(got, kafka.RetentionGap):
+            for records in await reader.poll(most - shown if most else 1000):
+                if isinstance(records, kafka.RetentionGap):
                     continue
                 last = time.monotonic()
-                for offset, value in zip(got.offsets.tolist(), got.values, strict=True):
-                    click.echo(f"{got.partition}:{offset}\t{_reason(value)}\t{value.decode('utf-8', 'replace')}")
+                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                    click.echo(f"{records.partition}:{offset}\t{_reason(value)}\t{value.decode('utf-8', 'replace')}")
                     shown += 1
 
 
 @commands.command("archive")
 def show_archive() -> None:
-    """Print what the archive holds: lines by topic and fate, and how far it has come, as JSON."""
+    """Print the archive's lines by topic and fate, and how far it has come, as JSON."""
     settings = load("stream", StreamSettings)
     entries = archive.Archive(settings.var).entries()
     topics = sorted({entry.topic for entry in entries})
     reached = archive.stream_time(entries)
-    shown = {
+    summary = {
         "entries": len(entries),
         "lost": sum(entry.lost for entry in entries),
         "topics": {topic: dict(archive.count_by_fate(e for e in entries if e.topic == topic)) for topic in topics},
         "reached_ms": reached,
         "reached_day": reached and zone_named(settings.timezone).day(reached),
     }
-    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2))
+    click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """The archive: batches of events as Parquet files, and the ledger that says which files count.
 
 A batch is one range of offsets of one partition. Its files are written first and its ledger entry last, each durably,
-so the entry *is* the commit and the reader's position: what a crash leaves are files that no entry names, and `sweep`
-removes them. Nobody but the collector (and the backfill of the simulated service) writes here.
+so the entry *is* the commit and the reader's position. A crash leaves files that no entry names; `sweep` removes them.
+The collector and `quality quarantine replay` write here, and so do `loadtest backfill` and the night benchmark, which
+make up a past. Each holds the lock of `Archive.writing` while it writes.
 
     archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_SCHEMAS`
     quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_SCHEMA`
     archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `LedgerEntry` each
 
-An entry is replaced only as a whole, by its own next revision: lines of its quarantine that a mended rule now takes.
-Files are never changed; those of a revision have its number in their names.
+An entry is replaced only as a whole, by its own next revision, in which lines of its quarantine became events under
+changed rules. Files are never changed; those of a revision have its number in their names.
 """
 
 import datetime as dt
@@ -35,27 +36,28 @@ FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
 
 
 class FateCount(msgspec.Struct, frozen=True):
-    """How many lines of a batch had one fate."""
+    """How many lines of a batch had one fate, kind, day and reason."""
 
     fate: Fate
     kind: Kind | None
-    """None where the line could not be read, or was not (quarantined, duplicate)."""
+    """None for lines that became no event (quarantined, duplicate)."""
     day: str
-    """Day of the event, or of Kafka's time where there is no event."""
+    """Day of the event, or of Kafka's time where there is no event; `YYYY-MM-DD` in the service's zone."""
     reason: str | None
-    """Why quarantined, or the rule that repaired."""
+    """Why the lines were quarantined, or the rule that repaired them."""
     lines: int
 
 
 class ArchiveFile(msgspec.Struct, frozen=True):
-    """A file of a batch: its path below `var`, and how many rows it holds."""
+    """A file of a batch."""
 
     path: str
+    """Relative to `var`."""
     rows: int
 
     @property
     def room(self) -> str:
-        """The kind of its events, or `quarantine`."""
+        """The kind of the file's events, or `quarantine`."""
         return Path(self.path).parts[-3]
 
     @property
@@ -64,43 +66,44 @@ class ArchiveFile(msgspec.Struct, frozen=True):
 
 
 class TimeRange(msgspec.Struct, frozen=True):
-    """Smallest and largest of some times, ms UTC."""
+    """The earliest and the latest of some times, ms UTC."""
 
     first: int
     last: int
 
 
 class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One commit: what became of the records `first`..`last` of a partition."""
+    """One commit: the fates of the records `first`..`last` of a partition."""
 
     topic: str
     partition: int
     first: int
     last: int
     lines: int
-    """Records that were read; fewer than the range where Kafka has none at some offsets. Ranges lie end to end."""
+    """Records that were read: fewer than the range where Kafka has no record at some offsets. A partition's ranges lie
+    end to end."""
     counts: list[FateCount] = []
     files: list[ArchiveFile] = []
     kafka_time: TimeRange | None = None
     lost: int = 0
-    """Of a retention gap: how many offsets were gone from Kafka before they could be read; `lines` is then 0."""
+    """In the entry of a retention gap: how many offsets Kafka had dropped before they were read; `lines` is then 0."""
     redelivered: int = 0
-    """Records that Kafka handed out although they were archived before; they are not among `lines`."""
+    """Records that Kafka delivered again after they were archived; `lines` does not count them."""
     clocks_apart_ms: int | None = None
-    """Where most lines lay too far from Kafka's time: their median distance. They were not held against it then."""
+    """Where most lines lay too far from Kafka's time: their median distance. Their times were then not checked."""
     revision: int = 0
-    """How often lines of its quarantine were judged anew and taken."""
+    """How often a replay took lines out of the entry's quarantine."""
     written: str = ""
-    """When, by the clock of the machine that wrote it."""
+    """When the entry was written, by the clock of that machine: ISO 8601, UTC."""
 
     @property
     def name(self) -> str:
-        """The name of its range, and of its ledger file."""
+        """The name of the entry's range, and of its ledger file."""
         return f"{self.topic}-{self.partition}-{self.first:012}-{self.last:012}"
 
     @property
     def file_name(self) -> str:
-        """The name of the files that are written for this revision."""
+        """The name of the Parquet files that are written for this revision."""
         return f"{self.name}{f'-r{self.revision}' if self.revision else ''}.parquet"
 
     def with_files(self, files: list[ArchiveFile]) -> "LedgerEntry":
@@ -122,11 +125,11 @@ class Archive:
         self.var = var
         self.ledger = var / "archive" / "ledger"
         self._read: dict[tuple[str, int, int], LedgerEntry] = {}
-        """By file name, inode and time of change: what was read before."""
+        """Entries that were read before, by file name, inode and time of change."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the archive's lock: one process writes. Raises `ArchiveBusy` where another one does."""
+        """Hold the archive's lock, so that only one process writes. Raises `ArchiveBusy` where another one does."""
         path = self.var / "archive" / "writer.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -138,17 +141,18 @@ class Archive:
     def entries(self, topic: str | None = None) -> list[LedgerEntry]:
         """All commits, by topic, partition and offset.
 
-        Raises `ArchiveError` where one cannot be read, two overlap, or one is missing between two.
+        Raises `ArchiveError` where an entry cannot be read, two overlap, or one is missing between two.
         """
-        self._read = {state: self._read.get(state) or self._entry(state[0]) for state in self._states()}
-        found = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
-        for one, two in itertools.pairwise(found):
-            if two.first == one.last + 1 or (one.topic, one.partition) != (two.topic, two.partition):
+        self._read = {state: self._read.get(state) or self._read_entry(state[0]) for state in self._ledger_files()}
+        entries = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
+        for left, right in itertools.pairwise(entries):
+            if right.first == left.last + 1 or (left.topic, left.partition) != (right.topic, right.partition):
                 continue
-            if two.first <= one.last:
-                raise ArchiveError(f"ledger: {one.name} and {two.name} overlap in {self.ledger}; remove the wrong one")
-            raise ArchiveError(f"ledger: no entry between {one.name} and {two.name} in {self.ledger}; {_MEND}")
-        return [entry for entry in found if topic in (None, entry.topic)]
+            names = f"{left.name} and {right.name} in {self.ledger}"
+            if right.first <= left.last:
+                raise ArchiveError(f"ledger: ranges overlap: {names}; remove the wrong entry")
+            raise ArchiveError(f"ledger: an entry is missing between {names}; {_MEND}")
+        return [entry for entry in entries if topic in (None, entry.topic)]
 
     def positions(self, topic: str) -> dict[int, int]:
         """By partition: the offset to read next."""
@@ -163,7 +167,7 @@ class Archive:
         return self._write(self.var / "quarantine" / f"day={day}" / entry.file_name, table)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        """Make a batch count. Raises `ArchiveError` where its fates do not add up to its lines."""
+        """Make a batch count. Returns the entry as written; raises `ArchiveError` where its fates do not add up."""
         if not entry.balances():
             raise ArchiveError(
                 f"ledger: {entry.name}: {entry.lines} lines, fates {dict(count_by_fate([entry]))}; not committed"
@@ -173,17 +177,17 @@ class Archive:
         return entry
 
     def sweep(self) -> list[Path]:
-        """Remove what no entry names: the leftovers of a crash. Only the one writer may call this."""
-        known = {self.var / file.path for entry in self.entries() for file in entry.files}
+        """Remove the files that no entry names, and return their paths. The caller holds the archive's lock."""
+        committed = {self.var / file.path for entry in self.entries() for file in entry.files}
         folders = [self.var / "archive" / kind for kind in KINDS] + [self.var / "quarantine"]
-        found = [path for folder in folders for path in folder.glob("day=*/*") if path not in known]
-        found += [path for path in self.ledger.glob(".*") if durable.is_leftover(path)]
-        for path in found:
+        leftovers = [path for folder in folders for path in folder.glob("day=*/*") if path not in committed]
+        leftovers += [path for path in self.ledger.glob(".*") if durable.is_leftover(path)]
+        for path in leftovers:
             path.unlink()
-        return found
+        return leftovers
 
     def files(self, kind: Kind, entries: Iterable[LedgerEntry] | None = None) -> dict[str, list[Path]]:
-        """By day, ascending: the committed files of a kind."""
+        """The committed files of a kind by day, ascending."""
         days: dict[str, list[Path]] = {}
         for entry in self.entries() if entries is None else entries:
             for file in entry.files:
@@ -192,14 +196,14 @@ class Archive:
         return dict(sorted(days.items()))
 
     def read(self, file: ArchiveFile) -> pa.Table:
-        """The rows of a file. Raises `ArchiveError` where it is gone, or is not what was written."""
+        """The rows of a file. Raises `ArchiveError` where it is missing or damaged."""
         try:
             return pq.ParquetFile(self.var / file.path).read()
         except (OSError, pa.ArrowInvalid) as error:
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
 
     def is_whole(self, file: ArchiveFile) -> bool:
-        """Whether a file is there, with as many rows as were written; its rows are not read."""
+        """Whether a file exists and has as many rows as were written; the rows themselves are not read."""
         try:
             return bool(pq.read_metadata(self.var / file.path).num_rows == file.rows)
         except (OSError, pa.ArrowInvalid):
@@ -209,15 +213,15 @@ class Archive:
         durable.write(path, lambda temporary: pq.write_table(table, temporary, compression="zstd", compression_level=1))
         return ArchiveFile(path.relative_to(self.var).as_posix(), table.num_rows)
 
-    def _states(self) -> list[tuple[str, int, int]]:
-        """The ledger's files as they are; without a `Path` for each: in months they are hundreds of thousands."""
+    def _ledger_files(self) -> list[tuple[str, int, int]]:
+        """Name, inode and time of change of each entry's file. No `Path` each: months make hundreds of thousands."""
         if not self.ledger.is_dir():
             return []
-        with os.scandir(self.ledger) as found:
-            files = [(file.name, file.stat()) for file in found if file.name.endswith(".json")]
+        with os.scandir(self.ledger) as listing:
+            files = [(file.name, file.stat()) for file in listing if file.name.endswith(".json")]
         return [(name, stat.st_ino, stat.st_mtime_ns) for name, stat in files]
 
-    def _entry(self, name: str) -> LedgerEntry:
+    def _read_entry(self, name: str) -> LedgerEntry:
         path = self.ledger / name
         try:
             return msgspec.json.decode(path.read_bytes(), type=LedgerEntry)
@@ -235,5 +239,5 @@ def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
 
 
 def stream_time(entries: Iterable[LedgerEntry]) -> int | None:
-    """How far the stream has come: the latest Kafka time that was archived, ms UTC."""
+    """How far the stream has come: the latest Kafka time in the ledger, ms UTC; None for an empty ledger."""
     return max((entry.kafka_time.last for entry in entries if entry.kafka_time), default=None)

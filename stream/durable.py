@@ -1,7 +1,7 @@
 """Atomic, durable writes: temporary name on the same disk, fsync, rename, fsync the folder.
 
-A reader never sees a half-written file under a final name, even after a loss of power. Leftovers of a crash start with
-a dot and end in `.tmp`, so that whoever lists a folder can pass them over.
+A reader never sees a half-written file under its final name, even after a power failure. Leftovers of a crash start
+with a dot and end in `.tmp`, so that code that lists a folder can skip them.
 """
 
 import os
@@ -22,7 +22,7 @@ def sync(path: Path) -> None:
 
 
 def write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Create or replace `path` with what `fill` writes to the temporary path that it is given."""
+    """Create or replace `path`; `fill` gets a temporary path and writes the content there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -31,7 +31,7 @@ def write(path: Path, fill: Callable[[Path], object]) -> None:
         temporary.replace(path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:  # as of a full disk
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, for example
             error.filename = str(path)
         raise
     sync(path.parent)
@@ -41,7 +41,7 @@ def write_array(path: Path, array: np.ndarray) -> None:
     """Create or replace `path` with an array in numpy's format."""
 
     def fill(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # given a name, numpy would append .npy to it
+        with temporary.open("wb") as file:  # numpy would append .npy to a name
             np.save(file, array)
 
     write(path, fill)
@@ -58,7 +58,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make the symbolic link `link` point at `target` in one step: a reader sees the old target or the new one."""
+    """Make the symbolic link `link` point at `target` atomically: a reader sees the old target or the new one."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)

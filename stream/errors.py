@@ -1,18 +1,18 @@
-"""The root of all errors that a person can mend, each told in one line: what, where, what to do.
+"""The root of all errors that a person can fix, each reported in one line: what, where, what to do.
 
-Every room raises one of these; front doors print the message and exit with `exit_code`. Whatever else escapes is a bug
-and keeps its traceback.
+Every room has subclasses of these; command lines print the message and exit with `exit_code`. Any other exception is a
+bug and keeps its traceback.
 """
 
 
 class MarqueeError(Exception):
-    """Root of all errors that a person can mend."""
+    """Root of all errors that a person can fix."""
 
     exit_code = 1
 
 
 class SettingsError(MarqueeError):
-    """A key or a value in the settings that Marquee does not know."""
+    """The settings cannot be read, or hold an unknown key or a wrong value."""
 
     exit_code = 2
 
@@ -22,12 +22,12 @@ class StreamError(MarqueeError):
 
 
 class BrokerError(StreamError):
-    """No broker answers, or the embedded one cannot be started."""
+    """No broker answers, or the embedded one cannot start."""
 
 
 class ArchiveError(StreamError):
-    """The archive or its ledger contradicts itself; nothing was changed."""
+    """The archive or its ledger is damaged or contradicts itself; nothing was changed."""
 
 
 class ArchiveBusy(ArchiveError):
-    """Another process writes the archive."""
+    """Another process is writing the archive."""

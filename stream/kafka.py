@@ -1,8 +1,8 @@
 """Kafka in and out: a thin shell. The positions are ours, not Kafka's; offsets are committed only for lag monitors.
 
-A `Reader` takes all partitions of a topic by itself (one process a store; no group is joined, so none can be
-rebalanced), starts where its owner's store says, and says so when Kafka has already dropped what comes next. An
-embedded or a distant broker may report ends too early, so nothing here waits for an end.
+A `Reader` reads all partitions of a topic alone (one process per store, without a consumer group, so nothing is ever
+rebalanced). It starts at the positions of its owner's store, and reports a `RetentionGap` where Kafka has dropped the
+next records. A broker may report the end of a partition too early, so nothing here waits for an end.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FETCH_BYTES = 16 << 20
 class FetchedRecords:
     """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC).
 
-    A record without a time, or with one that no calendar has, is of the nearest moment from 2000 to 2099.
+    Times are clipped to the years 2000 to 2099: a producer may set none, or nonsense.
     """
 
     partition: int
@@ -42,7 +42,7 @@ class FetchedRecords:
 
 @dataclass(frozen=True, slots=True)
 class RetentionGap:
-    """Offsets `first`..`last` are gone from Kafka and were never read."""
+    """Kafka dropped the offsets `first`..`last` before they were read."""
 
     partition: int
     first: int
@@ -57,50 +57,56 @@ class Reader:
         self._topic, self._bootstrap = settings.topic, settings.bootstrap
         self._timeout_ms = settings.fetch_timeout_ms
         self._stall_seconds = settings.stall_seconds
-        self._last_news = time.monotonic()
+        self._last_arrival = time.monotonic()
         self.positions: dict[int, int] = {}
         """By partition: the offset to read next."""
 
     async def start(self, positions: Mapping[int, int]) -> None:
         """Take all partitions; one that `positions` does not name is read from its beginning."""
-        names = await self._partitions()
-        self._consumer.assign([TopicPartition(self._topic, name) for name in names])
+        partitions = await self._partitions()
+        self._consumer.assign([TopicPartition(self._topic, partition) for partition in partitions])
         beginnings = await self._consumer.beginning_offsets(self._consumer.assignment())
-        for name in names:
-            tp = TopicPartition(self._topic, name)
-            self.positions[name] = positions.get(name, beginnings[tp])
-            self._consumer.seek(tp, self.positions[name])
+        for partition in partitions:
+            tp = TopicPartition(self._topic, partition)
+            self.positions[partition] = positions.get(partition, beginnings[tp])
+            self._consumer.seek(tp, self.positions[partition])
 
     async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
-        """What has come since, at most `most` records; empty after the fetch time-out.
+        """The next records, at most `most`; empty after the fetch timeout.
 
-        Raises `StreamError` where Kafka no longer answers or does not hold what was read before.
+        Raises `StreamError` where Kafka no longer answers, or a partition ends before what was read already.
         """
         try:
-            got = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
+            fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
         except OffsetOutOfRangeError as error:
             return [await self._gap(tp.partition) for tp in error.args[0]]
         except KafkaError as error:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
-        if got:
-            self._last_news = time.monotonic()
-        elif time.monotonic() - self._last_news > self._stall_seconds:
+        if fetched:
+            self._last_arrival = time.monotonic()
+        elif time.monotonic() - self._last_arrival > self._stall_seconds:
             await self._probe()
-        return [self._fetched(tp.partition, records) for tp, records in got.items()]
+        return [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Tell Kafka how far the owner's store is, for lag monitors; nothing is ever resumed from it."""
+        """Commit the positions of the owner's store to Kafka, for lag monitors; nothing ever resumes from them."""
+        offsets = {TopicPartition(self._topic, partition): offset for partition, offset in positions.items()}
         try:
-            await self._consumer.commit({TopicPartition(self._topic, name): at for name, at in positions.items()})
+            await self._consumer.commit(offsets)
         except KafkaError as error:
             raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
 
     def unread(self) -> dict[int, int | None]:
-        """By partition: records that Kafka holds and were not polled yet, as of its last fetch; None before that."""
-        marks = {name: self._consumer.highwater(TopicPartition(self._topic, name)) for name in self.positions}
-        return {name: None if mark is None else max(0, mark - self.positions[name]) for name, mark in marks.items()}
+        """By partition: records not yet polled, as of the last fetch; None before the first fetch."""
+        ends = {
+            partition: self._consumer.highwater(TopicPartition(self._topic, partition)) for partition in self.positions
+        }
+        return {
+            partition: None if end is None else max(0, end - self.positions[partition])
+            for partition, end in ends.items()
+        }
 
-    def _fetched(self, partition: int, records: list[object]) -> FetchedRecords:
+    def _to_arrays(self, partition: int, records: list[object]) -> FetchedRecords:
         values = [record.value or b"" for record in records]  # type: ignore[attr-defined]
         offsets = np.array([record.offset for record in records], np.int64)  # type: ignore[attr-defined]
         times = np.array([record.timestamp for record in records], np.int64)  # type: ignore[attr-defined]
@@ -108,7 +114,7 @@ class Reader:
         return FetchedRecords(partition, values, offsets, times)
 
     async def _partitions(self) -> list[int]:
-        # asked of the brokers: a consumer knows the partitions of the topics only that it has subscribed to
+        # from the brokers: a consumer knows only the partitions of topics that it has subscribed to
         async with _administering(self._bootstrap) as admin:
             topics = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
         if not topics.get(self._topic):
@@ -118,18 +124,18 @@ class Reader:
     async def _gap(self, partition: int) -> RetentionGap:
         tp = TopicPartition(self._topic, partition)
         first = (await self._consumer.beginning_offsets([tp]))[tp]
-        at = self.positions[partition]
-        if first <= at:
+        next_offset = self.positions[partition]
+        if first <= next_offset:
             raise StreamError(
-                f"kafka: {self._topic}-{partition} ends before offset {at}, which was read already: was the topic made "
-                "anew? Then give it another name, or move var/ away and begin again"
+                f"kafka: {self._topic}-{partition} ends before offset {next_offset}, which was read already: was the "
+                "topic made anew? Then give it another name, or move var/ away and begin again"
             )
         self.positions[partition] = first
         self._consumer.seek(tp, first)
-        return RetentionGap(partition, at, first - 1)
+        return RetentionGap(partition, next_offset, first - 1)
 
     async def _probe(self) -> None:
-        """Nothing came for long: ask whether that is because there is nothing."""
+        """After a long silence: raise `StreamError` unless Kafka answers and has no unread records."""
         try:
             async with asyncio.timeout(self._stall_seconds):
                 ends = await self._consumer.end_offsets(self._consumer.assignment())
@@ -138,7 +144,7 @@ class Reader:
         behind = sum(max(0, end - self.positions[tp.partition]) for tp, end in ends.items())
         if behind:
             raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
-        self._last_news = time.monotonic()
+        self._last_arrival = time.monotonic()
 
 
 @asynccontextmanager
@@ -164,21 +170,21 @@ async def reading(settings: StreamSettings, group: str, positions: Mapping[int, 
 
 
 class Writer:
-    """Writes records into one topic, in order within a partition, with the caller's Kafka times. Made by `writing`."""
+    """Writes records into a topic, in order within a partition, with the caller's Kafka times. Made by `writing`."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         self._producer = producer
         self._topic = topic
 
     async def write(self, values: list[bytes], times: list[int], partition: int = 0) -> None:
-        """Append records with their times (ms UTC) and wait until the broker has them."""
+        """Append records with their times (ms UTC) and wait until the broker has acknowledged them."""
         pending = []
         batch = self._producer.create_batch()
-        for value, at in zip(values, times, strict=True):
-            if batch.append(key=None, value=value, timestamp=at) is None:
+        for value, time_ms in zip(values, times, strict=True):
+            if batch.append(key=None, value=value, timestamp=time_ms) is None:
                 pending.append(await self._send(batch, partition))
                 batch = self._producer.create_batch()
-                if batch.append(key=None, value=value, timestamp=at) is None:
+                if batch.append(key=None, value=value, timestamp=time_ms) is None:
                     raise StreamError(f"kafka: a line of {len(value)} bytes is larger than a batch")
         pending.append(await self._send(batch, partition))
         for delivered in pending:
@@ -191,7 +197,7 @@ class Writer:
 
 @asynccontextmanager
 async def writing(bootstrap: str, topic: str, partitions: int = 1) -> AsyncIterator[Writer]:
-    """A `Writer` of a topic, which is made with that many partitions where it is missing."""
+    """A `Writer` of a topic; a missing topic is created with that many partitions."""
     await _ensure_topic(bootstrap, topic, partitions)
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=1 << 20, max_request_size=4 << 20)
     try:
@@ -206,7 +212,7 @@ async def writing(bootstrap: str, topic: str, partitions: int = 1) -> AsyncItera
 async def _ensure_topic(bootstrap: str, topic: str, partitions: int) -> None:
     async with _administering(bootstrap) as admin:
         if topic not in await admin.list_topics():
-            with contextlib.suppress(TopicAlreadyExistsError):  # somebody else was faster
+            with contextlib.suppress(TopicAlreadyExistsError):  # another process was faster
                 await admin.create_topics([NewTopic(topic, partitions, 1)])
 
 

@@ -1,4 +1,4 @@
-"""Removes passwords and keys from URLs before settings are shown."""
+"""Removes passwords and keys from URLs before settings are logged, published or served."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/?#\s]*@)?(
 
 
 def redact(value: Any) -> Any:
-    """A value of JSON in which every URL has lost its user, password, query and fragment."""
+    """A JSON value of any shape, with user, password, query and fragment of every URL in it masked."""
     if isinstance(value, str):
         return _URL.sub(_masked, value)
     if isinstance(value, dict):
@@ -18,10 +18,10 @@ def redact(value: Any) -> Any:
     return [redact(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def public_settings(settings: msgspec.Struct) -> dict[str, Any]:
-    """The settings of a room for a manifest, a log or an answer."""
-    shown: dict[str, Any] = redact(msgspec.to_builtins(settings))
-    return shown
+def public_settings(settings: msgspec.Struct) -> dict[str, object]:
+    """A room's settings, by key, in the form that manifests, logs and answers may show."""
+    public: dict[str, object] = redact(msgspec.to_builtins(settings))
+    return public
 
 
 def _masked(url: re.Match[str]) -> str:

@@ -1,15 +1,15 @@
-"""Settings: `settings.toml`, one table a room, read into one typed class a room; a mistyped key or value is an error.
+"""Settings: `settings.toml` has a table for each room, read into a typed class; a mistyped key or value is an error.
 
-What counts, strongest first: `MARQUEE_<ROOM>_<KEY>` in the environment, the file named by `MARQUEE_SETTINGS` (or
-`settings.toml` in the working folder, where there is one), the defaults written in the classes. The defaults are under
-test. A room's class stands in its own `settings.py`; this one loads them all and holds what every room needs.
+In order of precedence: `MARQUEE_<ROOM>_<KEY>` in the environment; the file that `MARQUEE_SETTINGS` names, or else
+`settings.toml` in the working folder; the defaults in the classes, which a test checks. Each room's class is in its own
+`settings.py`; this module loads them all and holds the settings that every room needs.
 """
 
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
@@ -23,28 +23,28 @@ BEST_RATING: dict[Generation, int] = {"2022": 5, "2026": 10}
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the events come from and where everything that Marquee keeps lies."""
+    """Where events come from, and where Marquee keeps its files."""
 
     bootstrap: Annotated[str, msgspec.Meta(pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$")] = "127.0.0.1:9092"
-    """Kafka's address, `host:port`; several are separated by commas."""
+    """Address of Kafka, `host:port`; commas separate several."""
     topic: str = "movielog1"
-    """The topic that the service writes."""
+    """The topic that the service writes to."""
     generation: Generation = "2022"
     """Generation of the movie service."""
     timezone: str = "America/New_York"
-    """IANA name of the zone of the service's wall clock: the lines carry no zone, and days are days there."""
+    """IANA name of the service's time zone: lines carry its wall clock without a zone, and days begin by it."""
     var: Path = Path("var")
-    """The folder of all that Marquee keeps; it can be rebuilt from Kafka and the APIs."""
+    """The folder of everything that Marquee keeps; docs/architecture.md says what can be rebuilt, and from what."""
     max_user: Annotated[int, msgspec.Meta(ge=1, le=4_294_967_295)] = 1_000_000
-    """Largest user id that the service gives out; a larger one in a line is a fault of the line."""
+    """Largest user id that the service gives out. A larger one in a line counts as a fault unless the API knows it."""
     batch_lines: Annotated[int, msgspec.Meta(ge=1, le=5_000_000)] = 100_000
-    """Most lines in one batch of the archive."""
+    """The most lines in one batch of the archive."""
     batch_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """Longest time that a line waits to be archived, in seconds of the collector's clock."""
     fetch_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 500
     """How long one poll of Kafka waits for lines, in milliseconds."""
     stall_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
-    """Without an answer of Kafka for so long, a consumer ends with an error, and its supervisor starts it anew."""
+    """After so long without an answer from Kafka, a consumer ends with an error, and its supervisor restarts it."""
 
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
@@ -53,20 +53,20 @@ Settings = TypeVar("Settings", bound=msgspec.Struct)
 def load(room: str, kind: type[Settings], environ: Mapping[str, str] | None = None) -> Settings:
     """Read the table `room` of the settings into its class.
 
-    Raises `SettingsError` for a file that cannot be read, and for an unknown table, key or value, with its name.
+    Raises `SettingsError` for a file that cannot be read, and for an unknown table, key or value.
     """
     environ = os.environ if environ is None else environ
     table = dict(_tables(environ).get(room, {}))
     prefix = f"MARQUEE_{room.upper()}_"
     table |= {key[len(prefix) :].lower(): value for key, value in environ.items() if key.startswith(prefix)}
     try:
-        # strict=False: values from the environment are text, and a whole number may stand for a float
+        # strict=False: values of the environment are text, and a whole number may stand for a float
         return msgspec.convert(table, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: [{room}] {error} (see settings.toml for the keys)") from error
 
 
-def _tables(environ: Mapping[str, str]) -> dict[str, Any]:
+def _tables(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
     named = environ.get("MARQUEE_SETTINGS")
     path = Path(named or "settings.toml")
     if not named and not path.exists():

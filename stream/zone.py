@@ -1,8 +1,8 @@
-"""The service's wall clock: local times of a zone to UTC and back, for one value or a million, the same way.
+"""The service's wall clock: local times of a zone to UTC and back, for one value or for arrays.
 
-All times are milliseconds since 1970, `int`s or int64 arrays of any shape. A zone is the short table of its offset
-changes, from Python's own zone data, so both readers of the grammar convert by one rule (PEP 495, fold = 0): an hour
-that happens twice means the first, one that never happens means what the clock would have shown without the change.
+All times are milliseconds since 1970: `int`s, or int64 arrays of any shape. A zone is a short table of its offset
+changes, from Python's own zone data, so both readers of the grammar convert by one rule (PEP 495, fold = 0): a time
+that happens twice means the first, one that never happens is read with the offset from before the change.
 """
 
 import datetime as dt
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stream.errors import SettingsError
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
-"""Years that a time may lie in; anything else is not a time of this service."""
+"""Years that a time may lie in; the grammar refuses all others."""
 
 HOUR_MS = 3_600_000
 EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_799_999
@@ -35,6 +35,7 @@ class _Offsets:
         self._arrays = np.array(since, np.int64), np.array(offsets, np.int64)
 
     def at(self, time_ms: Times) -> Times:
+        """The offset that holds at each time."""
         if isinstance(time_ms, np.ndarray):
             since, offsets = self._arrays
             return offsets[np.searchsorted(since, time_ms, side="right")]
@@ -48,17 +49,19 @@ class Zone:
         try:
             zone = ZoneInfo(name)
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise SettingsError(f"settings: [stream] timezone: no zone '{name}' (an IANA name is needed)") from error
+            raise SettingsError(
+                f"settings: [stream] timezone: no zone '{name}'; give an IANA name such as Europe/Berlin"
+            ) from error
         self.name = name
         changes = _changes(zone)
         offsets = [_offset_ms(zone, _start_ms()), *(after for _, _, after in changes)]
-        self._by_utc = _Offsets([at for at, _, _ in changes], offsets)
-        # fold = 0: the old offset rules until the later of the two readings of the clock at the change
-        self._by_local = _Offsets([at + max(before, after) for at, before, after in changes], offsets)
-        back = [(at, before - after) for at, before, after in changes if before > after]
+        self._by_utc = _Offsets([change_ms for change_ms, _, _ in changes], offsets)
+        # fold = 0: the old offset holds until the later of the two readings of the clock at the change
+        self._by_local = _Offsets([change_ms + max(before, after) for change_ms, before, after in changes], offsets)
+        set_back = [(change_ms, before - after) for change_ms, before, after in changes if before > after]
         self._repeats = _Offsets(
-            [edge for at, width in back for edge in (at - width, at)],
-            [0, *(x for _, width in back for x in (width, 0))],
+            [edge for change_ms, width in set_back for edge in (change_ms - width, change_ms)],
+            [0, *(offset for _, width in set_back for offset in (width, 0))],
         )
 
     def to_utc(self, local_ms: Times) -> Times:
@@ -70,26 +73,26 @@ class Zone:
         return utc_ms + self._by_utc.at(utc_ms)
 
     def repeats_after(self, utc_ms: Times) -> Times:
-        """How much later the wall clock shows the same once more: 0 but in the last hour before it is set back."""
+        """In how many ms the wall clock shows the same time again: 0 except in the last hour before it is set back."""
         return self._repeats.at(utc_ms)
 
     def day_number(self, utc_ms: Times) -> Times:
-        """The day of the zone that a time lies in, counted from 1970-01-01."""
+        """The zone's day at a time, counted from 1970-01-01."""
         return self.to_local(utc_ms) // DAY_MS
 
     def day(self, utc_ms: int) -> str:
-        """The day of the zone that a time lies in, `YYYY-MM-DD`."""
+        """The zone's day at a time, `YYYY-MM-DD`."""
         return day_name(self.day_number(int(utc_ms)))
 
     def bounds(self, day: str) -> tuple[int, int]:
-        """First millisecond (UTC) of a day and of the day after it: 23, 24 or 25 hours apart."""
+        """First millisecond (UTC) of a day and of the next day: 23, 24 or 25 hours apart."""
         number = day_number(day)
         return self.to_utc(number * DAY_MS), self.to_utc((number + 1) * DAY_MS)
 
 
 @lru_cache(maxsize=8)
 def zone_named(name: str) -> Zone:
-    """The zone of a name, made once. Raises `SettingsError` for a name that is none."""
+    """The zone of an IANA name, cached. Raises `SettingsError` for an unknown name."""
     return Zone(name)
 
 
@@ -114,17 +117,17 @@ def _offset_ms(zone: ZoneInfo, utc_ms: int) -> int:
 
 
 def _changes(zone: ZoneInfo) -> list[tuple[int, int, int]]:
-    """(time of the change, offset before, offset after), all ms, found day by day and then halved to the second."""
-    found = []
-    at, end = _start_ms(), day_number(f"{LAST_YEAR + 2}-01-01") * DAY_MS
-    before = _offset_ms(zone, at)
-    while at < end:
-        after = _offset_ms(zone, at + DAY_MS)
+    """(time of the change, offset before, offset after), all ms: compared day by day, then bisected to the second."""
+    changes = []
+    day_ms, end_ms = _start_ms(), day_number(f"{LAST_YEAR + 2}-01-01") * DAY_MS
+    before = _offset_ms(zone, day_ms)
+    while day_ms < end_ms:
+        after = _offset_ms(zone, day_ms + DAY_MS)
         if after != before:
-            low, high = at, at + DAY_MS
+            low, high = day_ms, day_ms + DAY_MS
             while high - low > 1000:
                 middle = (low + high) // 2000 * 1000
                 low, high = (middle, high) if _offset_ms(zone, middle) == before else (low, middle)
-            found.append((high, before, after))
-        at, before = at + DAY_MS, after
-    return found
+            changes.append((high, before, after))
+        day_ms, before = day_ms + DAY_MS, after
+    return changes

@@ -115,7 +115,7 @@ def test_entries_lie_end_to_end_or_it_is_an_error(spans: list[tuple[int, int, in
         if end_to_end:
             assert len(archive.entries()) == len(spans)
         else:
-            with pytest.raises(ArchiveError, match=r"overlap|no entry between"):
+            with pytest.raises(ArchiveError, match=r"overlap|is missing between"):
                 archive.entries()
 
 
@@ -126,7 +126,7 @@ def test_a_commit_that_is_lost_is_told_and_its_files_are_not_swept(archive: Arch
     before = files_below(archive.var) - {f"archive/ledger/{entry(10, 19).name}.json"}
     (archive.ledger / f"{entry(10, 19).name}.json").unlink()
     for ask in (archive.entries, archive.sweep, lambda: archive.positions(TOPIC)):
-        with pytest.raises(ArchiveError, match="no entry between"):
+        with pytest.raises(ArchiveError, match="is missing between"):
             ask()
     assert files_below(archive.var) == before
 
