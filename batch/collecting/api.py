@@ -1,14 +1,13 @@
-"""Client of the service's user and movie APIs: patient with faults, and every record is checked before it is kept.
+"""Client of the service's user and movie APIs: retries failures, and checks every record before it is kept.
 
-Whatever the API says, of each id that was asked comes one verdict: `known` with the record as its schema wants it,
-`unknown`, or `bad` with the reason; nothing it sends raises an error. Only an API that does not answer does.
+Whatever the API sends, each requested id gets one status: `known` with the normalized record, `unknown`, or `bad` with
+the reason. Only an API that does not answer, or answers without records many times in a row, raises an error.
 """
 
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any
 
 import orjson
 import urllib3
@@ -26,16 +25,17 @@ _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "us
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
 """How many ids the API takes in one request."""
 _GIVE_UP = 20
-"""Answers that are none, one after the other, after which the API is taken to be out of order."""
-_NO_ANSWER = ("HTTP ", "not JSON")
-"""How the reasons begin that blame an answer as a whole, and no record."""
+"""After so many answers in a row without any record, the API counts as broken."""
+_NO_RECORDS = ("HTTP ", "not JSON")
+"""How reasons begin that concern an answer as a whole rather than one record."""
 _CONTRADICTORY = object()
+"""In place of a record: the answer has two different records of one id."""
 _URL_BYTES = 6_000
-"""HTTP servers refuse request lines of more than 8 KB or so."""
+"""The longest list of ids in a URL: HTTP servers refuse request lines of more than about 8 KB."""
 
 
 class ServiceApi:
-    """The user and movie API, over HTTP, with patience: failures and 429 are tried again, a Retry-After is obeyed."""
+    """The user and movie API over HTTP. Failures and 429 are retried with growing pauses; Retry-After is obeyed."""
 
     def __init__(self, settings: BatchSettings, generation: Generation) -> None:
         self._root = settings.api.rstrip("/")
@@ -53,101 +53,103 @@ class ServiceApi:
         timeout = urllib3.Timeout(settings.api_timeout_s)
         self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
 
-    def ask_for_records(self, subject: Subject, ids: Sequence[str], tell: Callable[[list[FoundRecord]], None]) -> None:
-        """Ask for records; `tell` gets them as they come. Raises `CatalogError` where the API does not answer."""
+    def fetch_records(self, subject: Subject, ids: Sequence[str], keep: Callable[[list[FoundRecord]], None]) -> None:
+        """Request records; `keep` gets them as they come. Raises `CatalogError` where the API does not answer."""
         chunks = _chunks(ids, self._bulk)
-        if self._connections == 1:  # without threads, which the end of the process would wait for
-            self._listen((self._chunk(subject, chunk) for chunk in chunks), tell)
+        if self._connections == 1:  # without threads: the process would wait for them at its end
+            self._keep_all((self._request(subject, chunk) for chunk in chunks), keep)
             return
         with ThreadPoolExecutor(self._connections) as threads:
             try:
-                self._listen(self._answers(threads, subject, chunks), tell)
+                self._keep_all(self._answers(threads, subject, chunks), keep)
             except CatalogError:
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
     def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[FoundRecord]]:
-        """In their order. Only a few are asked for before those ahead of them are judged, however long that takes: an
-        API that is out of order shall not be asked for everything, nor all answers be held in memory."""
-        asked: deque[Future[list[FoundRecord]]] = deque()
+        """The answers in the order of the chunks. Only a few requests run ahead of the answers that were taken: a
+        broken API is not asked for everything, and few answers wait in memory."""
+        running: deque[Future[list[FoundRecord]]] = deque()
         for chunk in chunks:
-            asked.append(threads.submit(self._chunk, subject, chunk))
-            if len(asked) > 2 * self._connections:
-                yield asked.popleft().result()
-        while asked:
-            yield asked.popleft().result()
+            running.append(threads.submit(self._request, subject, chunk))
+            if len(running) > 2 * self._connections:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
-    def _listen(self, answers: Iterable[list[FoundRecord]], tell: Callable[[list[FoundRecord]], None]) -> None:
+    def _keep_all(self, answers: Iterable[list[FoundRecord]], keep: Callable[[list[FoundRecord]], None]) -> None:
         failed = 0
         for answer in answers:
-            tell(answer)
-            failed = failed + 1 if all(reason.startswith(_NO_ANSWER) for _, _, _, reason in answer) else 0
+            keep(answer)
+            failed = failed + 1 if all(reason.startswith(_NO_RECORDS) for _, _, _, reason in answer) else 0
             if failed == _GIVE_UP:
-                raise CatalogError(f"catalogue: {self._shown}: {failed} answers one after the other were no records")
+                raise CatalogError(
+                    f"catalogue: {failed} answers of {self._shown} in a row held no records; is [batch] api right?"
+                )
 
-    def _chunk(self, subject: Subject, ids: Sequence[str]) -> list[FoundRecord]:
+    def _request(self, subject: Subject, ids: Sequence[str]) -> list[FoundRecord]:
         url = f"{self._root}/{subject}/{','.join(ids)}"
         try:
             response = self._pool.request("GET", url)
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise CatalogError(f"catalogue: no answer from {self._shown}: {reason}; is [batch] api right?") from error
-        return _judged(subject, ids, response.status, response.data)
+        return _read_answer(subject, ids, response.status, response.data)
 
 
 def _chunks(ids: Sequence[str], most: int) -> list[list[str]]:
-    """The ids in as few requests as their number and the length of a URL allow."""
+    """Split ids into as few requests as `most` ids and the length of a URL allow."""
     chunks: list[list[str]] = []
-    room = 0
+    bytes_left = 0
     for name in ids:
-        if not chunks or len(chunks[-1]) == most or len(name) >= room:
+        if not chunks or len(chunks[-1]) == most or len(name) >= bytes_left:
             chunks.append([])
-            room = _URL_BYTES
+            bytes_left = _URL_BYTES
         chunks[-1].append(name)
-        room -= len(name) + 1
+        bytes_left -= len(name) + 1
     return chunks
 
 
-def _judged(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[FoundRecord]:
-    """What an answer of the API says of each of the ids that were asked."""
+def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[FoundRecord]:
+    """What an answer of the API says of each of the requested ids."""
     if status not in (200, 404):
-        return [(one, "bad", None, f"HTTP {status}") for one in ids]
+        return [(name, "bad", None, f"HTTP {status}") for name in ids]
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        return [(one, "bad", None, f"not JSON: {error}") for one in ids]
-    parts = answer if isinstance(answer, list) else [answer]
+        return [(name, "bad", None, f"not JSON: {error}") for name in ids]
+    items = answer if isinstance(answer, list) else [answer]
     _, key = _SCHEMA[subject]
-    by_id: dict[str, Any] = {}
-    for part in parts:
-        if isinstance(part, dict) and key in part:
-            name = str(part[key])
-            by_id[name] = _CONTRADICTORY if by_id.get(name, part) != part else part
-    # a message does not say of which id it speaks: its place does, where nothing was left out
-    by_place = dict(zip(ids, parts, strict=True)) if len(parts) == len(ids) else {}
-    return [_one(subject, one, by_id.get(one, by_place.get(one))) for one in ids]
+    by_id: dict[str, object] = {}
+    for item in items:
+        if isinstance(item, dict) and key in item:
+            name = str(item[key])
+            by_id[name] = _CONTRADICTORY if by_id.get(name, item) != item else item
+    # a "not found" message carries no id: its position tells which, if the answer has an item for each id
+    by_position: dict[str, object] = dict(zip(ids, items, strict=True)) if len(items) == len(ids) else {}
+    return [_read_item(subject, name, by_id.get(name, by_position.get(name))) for name in ids]
 
 
-def _one(subject: Subject, name: str, part: Any) -> FoundRecord:
-    if part is None:
+def _read_item(subject: Subject, name: str, item: object) -> FoundRecord:
+    if item is None:
         return name, "bad", None, "not in the answer"
-    if part is _CONTRADICTORY:
+    if item is _CONTRADICTORY:
         return name, "bad", None, "two records that contradict each other"
-    if isinstance(part, dict) and part.get("message") == f"{subject} not found":
+    if isinstance(item, dict) and item.get("message") == f"{subject} not found":
         return name, "unknown", None, ""
     schema, key = _SCHEMA[subject]
-    document, reason = checked(part, schema)
-    if document is None:
+    record, reason = checked(item, schema)
+    if record is None:
         return name, "bad", None, reason
-    if str(document[key]) != name:
-        return name, "bad", None, f"the record of {document[key]}"
-    return name, "known", document, ""
+    if str(record[key]) != name:
+        return name, "bad", None, f"the record of {record[key]}"
+    return name, "known", record, ""
 
 
-def _reasons(found: list[FoundRecord]) -> dict[str, list[str]]:
-    """By reason: the ids of the bad ones."""
+def _bad_ids(records: list[FoundRecord]) -> dict[str, list[str]]:
+    """The ids of bad records by reason."""
     reasons: dict[str, list[str]] = {}
-    for name, status, _, reason in found:
+    for name, status, _, reason in records:
         if status == "bad":
             reasons.setdefault(reason, []).append(name)
     return reasons
@@ -160,33 +162,34 @@ def refresh_catalog(
     api: ServiceApi,
     advance: Callable[[int], object] = lambda asked: None,
 ) -> Counter[Status]:
-    """Ask the API for those of the ids that are not settled yet; returns what became of these.
+    """Request the ids whose status is neither known nor unknown; returns how many got which status.
 
-    Raises `CatalogError` where the API does not answer; what it said before that is kept.
+    `advance` gets the number of ids that are done. Raises `CatalogError` where the API does not answer; the records
+    that came before are kept.
     """
     statuses = catalog.statuses(subject)
     missing = [name for name in ids if statuses.get(name, "bad") == "bad"]
-    missing.sort(key=lambda name: name in statuses)  # what was bad before is asked last
+    missing.sort(key=lambda name: name in statuses)  # ids that were bad before come last
     advance(len(ids) - len(missing))
-    return ask_for_records(catalog, subject, missing, api, advance)
+    return fetch_into_catalog(catalog, subject, missing, api, advance)
 
 
-def ask_for_records(
+def fetch_into_catalog(
     catalog: Catalog,
     subject: Subject,
     ids: Sequence[str],
     api: ServiceApi,
     advance: Callable[[int], object] = lambda asked: None,
 ) -> Counter[Status]:
-    """Ask the API for the ids and keep what it says. Raises `CatalogError` as `refresh_catalog` does."""
+    """Request all of the ids and store the answers. Returns and raises as `refresh_catalog` does."""
     counts: Counter[Status] = Counter()
 
-    def tell(found: list[FoundRecord]) -> None:
-        catalog.keep(subject, found)
-        counts.update(status for _, status, _, _ in found)
-        for reason, names in _reasons(found).items():
-            log.warning("%d %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
-        advance(len(found))
+    def keep(records: list[FoundRecord]) -> None:
+        catalog.keep(subject, records)
+        counts.update(status for _, status, _, _ in records)
+        for reason, names in _bad_ids(records).items():
+            log.warning("%d bad %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
+        advance(len(records))
 
-    api.ask_for_records(subject, ids, tell)
+    api.fetch_records(subject, ids, keep)
     return counts

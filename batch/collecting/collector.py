@@ -1,12 +1,12 @@
-"""The collector: Kafka to the archive, batch by batch, neither losing nor repeating a line.
+"""The collector: Kafka to the archive, batch by batch, without losing or repeating a line.
 
 | when it dies | what is on disk | what the next start does |
 |---|---|---|
-| while lines wait in memory | nothing of them | reads them again from the last entry's end |
-| while files are written | files that no entry names | removes these, reads the lines again |
-| after the ledger entry | the batch, whole | goes on behind it; an alert that was due is raised then |
+| while lines wait in memory | nothing of them | reads them again, from the end of the last entry |
+| while it writes files | files that no entry names | removes them and reads the lines again |
+| after the ledger entry | the whole batch | continues after it, and raises the alerts that were due |
 
-`PendingLines` gathers what is read; `archive_batch` judges and writes one batch; `collect` is the process around them.
+`PendingLines` buffers what is read; `archive_batch` judges and writes one batch; `collect` is the process around them.
 """
 
 import asyncio
@@ -38,47 +38,48 @@ log = logging.getLogger(__name__)
 
 GROUP = "marquee-collect"
 BATCH_BYTES = 256 << 20
-"""A batch with so many bytes is full, however few lines they are."""
-TELL_S = 15.0
-"""How often the metrics are written where nothing comes."""
+"""A batch of so many bytes is full, however few its lines are."""
+METRICS_S = 15.0
+"""How often the metrics are written while no lines come."""
 
 
 @dataclass
 class PendingLines:
-    """Lines of one partition that were read and not archived yet, in order of their offsets."""
+    """Lines of one partition that are not archived yet, by offset."""
 
     first: int
-    """Where the last entry ended: the range begins there, whether or not Kafka has a record at it."""
+    """The offset after the last entry, where the next entry's range begins even if Kafka has no record there."""
     since: float = 0.0
-    """When the first of them came, seconds of the monotonic clock."""
+    """When the first of these lines came, seconds of the monotonic clock."""
     values: list[bytes] = field(default_factory=list)
     offsets: list[np.ndarray] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
     redelivered: int = 0
-    """Records that Kafka handed out once more."""
+    """Records that Kafka delivered again."""
     size: int = 0
     """Bytes of the lines."""
 
     @property
     def end(self) -> int:
-        """The offset behind the last line."""
+        """The offset after the last line."""
         return int(self.offsets[-1][-1]) + 1 if self.offsets else self.first
 
-    def add(self, got: kafka.FetchedRecords) -> None:
-        """Take what is new; an offset that was read before is counted and passed over."""
-        new = got.offsets >= self.end
+    def add(self, records: kafka.FetchedRecords) -> None:
+        """Take the new records; count and skip those whose offset was read before."""
+        new = records.offsets >= self.end
         self.redelivered += len(new) - int(new.sum())
         if not new.any():
             return
         if not self.values:
             self.since = time.monotonic()
-        values = list(compress(got.values, new.tolist()))
+        values = list(compress(records.values, new.tolist()))
         self.values += values
         self.size += sum(map(len, values))
-        self.offsets.append(got.offsets[new])
-        self.times.append(got.times[new])
+        self.offsets.append(records.offsets[new])
+        self.times.append(records.times[new])
 
     def due(self, settings: StreamSettings) -> bool:
+        """Whether the batch is full, or its first line has waited long enough."""
         waited = time.monotonic() - self.since
         full = len(self.values) >= settings.batch_lines or self.size >= BATCH_BYTES
         return bool(self.values) and (full or waited >= settings.batch_seconds)
@@ -89,12 +90,12 @@ def archive_batch(
     topic: str,
     partition: int,
     pending: PendingLines,
-    clock: Zone,
+    zone: Zone,
     context_for: Callable[[ParsedLines], JudgingContext],
 ) -> LedgerEntry:
-    """Judge a batch, write its files and commit it."""
+    """Judge a batch, write its files and commit it. `context_for` gives the context to judge its lines in."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
-    lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, clock)
+    lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, zone)
     context = context_for(lines)
     apart_ms = lines.clocks_apart_ms(context)
     verdicts = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
@@ -104,18 +105,18 @@ def archive_batch(
         first=pending.first,
         last=int(offsets[-1]),
         lines=len(times),
-        counts=verdicts.counts(times, clock),
+        counts=verdicts.counts(times, zone),
         kafka_time=verdicts.span(times),
         redelivered=pending.redelivered,
         clocks_apart_ms=apart_ms,
     )
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
-    files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, clock)
+    files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, zone)
     return archive.commit(entry.with_files(files))
 
 
 class Collector:
-    """Gathers what a reader polls and archives what is due."""
+    """Buffers the records that a reader polls, and archives each batch that is due."""
 
     def __init__(
         self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
@@ -123,27 +124,27 @@ class Collector:
         self._settings, self._quality, self._poster = streaming, quality, poster
         self._zone = zone_named(streaming.timezone)
         self._archive = Archive(streaming.var)
-        self._acquaintance = UnknownIdLookup(streaming, settings)
-        self._alarms = ThresholdMonitor(streaming.var, quality)
+        self._unknown_ids = UnknownIdLookup(streaming, settings)
+        self._thresholds = ThresholdMonitor(streaming.var, quality)
         self._metrics = LedgerMetrics(streaming.var, "collect", quality)
         self._pending: dict[int, PendingLines] = {}
         self._ends: dict[int, int] = {}
-        """By partition: the offset behind the last entry."""
+        """By partition: the offset after the last entry."""
 
     def resume(self) -> dict[int, int]:
-        """Remove what a crash left behind, tell what it left untold; by partition, the offset to read next."""
+        """Clean up after a crash and raise the alerts it prevented; returns the offset to read next by partition."""
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
         entries = self._archive.entries()
-        self._alarms.resume(entries)
+        self._thresholds.resume(entries)
         self._metrics.resume(entries)
-        self.tell()
+        self.publish_state()
         self._ends = self._archive.positions(self._settings.topic)
         return dict(self._ends)
 
-    async def take(self, got: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
-        """Gather what was polled; a gap is committed at once, as an entry of its own."""
-        for piece in got:
+    async def take(self, polled: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
+        """Buffer what was polled; a gap is committed at once, as an entry of its own."""
+        for piece in polled:
             if isinstance(piece, kafka.FetchedRecords):
                 first = self._ends.get(piece.partition, int(piece.offsets[0]))
                 self._pending.setdefault(piece.partition, PendingLines(first)).add(piece)
@@ -158,45 +159,45 @@ class Collector:
                     lines=0,
                     lost=lost,
                 )
-                self._told(self._archive.commit(entry))
-                if piece.partition in self._pending:  # nothing but what was handed out again
+                self._committed(self._archive.commit(entry))
+                if piece.partition in self._pending:  # it holds nothing but a count of redelivered records
                     self._pending[piece.partition].first = piece.last + 1
 
     async def flush(self, only_due: bool = False) -> dict[int, int]:
-        """Archive what waits (or what is due of it); by partition, where its entries now end."""
-        done = {}
+        """Archive all pending batches, or those that are due; returns the offset after each by partition."""
+        ends = {}
         for partition, pending in list(self._pending.items()):
             if not pending.values or (only_due and not pending.due(self._settings)):
                 continue
             del self._pending[partition]
-            # judging takes a second or so: off the loop, so that the client can go on fetching
+            # judging takes about a second: in a thread, so that the Kafka client keeps fetching
             arguments = self._archive, self._settings.topic, partition, pending, self._zone, self._context_for
             entry = await asyncio.to_thread(archive_batch, *arguments)
-            self._told(entry)
-            done[partition] = entry.last + 1
-        return done
+            self._committed(entry)
+            ends[partition] = entry.last + 1
+        return ends
 
     def _context_for(self, lines: ParsedLines) -> JudgingContext:
-        return make_context(self._settings, self._quality, self._acquaintance.known_for(lines))
+        return make_context(self._settings, self._quality, self._unknown_ids.known_for(lines))
 
-    def tell(self) -> None:
-        """Write the metrics, and have posted what was raised, here or by others."""
+    def publish_state(self) -> None:
+        """Write the metrics and wake the poster, which posts the alerts that this or another process raised."""
         self._metrics.write()
         if self._poster is not None:
             self._poster.wake()
 
-    def _told(self, entry: LedgerEntry) -> None:
+    def _committed(self, entry: LedgerEntry) -> None:
         self._ends[entry.partition] = entry.last + 1
-        self._alarms.committed(entry)
+        self._thresholds.committed(entry)
         self._metrics.committed(entry)
-        self.tell()
+        self.publish_state()
         log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(count_by_fate([entry])))
 
 
 async def collect(
     streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, until_idle: float | None = None
 ) -> None:
-    """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive what waits.
+    """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive what is pending.
 
     Raises `ArchiveBusy` where another collector runs, `BrokerError` or `StreamError` where Kafka fails.
     """
@@ -206,19 +207,19 @@ async def collect(
     with Archive(streaming.var).writing(), posting(streaming.var, quality) as poster:
         collector = Collector(streaming, quality, settings, poster)
         async with kafka.reading(streaming, GROUP, collector.resume()) as reader:
-            last = told = time.monotonic()
-            while not stop.is_set() and (until_idle is None or time.monotonic() - last < until_idle):
-                got = await reader.poll(streaming.batch_lines)
-                await collector.take(got)
-                await _flushed(collector, reader, only_due=True)
-                if time.monotonic() - told > TELL_S:
-                    collector.tell()
-                    told = time.monotonic()
-                last = time.monotonic() if got else last  # after the work: it is no idleness
-            await _flushed(collector, reader, only_due=False)
+            last_arrival = published = time.monotonic()
+            while not stop.is_set() and (until_idle is None or time.monotonic() - last_arrival < until_idle):
+                polled = await reader.poll(streaming.batch_lines)
+                await collector.take(polled)
+                await _flush_and_commit(collector, reader, only_due=True)
+                if time.monotonic() - published > METRICS_S:
+                    collector.publish_state()
+                    published = time.monotonic()
+                last_arrival = time.monotonic() if polled else last_arrival  # after the work, which is not idle time
+            await _flush_and_commit(collector, reader, only_due=False)
 
 
-async def _flushed(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:
+async def _flush_and_commit(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:
     positions = await collector.flush(only_due)
     if positions:
         await reader.commit(positions)

@@ -1,9 +1,9 @@
 """Known movies and users: the catalogue, and an API lookup for ids that the catalogue does not have.
 
-A movie or user id that is new in a batch is asked of the API once, and the answer is kept, a no as well. The stream
-hardly waits for the API: it is asked in a thread beside, for few ids at a time, none is tried twice, and an API that
-does not answer is left alone for a while. A movie that is not known in time gets the benefit of the doubt; a user out
-of range does not, and can be taken from the quarantine later. An empty catalogue is the night's to fill.
+An id that is new in a batch is requested from the API once, and the answer is kept, also a negative one. The stream
+hardly waits for the API: a background thread requests few ids at a time, no id is requested again within a minute, and
+an API that does not answer is left alone for a minute. A movie that is not known in time counts as existing; a user out
+of range does not, and a replay can take its lines from the quarantine later. An empty catalogue is filled by the night.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from batch.collecting.api import ServiceApi, ask_for_records
+from batch.collecting.api import ServiceApi, fetch_into_catalog
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from quality.catalog import Catalog, KnownIds, Subject
@@ -23,16 +23,16 @@ from stream.settings import StreamSettings
 
 log = logging.getLogger(__name__)
 
-_MOST = 200
-"""Ids asked of the API for one batch."""
-_PATIENCE_S = 1.0
-"""How long a batch waits for what it asks."""
+_MOST_IDS = 200
+"""Ids requested for one batch."""
+_WAIT_S = 1.0
+"""How long a batch waits for its requests."""
 _PAUSE_S = 60.0
-"""How long an API that did not answer is left alone, and an id that it answered badly."""
+"""How long an API that did not answer is left alone, and an id whose record was bad."""
 
 
 class UnknownIdLookup:
-    """Knows what `JudgingContext.known` must hold for a batch of lines."""
+    """Provides `JudgingContext.known` for a batch of lines."""
 
     def __init__(self, streaming: StreamSettings, settings: BatchSettings) -> None:
         self._catalog = Catalog(streaming.var)
@@ -41,20 +41,20 @@ class UnknownIdLookup:
             msgspec.structs.replace(settings, api_retries=0, api_connections=1), streaming.generation
         )
         self._known, self._state = KnownIds(), self._catalog.state()
-        self._tried: dict[tuple[Subject, str], float] = {}
-        """When an id was asked, by the monotonic clock."""
-        self._rest_until = 0.0
-        self._asking: threading.Thread | None = None
+        self._requested: dict[tuple[Subject, str], float] = {}
+        """When each id was last requested, by the monotonic clock."""
+        self._pause_until = 0.0
+        self._request: threading.Thread | None = None
         self._known = self._catalog.known(self._max_user)
 
     def known_for(self, lines: ParsedLines) -> KnownIds:
-        """What is known now, after asking for what is new in these lines."""
+        """What is known after looking up the ids that are new in these lines."""
         self._reload()
         known = self._known
         if known.runtimes:
-            self._ask("movie", sorted(lines.movies() - known.runtimes.keys() - known.missing))
-        above = lines.users_above(self._max_user)
-        self._ask("user", [str(user) for user in sorted(above - known.users - known.no_users)])
+            self._look_up("movie", sorted(lines.movies() - known.runtimes.keys() - known.missing))
+        users = lines.users_above(self._max_user)
+        self._look_up("user", [str(user) for user in sorted(users - known.users - known.no_users)])
         self._reload()
         return self._known
 
@@ -63,22 +63,22 @@ class UnknownIdLookup:
         if state != self._state:
             self._known, self._state = self._catalog.known(self._max_user), state
 
-    def _ask(self, subject: Subject, ids: Sequence[str]) -> None:
+    def _look_up(self, subject: Subject, ids: Sequence[str]) -> None:
         now = time.monotonic()
-        new = [one for one in ids if now - self._tried.get((subject, one), -_PAUSE_S) >= _PAUSE_S][:_MOST]
-        if not new or now < self._rest_until or (self._asking is not None and self._asking.is_alive()):
+        new = [name for name in ids if now - self._requested.get((subject, name), -_PAUSE_S) >= _PAUSE_S][:_MOST_IDS]
+        if not new or now < self._pause_until or (self._request is not None and self._request.is_alive()):
             return
-        self._tried = {one: at for one, at in self._tried.items() if now - at < _PAUSE_S}
-        self._tried.update(((subject, one), now) for one in new)
-        # a daemon: an answer that drips for ever keeps neither the stream nor the end of the process waiting
-        self._asking = threading.Thread(target=self._asked, args=(subject, new), daemon=True)
-        self._asking.start()
-        self._asking.join(_PATIENCE_S)
+        self._requested = {key: time_s for key, time_s in self._requested.items() if now - time_s < _PAUSE_S}
+        self._requested.update(((subject, name), now) for name in new)
+        # a daemon: an answer that never ends delays neither the stream nor the end of the process
+        self._request = threading.Thread(target=self._fetch, args=(subject, new), daemon=True)
+        self._request.start()
+        self._request.join(_WAIT_S)
 
-    def _asked(self, subject: Subject, new: Sequence[str]) -> None:
+    def _fetch(self, subject: Subject, ids: Sequence[str]) -> None:
         try:
-            by_status = ask_for_records(self._catalog, subject, new, self._api)
-            log.info("asked for %d new %s ids: %s", len(new), subject, dict(by_status))
+            by_status = fetch_into_catalog(self._catalog, subject, ids, self._api)
+            log.info("looked up %d new %s ids: %s", len(ids), subject, dict(by_status))
         except (CatalogError, RecordsError) as error:
-            self._rest_until = time.monotonic() + _PAUSE_S
-            log.warning("%s; not asked again for %.0f s, its lines pass", error, _PAUSE_S)
+            self._pause_until = time.monotonic() + _PAUSE_S
+            log.warning("%s; no look-ups for %.0f s, lines of new movies pass", error, _PAUSE_S)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
-from quality.catalog import KnownIds
+from quality.catalog import KnownIds, Record
 from quality.lines.context_checks import make_context
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
@@ -55,7 +55,7 @@ def judged(var: Path, some: ParsedLines, known: KnownIds) -> Verdicts:
     return judge(some, make_context(streaming(var), QualitySettings(), known))
 
 
-RECORDS: dict[str, dict[str, dict[str, Any]]] = {
+RECORDS: dict[str, dict[str, Record]] = {
     "movie": {"new+2022": {"id": "new+2022", "runtime": 100}, "other+2022": {"id": "other+2022", "runtime": None}},
     "user": {"5000": {"user_id": 5000, "age": 28, "occupation": "farmer", "gender": "M"}},
 }

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 import pytest
 
-from batch.collecting.api import ServiceApi, ask_for_records, refresh_catalog
+from batch.collecting.api import ServiceApi, fetch_into_catalog, refresh_catalog
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
@@ -131,7 +131,7 @@ def test_an_api_that_only_fails_is_given_up_with_an_error(
     monkeypatch.setattr(catalog, "keep", lambda *found: (slowly.wait(judging_s), keep(*found)))
     users = [str(number) for number in range(1, 40_001)]
     with scripted(lambda path, _: says({}, 500)) as server:
-        with pytest.raises(CatalogError, match="one after the other"):
+        with pytest.raises(CatalogError, match="in a row held no records"):
             refresh_catalog(catalog, "user", users, api(server.root, api_retries=0))
         assert len(server.asked) <= 20 + 2 * 4 + 1  # four threads go on asking while the twenty are judged
     assert "known" not in set(catalog.statuses("user").values())
@@ -255,7 +255,7 @@ def test_what_is_asked_straight_away_is_asked_though_it_is_settled(scripted: Scr
     with scripted(lambda path, _: good(path)) as server:
         asked = api(server.root)
         for _ in range(2):
-            assert ask_for_records(catalog, "user", ["1", "2"], asked) == {"known": 2}
+            assert fetch_into_catalog(catalog, "user", ["1", "2"], asked) == {"known": 2}
         assert server.asked == ["/user/1,2"] * 2
 
 

@@ -1,8 +1,17 @@
 """The collector's alerts: raised once, posted at once, and made good after a crash."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from quality.alerts import webhook
+from quality.alerts.alert_file import Alert, raise_alert
+from quality.alerts.webhook import posting
 from tests.batch.collecting.collected_lines import LINES, STRICT, alerts, collector_of, fetched, run
+from tests.quality.alerts.webhook_receiver import Receiver
 
 
 def test_a_batch_full_of_faults_raises_an_alert_once(tmp_path: Path) -> None:
@@ -20,3 +29,26 @@ def test_an_alert_that_a_crash_kept_from_being_raised_is_raised_by_the_next_star
     (tmp_path / "alerts.jsonl").unlink()  # as if it had died right after the commit
     collector_of(tmp_path, STRICT).resume()
     assert [alert["id"] for alert in alerts(tmp_path)] == [alert["id"] for alert in raised] != []
+
+
+def test_an_alert_is_posted_when_it_is_raised_though_the_poster_sleeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "IDLE_S", 3600)  # nothing but the collector wakes the poster
+    raise_alert(tmp_path, Alert(id="earlier", alert="test", text="raised before the collector started"))
+    with Receiver([]).up() as receiver:
+        quality = msgspec.structs.replace(STRICT, webhook=receiver.url, webhook_timeout_s=600.0)
+        with posting(tmp_path, quality) as poster:
+            collector = collector_of(tmp_path, quality, poster)
+            until(lambda: receiver.taken == ["earlier"])  # what comes now is no part of the poster's first look
+            run(collector, [fetched([*LINES, LINES[0]])])
+            raised = [alert["id"] for alert in alerts(tmp_path)]
+            assert len(raised) > 1
+            until(lambda: receiver.taken == raised)
+
+
+def until(holds: Callable[[], bool], seconds: float = 600) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
