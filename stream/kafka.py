@@ -16,6 +16,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.structs import ConsumerRecord
 
 from stream.errors import BrokerError, StreamError
 from stream.settings import StreamSettings
@@ -106,10 +107,10 @@ class Reader:
             for partition, end in ends.items()
         }
 
-    def _to_arrays(self, partition: int, records: list[object]) -> FetchedRecords:
-        values = [record.value or b"" for record in records]  # type: ignore[attr-defined]
-        offsets = np.array([record.offset for record in records], np.int64)  # type: ignore[attr-defined]
-        times = np.array([record.timestamp for record in records], np.int64)  # type: ignore[attr-defined]
+    def _to_arrays(self, partition: int, records: list[ConsumerRecord]) -> FetchedRecords:
+        values = [record.value or b"" for record in records]
+        offsets = np.array([record.offset for record in records], np.int64)
+        times = np.array([record.timestamp for record in records], np.int64)
         self.positions[partition] = int(offsets[-1]) + 1
         return FetchedRecords(partition, values, offsets, times)
 
