@@ -59,7 +59,7 @@ class Played:
     lost: int = 0
     again: int = 0
     untold: int = 0
-    """Handed out again right before a crash: a gap may have told of them or not."""
+    """Records delivered again right before a crash: the entry of a gap may have counted them or not."""
 
 
 Step = tuple[str, int, int, int]

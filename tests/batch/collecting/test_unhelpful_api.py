@@ -42,7 +42,7 @@ from tests.batch.collecting.new_ids import (
 
 @contextmanager
 def closed() -> Iterator[str]:
-    """Nobody listens."""
+    """A port on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     yield f"http://127.0.0.1:{port}"
@@ -57,7 +57,7 @@ def silent() -> Iterator[str]:
 
 @contextmanager
 def talking(*says: bytes, drips: bool = False) -> Iterator[str]:
-    """Whoever connects is told these pieces, one after the other, and the last one again and again, slowly."""
+    """A server that sends these pieces to each client and, with `drips`, the last one again and again, slowly."""
     stop = threading.Event()
 
     def talk(connection: socket.socket) -> None:

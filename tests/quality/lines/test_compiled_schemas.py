@@ -1,4 +1,4 @@
-"""Compiled schemas: each says, verdict and reason, what Cerberus says, row by row and record by record."""
+"""Compiled schemas: the same verdicts and reasons as Cerberus, for every row and record."""
 
 import copy
 import re

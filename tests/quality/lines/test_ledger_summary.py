@@ -34,7 +34,7 @@ def counts(draw: st.DrawFn) -> FateCount:
 
 
 def filed(counts: list[FateCount]) -> list[ArchiveFile]:
-    """The files that hold what the counts say."""
+    """Files with as many rows as the counts say."""
     rows: Counter[tuple[str, str]] = Counter()
     for count in counts:
         if count.fate != "duplicate":

@@ -25,7 +25,7 @@ from tests.quality.lines.collected_batches import (
 
 
 class Crash(BaseException):
-    """What ends a process at a step of a test: nobody catches it for long, and nothing is written after it."""
+    """Stands for the death of the process: nothing is written after it."""
 
 
 @contextmanager
