@@ -1,8 +1,8 @@
 """Outcomes of the nights and age of the release: `var/metrics/nights.prom`, for node_exporter's textfile collector.
 
-All figures are read from disk, never from memory: they are exact after a crash, and whoever moves a release by hand
-shows in them as well. Nights leave their outcome in `var/night/outcomes.jsonl`, a line a try; only the newest lines are
-kept, and each carries the totals up to it.
+All figures are read from disk, never from memory, so they are exact after a crash and include releases that were moved
+by hand. Nights leave their outcome in `var/night/outcomes.jsonl`, one line a try; only the newest lines are kept, and
+each carries the totals up to it.
 
 | metric | what |
 |---|---|
@@ -14,8 +14,8 @@ kept, and each carries the totals up to it.
 | `marquee_night_last_exit_code` | of the last try; negative for a signal |
 | `marquee_nights_total{outcome}` | tries by outcome: published, refused, held, failed |
 
-While the stream stands still no night is due and the age does not grow; that the last success lies back too far shows
-all the same: `time() - marquee_night_last_success_seconds > 26 * 3600`.
+While the stream stands still, no night is due and the age does not grow. To be alerted then as well, watch the time
+since the last success: `time() - marquee_night_last_success_seconds > 26 * 3600`.
 """
 
 import datetime as dt
@@ -41,8 +41,9 @@ Ending = Literal["published", "refused", "held", "failed"]
 ENDINGS: dict[int, Ending] = {0: "published", GateRefusal.exit_code: "refused", NightHeld.exit_code: "held"}
 """By exit code; any other is a failure."""
 KEPT = 200
-_TOLD: set[tuple[int, int]] = set()
-"""Files that were spoiled, and told of: inode and time of change."""
+"""Lines that are kept."""
+_LOGGED: set[tuple[int, int]] = set()
+"""Damaged files that were logged: inode and time of change."""
 REFRESH_S = 30.0
 
 
@@ -66,10 +67,10 @@ class NightOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def note_outcome(var: Path, exit_code: int, seconds: float, stream_time: int) -> None:
-    """Write down how a try ended that began at a time of the stream (ms UTC) and took some seconds."""
-    before = read_outcomes(var)
+    """Add the outcome of a try that began at a time of the stream (ms UTC) and took some seconds."""
+    earlier = read_outcomes(var)
     ending = ENDINGS.get(exit_code, "failed")
-    last, totals = (before[-1].last, before[-1].totals) if before else ({}, {})
+    last, totals = (earlier[-1].last, earlier[-1].totals) if earlier else ({}, {})
     outcome = NightOutcome(
         ended=time.time(),
         stream_time=stream_time,
@@ -78,20 +79,20 @@ def note_outcome(var: Path, exit_code: int, seconds: float, stream_time: int) ->
         last={**last, ending: time.time()},
         totals={**totals, ending: totals.get(ending, 0) + 1},
     )
-    lines = [msgspec.json.encode(one) + b"\n" for one in [*before[1 - KEPT :], outcome]]
+    lines = [msgspec.json.encode(entry) + b"\n" for entry in [*earlier[1 - KEPT :], outcome]]
     durable.write_bytes(_path(var), b"".join(lines))
 
 
 def read_outcomes(var: Path) -> list[NightOutcome]:
-    """The newest tries, oldest first; a file that was spoiled is none, and begins anew."""
+    """The newest tries, oldest first; none if the file is damaged, which then starts over."""
     try:
         return [msgspec.json.decode(line, type=NightOutcome) for line in _path(var).read_bytes().splitlines()]
     except FileNotFoundError:
         return []
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if (state := _stamp(_path(var))) not in _TOLD:  # the schedule asks every second
-            _TOLD.add(state)
-            log.error("%s cannot be read, the nights are counted anew: %s", _path(var), error)
+        if (state := _stamp(_path(var))) not in _LOGGED:  # the schedule reads it every second
+            _LOGGED.add(state)
+            log.error("%s cannot be read, counting starts over: %s", _path(var), error)
         return []
 
 
@@ -112,9 +113,9 @@ class NightMetrics(Collector):
         self._failing = False
 
     def refresh(self, now_ms: int | None) -> None:
-        """Replace the file where something has changed, the stream's time (ms UTC) too, or it is older than 30 s.
+        """Replace the file if a figure or the stream's time (ms UTC) has changed, or it is older than 30 s.
 
-        Where that fails it is logged once: no night is lost for want of a metric.
+        A failure is logged once: it must not stop the schedule.
         """
         state = now_ms, _stamp(self._var / "releases" / "history.jsonl"), _stamp(_path(self._var))
         if state == self._state and time.monotonic() - self._written_s < REFRESH_S:
@@ -131,24 +132,21 @@ class NightMetrics(Collector):
             self._failing, self._state, self._written_s = False, state, time.monotonic()
 
     def collect(self) -> Iterator[Metric]:
-        """The figures as the disk has them; called by the registry."""
-        read_ms, moves, tries = (
-            publish.data_until(self._var),
-            publish.read_publications(self._var),
-            read_outcomes(self._var),
-        )
-        if read_ms is not None:
-            yield _gauge("release_stream_time_seconds", "How far the current release had read.", read_ms / 1000)
+        """Read the figures from disk; called by the registry."""
+        until_ms, changes = publish.data_until(self._var), publish.read_publications(self._var)
+        tries = read_outcomes(self._var)
+        if until_ms is not None:
+            yield _gauge("release_stream_time_seconds", "How far the current release had read.", until_ms / 1000)
             if self._now_ms is not None:
-                age_s = (self._now_ms - read_ms) / 1000
+                age_s = (self._now_ms - until_ms) / 1000
                 yield _gauge("release_age_seconds", "How far the stream has come since then, by its clock.", age_s)
-        if moves:
-            since_s = moves[-1].stream_time / 1000
+        if changes:
+            since_s = changes[-1].stream_time / 1000
             yield _gauge("release_current_since_seconds", "When it became current, by the stream's clock.", since_s)
         last, totals = (tries[-1].last, tries[-1].totals) if tries else ({}, {})
-        succeeded = [_wall_s(move) for move in moves if move.by == "night" and move.wall_time]
-        succeeded += [at for ending, at in last.items() if ending == "published"]
-        failed = [at for ending, at in last.items() if ending != "published"]
+        succeeded = [_wall_s(change) for change in changes if change.by == "night" and change.wall_time]
+        succeeded += [ended for ending, ended in last.items() if ending == "published"]
+        failed = [ended for ending, ended in last.items() if ending != "published"]
         if succeeded:
             yield _gauge("night_last_success_seconds", "When a night last ended well, wall clock.", max(succeeded))
         if failed:
@@ -161,12 +159,12 @@ class NightMetrics(Collector):
         yield nights
 
 
-def _gauge(name: str, said: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"marquee_{name}", said, value)
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"marquee_{name}", documentation, value)
 
 
-def _wall_s(move: ReleaseChange) -> float:
-    return dt.datetime.fromisoformat(move.wall_time).timestamp()
+def _wall_s(change: ReleaseChange) -> float:
+    return dt.datetime.fromisoformat(change.wall_time).timestamp()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

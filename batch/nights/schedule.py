@@ -1,20 +1,20 @@
 """The schedule: one night a day, at an hour of the service's clock, as the stream itself shows it.
 
-The clock that counts is the latest Kafka time in the archive, not this machine's: in production the two agree, and
-where event time runs faster, as in a simulation, the night comes with it. While the stream stands still no night is
-due; that the release grows old shows in the metrics, which are kept up to date here (`outcomes.py`).
+The stream's clock decides, not that of this machine: in production the two agree, and where event time runs faster, as
+in a simulation, so do the nights. While the stream stands still, no night is due. The metrics of nights, which show
+that a release grows old, are kept up to date here (`outcomes.py`).
 
 | how a night ends | what happens |
 |---|---|
-| with a release | the next one is due when the stream's clock has passed the hour again |
-| held back by alerts, or refused by the gate | the same: the data do not mend by themselves, and somebody is told |
-| it fails | it is tried again, three times in all, and goes on where it stopped; then it is left to the next day |
-| there is no release yet | whatever ends it, it is tried again, until there is one |
-| SIGTERM or SIGHUP to it | the night is ended, with all that it has started, and begun again after the next start |
+| with a release | the next one is due when the stream's clock passes the hour again |
+| held by alerts, or refused by the gate | the same: the data do not get better by themselves, and an alert was raised |
+| it fails | it is resumed, three tries in all; after that the next day's night is due |
+| in any way, with no release so far | it is tried again until there is a release |
+| SIGTERM or SIGHUP to the schedule | the night and its child processes are ended; the next start resumes it |
 
-What was tried is read from disk, so that a schedule that was killed and started anew neither repeats a night nor
-forgets one. An hour that happens twice on the service's clock is its first, one that is left out is where it would
-have been: every day has one night.
+Tries are read from disk, so a schedule that was killed neither repeats nor forgets a night. When clocks change, an hour
+that occurs twice counts the first time, and one that is skipped counts where it would have been: every day has one
+night.
 """
 
 import logging
@@ -46,13 +46,13 @@ POLL_S = 1.0
 RETRY_S = 60.0
 TRIES = 3
 GRACE_S = 5.0
-"""How long a night that is ended may take for it."""
+"""How long a night may take to end after SIGTERM."""
 _GRAIN_S = 1.0
-"""Longer than any file system needs to give two changes two times."""
+"""Coarser than the time stamps of any file system."""
 
 
 def is_due(now_ms: int, last_ms: int | None, at: str, zone: Zone) -> bool:
-    """Whether an `at` (HH:MM) of the zone lies in (last, now]; without a last night, one is due at once."""
+    """Whether the time `at` (HH:MM) of the zone lies in (last, now]; without a last night, one is due at once."""
     if last_ms is None:
         return True
     hour, minute = at.split(":")
@@ -64,10 +64,10 @@ def is_due(now_ms: int, last_ms: int | None, at: str, zone: Zone) -> bool:
 
 
 def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
-    """How often the night that was due last was tried, in vain; None where it is over, one way or another.
+    """How many tries of the night that is due have failed; None if no night is due.
 
-    A release tells how far its night had read, so that nights that were run by hand count as well, and moving a release
-    does not; of one that was removed, or says nothing, it is known when it became current.
+    A night counts by how far its release had read the stream, so nights run by hand count and moves of a release do
+    not. For a release that was removed, or does not say, the time when it became current counts.
     """
     changes, tries = publish.read_publications(var), outcomes.read_outcomes(var)
     count = sum(not is_due(now_ms, outcome.stream_time, at, zone) for outcome in tries)
@@ -90,7 +90,7 @@ def _read_until(var: Path) -> dict[str, int]:
 
 
 class StreamClock:
-    """The stream's time as the ledger shows it; the ledger is read again only where something came to it."""
+    """The stream's time by the ledger, which is read again only when it has changed."""
 
     def __init__(self, archive: Archive, topic: str) -> None:
         self._archive, self._topic = archive, topic
@@ -98,14 +98,14 @@ class StreamClock:
         self._time: int | None = None
 
     def now(self) -> int | None:
-        """The stream's time, ms UTC; None while nothing was archived."""
+        """The stream's time, ms UTC; None while the archive is empty."""
         try:
             changed = self._archive.ledger.stat().st_mtime_ns
         except OSError:
             return None
         if changed != self._changed:
             self._time = stream_time(self._archive.entries(self._topic))
-            # what comes within the grain of the file system's clock leaves no trace: then look again
+            # a change within the same tick of the file system's clock would go unnoticed: then read again
             self._changed = changed if abs(time.time() - changed / 1e9) > _GRAIN_S else None
         return self._time
 
@@ -131,15 +131,15 @@ def run(
         code = _night(command or (sys.executable, "-m", "batch", "nightly"), stop, lambda: metrics.refresh(clock.now()))
         if code is not None:
             outcomes.note_outcome(var, code, time.monotonic() - began, now)
-            _tell(code)
+            _log_ending(code)
             still_due = tries_made(var, now, at, service_clock) is not None
             again_at = time.monotonic() + RETRY_S if still_due else 0.0
     metrics.refresh(clock.now())
 
 
 def _night(command: Sequence[str], stop: threading.Event, meanwhile: Callable[[], object]) -> int | None:
-    """One night in a process of its own, so that its memory is given back: its exit code, None where it was ended."""
-    # a group of its own: what the night has started is ended with it
+    """Run a night in a process of its own, so its memory is given back; returns its exit code, None if stopped."""
+    # a process group of its own, so that its children can be ended with it
     with subprocess.Popen(command, cwd=Path.cwd(), process_group=0) as process:
         try:
             while not stop.wait(min(POLL_S, 0.2)):
@@ -152,32 +152,32 @@ def _night(command: Sequence[str], stop: threading.Event, meanwhile: Callable[[]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process, and all of its group."""
+    """End a process and its group."""
     if process.poll() is None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-    with suppress(ProcessLookupError):  # there is nothing left of it
+    with suppress(ProcessLookupError):  # the whole group has ended
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tell(code: int) -> None:
+def _log_ending(code: int) -> None:
     ending = outcomes.ENDINGS.get(code, "failed")
     if ending == "published":
         log.info("night ended well")
     elif ending == "failed":
         log.error("night failed with exit code %d", code)
     else:
-        log.error("night is %s; the next one is due at its hour, or by hand", _SAID[ending])
+        log.error("night is %s; the next one is due at its hour, or by hand", _DESCRIPTIONS[ending])
 
 
-_SAID = {"held": "held back", "refused": "refused by the gate"}
+_DESCRIPTIONS = {"held": "held back", "refused": "refused by the gate"}
 
 
-def _ends(stop: threading.Event) -> None:
-    """Set `stop` at a signal to end: from a thread, for the main one may just hold the lock of the event."""
-    deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as nohup wants it
-    for number in (signal.SIGTERM, signal.SIGINT, *([] if deaf else [signal.SIGHUP])):
+def _stop_at_signals(stop: threading.Event) -> None:
+    """Set `stop` at SIGTERM, SIGINT or SIGHUP; in a thread, as the main thread may hold the lock of the event."""
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup
+    for number in (signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])):
         signal.signal(number, lambda *_: threading.Thread(target=stop.set).start())
 
 
@@ -186,7 +186,7 @@ def _ends(stop: threading.Event) -> None:
 def command(at: datetime | None) -> None:
     """Run a night whenever the stream's clock passes the hour, until SIGTERM; keep the metrics of nights up to date."""
     settings, stop = load("batch", BatchSettings), threading.Event()
-    _ends(stop)
+    _stop_at_signals(stop)
     if at is not None:
         settings = msgspec.structs.replace(settings, night_at=f"{at:%H:%M}")
     run(load("stream", StreamSettings), settings, stop)

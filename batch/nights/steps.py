@@ -7,10 +7,10 @@
 | `history` | sessions, catalogue | in `night/`: `assemble.FILES`, `input.json` |
 | `evaluate` | the history, the current release | `night/evaluation.json` with the chosen model |
 | `train` | the history, the choice | the other files of the candidate, in `night/` |
-| `publish` | the candidate | `releases/<id>`, and `current` where the gate lets it pass |
+| `publish` | the candidate | `releases/<id>`, and `current` if the gate lets it pass |
 
-A step writes each file whole. What the archive gains while the night runs is the next night's: `sessions` notes how
-far it read, and everything after it is made of that. `runner.py` runs the steps, and knows which of them are done.
+A step writes each file whole. Lines that are archived while the night runs belong to the next night: `sessions` notes
+how far it read, and all later steps use that. `runner.py` runs the steps, and knows which of them are done.
 """
 
 import logging
@@ -59,11 +59,11 @@ from stream.zone import zone_named
 
 log = logging.getLogger(__name__)
 
-_ANEW = "the next night makes all of it anew: python -m batch nightly"
+_ANEW = "the next night makes everything again: python -m batch nightly"
 
 
 class NightSteps:
-    """The steps over one `var` folder. Every public method is a step; it may be run again at any time."""
+    """The steps of a night for one `var` folder. Every public method is a step, and may be run again at any time."""
 
     def __init__(
         self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, despite_alerts: bool = False
@@ -79,7 +79,7 @@ class NightSteps:
         return self._streaming.var
 
     def sessions(self) -> SessionsResult:
-        """Make sessions of what is new in the archive, and note how far that goes."""
+        """Make sessions of what is new in the archive, and note how far it was read."""
         entries = self._archive.entries()
         self._require_archive(entries)
         arguments = (self._archive, entries, self._day_store, self._quality.gap_ms)
@@ -93,8 +93,8 @@ class NightSteps:
 
         If an API does not answer, the night goes on with the records that are there, and the result says so.
         """
-        # an import has brought its own records, and the APIs do not know its users
-        tables = [self._day_store.read(part, self._archived_days()) for part in DAY_SCHEMAS]
+        days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
+        tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
         chunks = [chunk for table in tables[:2] for chunk in table["movie"].chunks]
         movies = {name for chunk in chunks for name in chunk.dictionary.to_pylist()}
         users = np.unique(np.concatenate([pc.unique(table["user"]).to_numpy() for table in tables]))
@@ -114,7 +114,7 @@ class NightSteps:
     def history(self) -> HistoryResult:
         """Put the sessions of all days together, with ratings, runtimes and segments.
 
-        Raises `HiddenUnreadable`: lists that may hold what is hidden are worse than those of yesterday.
+        Raises `HiddenUnreadable`: lists that may hold hidden movies are worse than those of yesterday.
         """
         read, days = self._archive_read(), self._days()
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
@@ -122,29 +122,23 @@ class NightSteps:
             gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms)
             if not len(gathered.spans) and not len(gathered.rated):
                 raise NotEnoughData(
-                    f"history: {len(days)} days of sessions, {len(runtimes)} known movies, and no movie that was"
-                    " watched is known; run `python -m batch collect`, `sessions` and `catalog`; is [batch] api right?"
+                    f"history: {len(days)} days of sessions, {len(runtimes)} known movies, but none of these was"
+                    " watched; run `python -m batch collect`, `sessions` and `catalog`; is [batch] api right?"
                 )
             minutes = np.array([runtimes[name] or np.nan for name in gathered.movies], np.float64)
             segments = segments_of(gathered.users, self._catalog.people())
             segments = without_small(segments, self._settings.minimum_segment)
             history = assemble.assemble(gathered, minutes, BEST_RATING[self._streaming.generation], segments)
             assemble.save_history(self._folder, history, assemble.requests_of(self._day_store, days, history.users))
+        users, movies = history.shape
         counts = InputCounts(
-            sessions=len(history.user),
-            users=len(history.users),
-            movies=len(history.movies),
-            ratings=len(gathered.rated),
+            sessions=len(history.user), users=users, movies=movies, ratings=len(gathered.rated),
             unknown_movie=gathered.unknown,
-        )
+        )  # fmt: skip
         facts = InputFacts(
-            stream_time=read.stream_time or history.until,
-            offsets=read.offsets,
-            hash=read.hash,
-            days=days,
-            counts=counts,
-            hidden=sorted(hidden.read(self.var)),
-        )
+            stream_time=read.stream_time or history.until, offsets=read.offsets, hash=read.hash, days=days,
+            counts=counts, hidden=sorted(hidden.read(self.var)),
+        )  # fmt: skip
         night_inputs.write_input(self._folder, facts)
         return HistoryResult(**msgspec.structs.asdict(counts))
 
@@ -166,9 +160,9 @@ class NightSteps:
         return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=movies)
 
     def publish(self) -> PublishResult:
-        """Seal the candidate as a release and let it become current where the gate says so.
+        """Seal the candidate as a release and make it current if the gate lets it pass.
 
-        Raises `GateRefusal`; the candidate then stays under `releases/` for study, and `current` where it was.
+        Raises `GateRefusal`; then the candidate stays under `releases/` for study, and `current` where it was.
         """
         var, facts, evaluation = self._streaming.var, self._input(), self._evaluation()
         for name in FILES:

@@ -46,8 +46,8 @@ def test_a_gross_hour_holds_the_night_and_says_what_to_do(var: Path) -> None:
     assert held.value.exit_code == 4
     assert str(held.value) == (
         "night: held back by quarantined:2026-02-10T19Z:hold (2026-02-10T19Z: 30.00% of 10000 lines quarantined, at"
-        " most 0.30% are normal; too many to learn from) and 1 more; see the quarantine, then:"
-        " python -m batch nightly --despite-alerts"
+        " most 0.30% are normal; too many to learn from) and 1 more; look at the quarantine"
+        " (python -m quality quarantine list), then run it anyway: python -m batch nightly --despite-alerts"
     )
 
 

@@ -125,7 +125,7 @@ def test_what_cannot_be_written_or_read_is_told_once_and_stops_nobody(
     durable.write_bytes(tmp_path / "night" / "outcomes.jsonl", b"{}\n")
     assert figures(tmp_path) == COUNTS
     assert figures(tmp_path) == COUNTS
-    assert caplog.text.count("the nights are counted anew") == 1
+    assert caplog.text.count("counting starts over") == 1
     outcomes.note_outcome(tmp_path, 3, 1, NOON)
     assert figures(tmp_path)["marquee_nights_total:refused"] == 1
     (tmp_path / "releases").mkdir()
