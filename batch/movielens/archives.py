@@ -1,4 +1,4 @@
-"""MovieLens archives as they are handed out: folder or .zip, of every size, read into arrays and records.
+"""Reads MovieLens archives as they are published, folder or .zip, of every size, into arrays and records.
 
 | format | files | separated by | stars |
 |---|---|---|---|
@@ -6,8 +6,8 @@
 | 1M, 10M | `ratings.dat`, `movies.dat`, `users.dat` (not 10M) | `::` | whole, half |
 | 20M, 25M, 32M, latest | `ratings.csv`, `movies.csv` | comma | half |
 
-Nothing is mended or passed over: where a file is not as it should be, that is one error, with its line. Ratings are
-read in blocks of 16 MB; 32 M of them are 0.6 GB of arrays. A rating is held as half stars, 1..10, whatever the format.
+Nothing is repaired or skipped: a malformed file is one error that names the line. Ratings are read in blocks of 16 MB;
+32 M of them are 0.6 GB of arrays. Ratings are half stars, 1..10, whatever the format.
 """
 
 import csv
@@ -34,31 +34,31 @@ _GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-"""What the flags of 100k stand for."""
+"""Genres of the flags of 100k, in their order."""
 _OCCUPATIONS = (
     "other", "academic/educator", "artist", "clerical/admin", "college/grad student", "customer service",
     "doctor/health care", "executive/managerial", "farmer", "homemaker", "K-12 student", "lawyer", "programmer",
     "retired", "sales/marketing", "scientist", "self-employed", "technician/engineer", "tradesman/craftsman",
     "unemployed", "writer",
 )  # fmt: skip
-"""What the codes of 1M stand for."""
+"""Occupations of the codes of 1M."""
 _TYPES = {"user": pa.uint32(), "movie": pa.uint32(), "stars": pa.float64(), "time": pa.int64()}
-"""Columns of ratings; all others are the nothing between the colons of a `::`."""
+"""Columns of ratings; other columns are the empty strings between the colons of a `::`."""
 
 
 @dataclass(frozen=True)
 class Movie:
-    """A movie as its archive names it."""
+    """A movie of an archive."""
 
     number: int
     title: str
-    """With the year in brackets, mostly."""
+    """Mostly with the year in brackets."""
     genres: list[str]
 
 
 @dataclass(frozen=True)
 class Person:
-    """A user of whom the archive says more than the number. 1M has the first age of a band, and 1 for the youngest."""
+    """A user whom the archive describes. The age of 1M is the first of its band, 1 for the youngest."""
 
     number: int
     age: int
@@ -68,12 +68,12 @@ class Person:
 
 @dataclass(frozen=True)
 class Ratings:
-    """All ratings, in the order of the file; r of them."""
+    """All r ratings, in the order of the file."""
 
     user: np.ndarray
     """uint32 [r]."""
     movie: np.ndarray
-    """int32 [r]: place among the movies."""
+    """int32 [r]: index of the movie."""
     stars: np.ndarray
     """int8 [r]: half stars, 1..10."""
     time: np.ndarray
@@ -81,7 +81,7 @@ class Ratings:
 
     @property
     def digest(self) -> str:
-        """Of what they say: the same for a folder and for the .zip of it."""
+        """Digest of the ratings: the same for a folder and its .zip."""
         digest = hashlib.sha256()
         for column in (self.user, self.movie, self.stars, self.time):
             digest.update(np.ascontiguousarray(column).data)
@@ -197,8 +197,7 @@ _FORMATS = (
 
 
 class MovieLensArchive:
-    """One archive, known by the names of its files. Raises `MovieLensError` where it is none, or not as it should
-    be."""
+    """One archive, recognised by the names of its files. Raises `MovieLensError` for another one or a damaged one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -206,16 +205,16 @@ class MovieLensArchive:
             self._zip = None if path.is_dir() else zipfile.ZipFile(path)
             files = self._files()
         by_name = {kind.ratings: kind for kind in _FORMATS}
-        found = [file for file in files if file.name in by_name]
-        if len(found) != 1:
-            what = " and ".join(map(str, found)) or f"none of {', '.join(by_name)}"
-            raise MovieLensError(f"movielens: {path}: {what} in it, and not the ratings of one archive")
-        self._folder, self._kind = found[0].parent, by_name[found[0].name]
+        rating_files = [file for file in files if file.name in by_name]
+        if len(rating_files) != 1:
+            names = " and ".join(map(str, rating_files)) or f"none of {', '.join(by_name)}"
+            raise MovieLensError(f"movielens: {path}: it holds {names}, not the ratings of one archive")
+        self._folder, self._kind = rating_files[0].parent, by_name[rating_files[0].name]
         self._has_people = self._kind.people is not None and self._folder / self._kind.people.name in files
 
     @property
     def name(self) -> str:
-        """What the archive is called, as `ml-1m`."""
+        """Name of the archive, such as `ml-1m`."""
         return self._folder.name or self._path.resolve().name
 
     @property
@@ -229,11 +228,11 @@ class MovieLensArchive:
         return self._records(self._kind.movies)
 
     def people(self) -> list[Person]:
-        """Users of whom it says more than the number, by number."""
+        """Users whom the archive describes, by number."""
         return self._records(self._kind.people) if self._kind.people and self._has_people else []
 
     def ratings(self, numbers: np.ndarray, advance: Callable[[int], object] = lambda bytes_: None) -> Ratings:
-        """All ratings. `numbers` are those of the movies, int64 [m], ascending; `advance` is told bytes."""
+        """All ratings. `numbers` are those of the movies, int64 [m], ascending; `advance` gets the bytes read."""
         name, line = self._kind.ratings, 1
         blocks: list[tuple[np.ndarray, ...]] = []
         with self._opened(name) as file:
@@ -268,11 +267,11 @@ class MovieLensArchive:
 
     def _checked(self, line: int, block: pa.RecordBatch, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
         user, movie, stars, time = (block.column(name).to_numpy() for name in _TYPES)
-        place = np.minimum(np.searchsorted(numbers, movie), len(numbers) - 1)
+        index = np.minimum(np.searchsorted(numbers, movie), len(numbers) - 1)
         half = stars * 2
         wrong = {
             "no user": user < 1,
-            "a movie that the list of movies does not have": numbers[place] != movie,
+            "a movie that the list of movies does not have": numbers[index] != movie,
             "not 0.5 to 5 stars": ~((half >= 1) & (half <= 10) & (half == np.rint(half))),
             "no time in seconds since 1970": (time < _EARLIEST_S) | (time >= _END_S),
         }
@@ -283,7 +282,7 @@ class MovieLensArchive:
         for what, rows in wrong.items():
             if rows.any():
                 raise self._bad(f"{self._kind.ratings}, line {line + int(rows.argmax())}", what)
-        return user, place.astype(np.int32), half.astype(np.int8), time * 1000
+        return user, index.astype(np.int32), half.astype(np.int8), time * 1000
 
     def _records(self, kind: _Records[Record]) -> list[Record]:
         with self._opened(kind.name) as file:
@@ -291,20 +290,20 @@ class MovieLensArchive:
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
-            text = data.decode("latin-1")  # as 100k and 1M are
+            text = data.decode("latin-1")  # the encoding of 100k and 1M
         lines = text.replace("\r\n", "\n").split("\n")
         if kind.header is not None:
             self._require_header(kind.name, lines[0].encode(), kind.header)
-        found: dict[int, Record] = {}
+        records: dict[int, Record] = {}
         for number, line in list(enumerate(lines, 1))[kind.header is not None :]:
             if line:
                 record = self._record(kind, number, line)
-                if record.number in found:
+                if record.number in records:
                     raise self._bad(f"{kind.name}, line {number}", f"{record.number} for the second time")
-                found[record.number] = record
-        if not found:
+                records[record.number] = record
+        if not records:
             raise self._bad(kind.name, "there is nothing in it")
-        return [found[number] for number in sorted(found)]
+        return [records[number] for number in sorted(records)]
 
     def _record(self, kind: _Records[Record], number: int, line: str) -> Record:
         try:
@@ -320,12 +319,12 @@ class MovieLensArchive:
             raise self._bad(f"{name}, line 1", f"not {header}")
 
     def _files(self) -> list[PurePosixPath]:
-        """All of a .zip, but for what macOS adds; of a folder those at its top and in the folders there."""
+        """The files of a .zip, without those that macOS adds; of a folder, those in it and in its subfolders."""
         if self._zip:
             names = [PurePosixPath(name) for name in self._zip.namelist()]
             return [name for name in names if name.parts[:1] != ("__MACOSX",)]
-        found = [*self._path.glob("*"), *self._path.glob("*/*")]
-        return [PurePosixPath(path.relative_to(self._path)) for path in found]
+        paths = [*self._path.glob("*"), *self._path.glob("*/*")]
+        return [PurePosixPath(path.relative_to(self._path)) for path in paths]
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
@@ -341,7 +340,7 @@ class MovieLensArchive:
         except (KeyError, FileNotFoundError) as error:
             raise self._bad(name, "it is missing") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise self._bad(name, f"the .zip is damaged, or none: {error}") from error
+            raise self._bad(name, f"it is no .zip, or a damaged one: {error}") from error
 
     def _bad(self, where: str, what: str) -> MovieLensError:
         shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in what)

@@ -1,10 +1,9 @@
 """`import-movielens`: ratings of a MovieLens archive as sessions by day, so that models can be compared with published
 results, by the same steps that make a release.
 
-A rating becomes a session of its moment in which nobody was seen to watch a minute, and a rating. Movies get ids of
-the service's form (`toy+story+1995`). Everything is made in a folder beside and moved to its place in one step, after
-the catalogue has got its records: an import that was killed has left no session, and is simply run again. Nothing is
-imported into a `var` that holds sessions of another source.
+A rating becomes a rating and a session without a watched minute, both at its time. Movies get ids of the service's form
+(`toy+story+1995`). The days are written to a temporary folder and moved into place in one step, after the records of
+the catalogue: a killed import has left no session and can be run again. A `var` with data of another source is refused.
 """
 
 import re
@@ -32,16 +31,16 @@ BEST_STARS = 5
 STAGED = ".import.tmp"
 _YEAR = re.compile(r"\s*\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)\s*$")
 _ASIDE = re.compile(r"(?<=\S)\s*\([^()]*\)\s*$")
-"""Another title of the movie, in brackets."""
+"""An alternative title, in brackets."""
 _ARTICLE = re.compile(r"(.*), (The|A|An|Le|La|Les|L'|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Det|Den|De|O|Os|As)", re.DOTALL)
 _AGES = (8, 90)
-"""What the catalogue takes for an age."""
+"""The ages that the catalogue accepts."""
 
 
 def movie_id(title: str) -> str:
     """The id of a title such as `Usual Suspects, The (1995)`: `the+usual+suspects+1995`, ending in `+` without a year.
 
-    Titles in other languages that follow in brackets are left out, as the service's ids have none.
+    Titles in other languages, which follow in brackets, are left out: the service's ids have none.
     """
     year = _YEAR.search(title)
     name = title[: year.start()] if year else title
@@ -55,15 +54,15 @@ def movie_id(title: str) -> str:
 
 
 def ids_of(movies: list[Movie]) -> list[str]:
-    """An id of its own for each movie; of movies of the same title all but the first are told apart by their number."""
-    found: dict[str, None] = {}
+    """An id of its own for each movie; if several have the same title, all but the first get their number into it."""
+    ids: dict[str, None] = {}
     for movie in movies:
         name = movie_id(movie.title)
-        while name in found:
+        while name in ids:
             title, _, year = name.rpartition("+")
             name = f"{title}+ml{movie.number}+{year}"
-        found[name] = None
-    return list(found)
+        ids[name] = None
+    return list(ids)
 
 
 class ImportSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +90,7 @@ def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> Impo
     movies, people = archive.movies(), archive.people()
     names = ids_of(movies)
     catalog, staged = Catalog(streaming.var), streaming.var / STAGED
-    _require_room(streaming.var, catalog, set(names), {str(person.number) for person in people})
+    _require_no_other_data(streaming.var, catalog, set(names), {str(person.number) for person in people})
     with step(f"reading {archive.name}", archive.size) as advance:
         ratings = archive.ratings(np.array([movie.number for movie in movies], np.int64), advance)
     scaled = _scaled(ratings.stars, BEST_RATING[streaming.generation])
@@ -117,22 +116,22 @@ def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> Impo
     )
 
 
-def _require_room(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
+def _require_no_other_data(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
     if entries := Archive(var).entries():
         raise MixedSources(
             f"import: {var} holds an archive of {len(entries)} batches; import into another [stream] var"
         )
     if days := DayStore(var).days():
-        of = next(iter(days.values())).imported or "an archive"
+        source = next(iter(days.values())).imported or "an archive"
         raise MixedSources(
-            f"import: {var} holds {len(days)} days of {of}; remove {var / 'sessions'}, or use another var"
+            f"import: {var} holds {len(days)} days of {source}; remove {var / 'sessions'}, or use another var"
         )
     if not (catalog.statuses("movie").keys() <= movies and catalog.statuses("user").keys() <= people):
         raise MixedSources(f"import: {catalog.path} holds records of another source; import into another [stream] var")
 
 
 def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
-    """Ratings on the service's scale, of half stars: int8."""
+    """Convert half stars to ratings on the service's scale: int8."""
     if best == 2 * BEST_STARS:
         return stars
     if (stars % 2).any():
@@ -145,7 +144,7 @@ def _scaled(stars: np.ndarray, best: int) -> np.ndarray:
 def _write(
     day_store: DayStore, ratings: Ratings, scaled: np.ndarray, names: list[str], clock: Zone, source: str
 ) -> int:
-    """Write the days, and return how many they are."""
+    """Write the days, and return their number."""
     alphabetic = np.argsort(np.array(names, object))
     rank = np.empty(len(names), np.int32)
     rank[alphabetic] = np.arange(len(names), dtype=np.int32)
@@ -153,7 +152,7 @@ def _write(
     first = int(number.min())
     by_day = np.argsort((number - first).astype(np.uint16), kind="stable")  # so small a type is sorted in linear time
     ends = np.cumsum(np.bincount(number - first))
-    words = pa.array([names[place] for place in alphabetic])
+    words = pa.array([names[number] for number in alphabetic])
     count = 0
     with step("days", len(by_day)) as advance:
         for day, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
@@ -172,8 +171,8 @@ def _tables(
     ratings: Ratings, rows: np.ndarray, scaled: np.ndarray, rank: np.ndarray, words: pa.Array
 ) -> dict[DayPart, pa.Table]:
     """One day's ratings (rows in order), and a session of each."""
-    used, place = np.unique(rank[ratings.movie[rows]], return_inverse=True)
-    movie = pa.DictionaryArray.from_arrays(pa.array(place.astype(np.int32)), words.take(pa.array(used)))
+    used, index = np.unique(rank[ratings.movie[rows]], return_inverse=True)
+    movie = pa.DictionaryArray.from_arrays(pa.array(index.astype(np.int32)), words.take(pa.array(used)))
     user, time = ratings.user[rows], ratings.time[rows]
     unseen = np.zeros(len(rows), np.int32)
     return {
@@ -208,7 +207,7 @@ def import_movielens(path: Path) -> None:
         python -m batch experiment grid.toml    to compare models
         python -m batch nightly                 to make a release
 
-    A rating is a session in which nobody was seen to watch. Ratings are kept on the scale of [stream] generation:
+    A rating is a session without a watched minute. Ratings are converted to the scale of [stream] generation:
     1 to 10 with "2026", which half stars need, and 1 to 5 with "2022". A night learns from the last [batch]
     history_days days; these archives span years, so set it high, and test_hours and half_life_days with it.
     """

@@ -18,7 +18,7 @@ Rating = tuple[int, int, float, int]
 
 
 @dataclass
-class Small:
+class ArchiveContent:
     """What a small archive says."""
 
     ratings: list[Rating]
@@ -36,11 +36,13 @@ class Small:
     """User, age, gender, code of the occupation."""
 
 
-def small(half: bool, count: int = 60, seed: int = 1) -> Small:
+def small_archive(half: bool, count: int = 60, seed: int = 1) -> ArchiveContent:
     rng = random.Random(seed)
     pairs = rng.sample([(user, movie) for user in (1, 2, 5, 4_000_000_000) for movie in (1, 2, 7, 90, 91)] * 3, count)
     stars = [value / 2 for value in range(1, 11)] if half else [1.0, 2.0, 3.0, 4.0, 5.0]
-    return Small([(*pair, rng.choice(stars), 900_000_000 + rng.randrange(400_000)) for pair in dict.fromkeys(pairs)])
+    return ArchiveContent(
+        [(*pair, rng.choice(stars), 900_000_000 + rng.randrange(400_000)) for pair in dict.fromkeys(pairs)]
+    )
 
 
 IDS = [
@@ -49,54 +51,54 @@ IDS = [
 ]  # fmt: skip
 
 
-def as_100k(said: Small) -> dict[str, bytes]:
+def as_100k(content: ArchiveContent) -> dict[str, bytes]:
     def movie(number: int, title: str, genres: list[str]) -> str:
         flags = "|".join(str(int(genre in genres or (genre == "unknown" and not genres))) for genre in _GENRES)
         return f"{number}|{title}|01-Jan-1995||http://us.imdb.com/M/title|{flags}\n"
 
-    ratings = "".join(f"{user}\t{movie}\t{stars:.0f}\t{time}\n" for user, movie, stars, time in said.ratings)
-    people = [f"{user}|{age}|{gender}|writer|85711\n" for user, age, gender, _ in said.people]
+    ratings = "".join(f"{user}\t{movie}\t{stars:.0f}\t{time}\n" for user, movie, stars, time in content.ratings)
+    people = [f"{user}|{age}|{gender}|writer|85711\n" for user, age, gender, _ in content.people]
     return {
         "u.data": ratings.encode(),
-        "u.item": "".join(movie(*row) for row in said.movies).encode("latin-1") + b"\n",
+        "u.item": "".join(movie(*row) for row in content.movies).encode("latin-1") + b"\n",
         "u.user": "".join(people).encode(),
     }
 
 
-def as_dat(said: Small, people: bool) -> dict[str, bytes]:
-    ratings = "".join(f"{user}::{movie}::{stars:g}::{time}\n" for user, movie, stars, time in said.ratings)
-    kinds = [(number, title, "|".join(genres) or "(no genres listed)") for number, title, genres in said.movies]
+def as_dat(content: ArchiveContent, people: bool) -> dict[str, bytes]:
+    ratings = "".join(f"{user}::{movie}::{stars:g}::{time}\n" for user, movie, stars, time in content.ratings)
+    kinds = [(number, title, "|".join(genres) or "(no genres listed)") for number, title, genres in content.movies]
     movies = "".join(f"{number}::{title}::{genres}\n" for number, title, genres in kinds)
     found = {"ratings.dat": ratings.encode(), "movies.dat": movies.encode("latin-1" if people else "utf-8")}
     if people:
-        lines = [f"{user}::{gender}::{age}::{code}::48067\n" for user, age, gender, code in said.people]
+        lines = [f"{user}::{gender}::{age}::{code}::48067\n" for user, age, gender, code in content.people]
         found["users.dat"] = "".join(lines).encode()
     return found
 
 
-def as_csv(said: Small) -> dict[str, bytes]:
+def as_csv(content: ArchiveContent) -> dict[str, bytes]:
     def written(header: str, rows: list[tuple[object, ...]]) -> bytes:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([header.split(","), *rows])
         return out.getvalue().encode()
 
-    movies = [(number, title, "|".join(genres) or "(no genres listed)") for number, title, genres in said.movies]
+    movies = [(number, title, "|".join(genres) or "(no genres listed)") for number, title, genres in content.movies]
     return {
-        "ratings.csv": written("userId,movieId,rating,timestamp", list(said.ratings)),
+        "ratings.csv": written("userId,movieId,rating,timestamp", list(content.ratings)),
         "movies.csv": written("movieId,title,genres", list(movies)),
         "tags.csv": b"userId,movieId,tag,timestamp\n",
     }
 
 
-FORMS: dict[str, Callable[[], tuple[Small, dict[str, bytes]]]] = {
-    "100k": lambda: (said := small(half=False), as_100k(said)),
-    "1M": lambda: (said := small(half=False), as_dat(said, people=True)),
-    "10M": lambda: (said := small(half=True), as_dat(said, people=False)),
-    "20M": lambda: (said := small(half=True), as_csv(said)),
+FORMS: dict[str, Callable[[], tuple[ArchiveContent, dict[str, bytes]]]] = {
+    "100k": lambda: (content := small_archive(half=False), as_100k(content)),
+    "1M": lambda: (content := small_archive(half=False), as_dat(content, people=True)),
+    "10M": lambda: (content := small_archive(half=True), as_dat(content, people=False)),
+    "20M": lambda: (content := small_archive(half=True), as_csv(content)),
 }
 
 
-def packed(folder: Path, files: dict[str, bytes], zipped: bool, crlf: bool = False) -> Path:
+def write_archive(folder: Path, files: dict[str, bytes], zipped: bool, crlf: bool = False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if crlf:
         files = {name: data.replace(b"\n", b"\r\n") for name, data in files.items()}

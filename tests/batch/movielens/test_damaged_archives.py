@@ -10,7 +10,7 @@ from batch.errors import MovieLensError
 from batch.movielens.archives import MovieLensArchive
 from batch.movielens.importing import import_archive
 from quality.catalog import Catalog
-from tests.batch.movielens.small_archives import FORMS, as_csv, packed, settings, small
+from tests.batch.movielens.small_archives import FORMS, as_csv, settings, small_archive, write_archive
 
 CSV = b"userId,movieId,rating,timestamp\n1,1,3.5,964982703\n2,2,4.0,964982704\n"
 BAD_RATINGS = {
@@ -44,9 +44,9 @@ def test_ratings_that_are_not_as_they_should_be_are_one_error_with_the_line(
     why: str, zipped: bool, tmp_path: Path
 ) -> None:
     data, where = BAD_RATINGS[why]
-    files = {**as_csv(small(half=True)), "ratings.csv": data}
+    files = {**as_csv(small_archive(half=True)), "ratings.csv": data}
     with pytest.raises(MovieLensError, match=rf"ratings\.csv.*{where}") as caught:
-        import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped)), settings(tmp_path / "var"))
+        import_archive(MovieLensArchive(write_archive(tmp_path / "ml", files, zipped)), settings(tmp_path / "var"))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "var" / "sessions").exists()
     assert not Catalog(tmp_path / "var").path.exists()
@@ -56,11 +56,11 @@ def test_the_line_is_told_right_far_behind_the_first_block(tmp_path: Path, monke
     monkeypatch.setattr("batch.movielens.archives._BLOCK_BYTES", 1 << 10)
     for bad in (b"1,2,0.7,964982703\n", b"1,x,3.0,964982703\n"):
         files = {
-            **as_csv(small(half=True)),
+            **as_csv(small_archive(half=True)),
             "ratings.csv": CSV + b"5,7,2.0,964982705\n" * 3000 + bad + CSV.split(b"\n", 1)[1],
         }
         with pytest.raises(MovieLensError, match=r"ratings\.csv, line 3004:"):
-            MovieLensArchive(packed(tmp_path / "ml", files, zipped=False)).ratings(np.array([1, 2, 7]))
+            MovieLensArchive(write_archive(tmp_path / "ml", files, zipped=False)).ratings(np.array([1, 2, 7]))
 
 
 BAD_OTHERS = [
@@ -86,7 +86,9 @@ def test_other_files_that_are_not_as_they_should_be_are_one_error_with_the_line(
 ) -> None:
     files = {**FORMS[form]()[1], name: data}
     with pytest.raises(MovieLensError, match=f"{re.escape(name)}[:,].*{where}"):
-        import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped=False)), settings(tmp_path / "var"))
+        import_archive(
+            MovieLensArchive(write_archive(tmp_path / "ml", files, zipped=False)), settings(tmp_path / "var")
+        )
 
 
 @pytest.mark.parametrize(
@@ -102,12 +104,12 @@ def test_what_is_no_archive_is_said_to_be_none(
     files: dict[str, bytes], what: str, zipped: bool, tmp_path: Path
 ) -> None:
     with pytest.raises(MovieLensError, match=what):
-        import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped)), settings(tmp_path / "var"))
+        import_archive(MovieLensArchive(write_archive(tmp_path / "ml", files, zipped)), settings(tmp_path / "var"))
 
 
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.9, "byte"])
 def test_a_damaged_zip_is_one_error(cut: float | str, tmp_path: Path) -> None:
-    path = packed(tmp_path / "ml", as_csv(small(half=True)), zipped=True)
+    path = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=True)
     data = bytearray(path.read_bytes())
     if isinstance(cut, str):
         at = data.index(b"ml-small/ratings.csv") + 60  # within the compressed ratings

@@ -22,18 +22,29 @@ from quality.catalog import Catalog
 from quality.lines.schemas import MOVIE_RECORD, USER, checked
 from stream.archive import Archive
 from stream.zone import zone_named
-from tests.batch.movielens.small_archives import FORMS, IDS, Small, as_100k, as_csv, packed, settings, small
+from tests.batch.movielens.small_archives import (
+    FORMS,
+    IDS,
+    ArchiveContent,
+    as_100k,
+    as_csv,
+    settings,
+    small_archive,
+    write_archive,
+)
 
 
 @pytest.mark.parametrize("crlf", [False, True])
 @pytest.mark.parametrize("zipped", [False, True])
 @pytest.mark.parametrize("form", FORMS)
 def test_what_is_read_back_is_what_the_archive_says(form: str, zipped: bool, crlf: bool, tmp_path: Path) -> None:
-    said, files = FORMS[form]()
-    counts = import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped, crlf)), settings(tmp_path / "var"))
+    content, files = FORMS[form]()
+    counts = import_archive(
+        MovieLensArchive(write_archive(tmp_path / "ml", files, zipped, crlf)), settings(tmp_path / "var")
+    )
     day_store = DayStore(tmp_path / "var")
-    name = dict(zip([number for number, *_ in said.movies], IDS, strict=True))
-    expected = sorted((user, name[movie], time * 1000, int(stars * 2)) for user, movie, stars, time in said.ratings)
+    name = dict(zip([number for number, *_ in content.movies], IDS, strict=True))
+    expected = sorted((user, name[movie], time * 1000, int(stars * 2)) for user, movie, stars, time in content.ratings)
     rows = day_store.read("ratings", day_store.days()).to_pylist()
     assert sorted((row["user"], row["movie"], row["time"], row["rating"]) for row in rows) == expected
     sessions = day_store.read("sessions", day_store.days()).to_pylist()
@@ -48,18 +59,18 @@ def test_what_is_read_back_is_what_the_archive_says(form: str, zipped: bool, crl
         assert own == sorted(own, key=lambda row: (row["user"], row["movie"], row["time"]))
         assert made.imported == counts.source
         assert made.counts == {"ratings": len(own)}
-    assert (counts.ratings, counts.users, counts.movies) == (len(said.ratings), 4, 6)
+    assert (counts.ratings, counts.users, counts.movies) == (len(content.ratings), 4, 6)
     assert not (tmp_path / "var" / STAGED).exists()
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_the_catalogue_holds_the_movies_and_the_users_as_its_schemas_want_them(form: str, tmp_path: Path) -> None:
-    said, files = FORMS[form]()
-    import_archive(MovieLensArchive(packed(tmp_path / "ml", files, zipped=False)), settings(tmp_path / "var"))
+    content, files = FORMS[form]()
+    import_archive(MovieLensArchive(write_archive(tmp_path / "ml", files, zipped=False)), settings(tmp_path / "var"))
     catalog = Catalog(tmp_path / "var")
     movies, users = catalog.records("movie"), catalog.records("user")
     assert {name: record["genres"] for name, record in movies.items()} == dict(
-        zip(IDS, [genres for *_, genres in said.movies], strict=True)
+        zip(IDS, [genres for *_, genres in content.movies], strict=True)
     )
     assert len(users) == (2 if form in ("100k", "1M") else 0)
     segments = segments_of(np.array([1, 2, 5], np.uint32), catalog.people())
@@ -75,13 +86,15 @@ def test_the_catalogue_holds_the_movies_and_the_users_as_its_schemas_want_them(f
 
 
 def test_an_import_gives_a_history_of_as_many_sessions_in_order_of_time(tmp_path: Path) -> None:
-    said = small(half=True)
-    import_archive(MovieLensArchive(packed(tmp_path / "ml", as_csv(said), zipped=False)), settings(tmp_path / "var"))
+    content = small_archive(half=True)
+    import_archive(
+        MovieLensArchive(write_archive(tmp_path / "ml", as_csv(content), zipped=False)), settings(tmp_path / "var")
+    )
     day_store, known = DayStore(tmp_path / "var"), Catalog(tmp_path / "var").known(10).runtimes
     gathered = gather_days(day_store, list(day_store.days()), known, 6 * 3_600_000)
     history = assemble(gathered, np.full(len(gathered.movies), np.nan), 10, np.zeros(len(gathered.users), np.uint8))
-    name = dict(zip([number for number, *_ in said.movies], IDS, strict=True))
-    expected = sorted((user, time * 1000, name[movie], stars / 5) for user, movie, stars, time in said.ratings)
+    name = dict(zip([number for number, *_ in content.movies], IDS, strict=True))
+    expected = sorted((user, time * 1000, name[movie], stars / 5) for user, movie, stars, time in content.ratings)
     found = zip(
         history.users[history.user].tolist(), history.start.tolist(), history.movie, history.rating, strict=True
     )
@@ -94,12 +107,13 @@ def test_an_import_gives_a_history_of_as_many_sessions_in_order_of_time(tmp_path
 
 
 def test_the_same_archive_gives_the_same_bytes_in_any_order_and_form(tmp_path: Path) -> None:
-    said = small(half=False)
-    other = Small(said.ratings[::-1], said.movies[::-1], said.people)
+    content = small_archive(half=False)
+    other = ArchiveContent(content.ratings[::-1], content.movies[::-1], content.people)
     trees = []
-    for place, files in enumerate((as_100k(said), as_100k(other), as_csv(said))):
+    for place, files in enumerate((as_100k(content), as_100k(other), as_csv(content))):
         import_archive(
-            MovieLensArchive(packed(tmp_path / str(place), files, zipped=False)), settings(tmp_path / f"var{place}")
+            MovieLensArchive(write_archive(tmp_path / str(place), files, zipped=False)),
+            settings(tmp_path / f"var{place}"),
         )
         folder = tmp_path / f"var{place}" / "sessions"
         trees.append({str(path.relative_to(folder)): path.read_bytes() for path in folder.glob("*/*.parquet")})
@@ -108,19 +122,19 @@ def test_the_same_archive_gives_the_same_bytes_in_any_order_and_form(tmp_path: P
 
 
 def test_whole_stars_fit_both_scales_and_half_stars_only_that_of_2026(tmp_path: Path) -> None:
-    whole = packed(tmp_path / "whole", as_csv(small(half=False)), zipped=False)
+    whole = write_archive(tmp_path / "whole", as_csv(small_archive(half=False)), zipped=False)
     counts = import_archive(MovieLensArchive(whole), settings(tmp_path / "var", "2022"))
     day_store = DayStore(tmp_path / "var")
     assert counts.best_rating == 5
     assert set(day_store.read("ratings", day_store.days())["rating"].to_pylist()) == {1, 2, 3, 4, 5}
-    half = packed(tmp_path / "half", as_csv(small(half=True)), zipped=False)
+    half = write_archive(tmp_path / "half", as_csv(small_archive(half=True)), zipped=False)
     with pytest.raises(MovieLensError, match='generation = "2026"'):
         import_archive(MovieLensArchive(half), settings(tmp_path / "other", "2022"))
     assert not list((tmp_path / "other").glob("sessions"))
 
 
 def test_nothing_is_imported_beside_an_archive_or_another_import_or_another_catalogue(tmp_path: Path) -> None:
-    source = packed(tmp_path / "ml", as_csv(small(half=True)), zipped=False)
+    source = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False)
     var = settings(tmp_path / "var")
     import_archive(MovieLensArchive(source), var)
     before = {path: path.read_bytes() for path in var.var.rglob("*.parquet")}
@@ -134,7 +148,7 @@ def test_nothing_is_imported_beside_an_archive_or_another_import_or_another_cata
 
 
 def test_nothing_is_imported_beside_an_archive(tmp_path: Path, past: Path) -> None:
-    source = packed(tmp_path / "ml", as_csv(small(half=True)), zipped=False)
+    source = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False)
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "archive").symlink_to(past / "archive")
     assert Archive(tmp_path / "var").entries()
@@ -152,7 +166,7 @@ def test_an_import_that_was_killed_left_no_session_and_is_run_again(
     def killed(*_: object) -> None:
         raise Killed
 
-    source = packed(tmp_path / "ml", as_100k(small(half=False)), zipped=False)
+    source = write_archive(tmp_path / "ml", as_100k(small_archive(half=False)), zipped=False)
     var = settings(tmp_path / "var")
     whole = settings(tmp_path / "whole")
     import_archive(MovieLensArchive(source), whole)
@@ -171,14 +185,16 @@ def test_an_import_that_was_killed_left_no_session_and_is_run_again(
 def test_nothing_of_an_import_that_was_killed_gets_into_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    var, said = settings(tmp_path / "var"), small(half=True)
+    var, content = settings(tmp_path / "var"), small_archive(half=True)
     with monkeypatch.context() as patch:
         patch.delattr(Catalog, "keep")
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(AttributeError):
-            import_archive(MovieLensArchive(packed(tmp_path / "one", as_csv(said), zipped=False)), var)
-    later = [(user, movie, stars, time + 10**7) for user, movie, stars, time in said.ratings]
-    counts = import_archive(MovieLensArchive(packed(tmp_path / "two", as_csv(Small(later)), zipped=False)), var)
+            import_archive(MovieLensArchive(write_archive(tmp_path / "one", as_csv(content), zipped=False)), var)
+    later = [(user, movie, stars, time + 10**7) for user, movie, stars, time in content.ratings]
+    counts = import_archive(
+        MovieLensArchive(write_archive(tmp_path / "two", as_csv(ArchiveContent(later)), zipped=False)), var
+    )
     assert {made.imported for made in DayStore(var.var).days().values()} == {counts.source}
     assert DayStore(var.var).read("ratings", DayStore(var.var).days()).num_rows == len(later)
 
@@ -189,13 +205,15 @@ def test_an_import_that_fails_leaves_nothing_on_the_disk_that_may_be_full(
     var = settings(tmp_path / "var")
     monkeypatch.delattr(Catalog, "keep")
     with pytest.raises(AttributeError):
-        import_archive(MovieLensArchive(packed(tmp_path / "ml", as_csv(small(half=True)), zipped=False)), var)
+        import_archive(
+            MovieLensArchive(write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False)), var
+        )
     assert not [*var.var.rglob("*.parquet")]
 
 
 def test_a_zip_may_hold_the_archive_deeper_down_and_what_macos_adds(tmp_path: Path) -> None:
-    files = as_csv(small(half=True))
-    plain = MovieLensArchive(packed(tmp_path / "ml", files, zipped=False))
+    files = as_csv(small_archive(half=True))
+    plain = MovieLensArchive(write_archive(tmp_path / "ml", files, zipped=False))
     with zipfile.ZipFile(tmp_path / "deep.zip", "w") as file:
         for name, data in files.items():
             file.writestr(f"downloads/{plain.name}/{name}", data)
@@ -211,7 +229,7 @@ def test_a_zip_may_hold_the_archive_deeper_down_and_what_macos_adds(tmp_path: Pa
 def test_the_command_prints_what_it_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path / "var"))
     monkeypatch.setenv("MARQUEE_STREAM_GENERATION", "2026")
-    source = packed(tmp_path / "ml", as_csv(small(half=True)), zipped=True)
+    source = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=True)
     result = CliRunner().invoke(import_movielens, [str(source)], catch_exceptions=False)
     counts = msgspec.json.decode(result.stdout, type=ImportSummary)
     assert counts.source.startswith("MovieLens ml-small, sha256 ")
