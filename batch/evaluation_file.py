@@ -10,13 +10,11 @@ from msgspec import Struct, field
 
 from batch.errors import EvaluationDamaged
 from quality.metrics.bootstrap import Interval
+from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from stream import durable
 
 EVALUATION_FILE = "evaluation.json"
-NDCG, RECALL, HIT_RATE, MRR = "ndcg@20", "recall@20", "hr@20", "mrr"
-RANKING_METRICS = (NDCG, RECALL, HIT_RATE, MRR)
-"""The metrics that have an interval, in the order in which tables show them."""
-CHOICE_METRIC = NDCG
+CHOICE_METRIC = NDCG.name
 """The metric that chooses a model, and in which two models or releases are compared."""
 
 
@@ -25,7 +23,7 @@ class SegmentFigures(Struct, frozen=True):
 
     users: int
     """Users that were measured."""
-    ndcg: Interval = field(name=NDCG)
+    ndcg: Interval = field(name=NDCG.name)
 
 
 class LargestGap(Struct, frozen=True):
@@ -35,7 +33,7 @@ class LargestGap(Struct, frozen=True):
     """Name of the segment served best."""
     low: str
     """Name of the segment served worst."""
-    ndcg: float = field(name=NDCG)
+    ndcg: float = field(name=NDCG.name)
     """Difference of their means."""
     beyond_noise: bool
     """Whether the gap is larger than 95 % of the gaps that chance alone would show."""
@@ -46,10 +44,10 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
 
     users: int
     """Users that were measured."""
-    hit_rate: Interval = field(name=HIT_RATE)
-    recall: Interval = field(name=RECALL)
-    ndcg: Interval = field(name=NDCG)
-    mrr: Interval = field(name=MRR)
+    hit_rate: Interval = field(name=HIT_RATE.name)
+    recall: Interval = field(name=RECALL.name)
+    ndcg: Interval = field(name=NDCG.name)
+    mrr: Interval = field(name=MRR.name)
     coverage: float
     """Share of the catalogue that is in any of the lists."""
     novelty_bits: float | None
@@ -63,8 +61,8 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
 
     @property
     def intervals(self) -> dict[str, Interval]:
-        """The ranking metrics by name, in the order of `RANKING_METRICS`."""
-        return {NDCG: self.ndcg, RECALL: self.recall, HIT_RATE: self.hit_rate, MRR: self.mrr}
+        """The ranking metrics by name, in the order of `METRICS`."""
+        return {NDCG.name: self.ndcg, RECALL.name: self.recall, HIT_RATE.name: self.hit_rate, MRR.name: self.mrr}
 
 
 class SliceFigures(Struct, frozen=True):

@@ -7,8 +7,8 @@ import click
 import numpy as np
 
 from batch.evaluation.comparison import MadeOf, ReadDays, ReleaseComparison, StartedLater
-from batch.evaluation_file import HIT_RATE, MRR, NDCG, RECALL
-from quality.metrics.bootstrap import Interval
+from quality.metrics.bootstrap import Interval, interval_text
+from quality.metrics.ranking import METRICS, NDCG
 from stream.zone import Zone
 
 if TYPE_CHECKING:
@@ -41,14 +41,8 @@ def comparison_table(comparison: ReleaseComparison, clock: Zone) -> "Table":
             table.add_row(f"{kind}: {name}", *map(str, values))
     table.add_section()
     sides = comparison.figures
-    intervals = {
-        NDCG: [side.ndcg for side in sides],
-        RECALL: [side.recall for side in sides],
-        HIT_RATE: [side.hit_rate for side in sides],
-        MRR: [side.mrr for side in sides],
-    }
-    for metric, pair in intervals.items():
-        table.add_row(f"{metric} (95 %)", *map(_interval_text, pair))
+    for metric in METRICS:
+        table.add_row(f"{metric.name} (95 %)", *(interval_text(side.intervals[metric.name]) for side in sides))
     numbers = {
         "coverage": [side.coverage for side in sides],
         "novelty_bits": [side.novelty_bits for side in sides],
@@ -87,8 +81,8 @@ def _later_sentence(later: StartedLater, clock: Zone) -> str:
     if later.low > 0 or later.high < 0:
         verdict = f"the {'second' if later.mean > 0 else 'first'} ranks better"
     return (
-        f"On what {later.users:,} users who were shown no list began after {since}, NDCG@20 of the second is"
-        f" {later.mean:+.4f} [{later.low:+.4f}, {later.high:+.4f}]: {verdict}."
+        f"On what {later.users:,} users who were shown no list began after {since}, {NDCG.title} of the second is"
+        f" {interval_text(Interval(later.mean, later.low, later.high), '+.4f')}: {verdict}."
     )
 
 
@@ -118,9 +112,3 @@ def _lines(values: Mapping[str, object]) -> str:
 
 def _clock_time(time_ms: int, clock: Zone) -> str:
     return str(np.datetime64(clock.to_local(int(time_ms)), "ms"))[:16].replace("T", " ")
-
-
-def _interval_text(interval: Interval | None) -> str:
-    if interval is None or interval.mean is None:
-        return "–"
-    return f"{interval.mean:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

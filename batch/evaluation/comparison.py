@@ -4,8 +4,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from batch.evaluation_file import HIT_RATE, MRR, NDCG, RECALL
 from quality.metrics.bootstrap import Interval
+from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 
 
 class ReadDays(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -41,13 +41,18 @@ class ComparedFigures(Struct, frozen=True, kw_only=True):
     """The figures of the chosen model on the test slice, as in `ModelFigures`; None where it was not measured."""
 
     users: int | None = None
-    ndcg: Interval | None = field(default=None, name=NDCG)
-    recall: Interval | None = field(default=None, name=RECALL)
-    hit_rate: Interval | None = field(default=None, name=HIT_RATE)
-    mrr: Interval | None = field(default=None, name=MRR)
+    ndcg: Interval | None = field(default=None, name=NDCG.name)
+    recall: Interval | None = field(default=None, name=RECALL.name)
+    hit_rate: Interval | None = field(default=None, name=HIT_RATE.name)
+    mrr: Interval | None = field(default=None, name=MRR.name)
     coverage: float | None = None
     novelty_bits: float | None = None
     personal: float | None = None
+
+    @property
+    def intervals(self) -> dict[str, Interval | None]:
+        """The ranking metrics by name, in the order of `METRICS`."""
+        return {NDCG.name: self.ndcg, RECALL.name: self.recall, HIT_RATE.name: self.hit_rate, MRR.name: self.mrr}
 
 
 class ListOverlap(Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from batch.errors import BatchError
 from batch.evaluation.experiment_results import ResultRow, RunOutcome, rows_of
-from batch.evaluation_file import RANKING_METRICS
 from quality.metrics.bootstrap import Interval
+from quality.metrics.ranking import METRICS, NDCG
 from stream import durable
 
 _WIDTH = 160
@@ -51,7 +51,8 @@ def print_results(outcomes: list[RunOutcome]) -> None:
 
 def _cells(rows: list[ResultRow]) -> tuple[list[str], list[list[str]]]:
     """Head and body as text, best first within a split."""
-    head = ["split", "model", *rows[0].varied, "users", *RANKING_METRICS, "coverage", "novelty", "personal", "seconds"]
+    metrics = [metric.name for metric in METRICS]
+    head = ["split", "model", *rows[0].varied, "users", *metrics, "coverage", "novelty", "personal", "seconds"]
     return head, [_line(row) for row in sorted(rows, key=lambda row: (row.split, -_ndcg(row)))]
 
 
@@ -122,4 +123,4 @@ def _draw_panel(panel: Any, split: str, rows: list[ResultRow], colours: dict[str
     panel.set_ylim(-0.6, len(rows) - 0.4)
     panel.set_xlim(left=0)
     panel.set_title({"time": "the last hours held out", "last": "each user's last tenth held out"}[split], loc="left")
-    panel.set_xlabel("NDCG@20, mean over users and 95 % interval")
+    panel.set_xlabel(f"{NDCG.title}, mean over users and 95 % interval")

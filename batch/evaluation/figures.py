@@ -37,19 +37,19 @@ def measure_lists(part: Slice, users: np.ndarray, lists: np.ndarray) -> Measured
 
 def figures_of(part: Slice, users: np.ndarray, model: MeasuredLists, popular: MeasuredLists, seed: int) -> ModelFigures:
     """All figures of a model; `popular` is the popular list for the same users (int64)."""
-    scores, segments = model.scores, part.known.segments[users]
+    segments = part.known.segments[users]
     watched = np.bincount(part.known.movies, minlength=part.known.shape[1])
     return ModelFigures(
         users=len(users),
-        hit_rate=mean_interval(scores.hit, seed=seed),
-        recall=mean_interval(scores.recall, seed=seed),
-        ndcg=mean_interval(scores.ndcg, seed=seed),
-        mrr=mean_interval(scores.reciprocal_rank, seed=seed),
+        hit_rate=mean_interval(ranking.HIT_RATE.scores(model.scores), seed=seed),
+        recall=mean_interval(ranking.RECALL.scores(model.scores), seed=seed),
+        ndcg=mean_interval(ranking.NDCG.scores(model.scores), seed=seed),
+        mrr=mean_interval(ranking.MRR.scores(model.scores), seed=seed),
         coverage=ranking.coverage(model.lists, part.known.shape[1]),
         novelty_bits=ranking.novelty(model.lists, watched, part.known.shape[0]),
         personal=float((model.lists != popular.lists).any(axis=1).mean()),
-        segments=_by_segment(scores.ndcg, segments, seed),
-        largest_gap=largest_gap(scores.ndcg, segments, seed),
+        segments=_by_segment(model.scores.ndcg, segments, seed),
+        largest_gap=largest_gap(model.scores.ndcg, segments, seed),
     )
 
 

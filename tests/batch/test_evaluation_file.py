@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from batch.errors import EvaluationDamaged
-from batch.evaluation_file import RANKING_METRICS, AgainstCurrent, read_evaluation, write_evaluation
+from batch.evaluation_file import AgainstCurrent, read_evaluation, write_evaluation
+from quality.metrics.ranking import METRICS
 
 OLD_FILES = Path(__file__).parent / "old_files"
 
@@ -31,7 +32,7 @@ def test_the_figures_are_those_of_the_file() -> None:
     assert segment.ndcg.mean == pytest.approx(0.5456721)
     assert segment.largest_gap is not None
     assert segment.largest_gap.high == "under 18, F"
-    assert tuple(segment.intervals) == RANKING_METRICS
+    assert list(segment.intervals) == [metric.name for metric in METRICS]
     assert evaluation.against_current.difference is not None
     assert evaluation.against_current.difference.mean == pytest.approx(0.3996705)
 

@@ -25,7 +25,7 @@ from batch import models
 from batch.evaluation.evaluate import measure_models
 from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
-from batch.evaluation_file import HIT_RATE, NDCG, RECALL, ModelFigures
+from batch.evaluation_file import ModelFigures
 from batch.history.interactions import TrainingHistory
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -36,10 +36,10 @@ from loadtest.bench.ranking.reference_models import ALS, EASE
 from loadtest.bench.result import Figures, as_figures
 from loadtest.errors import LoadtestError
 from quality.metrics.bootstrap import mean_interval
-from quality.metrics.ranking import RankingScores
+from quality.metrics.ranking import HIT_RATE, NDCG, RECALL, RankingScores
 
 SETS = ("world", "sequences", "shuffled", "movielens")
-_METRICS = (NDCG, RECALL, HIT_RATE)
+_METRICS = (NDCG.name, RECALL.name, HIT_RATE.name)
 _ONE_MILLION = (950_000, 1_050_000)
 """Ratings of MovieLens-1M, and of no other MovieLens archive."""
 
