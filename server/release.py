@@ -1,10 +1,10 @@
 """A release as a worker opens it: verified, memory-mapped, immutable.
 
-`Release.open` takes nothing on trust the first time: layout, size and sha256 of every file, shapes, dtypes and ranges
-of the arrays against each other (`release_layout.py`), the structure of the Annoy file before it is loaded
-(`annoy_file.py`). What was verified once on a host is remembered. Each file is opened once, must be a regular file, and
-is checked and mapped through the same descriptor. Arrays are mapped read-only, so workers share one copy in the page
-cache. Files of a published release are never written to. What is answered from it is `answers.py`.
+The first time, `Release.open` verifies everything: layout, size and sha256 of every file, shapes, dtypes and ranges of
+the arrays against each other (`release_layout.py`), and the structure of the Annoy file before it is loaded
+(`annoy_file.py`). The host remembers which releases were verified. Each file is opened once, must be a regular file,
+and is checked and mapped through the same descriptor. Arrays are mapped read-only, so workers share one copy in the
+page cache. Files of a published release are never written to. Answers are made from it in `answers.py`.
 """
 
 import ctypes
@@ -36,13 +36,15 @@ from stream.event import LIST_LENGTH
 
 @dataclass(frozen=True)
 class Release:
-    """One release. n users, m movies, s segments; `none`, the largest value of the dtype of `lists`, ends a short
-    list."""
+    """One release: n users, m movies, s segments.
+
+    A short list ends with the largest value of its dtype.
+    """
 
     id: str
     manifest: Manifest
     names: list[bytes]
-    """[m] movie ids by item index, as they are sent."""
+    """[m] movie ids by item index, as bytes for answers."""
     users: np.ndarray
     """uint32 [n], ascending."""
     lists: np.ndarray
@@ -56,16 +58,17 @@ class Release:
     index: annoy.AnnoyIndex
     rendered: Rendered | None
     published: float
-    """When it was published, seconds since 1970."""
+    """Time of publication, seconds since 1970."""
     folder: Path = Path()
     state: verification_cache.State = field(default_factory=list)
-    """Of its files when they were opened: `manifest.json`, `FILES`, `RENDERED`; see `verification_cache.state_of`."""
+    """State of `manifest.json`, `FILES` and `RENDERED` when they were opened, see `verification_cache.state_of`."""
 
     @staticmethod
     def open(folder: Path, progress: Progress = no_progress, trust: bool = True) -> "Release":
-        """Open and verify a release. Raises `BadRelease` with what is wrong.
+        """Open and verify a release. Raises `BadRelease`.
 
-        `progress` is called between the pieces of long work. Without `trust` all is verified, whatever is remembered.
+        `progress` is called between the pieces of long work. Without `trust`, everything is verified even if it was
+        before.
         """
         with ReleaseFiles(folder) as files:
             manifest = _manifest(files)
@@ -75,18 +78,18 @@ class Release:
             names = [*FILES, *given]
             files.open(names)
             state = verification_cache.state_of([files.status(name) for name in ("manifest.json", *names)])
-            known = trust and verification_cache.is_known(folder, state)
-            for name in () if known else names:
+            is_verified = trust and verification_cache.is_known(folder, state)
+            for name in () if is_verified else names:
                 _verify(files, name, manifest, progress)
-            release = _opened(files, manifest, state, known, progress)
+            release = _map_files(files, manifest, state, is_verified, progress)
         release.test_index()
-        if not known:
+        if not is_verified:
             verification_cache.remember(folder, state)
         return release
 
     @cached_property
     def movies(self) -> list[str]:
-        """[m] movie ids by item index. Made when it is asked for: answering does without, and a swap is to be quick."""
+        """[m] movie ids by item index. Decoded on first use: answers do not need it, and a swap has to be quick."""
         return [name.decode() for name in self.names]
 
     def shown_lists(self, user_ids: np.ndarray) -> np.ndarray:
@@ -109,8 +112,8 @@ class Release:
     def changed_in_place(self) -> tuple[str, bool] | None:
         """The name of a file that was changed since it was opened, and whether it was written to; None for none.
 
-        A file that was removed or replaced is none: what is mapped is still what was opened. One that got another name
-        or other rights, as when it is linked into a backup, was changed but not written to.
+        Removed and replaced files do not count: the map still shows what was opened. A file whose links or rights have
+        changed, as by a backup with hard links, was changed but not written to.
         """
         names = ["manifest.json", *FILES, *(RENDERED if self.rendered else ())]
         for name, (device, inode, *before) in zip(names, self.state[1:], strict=True):
@@ -124,22 +127,21 @@ class Release:
         return None
 
     def free_pages(self) -> None:
-        """Free the page table of the rendered answers piece by piece; an answer asked for later is mapped anew.
+        """Free the page table of the rendered answers piece by piece; a later answer maps its page again.
 
-        Unmapped all at once, the event loop would stand still for 20 ms where it starts a thread: Linux starts no
-        thread of a process meanwhile. Python's own `mmap.madvise` holds the GIL, and the loop would get it back after
-        a piece only, for each request; a foreign function does not hold it.
+        Unmapping everything at once would block the event loop for 20 ms if it starts a thread: Linux starts no thread
+        of the process meanwhile. Python's own `mmap.madvise` holds the GIL for each piece; a foreign function does not.
         """
         texts = self.rendered.texts if self.rendered else b""
         if isinstance(texts, mmap.mmap):
             begin = np.frombuffer(texts, np.uint8).ctypes.data
             for start in range(0, len(texts), _PIECE):
                 length = min(_PIECE, len(texts) - start)
-                # its outcome does not matter: what it does not free, unmapping frees later, all at once
+                # a failure does not matter: unmapping frees the rest later, all at once
                 _MADVISE(ctypes.c_void_p(begin + start), ctypes.c_size_t(length), mmap.MADV_DONTNEED)
 
     def test_index(self) -> None:
-        """Raises `BadRelease` where the index does not hold the embeddings, or a movie is not its own neighbour."""
+        """Raise `BadRelease` if the index holds other embeddings, or a movie is not its own nearest neighbour."""
         step = max(1, len(self.items) // _SAMPLE)
         item = step * int(np.argmax(np.linalg.norm(self.items[::step], axis=1)))
         if not self.items[item].any() or not np.allclose(self.index.get_item_vector(item), self.items[item]):
@@ -150,10 +152,10 @@ class Release:
 
 
 def list_source(release: Release, segment: int) -> Literal["personal", "segment", "popular"]:
-    """What a list that `lists.npy` holds for a user of a segment is.
+    """The source of the list that `lists.npy` holds for a user of a segment.
 
-    Popular models fill it as well, with the popular list less what the user has seen; that of the segments gives users
-    without a segment (0) the list of everyone.
+    Popular models fill it too, with the popular list less the movies that the user has seen; the model `segment` gives
+    users without a segment (0) the list of everyone.
     """
     name = release.manifest.model.lists
     if name == "segment" and segment:
@@ -169,13 +171,13 @@ def _signed(indices: np.ndarray) -> np.ndarray:
 
 
 _ID = re.compile(r"[!-~]{1,100}")
-"""It is told in a header of each answer."""
+"""Allowed ids: the id is sent in a header of each answer."""
 _SAMPLE = 1000
 _PIECE = 4 << 20
-"""Bytes that are unmapped at a time: some 0.2 ms."""
+"""Bytes that are freed at a time, which takes some 0.2 ms."""
 _MADVISE = ctypes.CDLL(None).madvise
 _NEAR = 1e-3
-"""Angular distance of float32 vectors that are the same."""
+"""Largest angular distance of equal float32 vectors."""
 
 
 def read_manifest_text(folder: Path) -> bytes:
@@ -214,29 +216,29 @@ def _verify(files: ReleaseFiles, name: str, manifest: Manifest, progress: Progre
 
 
 def forget(folder: Path) -> None:
-    """Drop what is remembered of a release that is gone. Raises `OSError`."""
+    """Forget that a release was verified. Raises `OSError`."""
     verification_cache.forget(folder)
 
 
-def _opened(
-    files: ReleaseFiles, manifest: Manifest, state: verification_cache.State, known: bool, progress: Progress
+def _map_files(
+    files: ReleaseFiles, manifest: Manifest, state: verification_cache.State, is_verified: bool, progress: Progress
 ) -> Release:
-    """The release of these files, checked but where it is `known`."""
+    """Map the files of a release; check their contents unless they were verified before."""
     text = "answers.bin" in manifest.files
     try:
         names = files.read("movies.txt").splitlines()
         arrays = {name: _array(files, f"{name}.npy") for name in ARRAYS}
-        arrays["fallbacks"] = arrays["fallbacks"].copy()  # it is answered even where a file is damaged later
+        arrays["fallbacks"] = arrays["fallbacks"].copy()  # it answers even if a file is damaged later
         arrays["fallbacks"].flags.writeable = False
         rendered = Rendered(files.map("answers.bin"), _array(files, "answers.npy")) if text else None
         published = files.status("manifest.json").st_mtime
     except (OSError, ValueError) as error:
         raise BadRelease(f"{files.folder}: {error!r}") from error
-    if not known and (wrong := wrong_files(names, arrays, rendered, progress)):
+    if not is_verified and (wrong := wrong_files(names, arrays, rendered, progress)):
         raise BadRelease(
             f"{files.folder}: {', '.join(wrong)}: not of the layout, or in contradiction to the other files"
         )
-    index = _index(files, manifest, arrays["items"], known, progress)
+    index = _index(files, manifest, arrays["items"], is_verified, progress)
     return Release(
         id=manifest.id,
         manifest=manifest,
@@ -257,12 +259,12 @@ def _opened(
 def _array(files: ReleaseFiles, name: str) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(files.path(name), mode="r")
-    except Exception as error:  # numpy raises what it pleases over a garbled header
+    except Exception as error:  # NumPy raises errors of many kinds for a garbled header
         raise BadRelease(f"{files.folder}: {name}: {error!r}") from error
 
 
 def _index(
-    files: ReleaseFiles, manifest: Manifest, items: np.ndarray, known: bool, progress: Progress
+    files: ReleaseFiles, manifest: Manifest, items: np.ndarray, is_verified: bool, progress: Progress
 ) -> annoy.AnnoyIndex:
     folder, model, dimensions = files.folder, manifest.model, items.shape[1]
     if model.metric not in (None, METRIC) or model.dimensions not in (None, dimensions):
@@ -271,7 +273,7 @@ def _index(
         )
     index = annoy.AnnoyIndex(dimensions, METRIC)
     try:
-        if not known and (fault := structure_fault(files.map("items.ann"), items, progress)):
+        if not is_verified and (fault := structure_fault(files.map("items.ann"), items, progress)):
             raise BadRelease(f"{folder}: items.ann {fault}")
         index.load(str(files.path("items.ann")))
     except (OSError, ValueError) as error:
