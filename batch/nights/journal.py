@@ -1,7 +1,7 @@
-"""The journal of a night: which steps are done, and on which input, so that a killed night can go on.
+"""The journal of a night, `night/journal.json`: which steps are done, so that a killed night can be resumed.
 
-`night/journal.json` is rewritten whole after each step. An entry names the entry that it follows, so a step counts as
-done only while all before it stand as they stood then: a step that is run again makes everything after it undone.
+It is rewritten whole after each step. An entry names the entry that it follows, so a step counts as done only while the
+steps before it are the same runs: running a step again makes all later ones undone.
 """
 
 import resource

@@ -144,9 +144,9 @@ class NightSteps:
 
     def evaluate(self) -> EvaluateResult:
         """Measure the models and choose one."""
-        known, requests = self._history()
+        history, requests = self._history()
         with step("evaluate", steps(self._settings)) as advance:
-            evaluation = evaluate(known, self._settings, advance, self._rival(known), requests)
+            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), requests)
         write_evaluation(self._folder, evaluation)
         ndcg = {name: msgspec.to_builtins(figures.ndcg) for name, figures in evaluation.test_models.items()}
         return EvaluateResult(chosen=evaluation.chosen, chosen_by=evaluation.chosen_by, ndcg_at_20=ndcg)
@@ -230,9 +230,9 @@ class NightSteps:
                 f" disk mounted? To start over, remove {self._day_store.folder}"
             )
 
-    def _rival(self, known: TrainingHistory) -> Incumbent | None:
+    def _incumbent(self, history: TrainingHistory) -> Incumbent | None:
         current = self._current()
-        return None if current is None else incumbent_of(current, known)
+        return None if current is None else incumbent_of(current, history)
 
     def _current(self) -> Release | None:
         """The current release; None if there is none, or it is damaged: a damaged one stops no new release."""
@@ -247,11 +247,12 @@ class NightSteps:
         for name in assemble.FILES:
             self._need(name)
         with self._reading("the history"):
-            known, requests = assemble.load_history(self._folder)
-            ends = known.user.max(initial=-1) < len(known.users), known.movie.max(initial=-1) < len(known.movies)
-            if not all(ends) or len(known.segments) != len(known.users):
+            history, requests = assemble.load_history(self._folder)
+            users, movies = history.shape
+            fits = history.user.max(initial=-1) < users and history.movie.max(initial=-1) < movies
+            if not fits or len(history.segments) != users:
                 raise ValueError("its files do not belong together")
-        return known, requests
+        return history, requests
 
     def _evaluation(self) -> Evaluation:
         self._need(EVALUATION_FILE)

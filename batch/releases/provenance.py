@@ -143,7 +143,7 @@ def time_of(text: str, clock: Zone) -> int:
 
 
 def damaged_files(folder: Path, files: dict[str, FileDigest]) -> list[str]:
-    """The files of a release that are not what was published; every byte is read."""
+    """The files of a release that differ from what was published; reads every byte."""
     return [name for name, file in files.items() if _digest(folder / name) != file.sha256]
 
 
@@ -183,11 +183,11 @@ def _shown_answer(folder: Path, user: int) -> tuple[ShownAnswer | None, list[str
         return None, []
     none = np.iinfo(release.lists.dtype).max
     row = int(np.searchsorted(release.users, user)) if user <= np.iinfo(np.uint32).max else len(release.users)
-    known = row < len(release.users) and int(release.users[row]) == user
-    segment = int(release.segments[row]) if known else 0
+    is_known = row < len(release.users) and int(release.users[row]) == user
+    segment = int(release.segments[row]) if is_known else 0
     own_source = list_source(release, segment)
     segment = segment if release.fallbacks[segment, 0] != none else 0
-    personal = [item for item in release.lists[row].tolist() if item != none] if known else []
+    personal = [item for item in release.lists[row].tolist() if item != none] if is_known else []
     popular = [item for item in release.fallbacks[segment].tolist() if item != none]
     names = release.manifest.segments
     reserve = [item for item in popular if item not in personal] if personal else popular[LIST_LENGTH:]
@@ -195,7 +195,7 @@ def _shown_answer(folder: Path, user: int) -> tuple[ShownAnswer | None, list[str
         source=own_source if personal else "segment" if segment else "popular",
         segment=names[segment] if segment < len(names) else segment,
         movies=[release.movies[item] for item in personal or popular[:LIST_LENGTH]],
-        is_user_known=known,
+        is_user_known=is_known,
     )
     return answer, [release.movies[item] for item in reserve]
 

@@ -29,8 +29,8 @@ def night(var: Path, **changed: Any) -> NightSteps:
     return NightSteps(StreamSettings(var=var, generation="2026"), QualitySettings(), settings)
 
 
-def run(one: NightSteps, *names: StepName) -> Results:
-    return {name: STEPS[name](one) for name in names or ALL_BUT_CATALOG}
+def run(steps: NightSteps, *names: StepName) -> Results:
+    return {name: STEPS[name](steps) for name in names or ALL_BUT_CATALOG}
 
 
 def archive_events(archive: Archive, topic: str, events: list[Event]) -> None:

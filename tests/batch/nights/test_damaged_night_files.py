@@ -76,7 +76,7 @@ def var(trained: Path, tmp_path: Path) -> Path:
 
 
 def done(var: Path) -> list[str]:
-    return [one.step for one in Journal(var / "night").done([*STEPS])]
+    return [entry.step for entry in Journal(var / "night").done([*STEPS])]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, emptied, halved])
@@ -183,7 +183,9 @@ def gate_worker(pid: int) -> int | None:
     """The worker that a night has started for its gate."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return next((int(one) for one in children if b"server" in Path(f"/proc/{one}/cmdline").read_bytes()), None)
+        return next(
+            (int(child) for child in children if b"server" in Path(f"/proc/{child}/cmdline").read_bytes()), None
+        )
     except OSError:
         return None
 
@@ -200,9 +202,9 @@ def test_a_night_that_is_ended_takes_the_worker_of_its_gate_with_it(var: Path, n
             assert night.poll() is None, night.communicate()
             assert time.monotonic() < deadline
         night.send_signal(number)
-        _, said = night.communicate(timeout=600)
+        _, output = night.communicate(timeout=600)
     assert night.returncode == code
-    assert b"Traceback" not in said
+    assert b"Traceback" not in output
     until(lambda: is_gone(worker))
     assert number == signal.SIGKILL or not [*var.glob("marquee-trial-*")]
     assert publish.current_release(var) is None

@@ -60,8 +60,8 @@ def finished(var: Path, **environ: str) -> dict[str, Any]:
 def killed(var: Path, steps: int) -> None:
     """A night that is killed as soon as so many steps are done."""
     process = begun(var, "-c", DYING, str(var), str(steps))
-    told = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == -signal.SIGKILL, told
+    output = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == -signal.SIGKILL, output
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -69,7 +69,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def by_earlier(summary: dict[str, Any]) -> list[str]:
-    return [name for name, told in summary["steps"].items() if "by" in told]
+    return [name for name, result in summary["steps"].items() if "by" in result]
 
 
 def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(var: Path, tmp_path: Path) -> None:

@@ -45,36 +45,37 @@ def test_before_the_first_night_there_are_the_counters_only(tmp_path: Path) -> N
 
 def test_the_release_tells_how_old_its_data_are(tmp_path: Path) -> None:
     publish.make_current(tmp_path, release(tmp_path, "a", NOON - 7_200_000), NOON - 3_600_000)
-    found = figures(tmp_path)
-    assert found["marquee_release_stream_time_seconds"] == NOON / 1000 - 7200
-    assert found["marquee_release_age_seconds"] == 7200
-    assert found["marquee_release_current_since_seconds"] == NOON / 1000 - 3600
-    assert found["marquee_night_last_success_seconds"] == pytest.approx(time.time(), abs=60)
-    assert "marquee_night_last_failure_seconds" not in found
+    values = figures(tmp_path)
+    assert values["marquee_release_stream_time_seconds"] == NOON / 1000 - 7200
+    assert values["marquee_release_age_seconds"] == 7200
+    assert values["marquee_release_current_since_seconds"] == NOON / 1000 - 3600
+    assert values["marquee_night_last_success_seconds"] == pytest.approx(time.time(), abs=60)
+    assert "marquee_night_last_failure_seconds" not in values
     assert figures(tmp_path, NOON + 5000)["marquee_release_age_seconds"] == 7205
     assert "marquee_release_age_seconds" not in figures(tmp_path, None)
 
 
 def test_going_back_makes_the_release_older_and_is_no_success_of_a_night(tmp_path: Path) -> None:
-    for name, at in (("a", NOON - 9000), ("b", NOON - 5000)):
-        publish.make_current(tmp_path, release(tmp_path, name, at), at + 1000)
+    for name, read_ms in (("a", NOON - 9000), ("b", NOON - 5000)):
+        publish.make_current(tmp_path, release(tmp_path, name, read_ms), read_ms + 1000)
     before = figures(tmp_path)
     publish.make_current(tmp_path, "a", NOON, "rollback")
-    found = figures(tmp_path)
-    assert (before["marquee_release_age_seconds"], found["marquee_release_age_seconds"]) == (5, 9)
-    assert found["marquee_release_current_since_seconds"] == NOON / 1000
-    assert found["marquee_night_last_success_seconds"] == before["marquee_night_last_success_seconds"]
+    values = figures(tmp_path)
+    assert (before["marquee_release_age_seconds"], values["marquee_release_age_seconds"]) == (5, 9)
+    assert values["marquee_release_current_since_seconds"] == NOON / 1000
+    assert values["marquee_night_last_success_seconds"] == before["marquee_night_last_success_seconds"]
 
 
 def test_every_ending_is_counted_and_the_last_of_each_kind_is_told(tmp_path: Path) -> None:
     began = time.time()
     for code in (1, 0, 3, 3, 4, -9, 2):
         outcomes.note_outcome(tmp_path, code, 1.5, NOON)
-    found = figures(tmp_path)
-    assert [found[f"marquee_nights_total:{one}"] for one in ("published", "refused", "held", "failed")] == [1, 2, 1, 3]
-    assert found["marquee_night_last_exit_code"] == 2
-    assert began <= found["marquee_night_last_success_seconds"] <= found["marquee_night_last_failure_seconds"]
-    assert [one.ending for one in outcomes.read_outcomes(tmp_path)] == [
+    values = figures(tmp_path)
+    counts = {ending: values[f"marquee_nights_total:{ending}"] for ending in ("published", "refused", "held", "failed")}
+    assert counts == {"published": 1, "refused": 2, "held": 1, "failed": 3}
+    assert values["marquee_night_last_exit_code"] == 2
+    assert began <= values["marquee_night_last_success_seconds"] <= values["marquee_night_last_failure_seconds"]
+    assert [outcome.ending for outcome in outcomes.read_outcomes(tmp_path)] == [
         "failed", "published", "refused", "refused", "held", "failed", "failed",
     ]  # fmt: skip
 
@@ -88,12 +89,12 @@ def test_lines_are_dropped_and_nothing_is_forgotten(tmp_path_factory: pytest.Tem
         for number, code in enumerate(codes):
             outcomes.note_outcome(var, code, 1, NOON + number)
     tries = outcomes.read_outcomes(var)
-    assert [one.stream_time - NOON for one in tries] == [*range(len(codes))][-3:]
-    found = figures(var)
+    assert [outcome.stream_time - NOON for outcome in tries] == [*range(len(codes))][-3:]
+    values = figures(var)
     for code, ending in ((0, "published"), (3, "refused"), (4, "held"), (1, "failed")):
-        assert found[f"marquee_nights_total:{ending}"] == codes.count(code)
-    assert ("marquee_night_last_success_seconds" in found) == (0 in codes)
-    assert ("marquee_night_last_failure_seconds" in found) == (set(codes) != {0})
+        assert values[f"marquee_nights_total:{ending}"] == codes.count(code)
+    assert ("marquee_night_last_success_seconds" in values) == (0 in codes)
+    assert ("marquee_night_last_failure_seconds" in values) == (set(codes) != {0})
 
 
 def test_the_file_is_replaced_where_something_changed_or_it_is_old(

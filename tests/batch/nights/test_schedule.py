@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 NOW_NS = time.time_ns()
 
 
-def at(var: Path, now_ms: int) -> int | None:
+def failed_tries(var: Path, now_ms: int) -> int | None:
     return tries_made(var, now_ms, "03:00", CLOCK)
 
 
@@ -46,29 +46,29 @@ def shipped(var: Path, name: str, read_ms: int) -> None:
 
 def test_until_there_is_a_release_it_is_tried_on_and_on(tmp_path: Path) -> None:
     for tried, code in enumerate([1, 3, 4, 1, 1, 1]):
-        assert at(tmp_path, THREE + HOUR_MS) == tried
+        assert failed_tries(tmp_path, THREE + HOUR_MS) == tried
         outcomes.note_outcome(tmp_path, code, 1, THREE + HOUR_MS)
 
 
 def test_a_night_that_fails_is_tried_three_times_and_then_left_to_the_next_day(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
-    assert at(tmp_path, THREE - 1) is None
+    assert failed_tries(tmp_path, THREE - 1) is None
     for tried in range(TRIES):
-        assert at(tmp_path, THREE + tried) == tried
+        assert failed_tries(tmp_path, THREE + tried) == tried
         outcomes.note_outcome(tmp_path, 1, 1, THREE + tried)
-    assert at(tmp_path, THREE + 9) is None
-    assert at(tmp_path, THREE + DAY_MS - 1) is None
-    assert at(tmp_path, THREE + DAY_MS) == 0
+    assert failed_tries(tmp_path, THREE + 9) is None
+    assert failed_tries(tmp_path, THREE + DAY_MS - 1) is None
+    assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 
 
 @pytest.mark.parametrize("code", [0, 3, 4])
 def test_a_night_that_is_over_is_not_tried_again(tmp_path: Path, code: int) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     outcomes.note_outcome(tmp_path, 1, 1, THREE)
-    assert at(tmp_path, THREE + 1) == 1
+    assert failed_tries(tmp_path, THREE + 1) == 1
     outcomes.note_outcome(tmp_path, code, 1, THREE + 1)
-    assert at(tmp_path, THREE + 2) is None
-    assert at(tmp_path, THREE + DAY_MS) == 0
+    assert failed_tries(tmp_path, THREE + 2) is None
+    assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 
 
 def test_nights_that_were_run_by_hand_count_also_where_another_release_is_pinned_or_it_was_refused(
@@ -76,35 +76,35 @@ def test_nights_that_were_run_by_hand_count_also_where_another_release_is_pinned
 ) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     publish.pin(tmp_path, "a", THREE)
-    assert at(tmp_path, THREE + HOUR_MS) == 0
+    assert failed_tries(tmp_path, THREE + HOUR_MS) == 0
     release(tmp_path, "b", THREE + 1)
-    assert at(tmp_path, THREE + HOUR_MS) is None
-    assert at(tmp_path, THREE + DAY_MS) == 0
+    assert failed_tries(tmp_path, THREE + HOUR_MS) is None
+    assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 
 
 def test_a_night_that_had_read_before_the_hour_and_ended_after_it_was_not_the_night_of_that_hour(
     tmp_path: Path,
 ) -> None:
     shipped(tmp_path, "a", THREE - 1)
-    assert at(tmp_path, THREE + 600_001) == 0
+    assert failed_tries(tmp_path, THREE + 600_001) == 0
 
 
 def test_moving_a_release_by_hand_is_no_night(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - 2 * DAY_MS)
     shipped(tmp_path, "b", THREE - DAY_MS)
     publish.make_current(tmp_path, "a", THREE + 1, "rollback")
-    assert at(tmp_path, THREE + 2) == 0
+    assert failed_tries(tmp_path, THREE + 2) == 0
     shipped(tmp_path, "c", THREE + 3)
     publish.make_current(tmp_path, "a", THREE + 4, "rollback")
-    assert at(tmp_path, THREE + 5) is None
+    assert failed_tries(tmp_path, THREE + 5) is None
 
 
 def test_a_manifest_that_was_spoiled_says_nothing(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     for number, content in enumerate((b"", b"[]", b"{}", b'{"stream_time": null}', b'{"stream_time": []}')):
         durable.write_bytes(tmp_path / "releases" / f"b{number}" / "manifest.json", content)
-    assert at(tmp_path, THREE) == 0
-    assert at(tmp_path, THREE - 1) is None
+    assert failed_tries(tmp_path, THREE) == 0
+    assert failed_tries(tmp_path, THREE - 1) is None
 
 
 def test_the_streams_clock_goes_on_with_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +203,7 @@ import sys
 sys.path.insert(0, sys.argv.pop(1))
 from batch.nights import schedule
 from stream.cli import run
-schedule.GRACE_S = 600  # it is told to end, and not just killed
+schedule.GRACE_S = 600  # it gets SIGTERM, not just SIGKILL
 run(schedule.command, "batch")
 """
 
@@ -224,16 +224,16 @@ def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number:
     pids = [int(text) for text in (tmp_path / "pids").read_text().split()]
     assert not any(map(is_gone, pids))
     process.send_signal(number)
-    _, said = process.communicate(timeout=600)
-    assert process.returncode == 0, said
-    assert "night begins" in said
-    assert "Traceback" not in said
+    _, output = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    assert "night begins" in output
+    assert "Traceback" not in output
     until(lambda: all(map(is_gone, pids)))
     assert outcomes.read_outcomes(tmp_path / "var") == []
 
 
-@pytest.mark.parametrize("said", ["25:00", "3", "", "03:60", "noon", "03:00:00"])
-def test_what_is_no_hour_is_refused_at_the_door(said: str) -> None:
-    found = CliRunner().invoke(schedule.command, ["--at", said])
-    assert found.exit_code == 2
-    assert "Error: " in found.output
+@pytest.mark.parametrize("text", ["25:00", "3", "", "03:60", "noon", "03:00:00"])
+def test_what_is_no_hour_is_refused_by_the_command(text: str) -> None:
+    result = CliRunner().invoke(schedule.command, ["--at", text])
+    assert result.exit_code == 2
+    assert "Error: " in result.output

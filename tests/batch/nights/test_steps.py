@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWa
 
 @pytest.fixture(scope="module")
 def done(past: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
-    """A folder after a whole night, and what the steps told."""
+    """A folder after a whole night, and the results of its steps."""
     var = tmp_path_factory.mktemp("done") / "var"
     shutil.copytree(past, var)
     return var, run(night(var))
@@ -46,14 +46,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 @pytest.mark.blas
 def test_a_night_ends_with_a_release_that_serves(done: tuple[Path, Results]) -> None:
-    var, told = done
+    var, results = done
     current = publish.current_release(var)
     assert current is not None
-    assert (told["publish"].release, told["publish"].current) == (current.name, True)
-    assert all(verdict.startswith("passed") for verdict in told["publish"].gate.values())
+    assert (results["publish"].release, results["publish"].current) == (current.name, True)
+    assert all(verdict.startswith("passed") for verdict in results["publish"].gate.values())
     release = Release.open(current)
-    assert len(release.users) == told["history"].users > 200
-    assert len(release.movies) == told["history"].movies > 100
+    assert len(release.users) == results["history"].users > 200
+    assert len(release.movies) == results["history"].movies > 100
     answers = Answers(release)
     sources = [SOURCES[answers.find(user)[1]] for user in release.users.tolist()]
     assert sources == [list_source(release, segment) for segment in release.segments.tolist()]
@@ -62,13 +62,13 @@ def test_a_night_ends_with_a_release_that_serves(done: tuple[Path, Results]) -> 
 
 
 def test_the_manifest_says_what_the_release_was_made_of(done: tuple[Path, Results]) -> None:
-    var, told = done
+    var, results = done
     manifest = orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())
     [entries] = manifest["input"]["offsets"].values()
     lines = sum(entry.lines for entry in Archive(var).entries())
     assert entries == [0, lines - 1]
     assert manifest["input"]["days"] == [f"2030-01-0{day}" for day in range(1, 7)]
-    assert manifest["model"]["lists"] == told["evaluate"].chosen
+    assert manifest["model"]["lists"] == results["evaluate"].chosen
     assert manifest["settings"]["factors"] == 8
     assert set(manifest["files"]) == {*FILES, *RENDERED}
 
@@ -95,24 +95,24 @@ def test_the_same_input_makes_the_same_files(done: tuple[Path, Results], var: Pa
 
 
 def test_the_hash_of_the_input_is_of_what_was_read_and_not_of_when(var: Path) -> None:
-    one, ledger = night(var), var / "archive" / "ledger"
-    run(one, "sessions")
+    steps, ledger = night(var), var / "archive" / "ledger"
+    run(steps, "sessions")
     before = orjson.loads((var / "night" / "read.json").read_bytes())
     for path in ledger.glob("*.json"):
         entry = {**orjson.loads(path.read_bytes()), "written": "2031-01-01T00:00:00+00:00"}
         path.write_bytes(orjson.dumps(entry))
-    run(one, "sessions")
+    run(steps, "sessions")
     assert orjson.loads((var / "night" / "read.json").read_bytes()) == before
     archive_events(Archive(var), "live", [Event("account", 1_893_500_000_000, 5)])
-    run(one, "sessions")
+    run(steps, "sessions")
     assert orjson.loads((var / "night" / "read.json").read_bytes())["hash"] != before["hash"]
 
 
 def test_a_step_may_be_run_again(var: Path) -> None:
-    one = night(var)
-    run(one, "sessions", "history", "evaluate", "train")
+    steps = night(var)
+    run(steps, "sessions", "history", "evaluate", "train")
     before = {path.name: path.read_bytes() for path in (var / "night").iterdir()}
-    run(one, "sessions", "history", "evaluate", "train")
+    run(steps, "sessions", "history", "evaluate", "train")
     assert {path.name: path.read_bytes() for path in (var / "night").iterdir()} == before
 
 
@@ -171,8 +171,8 @@ def test_another_seed_makes_another_index(done: tuple[Path, Results], after: Pat
 
 @pytest.mark.parametrize("model", ["als", "popular"])
 def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
-    told = run(night(var, model=model))
-    assert (told["evaluate"].chosen, told["train"].model) == (model, model)
+    results = run(night(var, model=model))
+    assert (results["evaluate"].chosen, results["train"].model) == (model, model)
 
 
 def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(after: Path) -> None:
@@ -191,8 +191,8 @@ def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(af
 def test_old_releases_are_removed_after_a_night(after: Path) -> None:
     made = list(release_names(after))
     for seed in (2, 3):
-        told = run(night(after, seed=seed, keep_releases=2), "evaluate", "train", "publish")
-        made.append(told["publish"].release)
+        results = run(night(after, seed=seed, keep_releases=2), "evaluate", "train", "publish")
+        made.append(results["publish"].release)
     # nights as short as these may end within one second, and then their names do not tell which came last
     assert release_names(after) == {*sorted(made)[-2:], made[-1]}
     assert len(publish.read_publications(after)) == 3
@@ -238,9 +238,9 @@ def test_a_night_learns_from_no_more_days_than_it_is_told_to(var: Path) -> None:
 def test_a_pinned_release_stays_and_the_new_one_is_ready(after: Path) -> None:
     [first] = release_names(after)
     publish.pin(after, first, 0)
-    told = run(night(after, seed=2))["publish"]
-    assert (told.current, told.release == first) == (False, False)
-    assert publish.sealed(after) == sorted([first, told.release])
+    results = run(night(after, seed=2))["publish"]
+    assert (results.current, results.release == first) == (False, False)
+    assert publish.sealed(after) == sorted([first, results.release])
     current = publish.current_release(after)
     assert current is not None
     assert current.name == first

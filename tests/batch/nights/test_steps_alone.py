@@ -69,7 +69,7 @@ def test_a_refused_night_is_over_told_of_and_leaves_current_as_it_is(var: Path) 
     assert Journal(var / "night").night is None  # the next one begins anew
 
 
-DOORS = [
+COMMAND_ERRORS = [
     (["evaluate"], 1),
     (["publish"], 1),
     (["history"], 1),
@@ -78,8 +78,8 @@ DOORS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "code"), DOORS)
-def test_an_error_at_the_door_is_one_line(tmp_path: Path, arguments: list[str], code: int) -> None:
+@pytest.mark.parametrize(("arguments", "code"), COMMAND_ERRORS)
+def test_an_error_of_a_command_is_one_line(tmp_path: Path, arguments: list[str], code: int) -> None:
     environ = {**os.environ, "MARQUEE_STREAM_VAR": str(tmp_path / "var")}
     command = [sys.executable, "-m", "batch", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)

@@ -1,4 +1,4 @@
-"""Provenance: every answer can be traced to its release, its list and its data; and what differs is told."""
+"""Provenance: every answer can be traced to its release, its list and its data; and differences are named."""
 
 import datetime as dt
 import shutil
@@ -42,12 +42,12 @@ MADE_OF = Manifest(
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandidate) -> Path:
+def releases_var(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandidate) -> Path:
     """The releases a and b, current from noon and from an hour later.
 
     Users 1, 2 and 5 have no list: 1 no segment, 2 one with a popular list, 5 one without.
     """
-    var = tmp_path_factory.mktemp("made") / "var"
+    var = tmp_path_factory.mktemp("releases") / "var"
     for number, name in enumerate("ab"):
         candidate = write_candidate(var / f"night-{name}", seed=number)
         lists, segments = np.load(candidate / "lists.npy"), np.load(candidate / "segments.npy")
@@ -68,8 +68,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
 
 
 @pytest.fixture
-def var(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "var", symlinks=True)
+def var(releases_var: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(releases_var, tmp_path / "var", symlinks=True)
 
 
 def log(var: Path, *events: Event) -> None:
@@ -113,18 +113,18 @@ ASKED = [
 @pytest.mark.parametrize(("user", "source", "known"), ASKED)
 def test_it_says_what_a_worker_answers_and_where_it_is_from(var: Path, user: int, source: str, known: bool) -> None:
     for release, at_ms in (("a", NOON), ("a", NOON + HOUR_MS - 1), ("b", NOON + HOUR_MS), ("b", NOON + 9 * HOUR_MS)):
-        found = trace_answer(var, user, at_ms, CLOCK)
-        assert (found.release, found.damaged, found.files_kept) == (release, [], True)
-        answer = found.answer
+        trace = trace_answer(var, user, at_ms, CLOCK)
+        assert (trace.release, trace.damaged, trace.files_kept) == (release, [], True)
+        answer = trace.answer
         assert answer is not None
         assert (answer.movies, answer.source) == answered(var, release, user)
         assert (answer.source, answer.is_user_known) == (source, known)
-        assert found.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
-        assert found.made_of["settings"] == {"seed": 7}
-        assert found.made_of["input"]["hash"] == "abc"
-        assert found.logged is None
-    assert found.in_force_since == "2026-02-10T13:00:00-05:00"
-    assert trace_answer(var, user, NOON, CLOCK).in_force_until == found.in_force_since
+        assert trace.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
+        assert trace.made_of["settings"] == {"seed": 7}
+        assert trace.made_of["input"]["hash"] == "abc"
+        assert trace.logged is None
+    assert trace.in_force_since == "2026-02-10T13:00:00-05:00"
+    assert trace_answer(var, user, NOON, CLOCK).in_force_until == trace.in_force_since
 
 
 @pytest.mark.parametrize("model", ["popular", "segment"])
@@ -205,11 +205,11 @@ def test_a_request_beside_midnight_is_found_in_the_file_of_the_other_day(var: Pa
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 4), st.sets(st.integers(0, 59), max_size=30), st.booleans())
-def test_hidden_movies_explain_what_was_answered(made: Path, user: int, gone: set[int], short: bool) -> None:
-    release = Release.open(made / "releases" / "a")
-    hidden = frozenset(release.movies[number] for number in gone)
-    movies = answered(made, "a", user, hidden)[0]
-    shown, reserve = in_order(made, user)
+def test_hidden_movies_explain_what_was_answered(releases_var: Path, user: int, numbers: set[int], short: bool) -> None:
+    release = Release.open(releases_var / "releases" / "a")
+    hidden = frozenset(release.movies[number] for number in numbers)
+    movies = answered(releases_var, "a", user, hidden)[0]
+    shown, reserve = in_order(releases_var, user)
     explained = infer_hidden(movies, shown, reserve)
     assert explained is not None
     assert set(explained) <= hidden
@@ -235,23 +235,23 @@ def in_order(var: Path, user: int) -> tuple[list[str], list[str]]:
 
 
 def test_a_list_without_a_hidden_movie_names_it(var: Path) -> None:
-    gone = answered(var, "a", 3)[0][4]
-    log(var, request(3, NOON, answered(var, "a", 3, frozenset([gone]))[0]))
+    hidden_movie = answered(var, "a", 3)[0][4]
+    log(var, request(3, NOON, answered(var, "a", 3, frozenset([hidden_movie]))[0]))
     logged = logged_request(var, 3, NOON)
-    assert (logged.is_of, logged.if_hidden) == ("a", [gone])
-    assert f"this very list without the movies hidden then ({gone})" in text(trace_answer(var, 3, NOON, CLOCK))
+    assert (logged.is_of, logged.if_hidden) == ("a", [hidden_movie])
+    assert f"this very list without the movies hidden then ({hidden_movie})" in text(trace_answer(var, 3, NOON, CLOCK))
 
 
 def test_of_a_release_that_was_removed_its_manifest_is_left(var: Path) -> None:
     log(var, request(3, NOON, answered(var, "a", 3)[0]))
     assert publish.prune(var, 1) == ["a"]
-    found = trace_answer(var, 3, NOON, CLOCK)
-    assert (found.release, found.files_kept, found.answer) == ("a", False, None)
-    assert found.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
+    trace = trace_answer(var, 3, NOON, CLOCK)
+    assert (trace.release, trace.files_kept, trace.answer) == ("a", False, None)
+    assert trace.made_of["model"] == msgspec.to_builtins(MADE_OF.model)
     logged = logged_request(var, 3, NOON)
     assert (logged.status, logged.is_of) == (200, None)
-    assert "removed since" in text(found)
-    assert found.made_of["files"]["lists.npy"]["sha256"] in text(found)
+    assert "removed since" in text(trace)
+    assert trace.made_of["files"]["lists.npy"]["sha256"] in text(trace)
     (var / "releases" / "manifests" / "a.json").unlink()
     with pytest.raises(ProvenanceError, match="a was in force then, but its files and its manifest are gone"):
         trace_answer(var, 3, NOON, CLOCK)
@@ -264,10 +264,10 @@ def test_a_damaged_file_is_named_however_quietly_it_was_changed(var: Path) -> No
     path.unlink()
     path.write_bytes(content)
     (var / "releases" / "a" / "segments.npy").unlink()
-    found = trace_answer(var, 3, NOON, CLOCK)
-    assert found.damaged == ["users.npy", "segments.npy"]
-    assert found.answer is None
-    assert "DAMAGED, not what was published: users.npy, segments.npy" in text(found)
+    trace = trace_answer(var, 3, NOON, CLOCK)
+    assert trace.damaged == ["users.npy", "segments.npy"]
+    assert trace.answer is None
+    assert "DAMAGED, not what was published: users.npy, segments.npy" in text(trace)
 
 
 def test_a_manifest_that_was_spoiled_is_one_clear_error(var: Path) -> None:
@@ -311,46 +311,46 @@ def test_times_are_read_as_they_are_told(name: str, at_ms: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", ["", "noon", "2026-13-01", "12", "-5", "1e12", "99999999999999", "1999-12-31", "９" * 13]
+    "text_of_time", ["", "noon", "2026-13-01", "12", "-5", "1e12", "99999999999999", "1999-12-31", "９" * 13]
 )
-def test_what_is_no_time_is_refused(said: str) -> None:
+def test_what_is_no_time_is_refused(text_of_time: str) -> None:
     with pytest.raises(ValueError):
-        time_of(said, CLOCK)
+        time_of(text_of_time, CLOCK)
 
 
 def test_the_command_tells_people_and_programs(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(var))
     monkeypatch.setenv("MARQUEE_STREAM_TIMEZONE", "America/New_York")
     arguments = ["--user", "3", "--at", "2026-02-10T12:30"]
-    said = CliRunner().invoke(command, arguments).output
+    output = CliRunner().invoke(command, arguments).output
     for line in (
         "user 3          at 2026-02-10T12:30:00-05:00",
         "release         a, made current by night at 2026-02-10T12",
     ):
-        assert line in said
-    assert "data until      2026-02-10T11:59:00-05:00" in said
-    assert "verified just now: all are what was published" in said
-    assert 'model           lists "ease", parameters {"decay":0.5}' in said
-    assert "no request of this user within 5 s is in the archive" in said
-    found = orjson.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
-    assert found == msgspec.to_builtins(trace_answer(var, 3, NOON + HOUR_MS // 2, CLOCK))
+        assert line in output
+    assert "data until      2026-02-10T11:59:00-05:00" in output
+    assert "verified just now: all are what was published" in output
+    assert 'model           lists "ease", parameters {"decay":0.5}' in output
+    assert "no request of this user within 5 s is in the archive" in output
+    document = orjson.loads(CliRunner().invoke(command, [*arguments, "--json"]).output)
+    assert document == msgspec.to_builtins(trace_answer(var, 3, NOON + HOUR_MS // 2, CLOCK))
     for wrong in (
         ["--user", "-1", "--at", "2026-02-10"],
         ["--user", "3", "--at", "noon"],
         ["--user", "x", "--at", "9"],
     ):
         assert CliRunner().invoke(command, wrong).exit_code == 2
-    said = CliRunner().invoke(command, ["--user", "3", "--at", "1770742800"]).output
-    assert "'1770742800' is no time" in said
-    assert "or ms since 1970" in said
+    output = CliRunner().invoke(command, ["--user", "3", "--at", "1770742800"]).output
+    assert "'1770742800' is no time" in output
+    assert "or ms since 1970" in output
 
 
 def test_the_changes_around_a_time() -> None:
     changes = [ReleaseChange("a", 10), ReleaseChange("b", 20), ReleaseChange("a", 30)]
     history = ReleaseHistory(changes)
     for at, expected in ((9, "--a"), (10, "a-b"), (19, "a-b"), (20, "baa"), (30, "ab-"), (99, "ab-")):
-        found = [change.release if change else "-" for change in history.around(at)]
-        assert "".join(found) == expected, at
+        around = [change.release if change else "-" for change in history.around(at)]
+        assert "".join(around) == expected, at
     assert ReleaseHistory([]).around(5) == (None, None, None)
 
 

@@ -103,46 +103,46 @@ def renamed(var: Path, release: str, name: str) -> str:
 
 
 def test_other_contents_get_another_name_and_the_same_are_not_written_twice(tmp_path: Path, candidate: Path) -> None:
-    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
-    one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / one).iterdir()}
-    assert publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5})) == one
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / one).iterdir()} == before
+    first = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
+    first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / first).iterdir()}
+    assert publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5})) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / first).iterdir()} == before
     (candidate / "evaluation.json").write_bytes(b"[]")
     other = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
-    assert one.partition("-")[2] != other.partition("-")[2]
-    assert release_names(tmp_path) == [one, other]
+    assert first.partition("-")[2] != other.partition("-")[2]
+    assert release_names(tmp_path) == [first, other]
 
 
 def test_the_same_files_made_of_something_else_are_another_release(tmp_path: Path, candidate: Path) -> None:
-    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1}))
-    one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
+    first = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1}))
+    first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
     later = publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 1}))
-    later = renamed(tmp_path, later, f"20200102T000000Z-{one.partition('-')[2]}")
-    assert publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 2})) not in (one, later)
+    later = renamed(tmp_path, later, f"20200102T000000Z-{first.partition('-')[2]}")
+    assert publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 2})) not in (first, later)
     assert len(release_names(tmp_path)) == 3
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_release_that_was_damaged_is_published_anew(tmp_path: Path, candidate: Path, name: str) -> None:
-    one = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
-    one = renamed(tmp_path, one, f"20200101T000000Z-{one.partition('-')[2]}")
-    flipped = bytearray((tmp_path / "releases" / one / name).read_bytes())
+    first = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
+    first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
+    flipped = bytearray((tmp_path / "releases" / first / name).read_bytes())
     flipped[-1] ^= 1
-    durable.write_bytes(tmp_path / "releases" / one / name, bytes(flipped))
+    durable.write_bytes(tmp_path / "releases" / first / name, bytes(flipped))
     again = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
-    assert again != one
+    assert again != first
     assert Release.open(tmp_path / "releases" / again).id == again
 
 
 def test_publishing_the_same_elsewhere_differs_in_the_id_only(tmp_path: Path, candidate: Path) -> None:
     made_of = Manifest(stream_time=1, input=InputFacts(stream_time=1, hash="x"), settings={"seed": 1})
-    one, two = (tmp_path / "one", tmp_path / "two")
-    names = [publish.publish(one, candidate, made_of)]
-    names.append(renamed(two, publish.publish(two, candidate, made_of), "20200101T000000Z-00000000"))
+    first, second = (tmp_path / "first", tmp_path / "second")
+    names = [publish.publish(first, candidate, made_of)]
+    names.append(renamed(second, publish.publish(second, candidate, made_of), "20200101T000000Z-00000000"))
     read = [
         {path.name: path.read_bytes() for path in (var / "releases" / name).iterdir()}
-        for var, name in zip((one, two), names, strict=True)
+        for var, name in zip((first, second), names, strict=True)
     ]
     manifests = [orjson.loads(files.pop("manifest.json")) for files in read]
     assert read[0] == read[1]
@@ -179,8 +179,8 @@ def folders(var: Path, *names: str) -> None:
 
 def test_current_moves_and_the_history_remembers_every_move(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
-    made: list[tuple[str, publish.By]] = [("one", "night"), ("two", "pin"), ("one", "rollback")]
-    for time, (name, by) in enumerate(made):
+    expected: list[tuple[str, publish.By]] = [("one", "night"), ("two", "pin"), ("one", "rollback")]
+    for time, (name, by) in enumerate(expected):
         assert publish.make_current(tmp_path, name, 1000 + time, by)
         assert publish.current_release(tmp_path) == tmp_path / "releases" / name
     moves = [(move.release, move.stream_time, move.by) for move in publish.read_publications(tmp_path)]

@@ -282,15 +282,15 @@ def environ(var: Path) -> dict[str, str]:
 
 
 def test_the_commands_in_a_row(var: Path, run: Run) -> None:
-    told = run(releases.rollback)
-    assert (told.code, told.err) == (0, "")
-    assert told.out == (
+    result = run(releases.rollback)
+    assert (result.code, result.err) == (0, "")
+    assert result.out == (
         "current: c -> b (model ease, data until 2026-02-10 11:59)\n"
         "the next night may make a newer release current; to keep this one: python -m batch pin current\n"
     )
     assert publish.read_publications(var)[-1].stream_time == NOON
-    told = run(releases.pin_release, "current")
-    assert told.out.splitlines() == [
+    result = run(releases.pin_release, "current")
+    assert result.out.splitlines() == [
         "current stays b (model ease, data until 2026-02-10 11:59)",
         "pinned: b; until `python -m batch unpin` no night makes another one current",
     ]
@@ -300,11 +300,11 @@ def test_the_commands_in_a_row(var: Path, run: Run) -> None:
     assert [row["state"] for row in orjson.loads(run(releases.list_releases, "--json").out)] == [
         "kept", "current, pinned", "kept",
     ]  # fmt: skip
-    told = run(releases.prune_releases, "--keep", "1", "--dry-run")
-    assert (told.out, told.err) == ("a\n", "1 releases would be removed\n")
+    result = run(releases.prune_releases, "--keep", "1", "--dry-run")
+    assert (result.out, result.err) == ("a\n", "1 releases would be removed\n")
     assert publish.sealed(var) == ["a", "b", "c"]
-    told = run(releases.prune_releases, "--keep", "1")
-    assert (told.out, told.err) == ("a\n", "1 releases removed\n")
+    result = run(releases.prune_releases, "--keep", "1")
+    assert (result.out, result.err) == ("a\n", "1 releases removed\n")
     assert publish.sealed(var) == ["b", "c"]
     assert run(releases.unpin_release).out.startswith("unpinned: b; the current release stays")
     assert run(releases.unpin_release).out == "no release is pinned\n"
@@ -327,10 +327,10 @@ def test_nonsense_is_one_clear_error(
     var: Path, run: Run, command: click.Command, arguments: list[str], code: int
 ) -> None:
     before = state(var)
-    told = run(command, *arguments)
-    assert (told.code, told.out) == (code, "")
-    assert told.err.splitlines()[-1].lower().startswith("error: ")
-    assert "Traceback" not in told.err
+    result = run(command, *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.splitlines()[-1].lower().startswith("error: ")
+    assert "Traceback" not in result.err
     assert state(var) == before
 
 
@@ -364,9 +364,9 @@ def test_nothing_is_moved_while_a_night_runs_but_all_can_be_seen(var: Path, run:
             (releases.prune_releases, []),
         ]  # fmt: skip
         for command, arguments in movers:
-            told = run(command, *arguments)
-            assert (told.code, told.out) == (1, ""), command
-            assert told.err.startswith("error: night: another night runs in"), command
+            result = run(command, *arguments)
+            assert (result.code, result.out) == (1, ""), command
+            assert result.err.startswith("error: night: another night runs in"), command
         assert run(releases.list_releases).code == 0
         assert run(releases.prune_releases, "--dry-run").code == 0
     assert state(var) == before
