@@ -159,7 +159,7 @@ def _evaluated(run: Run, history: TrainingHistory, name: str) -> FinishedRun:
         split=run.split,
         settings=public_settings(run.settings),
         seconds=round(time.monotonic() - began, 2),
-        versions=msgspec.to_builtins(versions()),
+        versions=versions(),
         evaluation=evaluation,
     )
 

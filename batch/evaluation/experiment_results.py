@@ -12,6 +12,7 @@ import msgspec
 
 from batch.evaluation.splits import Split
 from batch.evaluation_file import Evaluation, ModelFigures
+from server.manifest import Versions
 from stream import durable
 
 GridValues = dict[str, Any]
@@ -25,8 +26,7 @@ class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     """All of `[batch]`: the values are of any type."""
     seconds: float
-    versions: dict[str, Any]
-    """As in the manifest of a release."""
+    versions: Versions
     evaluation: Evaluation
 
 

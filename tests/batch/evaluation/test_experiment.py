@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from batch.errors import BatchError, ExperimentError
 from batch.evaluation import evaluate
 from batch.evaluation.experiment import Run, digest_of, experiment, finish, runs_of
+from batch.evaluation.experiment_results import read_run, write_run
 from batch.evaluation.splits import by_order, by_time
 from batch.evaluation_file import Evaluation
 from batch.history import assemble
@@ -159,6 +160,15 @@ def test_a_run_whose_outcome_was_spoiled_is_done_again(
     [again] = finish(runs, past, tmp_path)
     assert len(counted) == 2
     assert again.run.evaluation == first.run.evaluation
+
+
+def test_the_file_of_a_run_of_an_older_version_is_read_and_written_back_byte_for_byte(tmp_path: Path) -> None:
+    old = Path(__file__).parents[1] / "old_files" / "experiment_run.json"
+    run = read_run(old)
+    assert run is not None
+    assert (run.split, run.settings["seed"], list(run.evaluation.test_models)) == ("time", 3, ["popular"])
+    write_run(tmp_path / "run.json", run)
+    assert (tmp_path / "run.json").read_bytes() == old.read_bytes()
 
 
 def test_any_other_setting_or_history_is_another_run(grid: Grid, tmp_path: Path, counted: list[BatchSettings]) -> None:
