@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from quality.catalog import Status
+from quality.metrics.ranking import NDCG
 
 StepName = Literal["sessions", "catalog", "history", "evaluate", "train", "publish"]
 
@@ -61,7 +62,7 @@ class EvaluateResult(StepResult, frozen=True, kw_only=True):
 
     chosen: str
     chosen_by: str
-    ndcg_at_20: dict[str, dict[str, float | None]] = msgspec.field(name="ndcg@20")
+    ndcg_at_20: dict[str, dict[str, float | None]] = msgspec.field(name=NDCG.name)
     """By model: mean, low and high on the test slice."""
 
 

@@ -16,6 +16,7 @@ from loadtest.errors import DemoError
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
 from quality.metrics.bootstrap import Interval, interval_text
+from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from quality.telemetry.day_report import read_report
 from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
 from quality.telemetry.report_schema import validate_report
@@ -49,10 +50,10 @@ class ServiceSummary(Struct, frozen=True, kw_only=True):
 class OfflineFigures(Struct, frozen=True, kw_only=True):
     """A model on the test slice of a night."""
 
-    hit_rate: Interval = field(name="hr@20")
-    recall: Interval = field(name="recall@20")
-    ndcg: Interval = field(name="ndcg@20")
-    mrr: Interval
+    hit_rate: Interval = field(name=HIT_RATE.name)
+    recall: Interval = field(name=RECALL.name)
+    ndcg: Interval = field(name=NDCG.name)
+    mrr: Interval = field(name=MRR.name)
     coverage: float
 
 
@@ -69,7 +70,7 @@ class ReleaseSummary(Struct, frozen=True, kw_only=True):
 
 
 class ReportSummary(Struct, frozen=True, kw_only=True):
-    """The main figures of a day's report, see `quality.telemetry.report`."""
+    """The main figures of a day's report, see `quality.telemetry.day_report`."""
 
     final: bool
     window_hours: float
@@ -274,7 +275,7 @@ def _release_rows(releases: list[ReleaseSummary]) -> list[str]:
     for release in releases:
         rows.append(f"  {release.id}: lists by {release.model}")
         for name, figures in release.offline.items():
-            metrics = {"ndcg@20": figures.ndcg, "recall@20": figures.recall, "hr@20": figures.hit_rate}
+            metrics = {NDCG.name: figures.ndcg, RECALL.name: figures.recall, HIT_RATE.name: figures.hit_rate}
             shown = (f"{metric} {interval_text(interval)}" for metric, interval in metrics.items())
             rows.append(f"    {name:<8} " + "  ".join(shown))
     return rows

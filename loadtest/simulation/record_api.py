@@ -69,8 +69,8 @@ def records_of(settings: WorldSettings) -> Records:
     movie = movie_lookup(Path(settings.catalog_csv), settings.generation) if settings.catalog_csv else None
     if user and movie:
         return Records(settings.generation, user, movie)
-    made = world_records(World(settings))
-    return Records(settings.generation, user or made.user, movie or made.movie)
+    simulated = world_records(World(settings))
+    return Records(settings.generation, user or simulated.user, movie or simulated.movie)
 
 
 def world_records(world: World) -> Records:

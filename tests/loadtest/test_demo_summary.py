@@ -74,7 +74,7 @@ def test_broken_invariants_are_named(archived: tuple[Path, int]) -> None:
 def test_a_damaged_report_is_an_error_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / f"{DAY}.json").write_text('{"final": true}')
-    with pytest.raises(DemoError, match=rf"cannot read .*{DAY}\.json: .*window_hours"):
+    with pytest.raises(DemoError, match=rf"cannot read .*{DAY}\.json: .*missing required field"):
         summary.is_final(tmp_path, DAY)
     assert not summary.is_final(tmp_path, "2026-02-11")
 

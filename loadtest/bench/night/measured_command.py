@@ -103,8 +103,8 @@ def command(
         _end(process)
     taken = time.monotonic() - began
     if process.returncode:
-        how = f"was ended after {timeout_s:.0f} s" if taken > timeout_s else f"ended with code {process.returncode}"
-        raise LoadtestError(f"bench: {name} {how}: {_last_line(log)}")
+        end = f"was ended after {timeout_s:.0f} s" if taken > timeout_s else f"ended with code {process.returncode}"
+        raise LoadtestError(f"bench: {name} {end}: {_last_line(log)}")
     try:
         summary = msgspec.json.decode(output.read_bytes(), type=PrintedSummary)
     except msgspec.MsgspecError as error:

@@ -3,14 +3,15 @@
 from msgspec import UNSET, Struct, UnsetType, field
 
 from quality.metrics.bootstrap import Interval
+from quality.metrics.ranking import HIT_RATE, NDCG, RECALL
 
 
 class MetricIntervals(Struct, frozen=True, kw_only=True):
     """Mean over users, with its 95 % interval by bootstrap over users."""
 
-    ndcg: Interval = field(name="ndcg@20")
-    recall: Interval = field(name="recall@20")
-    hit_rate: Interval = field(name="hr@20")
+    ndcg: Interval = field(name=NDCG.name)
+    recall: Interval = field(name=RECALL.name)
+    hit_rate: Interval = field(name=HIT_RATE.name)
 
 
 class RankedSet(Struct, frozen=True, kw_only=True):
@@ -37,10 +38,10 @@ class SetComparison(Struct, frozen=True, kw_only=True):
 
     chosen_less: dict[str, MetricIntervals]
     """By rival: the chosen model's figures minus the rival's, paired by user."""
-    ndcg_less_best_rival_high: float = field(name="ndcg@20_less_best_rival_high")
+    ndcg_less_best_rival_high: float = field(name=f"{NDCG.name}_less_best_rival_high")
     """The lowest high end of these: below 0, a rival is better beyond noise; the next two alike."""
-    recall_less_best_rival_high: float = field(name="recall@20_less_best_rival_high")
-    hit_rate_less_best_rival_high: float = field(name="hr@20_less_best_rival_high")
+    recall_less_best_rival_high: float = field(name=f"{RECALL.name}_less_best_rival_high")
+    hit_rate_less_best_rival_high: float = field(name=f"{HIT_RATE.name}_less_best_rival_high")
     chosen_less_popular_low: float
     """NDCG@20 of the chosen model minus that of the popular list: the low end."""
     above_popular: bool
