@@ -69,7 +69,7 @@ def test_of_users_only_those_above_the_largest_are_known(catalog: Catalog, most:
     assert known.no_users == {number for number in unknown if number > most}
 
 
-found = st.one_of(
+records = st.one_of(
     st.builds(movie, st.sampled_from(["a+1", "b+1", "c+1"]), st.none() | st.integers(1, 20_000)),
     st.builds(none, st.sampled_from(["a+1", "b+1", "c+1"])),
     st.builds(bad, st.sampled_from(["a+1", "b+1", "c+1"])),
@@ -77,9 +77,9 @@ found = st.one_of(
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.lists(found, max_size=4), max_size=4))
+@given(st.lists(st.lists(records, max_size=4), max_size=4))
 def test_what_was_said_last_counts(answers: list[list[FoundRecord]]) -> None:
-    last = {one[0]: one for answer in answers for one in answer}
+    last = {record[0]: record for answer in answers for record in answer}
     with tempfile.TemporaryDirectory() as folder:
         catalog = Catalog(Path(folder))
         for answer in answers:
@@ -119,7 +119,7 @@ def test_a_record_that_is_replaced_by_one_as_long_is_a_change(catalog: Catalog) 
     for runtime in [90, 91] * 20:
         catalog.keep("movie", [movie("a+1999", runtime)])
         states.append(catalog.state())
-    assert all(one != two for one, two in itertools.pairwise(states))
+    assert all(before != after for before, after in itertools.pairwise(states))
 
 
 def test_looking_is_no_change(catalog: Catalog) -> None:

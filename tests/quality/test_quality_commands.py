@@ -49,9 +49,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def archive(tmp_path: Path) -> Archive:
     """An archive with one batch; its third line came to Kafka on the next day."""
-    found = Archive(tmp_path / "var")
-    collected(found)
-    return found
+    archive = Archive(tmp_path / "var")
+    collected(archive)
+    return archive
 
 
 def collected(archive: Archive) -> LedgerEntry:
@@ -64,18 +64,18 @@ def collected(archive: Archive) -> LedgerEntry:
     return archive_batch(archive, "movielog1", 0, waiting, zone_named(streaming.timezone), lambda lines: context)
 
 
-def said(environ: dict[str, str], *arguments: str) -> Result:
+def run_command(environ: dict[str, str], *arguments: str) -> Result:
     return CliRunner().invoke(commands, arguments, env=environ, catch_exceptions=False)
 
 
-def process(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_process(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "quality", *arguments]
     environ = {**os.environ, **environ}
     return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
 
 
-def is_one_line(done: subprocess.CompletedProcess[str], code: int, told: str) -> bool:
-    return (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1 and told in done.stderr
+def is_one_line(done: subprocess.CompletedProcess[str], code: int, text: str) -> bool:
+    return (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1 and text in done.stderr
 
 
 # the ledger -----------------------------------------------------------------------------------------------------
@@ -83,23 +83,23 @@ def is_one_line(done: subprocess.CompletedProcess[str], code: int, told: str) ->
 
 @pytest.mark.parametrize("day", [None, "2022-10-07", "2022-10-08", "2030-01-01"])
 def test_the_ledger_as_json_is_its_summary(environ: dict[str, str], archive: Archive, day: str | None) -> None:
-    done = said(environ, "ledger", "--json", *(["--day", day] if day else []))
+    done = run_command(environ, "ledger", "--json", *(["--day", day] if day else []))
     assert done.exit_code == 0
-    told = orjson.loads(done.stdout)
-    assert told == msgspec.to_builtins(summarize(archive.entries(), day, damaged=[]))
-    assert told["balanced"] is True
+    summary = orjson.loads(done.stdout)
+    assert summary == msgspec.to_builtins(summarize(archive.entries(), day, damaged=[]))
+    assert summary["balanced"] is True
 
 
 def test_the_ledger_as_a_table_names_every_fate_and_reason(environ: dict[str, str], archive: Archive) -> None:
-    done = said(environ, "ledger")
+    done = run_command(environ, "ledger")
     assert done.exit_code == 0
     for text in ("9 lines in, balanced", "accepted", "one_character", "rating_max", "minute", "not_utf8", "duplicate"):
         assert text in done.stdout
 
 
 def test_a_ledger_without_entries_is_balanced(environ: dict[str, str], tmp_path: Path) -> None:
-    assert orjson.loads(said(environ, "ledger", "--json").stdout)["in"] == 0
-    assert "0 lines in, balanced" in said(environ, "ledger").stdout
+    assert orjson.loads(run_command(environ, "ledger", "--json").stdout)["in"] == 0
+    assert "0 lines in, balanced" in run_command(environ, "ledger").stdout
     assert not (tmp_path / "var").exists()
 
 
@@ -111,7 +111,7 @@ def test_a_ledger_that_does_not_add_up_is_exit_code_1(
     entry = orjson.loads(path.read_bytes())
     entry["files"][0]["rows"] += 1
     path.write_bytes(orjson.dumps(entry))
-    done = process(environ, "ledger", *arguments)
+    done = run_process(environ, "ledger", *arguments)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     if "--json" in arguments:
@@ -123,14 +123,14 @@ def test_a_ledger_that_does_not_add_up_is_exit_code_1(
 def test_an_entry_that_cannot_be_read_is_one_line(environ: dict[str, str], archive: Archive) -> None:
     [path] = archive.ledger.glob("*.json")
     path.write_bytes(b"{")
-    assert is_one_line(process(environ, "ledger"), 1, "error: ledger: cannot read ")
+    assert is_one_line(run_process(environ, "ledger"), 1, "error: ledger: cannot read ")
 
 
 # the quarantine -------------------------------------------------------------------------------------------------
 
 
 def listed(environ: dict[str, str], *arguments: str) -> list[list[str]]:
-    done = said(environ, "quarantine", "list", *arguments)
+    done = run_command(environ, "quarantine", "list", *arguments)
     assert done.exit_code == 0
     assert done.stdout.isascii()
     assert done.stdout.replace("\n", "").replace("\t", "").isprintable()
@@ -138,8 +138,8 @@ def listed(environ: dict[str, str], *arguments: str) -> list[list[str]]:
 
 
 def test_the_quarantine_is_listed_a_line_each(environ: dict[str, str], archive: Archive) -> None:
-    found = listed(environ)
-    assert [line[:3] for line in found] == [
+    lines = listed(environ)
+    assert [line[:3] for line in lines] == [
         ["movielog1-0:2", "2022-10-08T01:40", "user_unknown"],
         ["movielog1-0:3", "2022-10-07T09:40", "rating_max"],
         ["movielog1-0:4", "2022-10-07T09:40", "minute"],
@@ -147,8 +147,8 @@ def test_the_quarantine_is_listed_a_line_each(environ: dict[str, str], archive: 
         ["movielog1-0:6", "2022-10-07T09:40", "fields"],
         ["movielog1-0:7", "2022-10-07T09:40", "empty"],
     ]
-    assert found[1][3] == repr(LINES[3].decode())
-    assert all(len(line) == 4 and len(line[3]) < 250 for line in found)
+    assert lines[1][3] == repr(LINES[3].decode())
+    assert all(len(line) == 4 and len(line[3]) < 250 for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -188,27 +188,27 @@ def test_a_reader_that_wants_no_more_is_no_error(environ: dict[str, str], archiv
 
 @pytest.mark.parametrize("offset", [2, 3, 4, 5, 6, 7])
 def test_each_line_is_shown_as_json(environ: dict[str, str], archive: Archive, offset: int) -> None:
-    done = said(environ, "quarantine", "show", f"movielog1-0:{offset}")
+    done = run_command(environ, "quarantine", "show", f"movielog1-0:{offset}")
     assert done.exit_code == 0
-    found = orjson.loads(done.stdout)
-    assert set(found) == {"id", "reason", "detail", "raw", "kafka_time_ms", "could_mean"}
-    assert found["raw"] == LINES[offset].decode("utf-8", "backslashreplace")
+    explanation = orjson.loads(done.stdout)
+    assert set(explanation) == {"id", "reason", "detail", "raw", "kafka_time_ms", "could_mean"}
+    assert explanation["raw"] == LINES[offset].decode("utf-8", "backslashreplace")
 
 
 def test_what_a_line_could_mean_is_shown(environ: dict[str, str], archive: Archive) -> None:
-    found = orjson.loads(said(environ, "quarantine", "show", "movielog1-0:4").stdout)
-    assert found["could_mean"] == [
+    explanation = orjson.loads(run_command(environ, "quarantine", "show", "movielog1-0:4").stdout)
+    assert explanation["could_mean"] == [
         "2022-10-07T09:40,5,GET /data/m/a+1984/0.mpg",
         "2022-10-07T09:40,5,GET /data/m/a+1984/5.mpg",
     ]
 
 
 def test_an_id_that_there_is_not_is_one_line(environ: dict[str, str], archive: Archive) -> None:
-    assert is_one_line(process(environ, "quarantine", "show", "movielog1-0:0"), 1, "no line 'movielog1-0:0'")
+    assert is_one_line(run_process(environ, "quarantine", "show", "movielog1-0:0"), 1, "no line 'movielog1-0:0'")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "text"),
     [
         (["ledger", "--day", "2022-02-30"], "--day"),
         (["quarantine", "list", "--day", "yesterday"], "--day"),
@@ -218,14 +218,14 @@ def test_an_id_that_there_is_not_is_one_line(environ: dict[str, str], archive: A
         (["quarantine", "forget"], "forget"),
     ],
 )
-def test_nonsense_is_exit_code_2_and_one_clear_error(environ: dict[str, str], arguments: list[str], told: str) -> None:
-    done = said(environ, *arguments)
+def test_nonsense_is_exit_code_2_and_one_clear_error(environ: dict[str, str], arguments: list[str], text: str) -> None:
+    done = run_command(environ, *arguments)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert [told in line for line in done.stderr.splitlines() if line.startswith("Error: ")] == [True]
+    assert [text in line for line in done.stderr.splitlines() if line.startswith("Error: ")] == [True]
 
 
 def test_nonsense_ends_the_process_without_a_traceback(environ: dict[str, str]) -> None:
-    done = process(environ, "ledger", "--day", "x")
+    done = run_process(environ, "ledger", "--day", "x")
     assert (done.returncode, done.stdout) == (2, "")
     assert "--day" in done.stderr
     assert "Traceback" not in done.stderr
@@ -235,36 +235,36 @@ def test_nonsense_ends_the_process_without_a_traceback(environ: dict[str, str]) 
 
 
 def test_a_replay_after_a_setting_was_changed_takes_its_lines(environ: dict[str, str], archive: Archive) -> None:
-    done = said(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay")
+    done = run_command(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay")
     assert orjson.loads(done.stdout) == {"accepted": 1, "repaired": 0, "quarantined": 5, "duplicate": 0}
-    told = orjson.loads(said(environ, "ledger", "--json").stdout)
-    assert (told["balanced"], told["in"], told["quarantined"]) == (True, 9, 5)
+    summary = orjson.loads(run_command(environ, "ledger", "--json").stdout)
+    assert (summary["balanced"], summary["in"], summary["quarantined"]) == (True, 9, 5)
     assert "movielog1-0:2" not in [line[0] for line in listed(environ)]
 
 
 def test_a_replay_takes_what_the_catalogue_of_today_knows(environ: dict[str, str], archive: Archive) -> None:
     Catalog(archive.var).keep("user", [("7801", "known", {"user_id": 7801}, "")])
-    done = said(environ, "quarantine", "replay")
+    done = run_command(environ, "quarantine", "replay")
     assert orjson.loads(done.stdout)["accepted"] == 1
 
 
 def test_a_replay_by_the_same_rules_changes_nothing(environ: dict[str, str], archive: Archive) -> None:
     before = {path: path.read_bytes() for path in archive.ledger.glob("*.json")}
-    done = said(environ, "quarantine", "replay")
+    done = run_command(environ, "quarantine", "replay")
     assert orjson.loads(done.stdout) == {"accepted": 0, "repaired": 0, "quarantined": 6, "duplicate": 0}
     assert {path: path.read_bytes() for path in archive.ledger.glob("*.json")} == before
 
 
 def test_a_dry_run_only_counts(environ: dict[str, str], archive: Archive) -> None:
     with archive.writing():  # nobody has to stop for it
-        done = said(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay", "--dry-run")
+        done = run_command(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay", "--dry-run")
     assert orjson.loads(done.stdout)["accepted"] == 1
     assert len(list(quarantined_lines(archive))) == 6
 
 
 def test_a_replay_beside_another_writer_is_refused_in_one_line(environ: dict[str, str], archive: Archive) -> None:
     with archive.writing():
-        done = process(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay")
+        done = run_process(environ | {"MARQUEE_STREAM_MAX_USER": "10000"}, "quarantine", "replay")
     assert is_one_line(done, 1, "another process writes")
     assert len(list(quarantined_lines(archive))) == 6
 
@@ -278,7 +278,7 @@ def test_a_quarantine_file_that_is_lost_is_one_line(
 ) -> None:
     for path in (archive.var / "quarantine").glob("day=2022-10-07/*"):
         path.unlink()
-    assert is_one_line(process(environ, "quarantine", *arguments), 1, "day=2022-10-07")
+    assert is_one_line(run_process(environ, "quarantine", *arguments), 1, "day=2022-10-07")
 
 
 @pytest.mark.parametrize("arguments", [["list"], ["replay"]])
@@ -287,7 +287,7 @@ def test_a_quarantine_file_that_is_no_parquet_is_one_line(
 ) -> None:
     for path in (archive.var / "quarantine").glob("day=2022-10-07/*"):
         path.write_bytes(path.read_bytes()[:-100])
-    done = process(environ, "quarantine", *arguments)
+    done = run_process(environ, "quarantine", *arguments)
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
 
@@ -298,14 +298,14 @@ def test_a_catalogue_that_cannot_be_read_is_one_line(
 ) -> None:
     Catalog(archive.var).keep("movie", [("a+1984", "known", {"id": "a+1984"}, "")])
     Catalog(archive.var).path.write_bytes(b"no database" * 500)
-    done = process(environ, "quarantine", *arguments)
+    done = run_process(environ, "quarantine", *arguments)
     assert is_one_line(done, 1, "catalog.sqlite")
 
 
 def test_a_file_of_events_that_is_lost_is_told_by_the_ledger(environ: dict[str, str], archive: Archive) -> None:
     for path in (archive.var / "archive" / "watch").glob("day=*/*"):
         path.unlink()
-    assert said(environ, "ledger", "--json").exit_code == 1
+    assert run_command(environ, "ledger", "--json").exit_code == 1
 
 
 def test_a_file_with_fewer_rows_than_its_entry_says_is_told_by_the_ledger(
@@ -313,4 +313,4 @@ def test_a_file_with_fewer_rows_than_its_entry_says_is_told_by_the_ledger(
 ) -> None:
     [path] = (archive.var / "archive" / "watch").glob("day=*/*")
     pq.write_table(pq.ParquetFile(path).read().slice(1), path)
-    assert said(environ, "ledger", "--json").exit_code == 1
+    assert run_command(environ, "ledger", "--json").exit_code == 1

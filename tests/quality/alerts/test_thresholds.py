@@ -4,12 +4,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.thresholds import WEEK, ThresholdMonitor, blocking_alerts
-from quality.settings import QualitySettings, limits_of
+from quality.settings import AlertLimits, QualitySettings, limits_of
 from stream.archive import LedgerEntry
 from stream.zone import HOUR_MS
 from tests.ledger_entries import entry, gap
@@ -106,11 +105,14 @@ def test_a_rule_of_repair_is_judged_apart_only_where_it_has_a_table(tmp_path: Pa
 
 
 def test_a_reason_of_its_own_threshold_keeps_the_rest_of_the_wider_ones() -> None:
-    limits = setting(reason={"count": 7}, time={"share": 0.5}, quarantined={"count": 9}).thresholds
-    assert msgspec.structs.astuple(limits_of(limits, "quarantined", "time")) == (0.5, 7, 5, None, 1000)  # type: ignore[arg-type]
-    assert msgspec.structs.astuple(limits_of(limits, "quarantined", "user")) == (0.002, 7, 5, None, 1000)  # type: ignore[arg-type]
-    assert msgspec.structs.astuple(limits_of(limits, "quarantined", "new one")) == (0.002, 7, 5, None, 1000)  # type: ignore[arg-type]
-    assert msgspec.structs.astuple(limits_of(limits, "quarantined")) == (0.003, 9, 5, 0.2, 1000)  # type: ignore[arg-type]
+    thresholds = setting(reason={"count": 7}, time={"share": 0.5}, quarantined={"count": 9}).thresholds
+    expected = {
+        "time": AlertLimits(share=0.5, count=7, times=5, hold=None, hold_count=1000),
+        "user": AlertLimits(share=0.002, count=7, times=5, hold=None, hold_count=1000),
+        "new one": AlertLimits(share=0.002, count=7, times=5, hold=None, hold_count=1000),
+        None: AlertLimits(share=0.003, count=9, times=5, hold=0.2, hold_count=1000),
+    }
+    assert {reason: limits_of(thresholds, "quarantined", reason) for reason in expected} == expected
 
 
 def week_of(rate: dict[str, float], lines: int = 400_000) -> list[LedgerEntry]:

@@ -143,10 +143,10 @@ def test_any_arrival_gives_what_the_definitions_give(
         for release, since in CHANGES:
             publish(var / "releases", release, since, POPULAR.get(release))
         store = Store(var / "telemetry.db")
-        at, taker = 0, ingest(store)
+        offset, taker = 0, ingest(store)
         for events, restart in zip(batches, restarts, strict=True):
-            taker.take(batch_of(events, at))
-            at += len(events)
+            taker.take(batch_of(events, offset))
+            offset += len(events)
             if restart:
                 store.close()
                 store = Store(var / "telemetry.db")

@@ -49,19 +49,19 @@ def story() -> list[Event]:
     """A day and what follows until its report is final: visits, each after an answer that lists half the movies."""
     rng = np.random.default_rng(4)
     events = []
-    for at in range(FIRST, END + 30 * HOUR, HOUR // 15):
+    for time_ms in range(FIRST, END + 30 * HOUR, HOUR // 15):
         user, movie = int(rng.integers(1, USERS + 1)), int(rng.integers(MOVIES))
         shown = tuple(f"film+{2000 + int(item)}" for item in rng.permutation(MOVIES)[:20])
-        events.append(Event("recommend", at, user, host="us:8082", status=200, movies=shown, latency_ms=7))
+        events.append(Event("recommend", time_ms, user, host="us:8082", status=200, movies=shown, latency_ms=7))
         events += [
-            Event("watch", at + (minute + 1) * 60_000, user, f"film+{2000 + movie}", minute=minute)
+            Event("watch", time_ms + (minute + 1) * 60_000, user, f"film+{2000 + movie}", minute=minute)
             for minute in range(8)
         ]
     return sorted(events, key=lambda event: event.time)
 
 
 async def write(bootstrap: str) -> None:
-    """Users of even and odd ids in a partition each; a torn line and a redelivered one among them."""
+    """Write users with even and odd ids into a partition each, with a torn line and a redelivered one."""
     events = story()
     async with kafka.writing(bootstrap, TOPIC, PARTITIONS) as writer:
         for partition in range(PARTITIONS):
@@ -93,7 +93,7 @@ killed_when.run(holds, "quality", "telemetry")
 
 @contextmanager
 def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """The process; one that is killed at so many lines where that is asked."""
+    """The telemetry process; with `kill_at`, it is killed when it has read so many lines."""
     how = ["-m", "quality", "telemetry"] if kill_at is None else ["-c", DYING, str(var), str(kill_at)]
     settings = {
         "MARQUEE_STREAM_BOOTSTRAP": bootstrap, "MARQUEE_STREAM_TOPIC": TOPIC, "MARQUEE_STREAM_VAR": str(var),
@@ -116,7 +116,7 @@ def final_report(var: Path) -> bytes | None:
 
 
 def run_to_the_end(bootstrap: str, var: Path, kill_at: tuple[int, ...] = ()) -> bytes:
-    """Run until the day's report is final, and end in peace; before, kill at so many lines."""
+    """Run until the day's report is final, then stop; before that, kill a process at each of `kill_at` lines."""
     var.mkdir()
     for lines in kill_at:
         with telemetry(bootstrap, var, lines) as process:
@@ -156,7 +156,7 @@ class Script:
             self._stop.set()
             return []
         got = self._polls.pop(0)
-        self.positions |= {part.partition: int(part.offsets[-1]) + 1 for part in got}
+        self.positions |= {records.partition: int(records.offsets[-1]) + 1 for records in got}
         return got
 
     async def commit(self, positions: dict[int, int]) -> None:
@@ -164,8 +164,8 @@ class Script:
 
     def unread(self) -> dict[int, int | None]:
         left: dict[int, int | None] = dict.fromkeys(self.positions, 0)
-        for part in (part for poll in self._polls for part in poll):
-            left[part.partition] = (left[part.partition] or 0) + len(part.offsets)
+        for records in (records for poll in self._polls for records in poll):
+            left[records.partition] = (left[records.partition] or 0) + len(records.offsets)
         return left
 
 

@@ -1,4 +1,4 @@
-"""The telemetry store and what is ingested: one transaction a batch, duplicates, late lines, pruning, flat memory."""
+"""The telemetry store and ingest: one transaction a batch, duplicates, late lines, pruning, flat memory."""
 
 import os
 import sqlite3
@@ -54,8 +54,9 @@ def answer(minute: int, user: int = 7, movies: tuple[str, ...] = ("aliens+1986",
 
 def spans(store: Store) -> list[tuple[int, int]]:
     """Sessions as minutes after noon."""
-    found = store.sessions(-1, FOREVER)
-    return [((a - NOON) // 60_000, (b - NOON) // 60_000) for a, b in zip(found.start, found.last, strict=True)]
+    sessions = store.sessions(-1, FOREVER)
+    times = zip(sessions.start, sessions.last, strict=True)
+    return [((start - NOON) // 60_000, (last - NOON) // 60_000) for start, last in times]
 
 
 def test_minutes_become_sessions_across_batches(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
@@ -202,14 +203,14 @@ def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
 ) -> None:
     reports = Reports(store, StreamSettings(var=tmp_path), QualitySettings(bootstrap_samples=100))
     telemetry = Telemetry(store, ingest(store), reports)
-    rng, first, at = np.random.default_rng(1), ZONE.day_number(NOON), 0
+    rng, first, offset = np.random.default_rng(1), ZONE.day_number(NOON), 0
     sizes = []
     tracemalloc.start()
     for day in range(first, first + 12):
         events = a_day(day, rng)
-        telemetry.ingest.take(batch_of(events, at))
+        telemetry.ingest.take(batch_of(events, offset))
         telemetry.report()
-        at += len(events)
+        offset += len(events)
         sizes.append((len(store.answers(0, FOREVER).time), len(spans(store)), len(store.movies())))
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
