@@ -1,4 +1,4 @@
-"""`evaluation.json`: what each model is worth on held-out hours, and which one was chosen. Types, reader and writer.
+"""`evaluation.json`: how good each model is on held-out hours, and which was chosen. Types, reader and writer.
 
 A night writes the file into its folder, and the release carries it. The gate judges it; commands show it.
 """
@@ -19,7 +19,7 @@ CHOICE_METRIC = NDCG.name
 
 
 class SegmentFigures(Struct, frozen=True):
-    """What a model is worth for the users of one segment."""
+    """How good a model is for the users of one segment."""
 
     users: int
     """Users that were measured."""
@@ -40,7 +40,7 @@ class LargestGap(Struct, frozen=True):
 
 
 class ModelFigures(Struct, frozen=True, kw_only=True):
-    """What one model is worth on one slice. Means over users, each with its 95 % interval by bootstrap over users."""
+    """How good one model is on one slice: means over users, each with its 95 % interval by bootstrap over users."""
 
     users: int
     """Users that were measured."""

@@ -1,1 +1,1 @@
-"""What models and releases are worth: on held-out hours, side by side, and against each other."""
+"""How good models and releases are: measured on held-out hours, and compared with each other."""

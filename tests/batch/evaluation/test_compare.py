@@ -140,7 +140,7 @@ def test_what_ranks_better_later_is_what_the_naive_definition_says(make: Make, t
     assert backwards.mean == pytest.approx(-later.mean)
 
 
-def test_a_release_that_shows_what_is_watched_is_said_to_rank_better(make: Make, tmp_path: Path) -> None:
+def test_a_release_that_lists_what_is_watched_later_ranks_better(make: Make, tmp_path: Path) -> None:
     first, second = make("one", seed=1), make("other", seed=2)
     starts = [(user, listed(second, user)[0], NOW + HOUR_MS) for user in range(1, 81)]
     put(DayStore(tmp_path), "2030-03-10", starts)
@@ -172,7 +172,7 @@ def test_a_session_that_had_begun_on_the_day_before_is_no_later_start(make: Make
     assert "0 users" in reason(pair, day_store)
 
 
-def test_where_there_are_no_later_sessions_it_is_said(make: Make, tmp_path: Path) -> None:
+def test_without_later_sessions_the_result_is_a_reason(make: Make, tmp_path: Path) -> None:
     pair = make("one", seed=1), make("other", seed=2)
     assert "0 users" in reason(pair, DayStore(tmp_path))
     few = [(user, "movie+7+2000", NOW + HOUR_MS) for user in range(1, LEAST_USERS)]
@@ -182,7 +182,7 @@ def test_where_there_are_no_later_sessions_it_is_said(make: Make, tmp_path: Path
     assert "0 users" in reason(pair, DayStore(tmp_path))
 
 
-def test_how_alike_lists_are_is_what_sets_say(make: Make) -> None:
+def test_the_overlap_of_lists_is_that_of_sets(make: Make) -> None:
     def edit(folder: Path) -> None:
         rows = np.load(folder / "lists.npy")
         rows[:40] = np.load(folder.parent / "one" / "lists.npy")[:40]  # unchanged
@@ -213,12 +213,12 @@ def test_how_alike_lists_are_is_what_sets_say(make: Make) -> None:
         )[:10]
 
 
-def test_a_release_is_wholly_like_itself(make: Make) -> None:
+def test_a_release_overlaps_itself_completely(make: Make) -> None:
     release = make("one")
     assert list_overlap((release, release)) == ListOverlap(users=100, overlap=1.0, unchanged=1.0, gained={}, lost={})
 
 
-def test_releases_without_a_user_in_common_are_not_alike_in_anything(make: Make) -> None:
+def test_releases_without_a_common_user_have_no_overlap(make: Make) -> None:
     second = make("other", edit=lambda f: np.save(f / "users.npy", np.arange(1001, 1101, dtype=np.uint32)))
     assert list_overlap((make("one"), second)).overlap is None
 
@@ -239,7 +239,7 @@ def test_what_they_were_made_of_stands_side_by_side(make: Make, tmp_path: Path) 
     assert msgspec.convert(json.loads(orjson.dumps(msgspec.to_builtins(comparison))), ReleaseComparison) == comparison
 
 
-def test_figures_of_different_hours_are_said_not_to_compare(make: Make, tmp_path: Path) -> None:
+def test_figures_of_different_hours_cannot_be_compared(make: Make, tmp_path: Path) -> None:
     first = make("one", edit=put_evaluation)
     second = make("other", edit=lambda folder: put_evaluation(folder, 0.3, from_ms=6), seed=2)
     sides = open_release(tmp_path, first.id), open_release(tmp_path, second.id)

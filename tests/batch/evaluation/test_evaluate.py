@@ -168,7 +168,7 @@ def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(ma
     assert evaluation.parameters["popular"] == {}
 
 
-def test_nobody_is_measured_on_the_choice_who_was_tuned_on(
+def test_no_user_is_both_tuned_on_and_measured_on_the_choice_slice(
     made_models: list[Taste], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[set[int]] = []
@@ -195,7 +195,9 @@ def test_without_taste_the_popular_list_is_chosen(made_models: list[Taste]) -> N
 
 
 @pytest.mark.parametrize(("users", "measured", "chosen"), [(58, 29, "popular"), (60, 30, "taste")])
-def test_of_a_few_users_nothing_is_concluded(users: int, measured: int, chosen: str, made_models: list[Taste]) -> None:
+def test_with_too_few_users_the_popular_list_is_chosen(
+    users: int, measured: int, chosen: str, made_models: list[Taste]
+) -> None:
     known = [row for row in planted() if row[2] < 190]
     seen = {row[:2] for row in known}
     new = [(user, movie) for user in range(USERS) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
@@ -233,19 +235,19 @@ def test_at_most_so_many_users_are_measured_and_others_are_drawn_with_another_se
     )
 
 
-def test_one_user_alone_is_measured_and_nothing_is_tuned_on_nobody(made_models: list[Taste]) -> None:
+def test_a_single_user_is_measured_and_nothing_is_tuned(made_models: list[Taste]) -> None:
     evaluated([(1, 0, 1), (1, 1, 1), (0, 1, 200), (0, 2, 230)], BatchSettings(model=cast(Any, "taste")))
     assert [call[0] for call in made_models[0].calls] == ["fit", "fit"]
 
 
-def test_of_a_short_history_the_last_two_quarters_are_held_out() -> None:
+def test_the_last_two_quarters_of_a_short_history_are_held_out() -> None:
     splits = by_time(history([(user, movie, 10 * movie) for user in range(3) for movie in range(5)]), SETTINGS)
     quarter = 10 * HOUR_MS
     assert (splits.choice().from_ms, splits.test().from_ms) == (2 * quarter + 1, 3 * quarter + 1)
     assert splits.test().until_ms == 4 * quarter + 1
 
 
-def test_what_is_known_of_a_slice_is_what_came_before_it() -> None:
+def test_a_slice_knows_only_what_came_before_it() -> None:
     starts = planted()
     whole = by_time(history([*starts, (0, 59, 239)]), SETTINGS).test()
     since = whole.from_ms // HOUR_MS + 1
@@ -266,7 +268,7 @@ def test_the_choice_does_not_see_the_hours_that_measure_it(made_models: list[Tas
     assert first.slices.test != second.slices.test
 
 
-def test_what_was_seen_before_is_not_relevant_again() -> None:
+def test_a_movie_seen_before_is_not_relevant_again() -> None:
     starts = [(0, 5, 1), (0, 5, 230), (0, 6, 230), (0, 6, 231), (1, 5, 230), (1, 7, 10), (2, 8, 9), (2, 8, 239)]
     slice_ = by_time(history(starts), SETTINGS).test()
     assert sorted(zip(*(part.tolist() for part in slice_.relevant.nonzero()), strict=True)) == [(0, 6), (1, 5)]
@@ -322,7 +324,7 @@ TOO_SHORT: list[Starts] = [
 
 @pytest.mark.parametrize("starts", TOO_SHORT)
 @pytest.mark.parametrize(("model", "chosen"), [("best", "popular"), ("popular", "popular"), ("taste", "taste")])
-def test_where_nothing_can_be_held_out_there_are_no_figures_and_it_says_why(
+def test_without_held_out_data_there_are_no_figures_but_a_reason(
     starts: Starts, model: str, chosen: str, made_models: list[Taste]
 ) -> None:
     evaluation = evaluated(starts, BatchSettings(model=cast(Any, model)))
@@ -333,7 +335,7 @@ def test_where_nothing_can_be_held_out_there_are_no_figures_and_it_says_why(
     assert "nothing could be held out" in str(evaluation.against_current.reason)
 
 
-def test_a_slice_of_nothing_is_not_cut() -> None:
+def test_an_empty_slice_is_an_error() -> None:
     for starts in TOO_SHORT:
         with pytest.raises(NotEnoughData):
             (by_time(history(starts), SETTINGS).choice(), by_time(history(starts), SETTINGS).test())

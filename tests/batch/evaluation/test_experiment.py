@@ -117,7 +117,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_what_is_not_known_in_a_grid_is_one_error(text: str, grid: Grid) -> None:
+def test_anything_unknown_in_a_grid_is_one_error(text: str, grid: Grid) -> None:
     with pytest.raises(ExperimentError, match=BAD[text]) as caught:
         runs_of(grid(text), BASE)
     assert "\n" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_a_run_is_what_the_evaluation_says_of_its_settings_and_split(grid: Grid,
     assert by_split["last"].settings["half_life_days"] > 100_000
 
 
-def test_what_is_finished_is_not_run_again_and_what_is_new_is(
+def test_finished_runs_are_not_repeated_and_new_ones_are_run(
     grid: Grid, tmp_path: Path, counted: list[BatchSettings]
 ) -> None:
     past, out = small(), tmp_path / "out"
@@ -207,9 +207,7 @@ def test_a_run_that_was_interrupted_is_run_again_and_the_others_are_not(
     assert [one.seed for one in counted] == [1, 2, 3]
 
 
-def test_a_run_that_cannot_be_done_does_not_keep_the_others_from_it(
-    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_fails_does_not_stop_the_others(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = evaluate.measure_models
 
     def failing(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
@@ -225,7 +223,7 @@ def test_a_run_that_cannot_be_done_does_not_keep_the_others_from_it(
     assert [run["given"] for run in stored["runs"]] == [{"seed": 2}]
 
 
-def test_a_history_too_short_is_said_to_be(grid: Grid, tmp_path: Path) -> None:
+def test_a_history_that_is_too_short_is_an_error(grid: Grid, tmp_path: Path) -> None:
     past = small()
     rows = np.arange(3)
     columns = {
@@ -286,7 +284,7 @@ def test_the_command_prints_a_table_and_keeps_it_with_a_plot(
     assert (folder / "experiment.svg").read_bytes() == first
 
 
-def test_without_matplotlib_nothing_is_run_and_it_is_said_what_to_install(
+def test_without_matplotlib_nothing_is_run_and_the_error_says_what_to_install(
     grid: Grid, night: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: list[BatchSettings]
 ) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(night))
@@ -303,7 +301,9 @@ def test_without_matplotlib_nothing_is_run_and_it_is_said_what_to_install(
     ]  # fmt: skip
 
 
-def test_without_a_history_it_is_said_what_to_run(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_history_the_error_says_what_to_run(
+    grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path / "nothing"))
     assert "python -m batch history" in str(invoke(str(grid("")), "--no-plot")[2])
     (tmp_path / "nothing" / "night").mkdir(parents=True)
@@ -317,5 +317,5 @@ def test_matplotlib_is_not_needed_to_import_the_command() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
 
 
-def test_a_run_tells_what_it_is() -> None:
+def test_a_run_without_given_values_has_a_label() -> None:
     assert Run({}, BASE, "time").label == "the settings as they are"

@@ -97,7 +97,7 @@ def test_a_release_of_the_slices_beginning_or_older_is_compared(until: int) -> N
     assert difference.mean == pytest.approx(0.5)
 
 
-def test_without_a_release_or_without_users_it_is_said_why() -> None:
+def test_without_a_release_or_users_the_result_is_a_reason() -> None:
     assert compared(None) == AgainstCurrent(reason="there is no current release")
     shown = Requests(np.arange(USERS - LEAST_USERS + 1, dtype=np.int32), np.full(USERS - LEAST_USERS + 1, FROM))
     against = compared(Incumbent("r", FROM, lists(1)), shown)
@@ -135,7 +135,7 @@ def history(users: list[int], movies: list[str]) -> TrainingHistory:
 
 
 @pytest.mark.parametrize("none", [65535, 4294967295])
-def test_what_is_shown_is_the_own_list_or_that_of_the_segment_or_of_everyone(
+def test_shown_lists_are_the_own_ones_or_those_of_the_segment_or_of_everyone(
     none: Literal[65535, 4294967295],
 ) -> None:
     incumbent = incumbent_of(
@@ -148,7 +148,7 @@ def test_what_is_shown_is_the_own_list_or_that_of_the_segment_or_of_everyone(
     assert (incumbent.release, incumbent.until, incumbent.lists.dtype.name) == ("now", 77, "int32")
 
 
-def test_what_is_shown_is_what_a_worker_answers(tmp_path: Path, write_candidate: Any) -> None:
+def test_the_lists_of_an_incumbent_are_what_a_worker_answers(tmp_path: Path, write_candidate: Any) -> None:
     folder = write_candidate(tmp_path / "candidate", users=60)
     rows = np.load(folder / "lists.npy")
     rows[::7] = 65535

@@ -1,4 +1,4 @@
-"""Where doubts about an evaluation begin, to the millisecond and the last digit."""
+"""The limits of what is believed of an evaluation, to the millisecond and the last digit."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def test_the_test_slice_ends_with_the_history(off: int, sound: bool) -> None:
 
 
 @pytest.mark.parametrize(("low", "sound"), [(0.75, True), (0.7501, False)])
-def test_a_model_leaps_that_is_more_than_three_times_as_good(low: float, sound: bool) -> None:
+def test_a_model_leaps_if_it_is_more_than_three_times_as_good(low: float, sound: bool) -> None:
     raw = evaluation()
     models: list[dict[str, Any]] = [raw["slices"][part]["models"] for part in ("choice", "test")]
     models[0]["als"] = {**figures(0.2), "ndcg@20": {"mean": 0.2, "low": 0.1, "high": 0.25}}

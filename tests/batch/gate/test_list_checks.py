@@ -38,7 +38,7 @@ def of_time(seen: np.ndarray) -> sp.csr_matrix:
 
 
 @given(services(), st.sampled_from([1, 5, 20, 1 << 26]))
-def test_what_was_seen_and_what_is_hidden_is_found(service: Service, cells: int) -> None:
+def test_seen_and_hidden_movies_in_lists_are_counted(service: Service, cells: int) -> None:
     lists, seen, is_hidden = service
     entries = [(user, movie) for user, row in enumerate(lists.tolist()) for movie in row if movie >= 0]
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def test_what_was_seen_and_what_is_hidden_is_found(service: Service, cells: int)
 
 
 @given(services())
-def test_lists_that_could_be_longer_are_found(service: Service) -> None:
+def test_lists_that_could_be_longer_are_counted(service: Service) -> None:
     lists, seen, is_hidden = service
     wrong = 0
     for user, row in enumerate(lists):
@@ -77,7 +77,7 @@ def test_pairs_with_rankings_of_their_own_are_counted(service: Service) -> None:
 
 
 @given(services(one_ranking=True), st.integers(0, 2**32), st.booleans())
-def test_lists_that_are_not_of_a_ranking_are_found(service: Service, seed: int, same: bool) -> None:
+def test_lists_that_are_not_cut_from_a_ranking_are_counted(service: Service, seed: int, same: bool) -> None:
     _, seen, is_hidden = service
     rng, (users, movies) = np.random.default_rng(seed), seen.shape
     ranking = np.append(rng.permutation(np.flatnonzero(~is_hidden)), 65_535).astype(np.uint16)
@@ -120,7 +120,7 @@ def test_popular_lists_of_segments_are_those_of_their_users(service: Service, se
     assert list_checks.wrong_segments(of_time(seen), segments, popular, is_hidden) == wrong
 
 
-def test_of_a_popular_list_only_what_is_shown_is_judged() -> None:
+def test_only_the_shown_part_of_a_popular_list_is_judged() -> None:
     seen = of_time(np.tri(30, 30).astype(bool))  # the first movie is seen by all
     popular = np.tile(np.arange(30, dtype=np.uint16), (2, 1))
     popular[1, 20:] = popular[1, :19:-1]

@@ -1,4 +1,4 @@
-"""How well lists go with histories, against the same by loops, and from which preference on they match."""
+"""How well lists match histories, against the same by loops, and the limits from which on they match."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,9 @@ def worlds(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @given(worlds(), st.sampled_from([2, 4, 200]))
-def test_own_lists_are_held_against_each_others(world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int) -> None:
+def test_the_preference_compares_own_lists_with_swapped_ones(
+    world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int
+) -> None:
     seen, lists, cosines = world
 
     def relevance(user: int, shown: int, without: np.ndarray) -> float:
@@ -43,7 +45,7 @@ def test_own_lists_are_held_against_each_others(world: tuple[np.ndarray, np.ndar
 
 
 @given(worlds(), st.sampled_from([1, 3, 200]))
-def test_naive_lists_are_of_what_goes_best_with_a_history(
+def test_naive_lists_hold_the_movies_that_go_best_with_a_history(
     world: tuple[np.ndarray, np.ndarray, np.ndarray], block: int
 ) -> None:
     seen, _, cosines = world
@@ -67,18 +69,18 @@ def test_movies_go_together_by_cosine(world: tuple[np.ndarray, np.ndarray, np.nd
     assert list_relevance._cosine(weights).toarray() == pytest.approx(expected, abs=1e-6)
 
 
-def test_no_more_pairs_are_counted_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_counted_pairs_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     counted: list[sp.csr_matrix] = []
     monkeypatch.setattr(list_relevance, "_PAIRS", 80)
     monkeypatch.setattr(list_relevance, "_cosine", counted.append)
     seen = np.zeros((60, 9), bool)
-    seen[:50, :4], seen[50:, 0] = True, True  # who has seen a single movie tells nothing
+    seen[:50, :4], seen[50:, 0] = True, True  # a history of one movie has no pairs
     list_relevance.count_co_occurrence(sp.csr_matrix(seen), np.random.default_rng(1))
     assert [half.shape[0] for half in counted] == [5, 5]
     assert [half.nnz for half in counted] == [20, 20]
 
 
-def test_errors_are_those_of_the_mean_of_what_tells() -> None:
+def test_standard_errors_are_those_of_the_mean_of_nonzero_values() -> None:
     values = np.array([0, 3.0, 1.0, 0, 2.0, 4.0])
     assert list_relevance._errors_above_zero(values) == pytest.approx(2.5 / (np.std([3, 1, 2, 4], ddof=1) / 2))
     assert list_relevance._errors_above_zero(-values) == -list_relevance._errors_above_zero(values)
@@ -90,7 +92,7 @@ BORDERS = [(11.9, 50, None), (12, 5, False), (12, 5.1, True), (60, 10, False), (
 
 
 @pytest.mark.parametrize(("naive", "own", "expected"), BORDERS)
-def test_from_where_on_lists_suit(
+def test_lists_match_from_so_many_standard_errors_on(
     monkeypatch: pytest.MonkeyPatch, naive: float, own: float, expected: bool | None
 ) -> None:
     monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: float(values[0]))
@@ -100,7 +102,7 @@ def test_from_where_on_lists_suit(
 @pytest.mark.parametrize(
     ("naive", "own", "expected"), [(11.9, 9, None), (12, 2.5, False), (12, 2.6, True), (24, 4, False)]
 )
-def test_of_one_of_four_parts_half_is_asked(
+def test_one_of_four_parts_needs_half_the_standard_errors(
     monkeypatch: pytest.MonkeyPatch, naive: float, own: float, expected: bool | None
 ) -> None:
     monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: float(values[0]))
@@ -118,7 +120,7 @@ PARTS: list[tuple[list[bool | None], bool | None]] = [
 
 
 @pytest.mark.parametrize(("whole_and_parts", "expected"), PARTS)
-def test_each_part_of_the_lists_is_to_suit(
+def test_every_part_of_the_lists_must_match(
     monkeypatch: pytest.MonkeyPatch, whole_and_parts: list[bool | None], expected: bool | None
 ) -> None:
     asked: list[int] = []
@@ -137,7 +139,7 @@ def test_each_part_of_the_lists_is_to_suit(
 
 
 @pytest.mark.parametrize(("errors", "expected"), [(-5, True), (0, True), (5, True), (5.1, False)])
-def test_lists_that_begin_with_what_suits_less_stands_out(
+def test_lists_that_begin_with_the_worst_movies_are_detected(
     monkeypatch: pytest.MonkeyPatch, errors: float, expected: bool
 ) -> None:
     def preference(histories: sp.csr_matrix, lists: np.ndarray, _: sp.csr_matrix) -> np.ndarray:
@@ -170,7 +172,7 @@ def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_lists_suit_their_users_and_no_others(seed: int) -> None:
+def test_lists_match_their_own_users_and_no_others(seed: int) -> None:
     rng, built = np.random.default_rng(seed), build_parts(seed=seed)
     seen, lists = sp.csr_matrix(built.seen.astype(np.float32)), built.made_lists()
     counted = list_relevance.count_co_occurrence(seen, rng)

@@ -256,7 +256,7 @@ def test_a_release_that_is_current_already_passes_again(tmp_path: Path, current:
     assert verdict["not_below_current"] == "passed: it is the current release"
 
 
-def test_the_verdict_says_what_was_passed_for_want_of_something(tmp_path: Path, current: Release) -> None:
+def test_the_verdict_says_which_rules_could_not_be_judged(tmp_path: Path, current: Release) -> None:
     popular(parts := build_parts())
     verdict = judge(sealed(tmp_path / "1", parts)).summary()
     assert verdict["not_below_popular"] == "passed: the popular list won"
@@ -270,7 +270,7 @@ def test_the_verdict_says_what_was_passed_for_want_of_something(tmp_path: Path, 
     assert verdict["lists_suit_their_users"] == "passed: too little data to tell"
 
 
-def test_users_with_a_history_and_a_list_are_looked_at(tmp_path: Path) -> None:
+def test_the_sample_is_of_users_with_a_history_and_a_list(tmp_path: Path) -> None:
     parts = build_parts()
     newcomers(parts)
     parts.lists = parts.made_lists()

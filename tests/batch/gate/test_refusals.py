@@ -145,13 +145,13 @@ def test_a_release_under_the_name_of_another_is_refused(with_texts: Candidate, t
     assert broken == {"files_verify": f"the manifest of 20300101T000000Z-00000000 names {with_texts.folder.name}"}
 
 
-def test_of_files_that_do_not_verify_nothing_else_is_said(good: Candidate, tmp_path: Path) -> None:
+def test_if_files_do_not_verify_no_other_rule_is_judged(good: Candidate, tmp_path: Path) -> None:
     assert list(refused(replace(good, folder=tmp_path / "none"))) == ["files_verify"]
 
 
 @pytest.mark.parametrize("key", ["slices", "chosen", "against_popular", "against_current"])
 @pytest.mark.parametrize("value", [None, 3, [], "x"])
-def test_nothing_that_is_wrong_with_data_escapes_as_another_error(
+def test_wrong_data_are_always_a_refusal_and_no_other_error(
     tmp_path: Path, current: Release, key: str, value: object
 ) -> None:
     parts = after(build_parts(), current)
@@ -170,7 +170,7 @@ def test_a_release_without_facts_is_refused_by_the_rules_that_need_them(good: Ca
     )
 
 
-def test_it_is_said_what_is_wrong_with_the_ledger_and_which_alerts_hold(tmp_path: Path) -> None:
+def test_a_refusal_names_the_fault_of_the_ledger_and_the_alerts(tmp_path: Path) -> None:
     parts = build_parts()
     parts.facts["offsets"]["movielog2-0"] = [0, 9]
     parts.alerts = [ALERT, ALERT, ALERT]
@@ -200,7 +200,7 @@ def test_all_broken_rules_are_named_at_once(tmp_path: Path, current: Release) ->
     assert broken["counts_hold"] == "400 users, the current release has 900"
 
 
-def test_what_is_wrong_with_lists_and_popular_lists_is_counted_together(tmp_path: Path) -> None:
+def test_faults_of_lists_and_of_popular_lists_are_counted_together(tmp_path: Path) -> None:
     parts = build_parts()
     parts.lists, parts.fallbacks = parts.made_lists(), parts.made_fallbacks()
     parts.lists[5], parts.fallbacks[1] = -1, -1

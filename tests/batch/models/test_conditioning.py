@@ -32,7 +32,7 @@ def well_conditioned(seed: int, size: int) -> np.ndarray:
 
 
 @given(st.integers(2, 40), st.integers(1, 23))
-def test_what_is_refused_is_what_has_too_small_a_reciprocal_condition(size: int, exponent: int) -> None:
+def test_a_matrix_is_refused_if_its_reciprocal_condition_is_too_small(size: int, exponent: int) -> None:
     matrix, rcond = alike(size, exponent)
     if rcond > 2 * LEAST_RCOND:
         assert np.isfinite(cholesky(matrix)).all()

@@ -234,7 +234,7 @@ def test_the_sums_over_pairs_are_those_over_places_in_histories_of_any_length(
     assert regress_on_few(gram, far).toarray() == pytest.approx(np.linalg.solve(gram, far.toarray()), abs=1e-4)
 
 
-def test_of_many_sources_those_that_go_best_with_a_movie_are_regressed_on() -> None:
+def test_a_movie_is_regressed_on_the_sources_that_go_best_with_it() -> None:
     rng = np.random.default_rng(5)
     watched = (rng.random((300, 80)) < 0.1).astype(np.float32)
     gram = watched.T @ watched + 5 * np.eye(80, dtype=np.float32)
@@ -332,7 +332,7 @@ def test_parts_of_a_blend_that_compete_as_well_are_fitted_once(monkeypatch: pyte
     assert isinstance(models[-1], Blend)
 
 
-def test_a_sample_holds_whole_histories_of_those_who_have_two_events_or_more() -> None:
+def test_a_sample_holds_whole_histories_of_users_with_two_events_or_more() -> None:
     flat = np.array([4, 1, 2, 3, 0, 1, 2], np.int32)
     data = Interactions(
         np.array([0, 1, 3, 3, 5, 7]),

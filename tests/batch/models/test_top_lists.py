@@ -84,7 +84,7 @@ def test_lists_are_those_of_a_whole_stable_sort(
     assert lists.dtype == np.int32
 
 
-def test_who_has_seen_everything_gets_an_empty_list() -> None:
+def test_a_user_who_has_seen_everything_gets_an_empty_list() -> None:
     seen = np.ones((2, 30), bool)
     seen[1, 7] = False
     assert top_lists(Fixed(np.ones((2, 30))), having(seen), np.arange(2)).tolist() == [[-1] * 20, [7] + [-1] * 19]
@@ -110,7 +110,7 @@ def test_scores_that_are_no_numbers_are_refused(place: int) -> None:
         top_lists(Fixed(scores), having(np.zeros((3, 700), bool)), np.arange(3))
 
 
-def test_nobody_gets_no_list() -> None:
+def test_without_users_there_are_no_lists() -> None:
     data = having(np.zeros((3, 30), bool))
     assert top_lists(Fixed(np.ones((3, 30))), data, np.zeros(0, np.int64)).shape == (0, 20)
 
