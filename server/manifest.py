@@ -11,8 +11,6 @@ import msgspec
 
 from server.errors import BadRelease
 
-Setting = str | int | float | bool | None
-
 
 class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
     """What a file of the release has to be."""
@@ -107,8 +105,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream_time: int | None = None
     """How far its night had read the stream, ms UTC."""
     input: InputFacts | None = None
-    settings: dict[str, Setting] = {}
-    """`[batch]` of that night; URLs without passwords and keys."""
+    settings: dict[str, object] = {}
+    """`[batch]` of that night, by the names of its version; URLs without passwords and keys."""
     model: ReleaseModel = ReleaseModel()
     segments: list[str] = []
     """Name of each segment by its number; 0 is everyone."""
