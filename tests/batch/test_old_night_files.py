@@ -1,4 +1,4 @@
-"""Files that were written before their contents had types are read, and written again to the same bytes.
+"""Files of nights and releases that were written before their contents had types are read, and written again to the same bytes.
 
 Those in `old_files/` were made by the version before that, by a night on the past of `conftest.py`.
 """
