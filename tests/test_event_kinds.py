@@ -78,4 +78,4 @@ def test_the_pattern_of_a_frequent_kind_has_no_group_but_its_fields() -> None:
 
 
 def test_the_documents_list_every_kind() -> None:
-    assert f"events: {', '.join(KINDS)} |" in (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    assert f"events: {', '.join(KINDS)} |" in (ROOT / "docs" / "operations.md").read_text("utf-8")

@@ -50,7 +50,7 @@ from quality.catalog import Catalog, Status, Subject
 from quality.settings import QualitySettings
 from server import hidden
 from server.errors import BadRelease
-from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel, Setting
+from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import FILES, METRIC, Release
 from stream.archive import Archive, LedgerEntry, stream_time
 from stream.redaction import public_settings
@@ -188,7 +188,7 @@ class NightSteps:
         return Manifest(
             stream_time=facts.stream_time,
             input=facts,
-            settings=msgspec.convert(public_settings(self._settings), dict[str, Setting]),
+            settings=public_settings(self._settings),
             model=ReleaseModel(
                 lists=evaluation.chosen,
                 parameters=evaluation.parameters.get(evaluation.chosen, {}),

@@ -1,6 +1,6 @@
-"""Files of nights and releases that were written before their contents had types are read, and written again to the same bytes.
+"""Files of nights and releases from before their contents had types are still read, and written to the same bytes.
 
-Those in `old_files/` were made by the version before that, by a night on the past of `conftest.py`.
+A night of that version made those in `old_files/`, on the history of `conftest.py`.
 """
 
 import shutil
