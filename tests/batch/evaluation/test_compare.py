@@ -233,7 +233,8 @@ def test_what_they_were_made_of_stands_side_by_side(make: Make, tmp_path: Path) 
     assert comparison.versions == {}
     assert [side.model for side in comparison.made] == ["als", "als"]
     assert comparison.made[0].days == ReadDays(count=2, first="2030-03-01", last="2030-03-09")
-    assert comparison.made[0].counts == {"sessions": 5000, "users": 100, "movies": 60}
+    counts = {"sessions": 5000, "users": 100, "movies": 60, "ratings": 0, "unknown_movie": 0}
+    assert comparison.made[0].counts == counts
     assert [side.ndcg and side.ndcg.mean for side in comparison.figures] == [0.2, 0.3]
     assert comparison.same_hours is True
     assert msgspec.convert(json.loads(orjson.dumps(msgspec.to_builtins(comparison))), ReleaseComparison) == comparison

@@ -101,7 +101,9 @@ def hidden_in_reserve(parts: CandidateParts) -> None:
 
 def renamed(parts: CandidateParts) -> None:
     """Half of the titles have other ids, which the catalogue knows as well."""
-    parts.sealed_movies = [f"{name}1" if at % 2 else name for at, name in enumerate(parts.movies)]
+    parts.sealed_movies = [
+        name.replace("+2000", "+2001") if index % 2 else name for index, name in enumerate(parts.movies)
+    ]
     parts.catalog_movies |= set(parts.sealed_movies)
 
 
