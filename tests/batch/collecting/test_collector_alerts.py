@@ -1,7 +1,5 @@
 """The collector's alerts: raised once, posted at once, and made good after a crash."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -11,6 +9,7 @@ from quality.alerts import webhook
 from quality.alerts.alert_file import Alert, raise_alert
 from quality.alerts.webhook import posting
 from tests.batch.collecting.collected_lines import LINES, STRICT, alerts, collector_of, fetched, run
+from tests.polling import until
 from tests.quality.alerts.webhook_receiver import Receiver
 
 
@@ -45,10 +44,3 @@ def test_an_alert_is_posted_when_it_is_raised_though_the_poster_sleeps(
             raised = [alert["id"] for alert in alerts(tmp_path)]
             assert len(raised) > 1
             until(lambda: receiver.taken == raised)
-
-
-def until(holds: Callable[[], bool], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
