@@ -12,6 +12,7 @@ from batch.errors import EvaluationDamaged
 from quality.metrics.bootstrap import Interval
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from stream import durable
+from stream.decoding import decode_json
 
 EVALUATION_FILE = "evaluation.json"
 CHOICE_METRIC = NDCG.name
@@ -52,11 +53,11 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
     """Share of the catalogue that is in any of the lists."""
     novelty_bits: float | None
     """Mean self-information of the listed movies; None where the lists are empty."""
-    personal: float
-    """Share of the users whose list is not the popular list."""
-    segments: dict[str, SegmentFigures]
+    personal: float | None = None
+    """Share of the users whose list is not the popular list; None in releases that are too old to say."""
+    segments: dict[str, SegmentFigures] = {}
     """By name of the segment."""
-    largest_gap: LargestGap | None
+    largest_gap: LargestGap | None = None
     """None where fewer than two segments have enough users."""
 
     @property
@@ -126,7 +127,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     slices: MeasuredSlices
     against_popular: ScoreDifference
     """The chosen model less the popular list, on the test slice."""
-    against_current: AgainstCurrent
+    against_current: AgainstCurrent = AgainstCurrent()
 
     @property
     def is_measured(self) -> bool:
@@ -143,8 +144,8 @@ def read_evaluation(folder: Path) -> Evaluation:
     """Read the evaluation in the folder of a night or of a release. Raises `EvaluationDamaged`."""
     path = folder / EVALUATION_FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Evaluation)
-    except (OSError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        return decode_json(path.read_bytes(), Evaluation)
+    except (OSError, msgspec.DecodeError) as error:
         raise EvaluationDamaged(f"evaluation: {path} cannot be read: {error}") from error
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from server.regular_file import read_regular
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,10 @@ def good_releases(releases: Path) -> list[str]:
     """The targets of the last good releases in a folder of releases, newest first; empty if unreadable."""
     path = releases / LAST_GOOD
     try:
-        return msgspec.json.decode(read_regular(path, _LONGEST), type=GoodReleases).releases[:_KEPT]
+        return decode_json(read_regular(path, _LONGEST), GoodReleases).releases[:_KEPT]
     except FileNotFoundError:
         return []
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.MsgspecError) as error:
         log.warning("%s cannot be read, so no last good release is known: %s", path, error)
         return []
 

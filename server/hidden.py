@@ -19,6 +19,7 @@ import msgspec
 from server.errors import HiddenUnreadable
 from server.regular_file import read_regular
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 def _kept(var: Path) -> frozenset[str] | None:
     try:
-        last_hidden = msgspec.json.decode(read_regular(var / LAST_HIDDEN, 8 * _LONGEST), type=LastHidden)
+        last_hidden = decode_json(read_regular(var / LAST_HIDDEN, 8 * _LONGEST), LastHidden)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

@@ -6,10 +6,15 @@ worker needs to answer is checked in `release.py`.
 """
 
 from contextlib import suppress
+from types import UnionType
+from typing import TypeVar, get_args
 
 import msgspec
 
 from server.errors import BadRelease
+from stream.decoding import decode_json
+
+Part = TypeVar("Part", bound=msgspec.Struct)
 
 
 class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,13 +134,29 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def parse_manifest(data: bytes) -> Manifest:
     """Parse a manifest of any version. Raises `msgspec.DecodeError` for what is no JSON object."""
-    readable = {}
-    try:
-        parts = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        for field in msgspec.structs.fields(Manifest):
-            if field.name in parts:
-                with suppress(msgspec.ValidationError):
-                    readable[field.name] = msgspec.json.decode(parts[field.name], type=field.type)
-    except UnicodeDecodeError as error:  # msgspec lets it through
-        raise msgspec.DecodeError(str(error)) from error
-    return Manifest(**readable)
+    return _parse(data, Manifest)
+
+
+def _parse(data: bytes | msgspec.Raw, struct: type[Part]) -> Part:
+    """Parse an object field by field: one that is unreadable counts as missing, and costs no other field."""
+    raw = decode_json(data, dict[str, msgspec.Raw])
+    readable: dict[str, object] = {}
+    for field in msgspec.structs.fields(struct):
+        nested = _struct_in(field.type)
+        if field.name in raw:
+            with suppress(msgspec.ValidationError):
+                value = _parse(raw[field.name], nested) if nested else decode_json(raw[field.name], field.type)
+                readable[field.name] = value
+    if missing := [name for name in struct.__struct_fields__ if name not in readable and _is_required(struct, name)]:
+        raise msgspec.ValidationError(f"Object missing required field `{missing[0]}`")
+    return struct(**readable)
+
+
+def _struct_in(kind: object) -> type[msgspec.Struct] | None:
+    """The struct that a field holds, optional or not; None for a field of another type."""
+    options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    return next((option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)), None)
+
+
+def _is_required(struct: type[msgspec.Struct], name: str) -> bool:
+    return any(field.name == name and field.required for field in msgspec.structs.fields(struct))

@@ -123,7 +123,11 @@ def _release(var: Path, workers: _Workers) -> Handler:
 
 
 def _facts(var: Path, status: WorkerStatus) -> bytes:
-    manifest = orjson.loads(read_manifest_text(var / "releases" / str(status.release)))
+    folder = var / "releases" / str(status.release)
+    try:
+        manifest = orjson.loads(read_manifest_text(folder))
+    except orjson.JSONDecodeError as error:  # it is stricter than what the worker reads the manifest with
+        raise BadRelease(f"{folder}: manifest.json cannot be read: {error}") from error
     hidden = sorted(read(var))
     # manifests written by older versions may contain the password of the API
     return orjson.dumps(

@@ -18,6 +18,8 @@ from pathlib import Path
 import filelock
 import msgspec
 
+from stream.decoding import decode_json
+
 log = logging.getLogger(__name__)
 
 BUCKETS = 20
@@ -122,7 +124,7 @@ class SharedCounts:
     def _files(self) -> Iterator[tuple[Path, WorkerCounts]]:
         for path in sorted(self._folder.glob("server-*.json")):
             try:
-                counts = msgspec.json.decode(path.read_bytes(), type=WorkerCounts)
+                counts = decode_json(path.read_bytes(), WorkerCounts)
             except FileNotFoundError:
                 continue
             except msgspec.MsgspecError as error:

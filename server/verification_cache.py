@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 State = list[list[int]]
 _LONGEST = 1 << 16
 """Bytes of a note."""
-CHECKS = 2
+CHECKS = 3
 """Version of the checks of a release. Raise it with each new check, so that known releases are verified again."""
 
 

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
+from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
 
@@ -224,7 +225,7 @@ class Archive:
     def _read_entry(self, name: str) -> LedgerEntry:
         path = self.ledger / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=LedgerEntry)
+            return decode_json(path.read_bytes(), LedgerEntry)
         except (OSError, msgspec.DecodeError) as error:
             raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
 

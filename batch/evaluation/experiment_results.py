@@ -14,6 +14,7 @@ from batch.evaluation.splits import Split
 from batch.evaluation_file import Evaluation, ModelFigures
 from server.manifest import Versions
 from stream import durable
+from stream.decoding import decode_json
 
 GridValues = dict[str, Any]
 """By key of a grid file: a value, of whatever type that setting has."""
@@ -98,7 +99,7 @@ class ResultRow:
 def read_run(path: Path) -> FinishedRun | None:
     """Read the file of a run; None where there is none, or it is not whole."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=FinishedRun)
+        return decode_json(path.read_bytes(), FinishedRun)
     except (FileNotFoundError, msgspec.DecodeError):  # the run is then done again
         return None
 

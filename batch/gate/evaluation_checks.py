@@ -78,7 +78,7 @@ def _impossible_figures(figures: ModelFigures) -> Iterator[str]:
         if not _is_interval_of_share(interval):
             yield name
     for name, share in {"coverage": figures.coverage, "personal": figures.personal}.items():
-        if not 0 <= share <= 1:
+        if share is None or not 0 <= share <= 1:
             yield name
 
 

@@ -91,7 +91,7 @@ def input_goes_on(candidate: Candidate) -> str | None:
         return "there is no current release"
     now, before = candidate.facts, candidate.current_facts
     if before is None:
-        return None
+        return "the current release does not say what it was made of"
     losses = []
     if now.stream_time < before.stream_time:
         losses.append(f"the input ends at {now.stream_time}, that of the current release at {before.stream_time}")

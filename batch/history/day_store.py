@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from batch.errors import NightFilesDamaged
 from stream import durable
+from stream.decoding import decode_json
 
 DayPart = Literal["sessions", "ratings", "requests", "accounts"]
 
@@ -100,8 +101,8 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
 
 def _read_source(folder: Path) -> DaySource | None:
     try:
-        return msgspec.json.decode((folder / "made.json").read_bytes(), type=DaySource)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return decode_json((folder / "made.json").read_bytes(), DaySource)
+    except (OSError, msgspec.DecodeError):
         return None
 
 

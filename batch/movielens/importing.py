@@ -24,6 +24,7 @@ from batch.progress import step
 from quality.catalog import Catalog, FoundRecord
 from stream import durable
 from stream.archive import Archive
+from stream.grammar import MAX_MOVIE_CHARACTERS
 from stream.settings import BEST_RATING, StreamSettings, load
 from stream.zone import DAY_MS, Zone, day_name, zone_named
 
@@ -33,6 +34,8 @@ _YEAR = re.compile(r"\s*\((\d{4})(?:\s*[-–]\s*(?:\d{4})?)?\)\s*$")
 _ASIDE = re.compile(r"(?<=\S)\s*\([^()]*\)\s*$")
 """An alternative title, in brackets."""
 _ARTICLE = re.compile(r"(.*), (The|A|An|Le|La|Les|L'|Il|Lo|I|Gli|El|Los|Las|Der|Die|Das|Det|Den|De|O|Os|As)", re.DOTALL)
+_TITLE_CHARACTERS = MAX_MOVIE_CHARACTERS // 2
+"""Characters of a title in an id; the rest has room for the year, and for what tells equal titles apart."""
 _AGES = (8, 90)
 """The ages that the catalogue accepts."""
 
@@ -50,7 +53,7 @@ def movie_id(title: str) -> str:
         name = f"{article[2]}{'' if article[2].endswith(chr(39)) else ' '}{article[1]}"
     words = name.strip().lower().replace(",", "_").split(" ")
     kept = [re.sub(r"[^a-z0-9\-._*]", "", word) for word in words]
-    return f"{'+'.join(kept)}+{year[1] if year else ''}"
+    return f"{'+'.join(kept)[:_TITLE_CHARACTERS]}+{year[1] if year else ''}"
 
 
 def ids_of(movies: list[Movie]) -> list[str]:

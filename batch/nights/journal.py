@@ -13,6 +13,7 @@ import msgspec
 
 from batch.nights.step_results import RESULT_TYPES, StepName, StepResult
 from stream import durable
+from stream.decoding import decode_json
 
 _PEAK = Path("/proc/self/clear_refs")
 
@@ -32,7 +33,7 @@ class FinishedStep(msgspec.Struct, frozen=True, kw_only=True):
 
     def result(self) -> StepResult:
         """What the step returned. Raises `msgspec.DecodeError` and `ValueError` for what is not of its type."""
-        return msgspec.json.decode(self.told, type=RESULT_TYPES[self.step])
+        return decode_json(self.told, RESULT_TYPES[self.step])
 
 
 class NightStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +117,7 @@ class Journal:
 
 
 def _parse(data: bytes) -> _File:
-    file = msgspec.json.decode(data, type=_File)
+    file = decode_json(data, _File)
     for entry in file.done:
         entry.result()  # an entry whose result cannot be read is found now, not at the end of the night
     return file

@@ -13,6 +13,7 @@ import msgspec
 from server.manifest import InputFacts
 from stream import durable
 from stream.archive import LedgerEntry, stream_time
+from stream.decoding import decode_json
 
 
 class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,9 +21,9 @@ class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
 
     stream_time: int | None
     """How far the stream had come, ms UTC; None for an archive without a line."""
-    offsets: dict[str, list[int]] = {}
+    offsets: dict[str, list[int]]
     """By `topic-partition`: the first offset that was read and the last."""
-    hash: str = ""
+    hash: str
     """sha256 of the ledger entries, without the times of their writing."""
 
 
@@ -38,7 +39,7 @@ def write_archive_read(folder: Path, read: ArchiveRead) -> None:
 
 def parse_archive_read(data: bytes) -> ArchiveRead:
     """Parse `read.json`. Raises `msgspec.DecodeError`."""
-    return msgspec.json.decode(data, type=ArchiveRead)
+    return decode_json(data, ArchiveRead)
 
 
 def write_input(folder: Path, facts: InputFacts) -> None:
@@ -47,11 +48,11 @@ def write_input(folder: Path, facts: InputFacts) -> None:
 
 
 def parse_input(data: bytes) -> InputFacts:
-    """Parse `input.json`. Raises `msgspec.DecodeError`, also where it does not say what was hidden."""
-    facts = msgspec.json.decode(data, type=InputFacts)
-    if facts.hidden is None:
-        raise msgspec.ValidationError("Object missing required field `hidden`")
-    return facts
+    """Parse `input.json`. Raises `msgspec.DecodeError`, also where a field is missing that a manifest may lack."""
+    present = decode_json(data, dict[str, msgspec.Raw])
+    if missing := [name for name in InputFacts.__struct_fields__ if name not in present]:
+        raise msgspec.ValidationError(f"Object missing required field `{missing[0]}`")
+    return decode_json(data, InputFacts)
 
 
 def _offsets(entries: Iterable[LedgerEntry]) -> dict[str, list[int]]:

@@ -34,6 +34,7 @@ from batch.errors import GateRefusal, NightHeld, ReleaseError
 from batch.releases import publish
 from quality.telemetry.release_history import ReleaseChange
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +87,10 @@ def note_outcome(var: Path, exit_code: int, seconds: float, stream_time: int) ->
 def read_outcomes(var: Path) -> list[NightOutcome]:
     """The newest tries, oldest first; none if the file is damaged, which then starts over."""
     try:
-        return [msgspec.json.decode(line, type=NightOutcome) for line in _path(var).read_bytes().splitlines()]
+        return [decode_json(line, NightOutcome) for line in _path(var).read_bytes().splitlines()]
     except FileNotFoundError:
         return []
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         if (state := _stamp(_path(var))) not in _LOGGED:  # the schedule reads it every second
             _LOGGED.add(state)
             log.error("%s cannot be read, counting starts over: %s", _path(var), error)

@@ -26,6 +26,7 @@ from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from stream import durable
 from stream.archive import Archive, stream_time
+from stream.decoding import decode_json
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS
 
@@ -134,7 +135,7 @@ def _digest(streaming: StreamSettings, quality: QualitySettings, settings: Batch
 
 def _summary(steps: Sequence[FinishedStep], earlier: int, seconds: float) -> NightSummary:
     """The summary of finished steps, of which an interrupted night did the first `earlier`."""
-    published = msgspec.json.decode(steps[-1].told, type=PublishResult)
+    published = decode_json(steps[-1].told, PublishResult)
     results = {
         done.step: msgspec.structs.replace(
             done.result(),

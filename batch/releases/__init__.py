@@ -1,1 +1,1 @@
-"""Releases: sealed, made current, moved by hand, and asked where an answer came from."""
+"""Releases: built, published, moved by hand, and traced back to their data."""

@@ -36,6 +36,7 @@ from server.good_releases import good_releases
 from server.manifest import BlasLibrary, FileDigest, Manifest, Versions, parse_manifest
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -290,8 +291,8 @@ def _read_notes(path: Path, kind: type[Note]) -> list[Note]:
     notes = []
     for number, text in enumerate(path.read_bytes().splitlines() or [b""], 1):
         try:
-            notes.append(msgspec.json.decode(text, type=kind))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            notes.append(decode_json(text, kind))
+        except msgspec.DecodeError as error:
             raise ReleaseError(f"releases: {path}, line {number}, cannot be read: {error}; {_remedy(path)}") from error
     return notes
 

@@ -15,7 +15,7 @@ stays marked as refused. Workers follow `current` by themselves, within seconds.
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -179,20 +179,6 @@ def _damaged_file(folder: Path, manifest: Manifest) -> str | None:
         return "manifest.json"
     sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     return next((name for name, file in manifest.files.items() if sizes.get(name) != file.size), None)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-
-
-def _within(value: Any, *keys: str | None) -> Any:
-    """The value under these keys of nested objects; None if one is missing."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 def _rows(path: Path) -> int | None:

@@ -1,1 +1,1 @@
-"""Who is told? Thresholds on the ledger, the file of open alerts, the webhook, and metrics for Prometheus."""
+"""Alerts: thresholds on the ledger, the alert file, the webhook, and metrics for Prometheus."""

@@ -25,6 +25,7 @@ import filelock
 import msgspec
 
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +78,11 @@ class AlertLine(NamedTuple):
     alert: Alert
 
 
-_DECODER = msgspec.json.Decoder(Alert)
-
-
 def decode_alert(line: bytes) -> Alert | None:
     """The alert in a line; None where the line is not an alert. An alert from before there were ids gets one."""
     try:
-        alert = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        alert = decode_json(line, Alert)
+    except msgspec.DecodeError:
         return None
     return alert if alert.id else msgspec.structs.replace(alert, id=f"{alert.alert}:{alert.batch}")
 

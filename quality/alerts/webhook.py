@@ -31,6 +31,7 @@ import urllib3
 from quality.alerts.alert_file import Alert, AlertFile, AlertLine, decode_alert
 from quality.settings import QualitySettings
 from stream import durable
+from stream.decoding import decode_json
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Outbox:
 
     def _read_mark(self) -> DeliveryMark:
         try:
-            return msgspec.json.decode(self._mark.read_bytes(), type=DeliveryMark)
+            return decode_json(self._mark.read_bytes(), DeliveryMark)
         except (FileNotFoundError, msgspec.DecodeError):
             return DeliveryMark()
 

@@ -26,6 +26,7 @@ from quality.telemetry.report_figures import (
     ReleaseFigures,
     Share,
 )
+from stream.decoding import decode_json
 
 Row = tuple[str, str]
 """What a figure is, and its value as text."""
@@ -114,8 +115,8 @@ FIGURES = figures_of_report()
 def read_report(path: Path) -> DayReport | None:
     """The report in a file; None where there is no file. Raises `ReportError` where it cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=DayReport)
+        return decode_json(path.read_bytes(), DayReport)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise ReportError(f"report: cannot read {path}: {error}") from error

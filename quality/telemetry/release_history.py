@@ -15,6 +15,7 @@ import numpy as np
 
 from quality.errors import ReleaseHistoryError
 from stream import durable
+from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 
 
@@ -89,8 +90,8 @@ def _path(releases: Path) -> Path:
 
 def _change(path: Path, number: int, line: bytes) -> ReleaseChange:
     try:
-        return msgspec.json.decode(line, type=ReleaseChange)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return decode_json(line, ReleaseChange)
+    except msgspec.DecodeError as error:
         mending = "restore it, or take the line out"
         raise ReleaseHistoryError(f"releases: {path}, line {number}, cannot be read: {error}; {mending}") from error
 

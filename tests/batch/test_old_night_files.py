@@ -44,6 +44,20 @@ def test_a_manifest_of_a_version_to_come_is_read_as_far_as_it_is_known() -> None
     assert manifest.files == parse_manifest(old("manifest.json")).files
 
 
+def test_a_field_of_another_form_costs_a_manifest_no_other_field() -> None:
+    document = orjson.loads(old("manifest.json"))
+    document["model"] |= {"trees": "50", "parameters": {"x": None}}
+    document["versions"]["blas"] = [{"num_threads": "two"}]
+    document["input"]["offsets"] = {"movielog1-0": None}
+    manifest, intact = parse_manifest(orjson.dumps(document)), parse_manifest(old("manifest.json"))
+    assert manifest.model == msgspec.structs.replace(intact.model, trees=None, parameters={})
+    assert manifest.versions == msgspec.structs.replace(intact.versions, blas=[])
+    assert intact.input is not None
+    assert manifest.input == msgspec.structs.replace(intact.input, offsets={})
+    document["input"]["stream_time"] = "late"
+    assert parse_manifest(orjson.dumps(document)).input is None
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b'{"id": "\xff"}', b'{"id": "x",}'])
 def test_what_is_no_json_object_is_no_manifest(data: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
@@ -57,7 +71,7 @@ def test_what_a_night_was_made_of_is_read_and_written_as_before(tmp_path: Path) 
         assert (tmp_path / name).read_bytes() == old(name)
 
 
-@pytest.mark.parametrize("missing", ["hidden", "stream_time"])
+@pytest.mark.parametrize("missing", ["stream_time", "offsets", "hash", "days", "counts", "hidden"])
 def test_an_input_that_does_not_say_all_that_a_night_needs_is_damaged(missing: str) -> None:
     document = orjson.loads(old("input.json"))
     del document[missing]

@@ -136,9 +136,10 @@ def test_without_a_list_nothing_is_answered_until_there_is_one(var: Path, make: 
     assert current.swaps == {"taken": 1, "refused": 0, "last_good": 0}
 
 
-def test_a_list_that_was_garbled_is_no_list(var: Path) -> None:
+@pytest.mark.parametrize("garbage", [b'{"movies": 7}', b'{"movies": ["\xff"]}'])
+def test_a_list_that_was_garbled_is_no_list(var: Path, garbage: bytes) -> None:
     (var / HIDDEN).mkdir()
-    (var / LAST_HIDDEN).write_bytes(b'{"movies": 7}')
+    (var / LAST_HIDDEN).write_bytes(garbage)
     current = ReleaseWatcher(var)
     current.check_now()
     assert answer(current) is None

@@ -175,6 +175,16 @@ def test_a_note_that_is_garbage_is_no_note(folder: Path, digested: list[str], no
     assert len(digested) == len([*FILES, *RENDERED])
 
 
+def test_a_note_of_earlier_checks_is_no_note(folder: Path, digested: list[str]) -> None:
+    Release.open(folder)
+    note, before = folder.parent / ".verified" / "one.json", f"[{verification_cache.CHECKS}]"
+    assert note.read_text().startswith(f"[{before},")
+    note.write_text(note.read_text().replace(before, f"[{verification_cache.CHECKS - 1}]", 1))
+    digested.clear()
+    Release.open(folder)
+    assert len(digested) == len([*FILES, *RENDERED])
+
+
 @pytest.mark.parametrize("where", [".verified", ".verified/one.json"])
 def test_a_release_is_opened_where_no_note_can_be_kept(folder: Path, digested: list[str], where: str) -> None:
     note = folder.parent / where

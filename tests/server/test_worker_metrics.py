@@ -149,7 +149,7 @@ def test_a_worker_that_has_the_id_of_one_that_is_gone_begins_at_nothing_and_keep
 
 GARBAGE = [
     b"", b"{", b"\xff", b"[]", b"7", b'{"answered": "x"}', b'{"answered": [1, 2]}', b'{"buckets": [1]}',
-    b'{"statuses": {"200": "many"}}',
+    b'{"statuses": {"200": "many"}}', b'{"statuses": {"\xff": 1}}',
 ]  # fmt: skip
 
 

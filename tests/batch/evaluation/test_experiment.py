@@ -149,7 +149,7 @@ def test_finished_runs_are_not_repeated_and_new_ones_are_run(
     assert len(counted) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b'{"split": "time"', b"[]", b'{"evaluation": null}'])
+@pytest.mark.parametrize("content", [b"", b'{"split": "time"', b"[]", b'{"evaluation": null}', b'{"split": "\xff"}'])
 def test_a_run_whose_outcome_was_spoiled_is_done_again(
     grid: Grid, tmp_path: Path, counted: list[BatchSettings], content: bytes
 ) -> None:

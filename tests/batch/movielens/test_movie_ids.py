@@ -7,10 +7,16 @@ from hypothesis import strategies as st
 
 from batch.movielens.archives import Movie
 from batch.movielens.importing import ids_of, movie_id
-from stream.grammar import MOVIE
+from stream.grammar import MOVIE, is_movie
 
 
-def test_an_id_that_was_made_to_tell_movies_apart_is_told_apart_from_a_title_too() -> None:
+def test_ids_of_long_titles_are_short_enough_to_be_served() -> None:
+    ids = ids_of([Movie(number, "a" * 500 + f" {number} (1999)", []) for number in range(3)])
+    assert len({*ids}) == 3
+    assert all(map(is_movie, ids))
+
+
+def test_a_disambiguated_id_differs_from_every_title() -> None:
     movies = [Movie(1, "Chaos", []), Movie(2, "Chaos ml3", []), Movie(3, "Chaos", [])]
     assert ids_of(movies) == ["chaos+", "chaos+ml3+", "chaos+ml3+ml3+"]
 

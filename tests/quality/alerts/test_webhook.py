@@ -302,8 +302,9 @@ def test_a_mark_is_of_the_file_that_it_was_made_for(tmp_path: Path) -> None:
     assert left(tmp_path) == []
     AlertFile(tmp_path).append(map(alert, ["d", "e", "f", "g"]))  # a new file, longer than the mark
     assert left(tmp_path) == ["d", "e", "f", "g"]
-    (tmp_path / "alerts.posted").write_bytes(b"{")
-    assert left(tmp_path) == ["d", "e", "f", "g"]
+    for garbage in (b"{", b'{"end": 1, "id": "\xff"}'):
+        (tmp_path / "alerts.posted").write_bytes(garbage)
+        assert left(tmp_path) == ["d", "e", "f", "g"]
 
 
 def test_lines_that_are_no_alerts_do_not_stop_the_others(tmp_path: Path) -> None:
