@@ -11,7 +11,9 @@ the schema, then `CHECKS`. A line that only *might* be wrong passes; a candidate
 | `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than allowed |
 | `movie_unknown` | the API says that the movie, or one of the list, does not exist |
 | `minute_runtime` | the minute is past the movie's end |
-| `status_list` | the status says that there was no answer, beside a list of known movies |
+| `status_list` | the status says that the answer was unusable, beside a list of known movies |
+
+Status 0 with a list is no fault: the service writes the body of an answer that came too late where errors stand.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +31,9 @@ from stream.line_columns import times_of
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
+LATE = 0
+"""The status of a request without a usable answer in time. A late answer stands in `error`, as it was sent: ids joined
+by `,` or `, `."""
 Faults = list[tuple[str, np.ndarray]]
 """Reason, and which rows have that fault: bool."""
 
@@ -128,8 +133,9 @@ def _listed_movies(table: pa.Table, kafka_times: np.ndarray, context: JudgingCon
 
 
 def _statuses(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
+    in_time = table.column("status").to_numpy() != LATE
     is_list = [_is_list(error, context.known) for error in table.column("error").to_pylist()]
-    return [("status_list", np.array(is_list, bool))]
+    return [("status_list", in_time & np.array(is_list, bool))]
 
 
 def _is_list(error: str | None, known: KnownIds) -> bool:

@@ -244,6 +244,9 @@ def test_an_inserted_digit_can_stay_well_formed(new_york: Zone) -> None:
         "java.net.ConnectException: Connection refused: a/1.2.3.4:8082, 99 ms",
         "dispatch.StatusCode: Unexpected response status: 500",
         "x, status 200, result: a+1984, 5 ms",
+        "aliens+1986",
+        "glory+1989,pulp+fiction+1994",
+        "glory+1989, pulp+fiction+1994",
         "héllo \U0001f600 \x00\n",
     ],
 )

@@ -131,7 +131,7 @@ def minute_reasons(event: Event, known: KnownIds) -> set[str]:
 
 
 def status_reasons(event: Event, known: KnownIds) -> set[str]:
-    if event.error is None:
+    if event.error is None or event.status == 0:
         return set()
     return {"status_list"} if all(part in known.runtimes for part in event.error.split(", ")) else set()
 

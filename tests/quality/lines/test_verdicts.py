@@ -39,7 +39,7 @@ events = st.one_of(
         movies=st.lists(movies, min_size=1, max_size=3).map(tuple), latency_ms=st.integers(0, 9),
     ),
     st.builds(
-        Event, st.just("recommend"), times, users, host=st.just("a:1"), status=st.just(400),
+        Event, st.just("recommend"), times, users, host=st.just("a:1"), status=st.sampled_from([0, 400]),
         error=st.sampled_from(["a+1984, endeavour+", "a+1984, b+1984", "n\u00e9"]), latency_ms=st.integers(0, 9),
     ),
 )  # fmt: skip
@@ -103,7 +103,9 @@ def fault(event: Event, kafka_time: int, held: JudgingContext, strict: bool) -> 
         "user_unknown": event.user > held.max_user and event.user not in known.users,
         "movie_unknown": any(name not in known.runtimes if strict else name in known.missing for name in named),
         "minute_runtime": event.minute is not None and event.minute > ends.get(event.movie or "", 20_000) * 1.05 + 5,
-        "status_list": event.error is not None and all(name in known.runtimes for name in event.error.split(", ")),
+        "status_list": event.status != 0
+        and event.error is not None
+        and all(name in known.runtimes for name in event.error.split(", ")),
     }
     return next((reason for reason, broken in told.items() if reason is not None and broken), None)
 
@@ -241,11 +243,20 @@ def test_two_lines_that_are_restored_to_the_same_event_are_two() -> None:
         (b"2022-10-07T09:40,70001,GET /data/m/none+1999/300.mpg", "user_unknown"),
         (b"2022-10-07T09:40,70000,GET /data/m/none+1999/300.mpg", "movie_unknown"),
         (b"2022-10-07T09:40,5,GET /data/m/a+1984/1234.mpg", "minute_runtime"),
-        (b"2022-10-07T09:40,5,recommendation request a:1, status 0, result: a+1984, 5 ms", "status_list"),
+        (b"2022-10-07T09:40,5,recommendation request a:1, status 400, result: a+1984, 5 ms", "status_list"),
     ],
 )
 def test_the_first_rule_that_is_broken_is_the_reason(line: bytes, reason: str) -> None:
     assert judged([line], [NOW]).reasons == [reason]
+
+
+@pytest.mark.parametrize("body", ["a+1984", "a+1984,b+1984", "a+1984, b+1984", "none+1999", "a+1984,", ""])
+def test_the_body_of_a_late_answer_is_the_error_of_a_request_without_answer(body: str) -> None:
+    line = f"2022-10-07T09:40:00.854,5,recommendation request a.example.org:8082, status 0, result: {body}, 819 ms"
+    kept = judged([line.encode()], [NOW]).kept["recommend"]
+    late = {"host": "a.example.org:8082", "status": 0, "error": body, "latency_ms": 819}
+    assert kept.rules == {}
+    assert events_of("recommend", kept.table) == [Event("recommend", NOW + 854, 5, **late)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("kafka_time", "day"), [(NOW, "2022-10-07"), (NOW + 16 * HOUR_MS, "2022-10-08")])
