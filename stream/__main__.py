@@ -16,7 +16,7 @@ from stream.cli import run
 from stream.grammar import LineRefused, parse
 from stream.line_columns import read
 from stream.settings import StreamSettings, load
-from stream.zone import zone_named
+from stream.zone import Zone, zone_named
 
 
 @click.group(help="The event log: grammar, Kafka, archive.")
@@ -39,18 +39,35 @@ def run_broker(host: str, port: int) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--refused", default=10, show_default=True, help="How many refused lines to show.")
 def check(file: Path, refused: int) -> None:
-    """Check a FILE of recorded lines against the grammar; print counts by kind and reason as JSON."""
+    """Check a FILE of recorded lines against the grammar; print counts by kind and reason as JSON.
+
+    `crlf` counts the refused lines that are well-formed without a carriage return at their end: the collector repairs
+    those that pass its checks.
+    """
     lines = file.read_bytes().split(b"\n")
     lines = lines[:-1] if lines and not lines[-1] else lines
-    columns = read(pa.array(lines, pa.binary()), zone_named(load("stream", StreamSettings).timezone))
+    zone = zone_named(load("stream", StreamSettings).timezone)
+    columns = read(pa.array(lines, pa.binary()), zone)
+    crlf = _good_without_cr(lines, columns.refused.tolist(), zone)
     for row in columns.refused[:refused].tolist():
         click.echo(f"line {row + 1}: {_reason(lines[row])}: {lines[row].decode('utf-8', 'replace')!a}", err=True)
     counts = {
         "lines": len(lines),
         "kinds": {kind: table.num_rows for kind, table in columns.events.items()},
         "refused": dict(collections.Counter(columns.reasons)),
+        "crlf": len(crlf),
     }
     click.echo(orjson.dumps(counts, option=orjson.OPT_INDENT_2))
+    if crlf:
+        where = f"{len(crlf)} of the refused lines, first line {crlf[0] + 1}"
+        click.echo(f"{where}, only end in CR LF: the collector repairs them if they pass its checks", err=True)
+
+
+def _good_without_cr(lines: list[bytes], refused: list[int], zone: Zone) -> list[int]:
+    """Which of the refused lines (indices) are well-formed without the carriage return that they end in."""
+    ending = [row for row in refused if lines[row].endswith(b"\r")]
+    still_refused = set(read(pa.array([lines[row][:-1] for row in ending], pa.binary()), zone).refused.tolist())
+    return [row for number, row in enumerate(ending) if number not in still_refused]
 
 
 def _reason(line: bytes) -> str:

@@ -3,14 +3,22 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
+from quality.catalog import KnownIds
+from quality.lines.context_checks import make_context
+from quality.lines.verdicts import ParsedLines, judge
+from quality.settings import QualitySettings
 from stream.__main__ import commands
 from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.settings import StreamSettings
 
 ROOT = Path(__file__).parents[2]
 GOOD = b"2022-10-07T13:44,5,GET /data/m/a+1984/5.mpg\n"
@@ -65,6 +73,36 @@ def test_check_shows_as_many_refused_lines_as_it_is_told(tmp_path: Path, environ
     (tmp_path / "lines.txt").write_bytes(GOOD + BAD * 5)
     shown = said(environ, "check", "--refused", "2", tmp_path / "lines.txt").stderr.splitlines()
     assert [line.split(": ")[:2] for line in shown] == [["line 2", "time"], ["line 3", "time"]]
+
+
+OF_EACH_KIND = [
+    b"2022-10-07T13:44,5,GET /data/m/a+1984/5.mpg\r",
+    b"2022-10-07T13:44,5,GET /rate/a+1984=3\r",
+    b"2022-10-07T13:44,5,GET /create_account\r",
+    b"2022-10-07T13:44,5,recommendation request a:1, status 200, result: a+1984, 5 ms\r",
+    b"2022-10-07T13:44,5,recommendation request a:1, status 0, result: timed out, 5 ms\r",
+]
+
+
+def test_check_says_which_lines_the_collector_repairs_by_their_carriage_return(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    (tmp_path / "lines.txt").write_bytes(b"\n".join([GOOD[:-1], BAD[:-1] + b"\r", b"x\r", *OF_EACH_KIND]))
+    done = said(environ, "check", tmp_path / "lines.txt")
+    told = orjson.loads(done.stdout)
+    assert (sum(told["refused"].values()), told["crlf"]) == (7, 5)
+    assert "5 of the refused lines, first line 4, only end in CR LF: the collector repairs" in done.stderr
+    context = make_context(StreamSettings(), QualitySettings(), KnownIds())
+    kafka_times = np.full(len(OF_EACH_KIND), int(datetime(2022, 10, 7, 17, 44, tzinfo=UTC).timestamp()) * 1000)
+    verdicts = judge(ParsedLines.read(pa.array(OF_EACH_KIND, pa.binary()), kafka_times, context.zone), context)
+    assert sum(len(kept.rules) for kept in verdicts.kept.values()) == len(OF_EACH_KIND)
+
+
+def test_check_is_silent_of_carriage_returns_where_there_are_none(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "lines.txt").write_bytes(GOOD + BAD)
+    done = said(environ, "check", tmp_path / "lines.txt")
+    assert orjson.loads(done.stdout)["crlf"] == 0
+    assert "CR LF" not in done.stderr
 
 
 def test_check_shows_hostile_bytes_in_ascii(tmp_path: Path, environ: dict[str, str]) -> None:
