@@ -4,8 +4,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from stream.settings import ServiceUrl
+
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Hours = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Weight = Annotated[float, msgspec.Meta(gt=0, le=1e15)]
 ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend"]
 """The models of `batch.models.MODELS`, and `best`."""
 
@@ -13,44 +17,44 @@ ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Collecting and the night."""
 
-    api: str = "http://127.0.0.1:8080"
+    api: ServiceUrl = "http://127.0.0.1:8080"
     """Root of the user and movie API."""
-    api_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 5.0
+    api_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 5.0
     """How long one request to the API may take, seconds."""
-    api_connections: Count = 4
+    api_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 4
     """Requests to the API at once."""
-    api_retries: Annotated[int, msgspec.Meta(ge=0)] = 8
+    api_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 8
     """Retries where the API fails or is busy; a Retry-After is obeyed."""
-    history_days: Count = 90
+    history_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
     """Days that a night learns from; older history is ignored."""
-    test_hours: Annotated[float, msgspec.Meta(gt=0)] = 24.0
+    test_hours: Hours = 24.0
     """Length of the test slice, at the end of the history; the choice slice before it is as long."""
     evaluation_users: Count = 20_000
     """Largest number of users of a slice that are evaluated, drawn at random."""
     model: ModelName = "best"
     """Model of the personal lists; `best`: the one that ranks best on the choice slice."""
-    factors: Count = 64
+    factors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
     """Dimensions of the embeddings."""
-    iterations: Count = 12
+    iterations: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12
     """Rounds of alternating least squares."""
-    regularization: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    regularization: Annotated[float, msgspec.Meta(ge=0, le=1e15)] = 5.0
     """Weight of the L2 penalty on the embeddings; tuning starts from it."""
-    confidence: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    confidence: Weight = 10.0
     """Confidence that a finished session adds to the 1 of an unwatched movie (alpha of Hu, Koren & Volinsky 2008);
     tuning starts from it."""
     fit_users: Count = 200_000
     """Users that models are fitted to, drawn from those with two sessions or more; all users are folded in."""
     dense_movies: Count = 8_192
     """Most watched movies, for which the linear models have all pairs; other movies have their closest few."""
-    ease_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    ease_penalty: Weight = 300.0
     """L2 penalty of EASE, in users who watched a movie; tuning starts from it."""
-    order_penalty: Annotated[float, msgspec.Meta(gt=0)] = 300.0
+    order_penalty: Weight = 300.0
     """L2 penalty of the order-aware ridge regression, in users who watched a movie."""
-    half_life_days: Annotated[float, msgspec.Meta(gt=0)] = 14.0
+    half_life_days: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 14.0
     """Age at which a start counts half for the popular list."""
     minimum_segment: Count = 100
     """A segment with fewer users gets the popular list of everyone."""
-    trees: Count = 50
+    trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
     """Trees of the Annoy index."""
     answers: Literal["auto", "compact", "rendered"] = "auto"
     """How a release holds its lists: compact, as indices only (40 bytes a user), or rendered, as text as well (some 450

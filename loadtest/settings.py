@@ -8,9 +8,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from stream.settings import Generation
+from stream.settings import Generation, ServiceUrl
 
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
@@ -23,7 +23,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     movies: Count = 2_000
     """Movies of the catalogue."""
 
-    seed: Annotated[int, Meta(ge=0)] = 1
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 1
     """Random seed for the catalogue, the users and their tastes; single visits have seeds of their own."""
 
     generation: Generation = "2022"
@@ -35,7 +35,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     api_port: Annotated[int, Meta(ge=0, le=65535)] = 8080
     """Port that the record API listens on; 0 takes a free one, which is logged."""
 
-    api_rate_limit_per_s: Annotated[float, Meta(gt=0)] = 200.0
+    api_rate_limit_per_s: Annotated[float, Meta(gt=0, le=1e9)] = 200.0
     """Requests a second that the API answers; further ones get 429 with `retry-after`."""
 
     catalog_csv: str = ""
@@ -44,10 +44,10 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     users_csv: str = ""
     """CSV file of real user records to serve instead of simulated ones; empty for none."""
 
-    server: str = "http://127.0.0.1:8082"
+    server: ServiceUrl = "http://127.0.0.1:8082"
     """URL of the recommender that the service asks."""
 
-    deadline_ms: Count = 600
+    deadline_ms: Annotated[int, Meta(ge=1, le=3_600_000)] = 600
     """Milliseconds that the service waits for an answer before it counts the request as failed."""
 
     ask_share: Share = 0.9
@@ -59,5 +59,5 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     repeated: Share = 0.0001
     """Share of lines that are delivered twice."""
 
-    pace: Annotated[float, Meta(gt=0)] = 60.0
+    pace: Annotated[float, Meta(gt=0, le=1e9)] = 60.0
     """Seconds of event time that pass in one second, at most."""

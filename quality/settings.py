@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import msgspec
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
+from stream.settings import PORT_PATTERN
+
+Hours = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Minutes = Annotated[float, msgspec.Meta(gt=0, le=60_000_000)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3_600)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Lines = Annotated[int, msgspec.Meta(ge=1)]
-Url = Annotated[str, msgspec.Meta(pattern=r"^(https?://([^\s/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?([/?#]\S*)?)?$")]
+Lines = Annotated[int, msgspec.Meta(ge=1, le=10**12)]
+WebhookUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^(https?://([^\s/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:{PORT_PATTERN})?([/?#]\S*)?)?$",
+        description="empty, or `http://…` or `https://…` without user and password, with a port from 1 to 65535",
+    ),
+]
 
 
 class AlertLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,31 +113,31 @@ def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> A
 class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How lines and answers of the live stream are judged."""
 
-    window_hours: Positive = 24.0
+    window_hours: Hours = 24.0
     """How long after an answer the start of a listed movie still makes it a hit, in hours."""
-    grace_minutes: NotNegative = 10.0
+    grace_minutes: Annotated[float, msgspec.Meta(ge=0, le=60_000_000)] = 10.0
     """How long a day's report waits for late lines after its last window has closed, in minutes."""
-    session_gap_hours: Positive = 6.0
+    session_gap_hours: Hours = 6.0
     """Longest pause within one session of a user and a movie, in hours."""
-    report_every_minutes: Positive = 60.0
+    report_every_minutes: Minutes = 60.0
     """Shortest time between two versions of an open report, in minutes of the stream's time."""
     bootstrap_samples: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 1000
     """Bootstrap resamples of the users behind every interval."""
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 1
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Seed of the resampling: equal data give equal intervals."""
-    commit_seconds: Positive = 2.0
+    commit_seconds: Seconds = 2.0
     """How long telemetry gathers lines before it commits them, in seconds of its own clock."""
-    time_window_minutes: Positive = 60.0
+    time_window_minutes: Minutes = 60.0
     """How far a line's time may lie ahead of its Kafka time, and a repaired line's on either side of it, in minutes."""
-    late_hours: Positive = 24.0
+    late_hours: Hours = 24.0
     """How far a line's time may lie behind its Kafka time, in hours."""
     thresholds: Thresholds = Thresholds()
     """How many faults are normal; more raise an alert."""
     week_lines: Lines = 100_000
     """Fewest lines of the week before an hour that the hour is compared with."""
-    webhook: Url = ""
+    webhook: WebhookUrl = ""
     """URL to post alerts to as JSON, `http://…` or `https://…`; empty: alerts are only in `alerts.jsonl`."""
-    webhook_timeout_s: Positive = 5.0
+    webhook_timeout_s: Seconds = 5.0
     """How long the webhook may take to answer, in seconds."""
 
     @property

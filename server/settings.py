@@ -4,8 +4,7 @@ from typing import Annotated
 
 import msgspec
 
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,9 +29,9 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     drain_s: Seconds = 5.0
     """How long a worker may take to answer what it has accepted when it must end, seconds; less than `stopwaitsecs` of
     supervisord, after which it is killed."""
-    stall_s: Annotated[float, msgspec.Meta(ge=1)] = 10.0
+    stall_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 10.0
     """A worker whose loop hangs for so long logs its stack and dies, so that it is restarted; seconds."""
-    max_connections: Count = 10_000
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
     """Connections per worker; beyond that the longest idle ones are closed or, if none is idle, new ones refused."""
     request_s: Seconds = 10.0
     """How long a client may take to send one request, seconds."""
@@ -40,11 +39,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How long a connection may stay open without a request, seconds."""
     write_s: Seconds = 10.0
     """How long a client may take to read an answer, seconds."""
-    shed_s: Annotated[float, msgspec.Meta(ge=0.01)] = 0.2
+    shed_s: Annotated[float, msgspec.Meta(ge=0.01, le=86_400)] = 0.2
     """Under overload, a request outside the fast lane that has waited longer than this is refused with 503; seconds."""
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, le=16_384)] = 8192
     """Longest request line and headers together, bytes."""
-    max_body_bytes: Count = 65_536
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1, le=2**30)] = 65_536
     """Longest body, bytes; no route reads one."""
     access_log: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
     """Share of the requests that are logged, 0 to 1, as lines of JSON."""

@@ -2,20 +2,39 @@
 
 In order of precedence: `MARQUEE_<ROOM>_<KEY>` in the environment; the file that `MARQUEE_SETTINGS` names, or else
 `settings.toml` in the working folder; the defaults in the classes, which a test checks. Each room's class is in its own
-`settings.py`; this module loads them all and holds the settings that every room needs.
+`settings.py`; this module loads them all and holds the settings that every room needs. Numbers have limits on both
+sides, so that a slip of the finger is an error at the start and not a process that waits for ever.
 """
 
+import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+import msgspec.inspect
 
 from stream.errors import SettingsError
 
+_PREFIX = "MARQUEE_"
 ROOMS = ("stream", "quality", "batch", "server", "loadtest")
+VARIABLES = ("SETTINGS", "PYTHON", "RUN", "BIND", "WORKERS", "PORT", "COMMIT")
+"""Variables of the environment that are no setting of a room, without the prefix that all share."""
+_FOREIGN = re.compile(r"TEST_\w+|SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+")
+"""Of the tests; and what Kubernetes sets in every pod beside a service that is named for Marquee."""
+
+PORT_PATTERN = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[1-5]\d{4}|[1-9]\d{0,3})"
+"""A port, 1 to 65535, in the pattern of a setting."""
+ServiceUrl = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^https?://([^\s/?#@]*@)?([^\s/:@?#\[\]]+|\[[0-9A-Fa-f:.]+\])(:{PORT_PATTERN})?([/?#]\S*)?$",
+        description="`http://host:port` or `https://host:port`, with a port from 1 to 65535",
+    ),
+]
 
 Generation = Literal["2022", "2026"]
 """Generation of the movie service: 2022 rates 1..5 and looks up single ids; 2026 rates 1..10, has accounts and bulk."""
@@ -25,7 +44,13 @@ BEST_RATING: dict[Generation, int] = {"2022": 5, "2026": 10}
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where events come from, and where Marquee keeps its files."""
 
-    bootstrap: Annotated[str, msgspec.Meta(pattern=r"^[^:,\s]+:\d+(,[^:,\s]+:\d+)*$")] = "127.0.0.1:9092"
+    bootstrap: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=rf"^[^:,\s]+:{PORT_PATTERN}(,[^:,\s]+:{PORT_PATTERN})*$",
+            description="`host:port`, or several separated by commas, each with a port from 1 to 65535",
+        ),
+    ] = "127.0.0.1:9092"
     """Address of Kafka, `host:port`; commas separate several."""
     topic: str = "movielog1"
     """The topic that the service writes to."""
@@ -39,11 +64,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Largest user id that the service gives out. A larger one in a line counts as a fault unless the API knows it."""
     batch_lines: Annotated[int, msgspec.Meta(ge=1, le=5_000_000)] = 100_000
     """The most lines in one batch of the archive."""
-    batch_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
+    batch_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 30.0
     """Longest time that a line waits to be archived, in seconds of the collector's clock."""
-    fetch_timeout_ms: Annotated[int, msgspec.Meta(ge=1)] = 500
+    fetch_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 500
     """How long one poll of Kafka waits for lines, in milliseconds."""
-    stall_seconds: Annotated[float, msgspec.Meta(gt=0)] = 120.0
+    stall_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
     """After so long without an answer from Kafka, a consumer ends with an error, and its supervisor restarts it."""
 
 
@@ -53,17 +78,20 @@ Settings = TypeVar("Settings", bound=msgspec.Struct)
 def load(room: str, kind: type[Settings], environ: Mapping[str, str] | None = None) -> Settings:
     """Read the table `room` of the settings into its class.
 
-    Raises `SettingsError` for a file that cannot be read, and for an unknown table, key or value.
+    Raises `SettingsError` for a file that cannot be read, for an unknown table, key or value, and for a variable of the
+    environment that begins with MARQUEE_ and means nothing.
     """
     environ = os.environ if environ is None else environ
+    _require_known_variables(environ)
     table = dict(_tables(environ).get(room, {}))
-    prefix = f"MARQUEE_{room.upper()}_"
+    prefix = f"{_PREFIX}{room.upper()}_"
     table |= {key[len(prefix) :].lower(): value for key, value in environ.items() if key.startswith(prefix)}
     try:
         # strict=False: values of the environment are text, and a whole number may stand for a float
         return msgspec.convert(table, kind, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: [{room}] {error} (see settings.toml for the keys)") from error
+        problem = _out_of_range(str(error), table, msgspec.inspect.type_info(kind)) or str(error)
+        raise SettingsError(f"settings: [{room}] {problem} (see settings.toml for the keys)") from error
 
 
 def _tables(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
@@ -73,7 +101,7 @@ def _tables(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
         return {}
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no TOML, no UTF-8, or a number of thousands of digits
         raise SettingsError(f"settings: cannot read {path}: {error}") from error
     for name, table in tables.items():
         if name not in ROOMS or not isinstance(table, dict):
@@ -81,7 +109,49 @@ def _tables(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
     return tables
 
 
+def _require_known_variables(environ: Mapping[str, str]) -> None:
+    of_rooms = tuple(f"{room.upper()}_" for room in ROOMS)
+    names = [name.removeprefix(_PREFIX) for name in sorted(environ) if name.startswith(_PREFIX)]
+    for name in names:
+        if name in VARIABLES or name.startswith(of_rooms) or _FOREIGN.fullmatch(name):
+            continue
+        key = name.partition("_")[2]
+        known = [*VARIABLES, *(f"{of_room}{key}" for of_room in of_rooms if key)]
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        advice = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "docs/operations.md lists them"
+        raise SettingsError(f"settings: unknown variable of the environment {_PREFIX}{name}; {advice}")
+
+
+def _out_of_range(error: str, value: Any, kind: msgspec.inspect.Type) -> str | None:
+    """What an error says of a value out of its range or form: the key, the value and what is allowed.
+
+    None where the type is wrong rather than the value. Text is not shown: it may hold a password.
+    """
+    path = re.search(r" - at `\$\.([\w.]+)`$", error)
+    for key in path[1].split(".") if path else ():
+        fields = {field.name: field.type for field in getattr(kind, "fields", ())}
+        if key not in fields or not isinstance(value, dict):
+            return None
+        kind, value = fields[key], value[key]
+    if path and isinstance(kind, msgspec.inspect.Metadata) and "matching regex" in error:
+        return f"{path[1]} must be {(kind.extra_json_schema or {})['description']}"
+    number = next((each for each in getattr(kind, "types", (kind,)) if isinstance(each, _NUMBERS)), None)
+    if path is None or number is None or not re.match(r"Expected `\w+` [<>]|\w+ (value )?out of range", error):
+        return None
+    return f"{path[1]} = {str(value)[:40]} is out of range; it must be {_range(number)}"
+
+
+_NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType)
+
+
+def _range(number: msgspec.inspect.IntType | msgspec.inspect.FloatType) -> str:
+    bounds = {"above": number.gt, "at least": number.ge, "below": number.lt, "at most": number.le}
+    return " and ".join(f"{word} {bound:_}" for word, bound in bounds.items() if bound is not None)
+
+
 def _decode(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
+        if not value.strip():
+            raise ValueError("Expected a folder, got an empty text")
         return Path(value)
     raise TypeError(f"Expected `str`, got {value!r}")

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import get_args
 
 import msgspec
+import msgspec.inspect
 import pytest
 
+from batch.settings import BatchSettings
 from quality.lines import context_checks
 from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER
 from quality.lines.schemas import event_schemas
@@ -19,6 +21,7 @@ from stream.settings import ROOMS, StreamSettings, load
 from tests.room_settings import SETTINGS
 
 ROOT = Path(__file__).parents[1]
+NUMBERS = (msgspec.inspect.IntType, msgspec.inspect.FloatType)
 rooms = pytest.mark.parametrize(("room", "kind"), SETTINGS.items())
 
 DEFAULTS = {
@@ -107,6 +110,29 @@ def test_names_that_belong_to_no_room_are_left_alone(tmp_path: Path, monkeypatch
     assert load("stream", StreamSettings, environ) == StreamSettings()
 
 
+@pytest.mark.parametrize("name", ["SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT_8082_TCP", "PORT_8082_TCP_ADDR"])
+def test_what_kubernetes_sets_beside_a_service_named_marquee_is_left_alone(name: str) -> None:
+    settings = {"MARQUEE_SETTINGS": str(ROOT / "settings.toml"), f"MARQUEE_{name}": "tcp://10.0.0.1:8082"}
+    assert isinstance(load("stream", StreamSettings, settings), StreamSettings)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("MARQUEE_BOGUS", "docs/operations.md lists them"),
+        ("MARQUEE_", "docs/operations.md lists them"),
+        ("MARQUEE_STREAM", "docs/operations.md lists them"),
+        ("MARQUEE_STRAEM_VAR", "did you mean MARQUEE_STREAM_VAR?"),
+        ("MARQUEE_SETTING", "did you mean MARQUEE_SETTINGS?"),
+        ("MARQUEE_WORKER", "did you mean MARQUEE_WORKERS?"),
+    ],
+)
+def test_a_variable_that_means_nothing_is_an_error_that_names_it(name: str, advice: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load("server", ServerSettings, {name: "1"})
+    assert str(refused.value) == f"settings: unknown variable of the environment {name}; {advice}"
+
+
 @rooms
 def test_a_mistyped_key_is_an_error_that_names_it(room: str, kind: type[msgspec.Struct], tmp_path: Path) -> None:
     environ = written(tmp_path / "s.toml", f"[{room}]\nno_such_key = 1\n")
@@ -138,6 +164,15 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 
 WRONG = [
+    ("stream", 'var = ""'),
+    ("stream", 'var = " "'),
+    ("stream", 'bootstrap = "127.0.0.1:99999"'),
+    ("stream", 'bootstrap = "127.0.0.1:9092,127.0.0.1:0"'),
+    ("quality", "webhook = 'http://127.0.0.1:65536/'"),
+    ("batch", "api = ''"),
+    ("batch", "api = '127.0.0.1:8080'"),
+    ("batch", "api = 'http://127.0.0.1:99999'"),
+    ("loadtest", "server = 'http://127.0.0.1:99999'"),
     ("stream", "max_user = 0"),
     ("stream", "max_user = 4294967296"),
     ("stream", 'max_user = "many"'),
@@ -182,6 +217,79 @@ def test_a_wrong_value_is_an_error_that_names_its_key(tmp_path: Path, room: str,
     key = line.partition(" ")[0]
     with pytest.raises(SettingsError, match=rf"^settings: \[{room}\] .*{key.rpartition('.')[2]}.*$"):
         load(room, SETTINGS[room], written(tmp_path / "s.toml", f"[{room}]\n{line}\n"))
+
+
+OUT_OF_RANGE = [
+    ("stream", "fetch_timeout_ms", "99999999999999", "at least 1 and at most 60_000"),
+    ("stream", "fetch_timeout_ms", "-1", "at least 1 and at most 60_000"),
+    ("stream", "batch_seconds", "inf", "above 0 and at most 86_400"),
+    ("stream", "stall_seconds", "nan", "above 0 and at most 86_400"),
+    ("quality", "grace_minutes", "-0.5", "at least 0 and at most 60_000_000"),
+    ("quality", "seed", "99999999999999999999999", "at least 0 and below 4_294_967_296"),
+    ("quality", "thresholds.time.share", "1.5", "at least 0 and at most 1"),
+    ("batch", "api_connections", "100000", "at least 1 and at most 1_000"),
+    ("server", "port", "99999", "at least 1 and at most 65_535"),
+    ("server", "operator_port", "0", "at least 1 and at most 65_535"),
+    ("server", "drain_s", "1e300", "above 0 and at most 86_400"),
+    ("loadtest", "api_port", "99999", "at least 0 and at most 65_535"),
+]
+
+
+@pytest.mark.parametrize(("room", "key", "value", "allowed"), OUT_OF_RANGE)
+def test_a_number_out_of_range_is_an_error_with_its_value_and_the_range(
+    tmp_path: Path, room: str, key: str, value: str, allowed: str
+) -> None:
+    environments = [written(tmp_path / "s.toml", f"[{room}]\n{key} = {value}\n")]
+    if "." not in key:
+        environments.append({f"MARQUEE_{room.upper()}_{key.upper()}": value})
+    for environ in environments:
+        with pytest.raises(SettingsError) as refused:
+            load(room, SETTINGS[room], environ)
+        message = str(refused.value).replace("1e+300", "1e300")
+        expected = f"settings: [{room}] {key} = {value} is out of range; it must be {allowed} (see settings.toml"
+        assert message.startswith(expected)
+
+
+@rooms
+def test_every_number_has_limits_on_both_sides(room: str, kind: type[msgspec.Struct]) -> None:
+    described = msgspec.inspect.type_info(kind)
+    assert isinstance(described, msgspec.inspect.StructType)
+    numbers = {field.name: field.type for field in described.fields if isinstance(field.type, NUMBERS)}
+    assert len(numbers) > 4
+    open_ended = [
+        name
+        for name, number in numbers.items()
+        if (number.ge is None and number.gt is None) or (number.le is None and number.lt is None)
+    ]
+    assert open_ended == []
+
+
+@pytest.mark.parametrize("digits", [400, 5_000])
+def test_a_number_of_very_many_digits_is_a_short_error(tmp_path: Path, digits: int) -> None:
+    with pytest.raises(SettingsError, match=r"stall_seconds|cannot read") as refused:
+        load("stream", StreamSettings, written(tmp_path / "s.toml", f"[stream]\nstall_seconds = {'9' * digits}\n"))
+    assert len(str(refused.value)) < 400
+
+
+def test_a_text_of_the_wrong_form_is_not_shown_but_its_form_is() -> None:
+    with pytest.raises(SettingsError, match=r"\[batch\] api must be `http://host:port`.*65535") as refused:
+        load("batch", SETTINGS["batch"], {"MARQUEE_BATCH_API": "http://me:hunter2@host:99999"})
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("port", [1, 9, 80, 8082, 9999, 10_000, 59_999, 60_000, 64_999, 65_000, 65_499, 65_529, 65_535])
+def test_every_port_may_stand_in_an_address(port: int) -> None:
+    environ = {"MARQUEE_STREAM_BOOTSTRAP": f"kafka:{port},b:{port}"}
+    assert load("stream", StreamSettings, environ).bootstrap == f"kafka:{port},b:{port}"
+    with pytest.raises(SettingsError):
+        load("stream", StreamSettings, {"MARQUEE_STREAM_BOOTSTRAP": f"kafka:{port + 65_535}"})
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8080", "https://api.example.org", "http://me:pw@a:80/v1/", "http://[::1]:8080"]
+)
+def test_the_api_is_a_url(url: str) -> None:
+    assert load("batch", BatchSettings, {"MARQUEE_BATCH_API": url}).api == url
 
 
 def test_a_wrong_value_in_the_environment_is_an_error() -> None:

@@ -148,6 +148,19 @@ def test_a_mistyped_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert "topik" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MARQUEE_BOGUS", "1"), ("MARQUEE_STRAEM_VAR", "x"), ("MARQUEE_STREAM_VRA", "x"), ("MARQUEE_STREAM_VAR", ""),
+        ("MARQUEE_STREAM_BOOTSTRAP", "127.0.0.1:99999"), ("MARQUEE_STREAM_FETCH_TIMEOUT_MS", "99999999999999"),
+    ],
+)  # fmt: skip
+def test_a_wrong_variable_is_one_line_and_exit_code_2(environ: dict[str, str], name: str, value: str) -> None:
+    done = process({**environ, name: value}, "tail")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: settings: ")
+
+
 @pytest.mark.parametrize("arguments", [["chek"], ["check"], ["check", "no-such-file"], ["broker", "--port", "70000"]])
 def test_a_wrong_call_is_exit_code_2_without_a_traceback(environ: dict[str, str], arguments: list[str]) -> None:
     done = process(environ, *arguments)
