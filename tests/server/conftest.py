@@ -1,4 +1,4 @@
-"""Folders with a current release, for workers to answer from."""
+"""Releases, and folders with a current release for workers to answer from."""
 
 from pathlib import Path
 
@@ -24,3 +24,9 @@ def var(tmp_path: Path) -> Path:
 def module_var(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same for all tests of a module, which must leave it as it is."""
     return _with_current_release(tmp_path_factory.mktemp("module") / "var")
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> Path:
+    """A release with its answers as text (`answers.bin`, `answers.npy`)."""
+    return write_release(tmp_path, "rendered", text=True)

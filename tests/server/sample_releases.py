@@ -11,19 +11,19 @@ import orjson
 from batch.releases import rendered
 
 MOVIES = [f"movie+{number}+2000" for number in range(30)]
-NONE = 65_535
+NO_MOVIE = 65_535
 USERS = [1, 5, 9, 11, 2**32 - 1]
 """1 has a full list, 5 a short one, 9 none but a segment, 11 neither, the last a full one."""
 
 
 def arrays(shift: int) -> dict[str, np.ndarray]:
     """What a release holds; user 1's list begins with movie `shift`."""
-    lists = np.full((5, 20), NONE, np.uint16)
+    lists = np.full((5, 20), NO_MOVIE, np.uint16)
     lists[0] = (np.arange(20) + shift) % 30
     lists[1, :3] = [7, 0, 29]
     lists[4] = np.arange(29, 9, -1)
     fallbacks = np.stack([np.arange(20), np.arange(5, 25), np.arange(25, 5, -1)]).astype(np.uint16)
-    fallbacks[2, 4:] = NONE
+    fallbacks[2, 4:] = NO_MOVIE
     items = np.random.default_rng(3).normal(size=(30, 8)).astype(np.float32)
     return {
         "users": np.array(USERS, np.uint32),

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from server.answers import SOURCES, Answers, finder
 from server.errors import BadRelease
 from server.release import Release
-from tests.server.sample_releases import MOVIES, names, write_release
+from tests.server.sample_releases import MOVIES, NO_MOVIE, names, write_release
 from tests.server.worker_processes import parsed_head, undated
 
-NONE = 65_535
 LENGTH = 20
 
 
-def found(answers: Answers, user: int) -> tuple[str, str]:
+def answered(answers: Answers, user: int) -> tuple[str, str]:
     body, source = answers.find(user)
     return body.decode(), SOURCES[source]
 
@@ -38,7 +37,7 @@ class Naive:
     hidden: frozenset[str]
 
     def named(self, row: np.ndarray) -> list[str]:
-        none = 2**32 - 1 if row.dtype == np.uint32 else NONE
+        none = 2**32 - 1 if row.dtype == np.uint32 else NO_MOVIE
         return [self.movies[item] for item in row.tolist() if item != none]
 
     def shown(self, row: np.ndarray) -> list[str]:
@@ -63,7 +62,7 @@ class Naive:
 def drawn_arrays(draw: st.DrawFn) -> dict[str, np.ndarray]:
     """Arrays of a release: few or no users, dense or sparse ids, short and empty lists, long and short fallbacks."""
     kind = draw(st.sampled_from([np.uint16, np.uint32]))
-    none, count = 2**32 - 1 if kind is np.uint32 else NONE, draw(st.integers(0, 12))
+    none, count = 2**32 - 1 if kind is np.uint32 else NO_MOVIE, draw(st.integers(0, 12))
     ids = st.integers(0, 30) if draw(st.booleans()) else st.integers(0, 2**32 - 1)
     users = sorted(draw(st.sets(ids, min_size=count, max_size=count)))
     rng = np.random.default_rng(draw(st.integers(0, 9999)))
@@ -112,8 +111,8 @@ def test_both_ways_to_hold_a_list_answer_as_the_definition_says(
         answers = Answers(made(releases, text, arrays), hidden)
         for user in {*known, *beside, *strangers, 0, 2**32 - 1, 2**32, 2**63, 10**19 - 1}:
             movies, source = naive.answer(user)
-            assert found(answers, user)[0] == ",".join(movies)
-            assert found(answers, user)[1] == source
+            assert answered(answers, user)[0] == ",".join(movies)
+            assert answered(answers, user)[1] == source
             assert len(movies) == len(set(movies)) <= LENGTH
             assert hidden.isdisjoint(movies)
             assert movies or answers.empty
@@ -143,7 +142,7 @@ def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_every_user_gets_their_list_their_segments_or_the_popular_one(
     release: Release, user: int, answer: str, source: str
 ) -> None:
-    assert found(Answers(release), user) == (answer, source)
+    assert answered(Answers(release), user) == (answer, source)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +161,7 @@ def test_a_popular_list_does_not_call_itself_personal(
     folder = write_release(tmp_path, "one", text=text, model=model)
     for hidden in (frozenset[str](), frozenset({"movie+19+2000"})):
         answers = Answers(Release.open(folder), hidden)
-        assert [found(answers, user)[1] for user in (1, 5, 9, 11, 12)] == sources
+        assert [answered(answers, user)[1] for user in (1, 5, 9, 11, 12)] == sources
 
 
 @pytest.mark.parametrize("model", [None, "blend", [], {}, {"lists": None}, {"lists": ["popular"]}])
@@ -170,35 +169,37 @@ def test_lists_are_personal_unless_the_manifest_calls_them_popular(tmp_path: Pat
     folder = write_release(tmp_path, "one")
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     (folder / "manifest.json").write_bytes(orjson.dumps({**manifest, "model": model}))
-    assert found(Answers(Release.open(folder)), 1)[1] == "personal"
+    assert answered(Answers(Release.open(folder)), 1)[1] == "personal"
 
 
 def test_the_gap_of_a_hidden_movie_is_filled_from_the_fallback(release: Release) -> None:
     answers = Answers(release, frozenset({"movie+0+2000", "movie+19+2000"}))
     # user 1 is of segment 1, whose list goes from 5 to 24
-    assert found(answers, 1) == (names(*range(1, 19), 20, 21), "personal")
-    assert found(answers, 2**32 - 1) == (names(*range(29, 19, -1), *range(18, 9, -1)), "personal")
+    assert answered(answers, 1) == (names(*range(1, 19), 20, 21), "personal")
+    assert answered(answers, 2**32 - 1) == (names(*range(29, 19, -1), *range(18, 9, -1)), "personal")
 
 
 def test_users_of_whose_list_nothing_is_hidden_keep_it(release: Release) -> None:
     answers = Answers(release, frozenset({"movie+7+2000"}))
-    assert found(answers, 2**32 - 1) == found(Answers(release), 2**32 - 1)
-    assert found(answers, 9) == found(Answers(release), 9)
+    assert answered(answers, 2**32 - 1) == answered(Answers(release), 2**32 - 1)
+    assert answered(answers, 9) == answered(Answers(release), 9)
 
 
 def test_hiding_movies_unknown_to_the_release_changes_nothing(release: Release) -> None:
     answers = Answers(release, frozenset({"never+heard+of+1999", "", "movie+1"}))
-    assert [found(answers, user) for user in (1, 5, 9, 11)] == [found(Answers(release), user) for user in (1, 5, 9, 11)]
+    assert [answered(answers, user) for user in (1, 5, 9, 11)] == [
+        answered(Answers(release), user) for user in (1, 5, 9, 11)
+    ]
 
 
 def test_a_segment_whose_list_is_hidden_gets_everyones_and_it_is_called_so(release: Release) -> None:
     answers = Answers(release, frozenset(MOVIES[22:26]))
-    assert found(answers, 9) == (names(*range(20)), "popular")
+    assert answered(answers, 9) == (names(*range(20)), "popular")
 
 
 def test_a_list_that_is_hidden_as_a_whole_is_not_called_personal(release: Release) -> None:
     answers = Answers(release, frozenset({"movie+7+2000", "movie+0+2000", "movie+29+2000"}))
-    assert found(answers, 5) == (names(*range(1, 7), *range(8, 20)), "popular")
+    assert answered(answers, 5) == (names(*range(1, 7), *range(8, 20)), "popular")
 
 
 def test_where_everything_is_hidden_there_is_nothing_to_answer_with(release: Release) -> None:
@@ -215,7 +216,9 @@ def test_a_release_without_users_answers_everyone_with_the_popular_list(tmp_path
     empty["segments"] = np.zeros(0, np.uint8)
     answers = Answers(made(tmp_path, False, empty), frozenset({"movie+3+2000"}))
     answers.self_test()
-    assert {found(answers, user) for user in (0, 1, 2**32 - 1, 2**32)} == {(names(0, 1, 2, *range(4, 20)), "popular")}
+    assert {answered(answers, user) for user in (0, 1, 2**32 - 1, 2**32)} == {
+        (names(0, 1, 2, *range(4, 20)), "popular")
+    }
 
 
 @given(st.integers(0, 10**19 - 1))

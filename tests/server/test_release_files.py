@@ -9,12 +9,6 @@ import pytest
 from server.errors import BadRelease
 from server.release import FILES, RENDERED, Release
 from server.release_files import ReleaseFiles
-from tests.server.sample_releases import write_release
-
-
-@pytest.fixture
-def rendered(tmp_path: Path) -> Path:
-    return write_release(tmp_path, "rendered", text=True)
 
 
 @pytest.mark.parametrize("name", [*FILES, *RENDERED, "manifest.json"])

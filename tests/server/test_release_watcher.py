@@ -16,7 +16,7 @@ from server.hidden import HIDDEN
 from server.release_watcher import ReleaseWatcher
 from stream import durable
 from tests.polling import DEADLINE_S, until
-from tests.server.sample_releases import names, seal, write_release
+from tests.server.sample_releases import NO_MOVIE, names, seal, write_release
 from tests.server.watched_releases import answer_to, move_current, release_in_use, write_releases
 from tests.server.worker_processes import serving
 
@@ -119,7 +119,7 @@ def test_a_release_that_contradicts_itself_is_refused_whatever_the_contradiction
 
 def gapped(folder: Path) -> None:
     lists = np.load(folder / "lists.npy")
-    lists[:, 5] = 65_535
+    lists[:, 5] = NO_MOVIE
     np.save(folder / "lists.npy", lists)
 
 
