@@ -78,7 +78,7 @@ def _unwinding() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def _settings(changed: dict[str, Any]) -> BatchSettings:
+def _settings(changed: dict[str, object]) -> BatchSettings:
     settings = load("batch", BatchSettings)
     given = {key: value for key, value in changed.items() if value is not None}
     try:

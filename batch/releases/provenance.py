@@ -155,7 +155,10 @@ def _digest(path: Path) -> str:
 
 
 def _read_manifest(var: Path, release: str) -> tuple[Manifest, dict[str, Any]]:
-    """The manifest of a release that is there or was removed, and the JSON that it was parsed from."""
+    """The manifest of a release that is there or was removed, and the JSON that it was parsed from.
+
+    `Any`, since other versions may have written further fields of any type.
+    """
     releases = var / "releases"
     for path in (releases / release / "manifest.json", releases / "manifests" / f"{release}.json"):
         if path.exists():

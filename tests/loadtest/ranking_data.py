@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,13 @@ def write_movielens(folder: Path) -> Path:
 
 def some_sessions(history: TrainingHistory, rows: np.ndarray) -> TrainingHistory:
     """Some of the sessions."""
-    names = ("user", "movie", "start", "minutes", "share", "rating", "rated")
-    columns: dict[str, Any] = {name: getattr(history, name)[rows] for name in names}
-    return replace(history, **columns)
+    return replace(
+        history,
+        user=history.user[rows],
+        movie=history.movie[rows],
+        start=history.start[rows],
+        minutes=history.minutes[rows],
+        share=history.share[rows],
+        rating=history.rating[rows],
+        rated=history.rated[rows],
+    )

@@ -4,9 +4,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from typing import Any
 
-import orjson
+import msgspec
 import pytest
 
 from loadtest.demo.processes import ROOT
@@ -17,7 +16,15 @@ RUNS_S = (2, 10, 60)
 """Lengths of a run, tried in turn: on a busy machine locust may send too few requests in a short one."""
 
 
-def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
+class LocustCounts(msgspec.Struct, frozen=True):
+    """What locust counted of the requests with one name."""
+
+    name: str
+    num_requests: int
+    num_failures: int
+
+
+def swarm(port: int, seconds: int) -> tuple[int, list[LocustCounts]]:
     """Run locust so many seconds and let it finish its requests; returns its exit code and its counts by name."""
     options = ["--headless", "--users", "4", "--spawn-rate", "4", "--run-time", f"{seconds}s", "--stop-timeout", "60"]
     command = [
@@ -34,8 +41,9 @@ def swarm(port: int, seconds: int) -> tuple[int, list[dict[str, Any]]]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("MARQUEE_", "LOCUST_"))}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
     try:
-        return done.returncode, orjson.loads(done.stdout[done.stdout.index("[") :])
-    except ValueError:
+        counts = done.stdout[done.stdout.index("[") :]
+        return done.returncode, msgspec.json.decode(counts, type=list[LocustCounts])
+    except (ValueError, msgspec.DecodeError):
         pytest.fail(done.stderr)
 
 
@@ -46,8 +54,8 @@ def test_an_honest_worker_has_no_failures(worker: WorkerProcess) -> None:
         if server.requests:
             break
     assert code == 0
-    assert sum(count["num_failures"] for count in counts) == 0
-    requests = Counter({count["name"]: count["num_requests"] for count in counts})
+    assert sum(count.num_failures for count in counts) == 0
+    requests = Counter({count.name: count.num_requests for count in counts})
     assert requests.total() == server.requests > 0
     assert requests["known"] > 0.9 * requests.total() - 5
     assert set(requests) <= {"known", "unknown", "invalid"}
@@ -65,5 +73,5 @@ def test_bad_answers_are_counted_exactly(worker: WorkerProcess, harm: Harm) -> N
         if server.harmed:
             break
     assert code == 1
-    assert sum(count["num_failures"] for count in counts) == server.harmed > 0
-    assert sum(count["num_requests"] for count in counts) == server.requests
+    assert sum(count.num_failures for count in counts) == server.harmed > 0
+    assert sum(count.num_requests for count in counts) == server.requests

@@ -2,7 +2,6 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import annoy
 import numpy as np
@@ -74,7 +73,7 @@ def write_release(
         rendered.write(folder, held["lists"], movies, int(np.iinfo(held["lists"].dtype).max))
     (folder / "evaluation.json").write_bytes(b"{}")
     index_of(held["items"], trees).save(str(folder / "items.ann"))
-    files: dict[str, Any] = {path.name: {} for path in folder.iterdir()}
+    files: dict[str, object] = {path.name: {} for path in folder.iterdir()}
     (folder / "manifest.json").write_bytes(
         orjson.dumps({"layout": 1, "id": name, "model": {"lists": model}, "files": files})
     )

@@ -16,8 +16,18 @@ from batch.evaluation.compare import compare, compare_releases, list_overlap, op
 from batch.evaluation.compare_report import sentences
 from batch.evaluation.comparison import ListOverlap, ReadDays, ReleaseComparison
 from batch.evaluation.incumbent import LEAST_USERS
+from batch.evaluation_file import (
+    AgainstCurrent,
+    Evaluation,
+    MeasuredSlices,
+    ModelFigures,
+    ScoreDifference,
+    SliceFigures,
+    write_evaluation,
+)
 from batch.history.day_store import DaySource, DayStore, day_table
 from batch.releases import publish
+from quality.metrics.bootstrap import Interval
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import Release
@@ -58,17 +68,20 @@ def make(tmp_path: Path, write_candidate: Callable[..., Path]) -> Make:
 
 
 def put_evaluation(folder: Path, mean: float = 0.2, from_ms: int = 5) -> None:
-    interval: dict[str, Any] = {"mean": mean, "low": mean - 0.01, "high": mean + 0.01}
-    figures: dict[str, Any] = {
-        **dict.fromkeys(("ndcg@20", "recall@20", "hr@20", "mrr"), interval),
-        "users": 7,
-        "coverage": 0.5,
-    }
-    figures |= {"novelty_bits": 3.0, "personal": 0.9, "segments": {}, "largest_gap": None}
-    raw = {"chosen": "als", "chosen_by": "settings", "parameters": {}, "against_current": {"none": "nothing"}}
-    raw |= {"slices": {"test": {"from_ms": from_ms, "until_ms": from_ms + 1, "models": {"als": figures}}}}
-    raw |= {"against_popular": {"metric": "ndcg@20", **interval}}
-    (folder / "evaluation.json").write_bytes(orjson.dumps(raw))
+    interval = Interval(mean, mean - 0.01, mean + 0.01)
+    figures = ModelFigures(
+        users=7, hit_rate=interval, recall=interval, ndcg=interval, mrr=interval, coverage=0.5, novelty_bits=3.0,
+        personal=0.9, segments={}, largest_gap=None,
+    )  # fmt: skip
+    evaluation = Evaluation(
+        chosen="als",
+        chosen_by="settings",
+        parameters={},
+        slices=MeasuredSlices(test=SliceFigures(from_ms, from_ms + 1, {"als": figures})),
+        against_popular=ScoreDifference("ndcg@20", interval.mean, interval.low, interval.high),
+        against_current=AgainstCurrent(reason="nothing"),
+    )
+    write_evaluation(folder, evaluation)
 
 
 def put(

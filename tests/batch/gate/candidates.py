@@ -26,6 +26,8 @@ from tests.ledger_entries import entry
 NOW = 1_894_046_400_000  # 2030-01-07T20:00Z
 DAYS = [f"2030-01-0{day}" for day in range(1, 8)]
 TASTES = 6
+JsonObject = dict[str, Any]
+"""A part of a file as JSON: planted faults also write values that the file's own Struct would not hold."""
 
 
 @dataclass
@@ -39,9 +41,9 @@ class CandidateParts:
     scores: np.ndarray
     """float [n, m]: what the lists are made of."""
     items: np.ndarray
-    evaluation: dict[str, Any]
-    facts: dict[str, Any]
-    manifest: dict[str, Any]
+    evaluation: JsonObject
+    facts: JsonObject
+    manifest: JsonObject
     entries: list[LedgerEntry]
     catalog_movies: set[str]
     lists: np.ndarray | None = None
@@ -121,7 +123,7 @@ def build_parts(users: int = 400, movies: int = 120, seed: int = 1) -> Candidate
     )
 
 
-def evaluation() -> dict[str, Any]:
+def evaluation() -> JsonObject:
     """One in which ALS is chosen, with nothing to doubt."""
     ends = (NOW - 2 * DAY_MS, NOW - DAY_MS, NOW)
     models = {"popular": 0.08, "als": 0.12}
@@ -143,7 +145,7 @@ def evaluation() -> dict[str, Any]:
     }
 
 
-def figures(ndcg: float, users: int = 200) -> dict[str, Any]:
+def figures(ndcg: float, users: int = 200) -> JsonObject:
     shares = {"hr@20": 0.6, "recall@20": 0.2, "ndcg@20": ndcg, "mrr": 0.1}
     named = {name: {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean} for name, mean in shares.items()}
     return {"users": users, **named, "coverage": 0.5, "novelty_bits": 5.0, "personal": 0.9, "segments": {},
@@ -222,7 +224,7 @@ def refused(candidate: Candidate) -> dict[str, str]:
     return refusal.value.broken
 
 
-def against(current: Release, mean: float, half: float) -> dict[str, Any]:
+def against(current: Release, mean: float, half: float) -> JsonObject:
     interval = {"mean": mean, "low": mean - half, "high": mean + half}
     return {"release": current.id, "users": 150, "metric": "ndcg@20", **interval}
 
@@ -254,11 +256,11 @@ def not_personal(parts: CandidateParts, model: str) -> None:
     parts.manifest["model"] = {"lists": model}
 
 
-def models(parts: CandidateParts, part: str) -> dict[str, Any]:
+def models(parts: CandidateParts, part: str) -> JsonObject:
     return parts.evaluation["slices"][part]["models"]
 
 
-def measured(choice: dict[str, Any], test: dict[str, Any]) -> Spoil:
+def measured(choice: JsonObject, test: JsonObject) -> Spoil:
     def measure(parts: CandidateParts) -> None:
         models(parts, "choice").update(als=choice)
         models(parts, "test").update(als=test)

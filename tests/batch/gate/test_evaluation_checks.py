@@ -1,14 +1,12 @@
 """The limits of what is believed of an evaluation, to the millisecond and the last digit."""
 
-from typing import Any
-
 import msgspec
 import pytest
 
 from batch.evaluation_file import Evaluation
 from batch.gate.evaluation_checks import day_ms, evaluation_problems
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, evaluation, figures
+from tests.batch.gate.candidates import NOW, JsonObject, evaluation, figures
 
 
 @pytest.mark.parametrize(("off", "sound"), [(-1, False), (0, True), (1, False)])
@@ -20,7 +18,7 @@ def test_the_test_slice_ends_with_the_history(off: int, sound: bool) -> None:
 @pytest.mark.parametrize(("low", "sound"), [(0.75, True), (0.7501, False)])
 def test_a_model_leaps_if_it_is_more_than_three_times_as_good(low: float, sound: bool) -> None:
     raw = evaluation()
-    models: list[dict[str, Any]] = [raw["slices"][part]["models"] for part in ("choice", "test")]
+    models: list[JsonObject] = [raw["slices"][part]["models"] for part in ("choice", "test")]
     models[0]["als"] = {**figures(0.2), "ndcg@20": {"mean": 0.2, "low": 0.1, "high": 0.25}}
     models[1]["als"] = {**figures(0.2), "ndcg@20": {"mean": 0.8, "low": low, "high": 0.9}}
     raw["against_popular"]["mean"] = 0.8 - 0.09

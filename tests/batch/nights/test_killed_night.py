@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import orjson
+import msgspec
 
 from batch.nights.journal import Journal
 from batch.nights.runner import STEPS
+from batch.nights.step_results import RESULT_TYPES, SessionsResult, StepName, StepResult
 from batch.releases import publish
 from server.release import FILES, Release
 from tests.polling import DEADLINE_S
 
+StepResults = dict[StepName, StepResult]
 ROOT = Path(__file__).parents[3]
 SMALL = {
     "MARQUEE_STREAM_GENERATION": "2026",
@@ -51,10 +52,17 @@ def begun(var: Path, *how: str, **environ: str) -> subprocess.Popen[str]:
     )
 
 
-def finished(var: Path, **environ: str) -> dict[str, Any]:
+def finished(var: Path, **environ: str) -> StepResults:
     out, err = begun(var, **environ).communicate(timeout=DEADLINE_S)
     assert out, err
-    return dict(orjson.loads(out))
+    steps = msgspec.json.decode(out)["steps"]
+    return {name: msgspec.convert(result, RESULT_TYPES[name]) for name, result in steps.items()}
+
+
+def read_days(results: StepResults) -> int:
+    sessions = results["sessions"]
+    assert isinstance(sessions, SessionsResult)
+    return sessions.days
 
 
 def killed(var: Path, steps: int) -> None:
@@ -68,8 +76,8 @@ def digests(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
 
 
-def by_earlier(summary: dict[str, Any]) -> list[str]:
-    return [name for name, result in summary["steps"].items() if "by" in result]
+def by_earlier(results: StepResults) -> list[str]:
+    return [name for name, result in results.items() if result.by is not None]
 
 
 def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(var: Path, tmp_path: Path) -> None:
@@ -84,8 +92,8 @@ def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(v
                 assert Release.open(folder).id == folder.name  # whole, if it is there
     (var / "night" / ".history.parquet.1.tmp").write_bytes(b"half")
     ids = {entry.step: entry.id for entry in Journal(var / "night").done(list(STEPS))}
-    summary = finished(var)
-    assert by_earlier(summary) == list(ids)
+    results = finished(var)
+    assert by_earlier(results) == list(ids)
     assert len(ids) >= 5
     kept = {entry.step: entry.id for entry in Journal(var / "night").done(list(STEPS))}
     assert {name: kept[name] for name in ids} == ids
@@ -106,5 +114,5 @@ def test_a_night_that_ended_is_not_gone_on_with(var: Path) -> None:
     first = finished(var)
     second = finished(var)
     assert by_earlier(second) == []
-    assert second["steps"]["sessions"]["days"] == 0  # and yet nothing is read twice
-    assert first["steps"]["sessions"]["days"] == 6
+    assert read_days(second) == 0  # and yet nothing is read twice
+    assert read_days(first) == 6
