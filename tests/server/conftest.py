@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from stream import durable
-from tests.server.sample_releases import write_release
+from tests.server.sample_releases import point_current, write_release
 
 
 def _with_current_release(var: Path) -> Path:
     write_release(var / "releases", "one")
-    durable.point(var / "releases" / "current", "one")
+    point_current(var, "one")
     return var
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 
 from batch.releases import rendered
+from stream import durable
 
 MOVIES = [f"movie+{number}+2000" for number in range(30)]
 NO_MOVIE = 65_535
@@ -79,6 +80,11 @@ def write_release(
     )
     seal(folder)
     return folder
+
+
+def point_current(var: Path, name: str) -> None:
+    """Make a release below `var` the current one."""
+    durable.point(var / "releases" / "current", name)
 
 
 def names(*numbers: int) -> str:

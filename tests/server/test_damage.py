@@ -13,9 +13,8 @@ from server.answers import SOURCES
 from server.hidden import HIDDEN
 from server.release import Release
 from server.release_watcher import ReleaseWatcher
-from stream import durable
 from tests.polling import until
-from tests.server.sample_releases import names, seal, write_release
+from tests.server.sample_releases import names, point_current, seal, write_release
 from tests.server.scraped_metrics import scraped
 from tests.server.worker_processes import HOST, BackgroundLoad, Ended, Wire, detail_of, serving, started
 
@@ -31,14 +30,10 @@ def var(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return var
 
 
-def point(var: Path, name: str) -> None:
-    durable.point(var / "releases" / "current", name)
-
-
 def taking(var: Path, *targets: str) -> ReleaseWatcher:
     current = ReleaseWatcher(var)
     for name in targets:
-        point(var, name)
+        point_current(var, name)
         current.check_now()
     return current
 
@@ -72,7 +67,7 @@ def test_a_file_that_is_written_to_is_found_and_the_last_good_release_answers(va
     assert answer(current) == (POPULAR, "personal")
     assert name in str(status.refused)
     assert current.searchable
-    point(var, "one")
+    point_current(var, "one")
     current.check_now()
     assert current.status().detail() == "one answers"
 
@@ -179,11 +174,11 @@ def test_a_release_that_is_still_whole_goes_on_answering(var: Path, change: Call
 
 
 def test_a_modified_release_cuts_off_no_client(var: Path) -> None:
-    point(var, "one")
+    point_current(var, "one")
     with serving(var, swap_poll_s=0.3) as worker:
         assert worker.get("/recommend/1").status == 200
         until(lambda: (var / "releases" / "last-good.json").exists())
-        point(var, "two")
+        point_current(var, "two")
         worker.until_detail(lambda detail: detail == "two answers")
         until(lambda: "two" in (var / "releases" / "last-good.json").read_text())
         with BackgroundLoad(worker.port, 8, ("/recommend/1", "/recommend/9", "/recommend/1?n=5")) as load:
@@ -203,7 +198,7 @@ def test_a_modified_release_cuts_off_no_client(var: Path) -> None:
 def test_wild_numbers_in_a_mapped_list_are_answered_counted_and_found(tmp_path: Path) -> None:
     var = tmp_path / "var"
     write_release(var / "releases", "one")
-    point(var, "one")
+    point_current(var, "one")
     # it checks too rarely to see the change before the request
     with serving(var, swap_poll_s=5) as worker, worker.wire() as wire:
         assert wire.get("/recommend/1").headers["x-marquee-source"] == "personal"

@@ -10,9 +10,8 @@ import pytest
 
 from server.good_releases import LAST_GOOD, good_releases, note_good
 from server.release_watcher import ReleaseWatcher
-from stream import durable
 from tests.polling import until
-from tests.server.sample_releases import names, seal, write_release
+from tests.server.sample_releases import names, point_current, seal, write_release
 from tests.server.scraped_metrics import scraped
 from tests.server.worker_processes import HOST, BackgroundLoad, serving, started
 
@@ -27,15 +26,11 @@ def var(tmp_path: Path) -> Path:
     return var
 
 
-def point(var: Path, name: str) -> None:
-    durable.point(var / "releases" / "current", name)
-
-
 def worked(var: Path, *targets: str) -> None:
     """Let a worker use releases one after the other."""
     current = ReleaseWatcher(var)
     for name in targets:
-        point(var, name)
+        point_current(var, name)
         current.check_now()
 
 
@@ -88,17 +83,17 @@ def removed(var: Path) -> None:
 
 
 def to_broken(var: Path) -> None:
-    point(var, "broken")
+    point_current(var, "broken")
 
 
 def to_nothing(var: Path) -> None:
-    point(var, "not+there")
+    point_current(var, "not+there")
 
 
 def to_pipe(var: Path) -> None:
     (var / "releases" / "new").mkdir()
     os.mkfifo(var / "releases" / "new" / "manifest.json")
-    point(var, "new")
+    point_current(var, "new")
 
 
 BAD = [removed, to_broken, to_nothing, to_pipe]
@@ -114,7 +109,7 @@ def test_a_worker_starts_from_the_last_good_release_and_says_so(var: Path, spoil
     assert current.swaps == {"taken": 0, "refused": 1, "last_good": 1}
     assert "two answers; it is the last good one, current was refused: " in current.status().detail()
     assert good_releases(var / "releases") == ["two", "one"]
-    point(var, "three")
+    point_current(var, "three")
     current.check_now()
     assert answering(current) == ("three", False, False)
     assert current.status().detail() == "three answers"
@@ -124,7 +119,7 @@ def test_a_worker_starts_from_the_last_good_release_and_says_so(var: Path, spoil
 def test_the_one_before_is_tried_where_the_last_good_one_is_damaged_as_well(var: Path) -> None:
     worked(var, "one", "two")
     (var / "releases" / "two" / "users.npy").write_bytes(b"half")
-    point(var, "broken")
+    point_current(var, "broken")
     current = ReleaseWatcher(var)
     current.check_now()
     assert answering(current) == ("one", True, True)
@@ -134,18 +129,18 @@ def test_where_no_good_one_is_left_nothing_answers_until_one_is(var: Path) -> No
     worked(var, "one")
     for name in ("one", "broken"):
         (var / "releases" / name / "users.npy").write_bytes(b"half")
-    point(var, "broken")
+    point_current(var, "broken")
     current = ReleaseWatcher(var)
     current.check_now()
     assert answering(current) == (None, False, True)
-    point(var, "three")
+    point_current(var, "three")
     current.check_now()
     assert answering(current) == ("three", False, False)
 
 
 def test_a_release_that_is_mended_is_taken_in_place_of_the_last_good_one(var: Path) -> None:
     worked(var, "one")
-    point(var, "broken")
+    point_current(var, "broken")
     current = ReleaseWatcher(var)
     current.check_now()
     write_release(var / "made", "broken", shift=2)
@@ -159,7 +154,7 @@ def test_a_release_that_is_mended_is_taken_in_place_of_the_last_good_one(var: Pa
 def test_a_worker_that_keeps_its_release_does_not_call_it_the_last_good_one(var: Path) -> None:
     current = ReleaseWatcher(var)
     for name in ("one", "broken"):
-        point(var, name)
+        point_current(var, name)
         current.check_now()
     assert answering(current) == ("one", False, True)
     assert current.status().detail().startswith("one answers; a newer one was refused: ")
@@ -174,13 +169,13 @@ def test_noting_the_same_again_writes_nothing(var: Path) -> None:
 
 def test_no_request_fails_while_a_worker_starts_beside_another_and_current_is_bad(tmp_path: Path, var: Path) -> None:
     """Two workers on one socket; one is killed, and its successor starts while `current` is bad."""
-    point(var, "one")
+    point_current(var, "one")
     with socket.create_server((HOST, 0), backlog=4096) as listener:
         workers = [started(listener, var, tmp_path / f"{number}.log") for number in range(2)]
         try:
             for worker in workers:
                 until(lambda worker=worker: "serves" in worker.text())  # type: ignore[misc]
-            point(var, "broken")
+            point_current(var, "broken")
             until(lambda: all("release refused" in worker.text() for worker in workers))
             workers[0].process.send_signal(signal.SIGTERM)
             workers[0].ends()
@@ -200,7 +195,7 @@ def test_no_request_fails_while_a_worker_starts_beside_another_and_current_is_ba
 
 def test_a_worker_tells_of_the_last_good_release_in_readiness(var: Path) -> None:
     worked(var, "one")
-    point(var, "broken")
+    point_current(var, "broken")
     with serving(var) as worker:
         assert worker.get("/readyz").status == 200
         worker.until_detail(lambda detail: detail.startswith("one answers; it is the last good one"))

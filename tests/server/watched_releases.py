@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from server.release_watcher import ReleaseWatcher
-from stream import durable
-from tests.server.sample_releases import write_release
+from tests.server.sample_releases import point_current, write_release
 
 
 def write_releases(var: Path) -> None:
@@ -21,7 +20,7 @@ def release_in_use(watcher: ReleaseWatcher) -> tuple[str | None, bool]:
 
 def move_current(watcher: ReleaseWatcher, var: Path, name: str) -> tuple[str | None, bool]:
     """The same after `current` was moved to a release."""
-    durable.point(var / "releases" / "current", name)
+    point_current(var, name)
     watcher.check_now()
     return release_in_use(watcher)
 

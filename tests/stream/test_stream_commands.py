@@ -17,8 +17,9 @@ from quality.lines.context_checks import make_context
 from quality.lines.verdicts import ParsedLines, judge
 from quality.settings import QualitySettings
 from stream.__main__ import commands
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive, FateCount, TimeRange
 from stream.settings import StreamSettings
+from tests.ledger_entries import entry, gap
 
 ROOT = Path(__file__).parents[2]
 GOOD = b"2022-10-07T13:44,5,GET /data/m/a+1984/5.mpg\n"
@@ -124,10 +125,8 @@ def test_the_archive_is_told_by_topic_and_fate(tmp_path: Path, environ: dict[str
         FateCount("quarantined", None, "2022-10-07", "time", 3),
     ]
     reached = TimeRange(1_665_150_000_000, 1_665_201_599_999)  # the last ms of 7 October in New York
-    archive.commit(
-        LedgerEntry(topic="movielog1", partition=0, first=0, last=9, lines=10, counts=counts, kafka_time=reached)
-    )
-    archive.commit(LedgerEntry(topic="movielog1", partition=0, first=10, last=14, lines=0, lost=5))
+    archive.commit(entry(0, 9, counts=counts, kafka_time=reached))
+    archive.commit(gap(10, 14))
     told = orjson.loads(said(environ, "archive").stdout)
     assert (told["entries"], told["lost"], told["reached_day"]) == (2, 5, "2022-10-07")
     assert told["topics"] == {"movielog1": {"accepted": 7, "repaired": 0, "quarantined": 3, "duplicate": 0}}

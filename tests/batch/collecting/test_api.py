@@ -20,6 +20,7 @@ from loadtest.simulation.record_api import world_records
 from loadtest.simulation.world import World
 from quality.catalog import Catalog
 from stream.settings import Generation
+from tests.batch.collecting.new_ids import Reply, Scripted
 
 Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 WORLD = WorldSettings(users=60, movies=50, generation="2026", api_rate_limit_per_s=10_000)
@@ -63,11 +64,6 @@ def test_a_rate_limit_is_waited_for(simulated: Simulated, catalog: Catalog) -> N
     with simulated(msgspec.structs.replace(WORLD, api_rate_limit_per_s=3.0, generation="2022")) as root:
         users = [str(user) for user in range(1, 6)]
         assert refresh_catalog(catalog, "user", users, api(root, "2022", api_retries=8)) == {"known": 5}
-
-
-Reply = tuple[int, bytes, dict[str, str]]
-"""Status, body, headers of an answer."""
-Scripted = Callable[[Callable[[str, int], Reply]], AbstractContextManager[Any]]
 
 
 def user(number: int | str, **changed: object) -> dict[str, object]:

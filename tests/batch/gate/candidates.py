@@ -116,9 +116,7 @@ def build_parts(users: int = 400, movies: int = 120, seed: int = 1) -> Candidate
             "counts": {"users": users, "movies": movies, "sessions": 2 * int(seen.sum())},
         },
         manifest={"model": {"lists": "als"}, "settings": {"model": "best"}},
-        entries=[
-            LedgerEntry(topic="movielog1", partition=0, first=0, last=999, lines=1000, counts=counted, kafka_time=span)
-        ],
+        entries=[entry(counts=counted, kafka_time=span)],
         catalog_movies=set(names),
     )
 

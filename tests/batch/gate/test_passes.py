@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batch.errors import GateRefusal
-from batch.gate import list_checks, worker_trial
+from batch.gate import list_checks
 from batch.gate.rules import RULES, judge, raise_refusal_alert, refusal_alert
 from batch.gate.verdict import RuleResult
 from quality.alerts.alert_file import AlertFile
@@ -17,7 +17,6 @@ from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
 from server.manifest import InputFacts, Manifest
 from server.release import Release
-from stream.archive import LedgerEntry
 from stream.zone import DAY_MS
 from tests.batch.gate.candidates import (
     DAYS,
@@ -36,27 +35,16 @@ from tests.batch.gate.candidates import (
     not_personal,
     numbered,
     one_ranking,
-    previous,
     refused,
     sealed,
     sessions,
     week_entry,
 )
+from tests.ledger_entries import gap
 
-pytestmark = pytest.mark.blas
+pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
 
 NAMES = [rule.__name__ for rule in RULES]
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial has tests of its own; here it would take most of the time."""
-    monkeypatch.setattr(worker_trial, "first_wrong_answer", lambda *_: None)
-
-
-@pytest.fixture(scope="session")
-def current(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return previous(tmp_path_factory.mktemp("before"))
 
 
 def popular(parts: CandidateParts) -> None:
@@ -113,8 +101,8 @@ def imported(parts: CandidateParts) -> None:
     parts.entries, parts.facts["offsets"] = [], {}
 
 
-def gap(parts: CandidateParts) -> None:
-    parts.entries.append(LedgerEntry(topic="movielog1", partition=0, first=1000, last=1009, lines=0, lost=10))
+def lost_lines(parts: CandidateParts) -> None:
+    parts.entries.append(gap(1000, 1009))
 
 
 def perfect(parts: CandidateParts) -> None:
@@ -164,7 +152,7 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "hidden movies": ({}, hide),
     "seen nearly all": ({}, seen_nearly_all),
     "imported": ({}, imported),
-    "a gap in the ledger": ({}, gap),
+    "a gap in the ledger": ({}, lost_lines),
     "more in the ledger": ({}, lambda parts: parts.entries.append(week_entry(1000, 1999))),
     "49 hours of nothing but the last two": ({}, lambda parts: parts.facts.update(stream_time=NOW - 2 * DAY_MS)),
     "a day that ended two days ago": ({}, lambda parts: days_end_before(parts, 2 * DAY_MS)),

@@ -9,27 +9,15 @@ import numpy as np
 import orjson
 import pytest
 
-from batch.gate import worker_trial
 from batch.gate.candidate import Candidate
 from batch.gate.rules import RULES, judge
 from batch.releases import rendered
 from server.release import Release, sha256
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, previous, refused, save_index, sealed
+from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, refused, save_index, sealed
 from tests.batch.gate.planted_faults import ALERT, PLANTED, SOUND, on_test, planted
 
-pytestmark = pytest.mark.blas
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial has tests of its own; here it would take most of the time."""
-    monkeypatch.setattr(worker_trial, "first_wrong_answer", lambda *_: None)
-
-
-@pytest.fixture(scope="session")
-def current(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    return previous(tmp_path_factory.mktemp("before"))
+pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
 
 
 @pytest.mark.parametrize("name", PLANTED)

@@ -16,11 +16,12 @@ from batch.history.day_sessions import compact_days, rows_to_read
 from batch.history.day_store import DaySource, DayStore
 from batch.history.interactions import Interactions
 from quality.metrics.watch_sessions import split_key
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive, FateCount, TimeRange
 from stream.errors import ArchiveError
 from stream.event import Event, Kind
 from stream.line_columns import table_of
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number
+from tests.ledger_entries import entry
 
 MOVIES = ["aliens+1986", "boxing+helena+1993", "endeavour+"]
 KNOWN = dict.fromkeys(MOVIES)
@@ -56,11 +57,9 @@ def archive(var: Path, batches: list[list[Event]]) -> Archive:
         counts = [FateCount("accepted", kind, day, None, len(own)) for (kind, day), own in groups.items()]
         span = TimeRange(min(times), max(times))
         last = at + len(batch) - 1
-        entry = LedgerEntry(
-            topic="t", partition=0, first=at, last=last, lines=len(batch), counts=counts, kafka_time=span
-        )
-        files = [found.write_events(entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()]
-        found.commit(entry.with_files(files))
+        own_entry = entry(at, last, topic="t", counts=counts, kafka_time=span)
+        files = [found.write_events(own_entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()]
+        found.commit(own_entry.with_files(files))
     return found
 
 

@@ -1,5 +1,6 @@
 """Nights on the past of a small service, in this process."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ from batch.nights.steps import NightSteps
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
-from server.release import Release
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from server.release import FILES, Release
+from stream import durable
+from stream.archive import Archive, FateCount, TimeRange
 from stream.event import Event, Kind
 from stream.line_columns import table_of
 from stream.settings import StreamSettings
+from tests.ledger_entries import entry
 
 SETTINGS = BatchSettings(api="http://127.0.0.1:1", api_retries=0, factors=8, iterations=4, trees=5, minimum_segment=20)
 ALL_BUT_CATALOG: tuple[StepName, ...] = ("sessions", "history", "evaluate", "train", "publish")
@@ -40,12 +43,20 @@ def archive_events(archive: Archive, topic: str, events: list[Event]) -> None:
         kinds.setdefault(event.kind, []).append(event)
     counts = [FateCount("accepted", kind, "2030-01-01", None, len(own)) for kind, own in kinds.items()]
     times = [event.time for event in events]
-    entry = LedgerEntry(
-        topic=topic, partition=0, first=0, last=len(events) - 1, lines=len(events), counts=counts,
-        kafka_time=TimeRange(min(times), max(times)),
-    )  # fmt: skip
-    files = [archive.write_events(entry, kind, "2030-01-01", table_of(kind, own)) for kind, own in kinds.items()]
-    archive.commit(entry.with_files(files))
+    batch = entry(0, len(events) - 1, topic=topic, counts=counts, kafka_time=TimeRange(min(times), max(times)))
+    files = [archive.write_events(batch, kind, "2030-01-01", table_of(kind, own)) for kind, own in kinds.items()]
+    archive.commit(batch.with_files(files))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """By file of a release: its SHA-256."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+
+
+def write_manifest(var: Path, name: str, read_ms: int) -> str:
+    """A release of which there is only the manifest; its night had read the stream up to `read_ms`."""
+    durable.write_json(var / "releases" / name / "manifest.json", {"id": name, "stream_time": read_ms})
+    return name
 
 
 def answer_of(release: Release, user: int) -> tuple[list[str], str]:

@@ -1,6 +1,5 @@
 """Nights as processes, killed at any moment: finished steps are not repeated, half ones are never seen."""
 
-import hashlib
 import os
 import shutil
 import signal
@@ -14,7 +13,8 @@ from batch.nights.journal import Journal
 from batch.nights.runner import STEPS
 from batch.nights.step_results import RESULT_TYPES, SessionsResult, StepName, StepResult
 from batch.releases import publish
-from server.release import FILES, Release
+from server.release import Release
+from tests.batch.nights.small_nights import digests
 from tests.polling import DEADLINE_S
 
 StepResults = dict[StepName, StepResult]
@@ -70,10 +70,6 @@ def killed(var: Path, steps: int) -> None:
     process = begun(var, "-c", DYING, str(var), str(steps))
     output = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == -signal.SIGKILL, output
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
 
 
 def by_earlier(results: StepResults) -> list[str]:

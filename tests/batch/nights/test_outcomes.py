@@ -13,6 +13,7 @@ from batch.nights import outcomes
 from batch.nights.outcomes import NightMetrics
 from batch.releases import publish
 from stream import durable
+from tests.batch.nights.small_nights import write_manifest
 
 NOON = 1_770_742_800_000
 Figures = dict[str, float]
@@ -30,11 +31,6 @@ def read(var: Path) -> Figures:
     return {sample.name + "".join(f":{value}" for value in sample.labels.values()): sample.value for sample in samples}
 
 
-def release(var: Path, name: str, read_ms: int) -> str:
-    durable.write_json(var / "releases" / name / "manifest.json", {"id": name, "stream_time": read_ms})
-    return name
-
-
 COUNTS = {f"marquee_nights_total:{ending}": 0.0 for ending in ("published", "refused", "held", "failed")}
 
 
@@ -44,7 +40,7 @@ def test_before_the_first_night_there_are_the_counters_only(tmp_path: Path) -> N
 
 
 def test_the_release_tells_how_old_its_data_are(tmp_path: Path) -> None:
-    publish.make_current(tmp_path, release(tmp_path, "a", NOON - 7_200_000), NOON - 3_600_000)
+    publish.make_current(tmp_path, write_manifest(tmp_path, "a", NOON - 7_200_000), NOON - 3_600_000)
     values = figures(tmp_path)
     assert values["marquee_release_stream_time_seconds"] == NOON / 1000 - 7200
     assert values["marquee_release_age_seconds"] == 7200
@@ -57,7 +53,7 @@ def test_the_release_tells_how_old_its_data_are(tmp_path: Path) -> None:
 
 def test_going_back_makes_the_release_older_and_is_no_success_of_a_night(tmp_path: Path) -> None:
     for name, read_ms in (("a", NOON - 9000), ("b", NOON - 5000)):
-        publish.make_current(tmp_path, release(tmp_path, name, read_ms), read_ms + 1000)
+        publish.make_current(tmp_path, write_manifest(tmp_path, name, read_ms), read_ms + 1000)
     before = figures(tmp_path)
     publish.make_current(tmp_path, "a", NOON, "rollback")
     values = figures(tmp_path)
@@ -110,7 +106,7 @@ def test_the_file_is_replaced_where_something_changed_or_it_is_old(
     metrics.refresh(NOON)
     assert not is_replaced(NOON)
     assert is_replaced(NOON + 1)
-    publish.make_current(tmp_path, release(tmp_path, "a", NOON), NOON)
+    publish.make_current(tmp_path, write_manifest(tmp_path, "a", NOON), NOON)
     assert is_replaced(NOON + 1)
     outcomes.note_outcome(tmp_path, 1, 1, NOON)
     assert is_replaced(NOON + 1)
@@ -149,7 +145,7 @@ def test_what_cannot_be_written_or_read_is_told_once_and_stops_nobody(
 
 
 def test_the_docstring_lists_every_metric(tmp_path: Path) -> None:
-    publish.make_current(tmp_path, release(tmp_path, "a", NOON), NOON)
+    publish.make_current(tmp_path, write_manifest(tmp_path, "a", NOON), NOON)
     for code in (0, 1):
         outcomes.note_outcome(tmp_path, code, 1, NOON)
     figures(tmp_path)

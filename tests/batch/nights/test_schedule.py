@@ -21,6 +21,7 @@ from stream import durable
 from stream.archive import Archive
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named
+from tests.batch.nights.small_nights import write_manifest
 from tests.ledger_entries import entry_at
 from tests.polling import until
 from tests.process_is_gone import is_gone
@@ -35,13 +36,8 @@ def failed_tries(var: Path, now_ms: int) -> int | None:
     return tries_made(var, now_ms, "03:00", CLOCK)
 
 
-def release(var: Path, name: str, read_ms: int) -> str:
-    durable.write_json(var / "releases" / name / "manifest.json", {"id": name, "stream_time": read_ms})
-    return name
-
-
 def shipped(var: Path, name: str, read_ms: int) -> None:
-    publish.make_current(var, release(var, name, read_ms), read_ms + 600_000)
+    publish.make_current(var, write_manifest(var, name, read_ms), read_ms + 600_000)
 
 
 def test_until_there_is_a_release_it_is_tried_on_and_on(tmp_path: Path) -> None:
@@ -77,7 +73,7 @@ def test_nights_that_were_run_by_hand_count_also_where_another_release_is_pinned
     shipped(tmp_path, "a", THREE - DAY_MS)
     publish.pin(tmp_path, "a", THREE)
     assert failed_tries(tmp_path, THREE + HOUR_MS) == 0
-    release(tmp_path, "b", THREE + 1)
+    write_manifest(tmp_path, "b", THREE + 1)
     assert failed_tries(tmp_path, THREE + HOUR_MS) is None
     assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 

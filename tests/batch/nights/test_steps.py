@@ -1,6 +1,5 @@
 """The steps of the night on a small service's six days: the release that they make, and the same again for the same."""
 
-import hashlib
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from server.errors import HiddenUnreadable
 from server.release import FILES, RENDERED, Release, list_source
 from stream.archive import Archive
 from stream.event import Event
-from tests.batch.nights.small_nights import ALL_BUT_CATALOG, Results, answer_of, archive_events, night, run
+from tests.batch.nights.small_nights import ALL_BUT_CATALOG, Results, answer_of, archive_events, digests, night, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 
@@ -38,10 +37,6 @@ def after(done: tuple[Path, Results], tmp_path: Path) -> Path:
 
 def release_names(var: Path) -> set[str]:
     return {path.parent.name for path in (var / "releases").glob("2*/manifest.json")}
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
 
 
 @pytest.mark.blas

@@ -23,11 +23,12 @@ from server.answers import SOURCES, Answers
 from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream import durable
-from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.archive import Archive, TimeRange
 from stream.event import Event
 from stream.line_columns import table_of
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import HOUR_MS, zone_named
+from tests.ledger_entries import entry
 
 WriteCandidate = Callable[..., Path]
 CLOCK = zone_named("America/New_York")
@@ -77,14 +78,12 @@ def log(var: Path, *events: Event) -> None:
     archive = Archive(var)
     for event in events:
         first = archive.positions("log").get(0, 0)
-        entry = LedgerEntry(
-            topic="log", partition=0, first=first, last=first, lines=0, kafka_time=TimeRange(event.time, event.time)
-        )
+        batch = entry(first, first, topic="log", lines=0, counts=[], kafka_time=TimeRange(event.time, event.time))
         table = table_of("recommend", [event])
         for name, value in (("topic", "log"), ("partition", 0), ("offset", first), ("kafka_time", event.time)):
             table = table.append_column(name, pa.array([value]).cast(ARCHIVE_SCHEMAS["recommend"].field(name).type))
-        file = archive.write_events(entry, "recommend", CLOCK.day(event.time), table)
-        archive.commit(entry.with_files([file]))
+        file = archive.write_events(batch, "recommend", CLOCK.day(event.time), table)
+        archive.commit(batch.with_files([file]))
 
 
 def answered(var: Path, release: str, user: int, hidden: frozenset[str] = frozenset()) -> tuple[list[str], str]:

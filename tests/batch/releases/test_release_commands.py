@@ -30,8 +30,9 @@ from quality.metrics.bootstrap import Interval
 from server.manifest import Manifest, ReleaseModel
 from server.release import FILES
 from stream import cli, durable
-from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.archive import Archive, TimeRange
 from stream.zone import zone_named
+from tests.ledger_entries import entry
 
 WriteCandidate = Callable[..., Path]
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
@@ -56,9 +57,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
     """A folder with an archive up to noon, and the releases a, b and c, each current an hour after the other."""
     folder = tmp_path_factory.mktemp("made")
     var = folder / "var"
-    Archive(var).commit(
-        LedgerEntry(topic="log", partition=0, first=0, last=0, lines=0, kafka_time=TimeRange(NOON, NOON))
-    )
+    Archive(var).commit(entry(0, 0, topic="log", kafka_time=TimeRange(NOON, NOON)))
     for number, name in enumerate("abc"):
         candidate = write_candidate(folder / name, users=50 + number, seed=number)
         write_evaluation(candidate, EVALUATION)
@@ -346,8 +345,8 @@ def test_a_pin_that_was_spoiled_is_told_of_and_unpin_removes_it(var: Path, run: 
 
 
 def test_a_damaged_ledger_is_no_reason_to_be_left_with_a_release_that_is_wrong(var: Path, run: Run) -> None:
-    for entry in (var / "archive" / "ledger").glob("*.json"):
-        entry.write_bytes(b"")
+    for path in (var / "archive" / "ledger").glob("*.json"):
+        path.write_bytes(b"")
     last = publish.read_publications(var)[-1].stream_time
     assert run(releases.rollback).out.startswith("current: c -> b ")
     assert publish.read_publications(var)[-1].stream_time == last

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from quality.alerts.alert_file import Alert, AlertFile, raise_alert
+from tests.quality.alerts.hourly_entries import raised_ids
 
 ROOT = Path(__file__).parents[3]
 OLD = (
@@ -20,10 +21,6 @@ OLD = (
 
 def alert(name: str, text: str = "x") -> Alert:
     return Alert(id=name, alert="test", text=text)
-
-
-def ids(var: Path) -> list[str]:
-    return [line.alert.id for line in AlertFile(var).read()]
 
 
 def test_an_alert_is_a_line_of_json_that_stands_in_the_file_once(tmp_path: Path) -> None:
@@ -58,9 +55,9 @@ def test_half_a_line_does_not_count_and_goes_with_the_next_append(tmp_path: Path
     file.append([alert("a")])
     whole = file.path.read_bytes()
     file.path.write_bytes(whole + whole.replace(b'"a"', b'"b"')[:left])
-    assert ids(tmp_path) == ["a"]
+    assert raised_ids(tmp_path) == ["a"]
     AlertFile(tmp_path).append([alert("b")])
-    assert ids(tmp_path) == ["a", "b"]
+    assert raised_ids(tmp_path) == ["a", "b"]
     assert file.path.read_bytes().startswith(whole)
     assert file.append([alert("b"), alert("c")])[0].id == "c"
     assert len(file.path.read_bytes().splitlines()) == 3
@@ -70,7 +67,7 @@ def test_half_a_line_that_is_longer_than_the_next_one_leaves_nothing(tmp_path: P
     file = AlertFile(tmp_path)
     file.path.write_bytes(b'{"id":"' + 10_000 * b"a")
     file.append([alert("b")])
-    assert (ids(tmp_path), file.path.read_bytes().count(b"\n")) == (["b"], 1)
+    assert (raised_ids(tmp_path), file.path.read_bytes().count(b"\n")) == (["b"], 1)
     assert file.path.read_bytes().endswith(b"}\n")
 
 
@@ -78,9 +75,9 @@ def test_a_whole_line_without_its_end_does_not_count_either(tmp_path: Path) -> N
     file = AlertFile(tmp_path)
     file.append([alert("a")])
     file.path.write_bytes(file.path.read_bytes()[:-1])
-    assert ids(tmp_path) == []
+    assert raised_ids(tmp_path) == []
     file.append([alert("a")])
-    assert ids(tmp_path) == ["a"]
+    assert raised_ids(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +89,7 @@ def test_a_line_that_is_no_alert_is_passed_over(tmp_path: Path, line: bytes) -> 
     with file.path.open("ab") as broken:
         broken.write(line + b"\n")
     AlertFile(tmp_path).append([alert("b")])
-    assert ids(tmp_path) == ["a", "b"]
+    assert raised_ids(tmp_path) == ["a", "b"]
 
 
 def test_alerts_of_the_time_before_ids_get_one(tmp_path: Path) -> None:
@@ -127,7 +124,7 @@ def test_what_others_have_raised_is_seen_and_a_file_that_was_moved_away_is_begun
     own.path.rename(tmp_path / "alerts.old")
     assert own.append([alert("a")])
     other.refresh()
-    assert (other.ids, ids(tmp_path)) == ({"a"}, ["a"])
+    assert (other.ids, raised_ids(tmp_path)) == ({"a"}, ["a"])
     own.path.rename(tmp_path / "alerts.older")
     AlertFile(tmp_path).append([alert("c" * 1000), alert("d")])  # another file, and longer
     other.refresh()
@@ -156,7 +153,7 @@ def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     may_write.set()
     first.join()
     second.join()
-    assert ids(tmp_path) == ["a"]
+    assert raised_ids(tmp_path) == ["a"]
 
 
 def test_many_at_once_write_each_alert_once(tmp_path: Path) -> None:
@@ -175,7 +172,7 @@ def test_many_at_once_write_each_alert_once(tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(ids(tmp_path), key=int) == names
+    assert sorted(raised_ids(tmp_path), key=int) == names
 
 
 FULL = """
@@ -203,4 +200,4 @@ def test_a_disk_that_is_full_leaves_nothing_behind_and_the_next_try_raises_it(tm
     command = [sys.executable, "-c", FULL, str(tmp_path), str(room)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=600)
     assert done.stdout.splitlines() == [f"full {size} ['a']"] * 2 + ["['b', 'c']"]
-    assert ids(tmp_path) == ["a", "b", "c"]
+    assert raised_ids(tmp_path) == ["a", "b", "c"]

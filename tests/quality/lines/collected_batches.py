@@ -21,10 +21,10 @@ from stream.line_columns import events_of
 from stream.settings import Generation, StreamSettings
 from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS, QUARANTINE_SCHEMA
 from stream.zone import DAY_MS, HOUR_MS, zone_named
+from tests.ledger_entries import TOPIC, entry
 
 CLOCK = zone_named("America/New_York")
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
-TOPIC = "movielog1"
 
 
 def context(
@@ -77,11 +77,10 @@ def collected(
     kafka_times = NOW + 1_000 + (offsets % 3 == 2) * 16 * HOUR_MS
     read = ParsedLines.read(pa.array(lines, pa.binary()), kafka_times, CLOCK)
     fates = judge(read, held if clocks_apart_ms is None else replace(held, ahead_ms=None))
-    entry = LedgerEntry(
-        topic=TOPIC,
+    batch = entry(
+        first,
+        int(offsets[-1]),
         partition=partition,
-        first=first,
-        last=int(offsets[-1]),
         lines=len(lines),
         counts=fates.counts(kafka_times, CLOCK),
         kafka_time=TimeRange(int(kafka_times.min()), int(kafka_times.max())),
@@ -90,7 +89,7 @@ def collected(
     )
     origin = archive_writer.provenance_columns(TOPIC, partition, offsets, kafka_times)
     return archive.commit(
-        entry.with_files(archive_writer.write_batch(archive, entry, fates, read.values, origin, CLOCK))
+        batch.with_files(archive_writer.write_batch(archive, batch, fates, read.values, origin, CLOCK))
     )
 
 
@@ -101,7 +100,7 @@ Row = tuple[str, str | None, Event | None, bytes | None, str, int, int, int]
 def rows_of(archive: Archive) -> dict[int, Row]:
     """By offset: what the files of the ledger hold; a line that lies in two of them is an error."""
     found: dict[int, Row] = {}
-    for file in (file for entry in archive.entries() for file in entry.files):
+    for file in (file for batch in archive.entries() for file in batch.files):
         table = pq.ParquetFile(archive.var / file.path).read()
         assert table.num_rows == file.rows > 0
         quarantined = file.room == "quarantine"

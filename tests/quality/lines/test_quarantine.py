@@ -6,7 +6,8 @@ import pytest
 from quality.errors import QuarantineError
 from quality.lines.quarantine import LineExplanation, explain, quarantined_lines
 from stream.archive import Archive
-from tests.quality.lines.collected_batches import BEFORE, CLOCK, LINES, TOPIC, collected, rows_of
+from tests.ledger_entries import TOPIC
+from tests.quality.lines.collected_batches import BEFORE, CLOCK, LINES, collected, rows_of
 
 
 def test_what_was_set_aside_is_listed_with_its_id_reason_time_and_bytes(archive: Archive) -> None:

@@ -17,14 +17,14 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import FATES, Archive, LedgerEntry, count_by_fate
+from stream.archive import FATES, Archive, count_by_fate
 from stream.zone import DAY_MS
+from tests.ledger_entries import TOPIC, entry
 from tests.quality.lines.collected_batches import (
     BEFORE,
     CLOCK,
     LINES,
     MENDED,
-    TOPIC,
     Row,
     collected,
     digests,
@@ -44,11 +44,9 @@ def anew(rows: dict[int, Row], lines: list[bytes], held: JudgingContext) -> dict
         )
         read = ParsedLines.read(values, kafka_times, CLOCK)
         fates = judge(read, held)
-        entry = LedgerEntry(
-            topic=TOPIC, partition=3, first=0, last=9, lines=len(aside), counts=fates.counts(kafka_times, CLOCK)
-        )
+        batch = entry(0, 9, partition=3, lines=len(aside), counts=fates.counts(kafka_times, CLOCK))
         origin = archive_writer.provenance_columns(TOPIC, 3, np.array([row[6] for row in aside], np.int64), kafka_times)
-        today.commit(entry.with_files(archive_writer.write_batch(today, entry, fates, values, origin, CLOCK)))
+        today.commit(batch.with_files(archive_writer.write_batch(today, batch, fates, values, origin, CLOCK)))
         return {**rows, **rows_of(today)}
 
 
