@@ -39,7 +39,7 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path / "var")
 
 
-def test_an_archive_that_is_not_there_is_empty(archive: Archive) -> None:
+def test_a_missing_archive_counts_as_empty(archive: Archive) -> None:
     assert archive.entries() == []
     assert archive.positions(TOPIC) == {}
     assert archive.files("watch") == {}
@@ -48,7 +48,7 @@ def test_an_archive_that_is_not_there_is_empty(archive: Archive) -> None:
     assert not archive.var.exists()
 
 
-def test_what_was_committed_is_read_again_with_the_time_of_its_writing(archive: Archive) -> None:
+def test_a_committed_entry_is_read_back_with_its_time_of_writing(archive: Archive) -> None:
     counts = [
         FateCount("accepted", "watch", "2022-10-07", None, 90),
         FateCount("repaired", "rate", "2022-10-07", "one_character", 1),
@@ -65,7 +65,7 @@ def test_what_was_committed_is_read_again_with_the_time_of_its_writing(archive: 
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 9)), max_size=6), st.integers(0, 30))
-def test_only_what_adds_up_is_committed(fates: list[tuple[Fate, int]], lines: int) -> None:
+def test_only_entries_that_add_up_are_committed(fates: list[tuple[Fate, int]], lines: int) -> None:
     counts = [FateCount(fate, None, "2022-10-07", None, number) for fate, number in fates]
     balances = sum(number for _, number in fates) == lines
     with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def test_only_what_adds_up_is_committed(fates: list[tuple[Fate, int]], lines: in
         assert len(files_below(archive.var)) == balances
 
 
-def test_positions_are_where_each_partition_of_the_topic_ends(archive: Archive) -> None:
+def test_positions_are_the_ends_of_the_partitions_of_a_topic(archive: Archive) -> None:
     for one in (
         entry(1000, 2999), gap(3000, 3999), entry(0, 999), entry(0, 9, partition=1),
         entry(50, 59, partition=2), entry(0, 99, topic="history"), entry(0, 99, partition=7, topic="movielog10"),
@@ -93,7 +93,7 @@ def test_positions_are_where_each_partition_of_the_topic_ends(archive: Archive) 
     assert stream_time(archive.entries()) == 2999
 
 
-def test_offsets_beyond_the_width_of_a_name_are_still_in_order(archive: Archive) -> None:
+def test_offsets_wider_than_file_names_keep_their_order(archive: Archive) -> None:
     ranges = [(10**12, 10**13 - 1), (0, 4), (10**13, 10**13 + 2), (5, 10**12 - 1)]
     for first, last in ranges:
         archive.commit(entry(first, last))
@@ -103,7 +103,7 @@ def test_offsets_beyond_the_width_of_a_name_are_still_in_order(archive: Archive)
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 20), st.integers(0, 5)), max_size=5, unique=True))
-def test_entries_lie_end_to_end_or_it_is_an_error(spans: list[tuple[int, int, int]]) -> None:
+def test_a_gap_or_overlap_between_entries_is_an_error(spans: list[tuple[int, int, int]]) -> None:
     end_to_end = True
     for partition in (0, 1):
         ranges = sorted((first, first + more) for at, first, more in spans if at == partition)
@@ -119,7 +119,7 @@ def test_entries_lie_end_to_end_or_it_is_an_error(spans: list[tuple[int, int, in
                 archive.entries()
 
 
-def test_a_commit_that_is_lost_is_told_and_its_files_are_not_swept(archive: Archive) -> None:
+def test_a_lost_commit_is_an_error_and_its_files_are_kept(archive: Archive) -> None:
     for first in (0, 10, 20):
         one = entry(first, first + 9)
         archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
@@ -140,7 +140,7 @@ def test_a_ledger_entry_that_cannot_be_read_is_an_error_that_names_it(archive: A
             ask()
 
 
-def test_an_entry_cut_off_anywhere_is_never_taken_for_whole(archive: Archive) -> None:
+def test_a_truncated_entry_never_counts_as_whole(archive: Archive) -> None:
     one = archive.commit(entry(0, 9, files=[ArchiveFile("a/b/c/d", 1)]))
     path = archive.ledger / f"{one.name}.json"
     whole = path.read_bytes()
@@ -168,7 +168,7 @@ def test_files_are_listed_by_kind_and_day(archive: Archive) -> None:
     assert pq.read_table(archive.files("rate")["2022-10-07"][0]).equals(TABLE)
 
 
-def test_what_no_entry_names_does_not_count(archive: Archive) -> None:
+def test_files_that_no_entry_names_are_not_listed(archive: Archive) -> None:
     archive.write_events(entry(0, 9), "watch", "2022-10-07", TABLE)
     assert archive.files("watch") == {}
 
@@ -221,7 +221,7 @@ def revised(archive: Archive, batch: LedgerEntry, user: int) -> LedgerEntry:
     return new.with_files([*batch.files, archive.write_events(new, "watch", "2022-10-07", table)])
 
 
-def test_a_revision_takes_the_place_of_its_entry_and_its_files_have_names_of_their_own(archive: Archive) -> None:
+def test_a_revision_replaces_its_entry_and_has_its_own_file_names(archive: Archive) -> None:
     one = entry(0, 9)
     one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
     assert archive.entries() == [one]  # read once, so that what was read is remembered
@@ -236,7 +236,7 @@ def test_a_revision_takes_the_place_of_its_entry_and_its_files_have_names_of_the
     assert archive.sweep() == []
 
 
-def test_a_revision_that_was_not_committed_is_swept(archive: Archive) -> None:
+def test_an_uncommitted_revision_is_swept(archive: Archive) -> None:
     one = entry(0, 9)
     one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
     revised(archive, one, 7)
@@ -253,7 +253,7 @@ def test_a_revision_that_does_not_add_up_leaves_the_entry_as_it_was(archive: Arc
     assert archive.entries() == [one]
 
 
-def test_what_only_some_entries_have_is_read_again_and_need_not_be_there(archive: Archive) -> None:
+def test_optional_fields_of_an_entry_are_read_back_and_may_be_missing(archive: Archive) -> None:
     one = archive.commit(entry(0, 9, redelivered=3, clocks_apart_ms=-7_200_000))
     assert archive.entries() == [one]
     path = archive.ledger / f"{one.name}.json"
@@ -265,7 +265,7 @@ def test_what_only_some_entries_have_is_read_again_and_need_not_be_there(archive
     assert (old.redelivered, old.clocks_apart_ms, old.revision) == (0, None, 0)
 
 
-def test_only_one_writes_the_archive_at_a_time(archive: Archive) -> None:
+def test_the_archive_has_one_writer_at_a_time(archive: Archive) -> None:
     with archive.writing():
         with pytest.raises(ArchiveBusy, match="another process"), Archive(archive.var).writing():
             raise AssertionError("two writers")
@@ -284,7 +284,7 @@ with Archive(Path(sys.argv[1])).writing():
 """
 
 
-def test_a_writer_that_is_killed_holds_nothing(archive: Archive) -> None:
+def test_a_killed_writer_releases_the_lock(archive: Archive) -> None:
     command = [sys.executable, "-c", HOLDER, str(archive.var)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -296,14 +296,14 @@ def test_a_writer_that_is_killed_holds_nothing(archive: Archive) -> None:
         pass
 
 
-def test_the_lock_is_given_back_after_an_error(archive: Archive) -> None:
+def test_the_lock_is_released_after_an_error(archive: Archive) -> None:
     with pytest.raises(ArchiveError, match="not committed"), archive.writing():
         archive.commit(entry(0, 9, lines=11))
     with archive.writing():
         archive.commit(entry(0, 9))
 
 
-def test_the_sweep_leaves_alone_what_is_not_the_collectors(archive: Archive) -> None:
+def test_the_sweep_leaves_foreign_files_alone(archive: Archive) -> None:
     others = ["archive/writer.lock", "catalog/catalog.sqlite", "releases/x/lists.npy", "telemetry.db", "alerts.jsonl"]
     for name in others:
         durable.write_bytes(archive.var / name, b"x")

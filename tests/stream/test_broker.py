@@ -21,7 +21,7 @@ def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
-def test_an_address_that_is_not_ours_is_an_error(host: str) -> None:
+def test_an_address_of_another_machine_is_an_error(host: str) -> None:
     with pytest.raises(BrokerError, match="cannot listen"):
         broker.require_free(host, 9092)
 

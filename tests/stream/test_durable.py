@@ -18,7 +18,7 @@ class BrokenError(Exception):
     """What a test breaks a write with."""
 
 
-def test_a_file_is_made_with_its_folders_and_replaced(tmp_path: Path) -> None:
+def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file.bin"
     durable.write_bytes(path, b"old")
     durable.write_bytes(path, b"new")
@@ -48,7 +48,7 @@ def test_a_fill_that_writes_nothing_fails_and_leaves_the_old_file(tmp_path: Path
     assert path.read_bytes() == b"old"
 
 
-def test_an_error_that_does_not_name_the_file_does(tmp_path: Path) -> None:
+def test_an_error_without_a_file_name_gets_it(tmp_path: Path) -> None:
     def fill(_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -57,7 +57,7 @@ def test_an_error_that_does_not_name_the_file_does(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "x.json")
 
 
-def test_the_temporary_lies_beside_the_file_and_is_known_for_a_leftover(tmp_path: Path) -> None:
+def test_the_temporary_file_lies_beside_the_file_and_is_recognized_as_a_leftover(tmp_path: Path) -> None:
     seen: list[Path] = []
 
     def fill(temporary: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_process_killed_while_it_writes_leaves_the_old_file(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("value", [{}, {"b": 1, "a": [None, "é"]}, [1, 2], "text", None])
-def test_json_is_read_again_with_its_keys_in_order(tmp_path: Path, value: object) -> None:
+def test_json_is_read_back_with_its_keys_in_order(tmp_path: Path, value: object) -> None:
     durable.write_json(tmp_path / "value.json", value)
     data = (tmp_path / "value.json").read_bytes()
     assert repr(orjson.loads(data)) == repr(value)
@@ -114,7 +114,7 @@ def test_a_link_is_moved_over_the_leftover_of_a_crash(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["current"]
 
 
-def test_a_reader_sees_the_old_target_or_the_new_one_and_never_none(tmp_path: Path) -> None:
+def test_a_reader_always_sees_the_old_or_the_new_target(tmp_path: Path) -> None:
     link, stop = tmp_path / "current", threading.Event()
     durable.point(link, "0")
     seen: set[str] = set()

@@ -35,7 +35,7 @@ def reason_of(line: bytes, zone: Zone) -> str:
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), st.sampled_from(["", "123", "000456"]))
-def test_what_the_service_writes_is_read_as_it_was_meant(
+def test_written_events_are_parsed_back(
     an_event: st.SearchStrategy[Event], new_york: Zone, data: st.DataObject, finer: str
 ) -> None:
     event = data.draw(an_event)
@@ -105,7 +105,7 @@ EVENTS: dict[Kind, Event] = {
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 700_000), st.integers(1, 2**32 - 1))
-def test_every_kind_is_read_as_written_with_a_time_of_every_form(
+def test_every_kind_is_parsed_back_with_every_form_of_a_time(
     new_york: Zone, kind: Kind, form: str, minutes: int, user: int
 ) -> None:
     ms, finer = FORMS[form]
@@ -206,7 +206,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("reason", "line"), REFUSED)
-def test_the_first_part_that_is_wrong_is_named(new_york: Zone, reason: str, line: bytes) -> None:
+def test_the_reason_names_the_first_wrong_field(new_york: Zone, reason: str, line: bytes) -> None:
     assert reason_of(line, new_york) == reason
 
 
@@ -253,7 +253,7 @@ def test_an_inserted_digit_can_stay_well_formed(new_york: Zone) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [0, 400])
-def test_error_texts_are_kept_whole_whatever_they_hold(new_york: Zone, text: str, status: int) -> None:
+def test_error_texts_of_any_content_are_kept_whole(new_york: Zone, text: str, status: int) -> None:
     event = parse(ASKED + f"status {status}, result: {text}, 1369 ms".encode(), new_york)
     assert (event.status, event.error, event.movies, event.latency_ms) == (status, text, (), 1369)
 

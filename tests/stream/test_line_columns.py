@@ -61,7 +61,7 @@ def test_any_lines_get_the_verdicts_of_the_exact_reader(
 
 @settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_lines_that_are_good_are_all_read_and_as_the_exact_reader_reads_them(
+def test_good_lines_are_all_read_as_by_the_exact_reader(
     a_good_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject
 ) -> None:
     lines = data.draw(st.lists(a_good_line, max_size=12))
@@ -78,7 +78,7 @@ def test_any_bytes_get_the_verdicts_of_the_exact_reader(new_york: Zone, lines: l
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(0, 3), st.integers(0, 5))
-def test_a_slice_of_an_array_is_read_as_its_lines_are(
+def test_a_slice_of_an_array_is_read_as_its_lines(
     a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject, at: int, length: int
 ) -> None:
     lines = data.draw(st.lists(a_line, min_size=3, max_size=9))
@@ -88,7 +88,7 @@ def test_a_slice_of_an_array_is_read_as_its_lines_are(
 
 @settings(deadline=None)
 @given(st.data())
-def test_events_make_a_table_of_themselves(an_event: st.SearchStrategy[Event], data: st.DataObject) -> None:
+def test_a_table_of_events_gives_back_the_events(an_event: st.SearchStrategy[Event], data: st.DataObject) -> None:
     events = data.draw(st.lists(an_event, max_size=6))
     for kind in KINDS:
         own = [event for event in events if event.kind == kind]
@@ -112,7 +112,7 @@ def test_the_times_of_a_table_are_those_of_its_events(an_event: st.SearchStrateg
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(0, 3), st.integers(0, 5))
-def test_a_part_of_a_table_is_the_events_of_its_rows(
+def test_selected_rows_of_a_table_give_their_events(
     an_event: st.SearchStrategy[Event], data: st.DataObject, at: int, length: int
 ) -> None:
     events = data.draw(st.lists(an_event, max_size=8))
@@ -172,7 +172,7 @@ def test_lines_at_the_limits_get_the_verdicts_of_the_exact_reader(new_york: Zone
 
 
 @pytest.mark.parametrize("filling", [b"a", b"+", b",", b"9", b" ", b"\xff", b"\x00", b"a+, "])
-def test_lines_of_a_megabyte_are_too_long_and_harm_no_other(new_york: Zone, filling: bytes) -> None:
+def test_lines_of_a_megabyte_are_too_long_and_affect_no_other_line(new_york: Zone, filling: bytes) -> None:
     heads = [b"", HEAD, HEAD + b"5,GET /data/m/", HEAD + b"5,GET /rate/", ASKED, ASKED + b"a:1, status 200, result: "]
     good, long = HEAD + b"5,GET /rate/a+1984=3", filling * (1_000_000 // len(filling))
     lines = [good] + [head + long + tail for head in heads for tail in (b"", b"+1984/5.mpg", b", 1 ms")] + [good]
@@ -186,12 +186,12 @@ def test_a_nul_or_a_line_end_anywhere_gets_the_verdict_of_the_exact_reader(new_y
         check([line[:at] + byte + line[at:] for at in range(len(line) + 1) for byte in (b"\0", b"\n")], new_york)
 
 
-def test_no_lines_are_no_events(new_york: Zone) -> None:
+def test_no_lines_give_no_events(new_york: Zone) -> None:
     columns = read(pa.array([], pa.binary()), new_york)
     assert in_columns(columns) == ({kind: [] for kind in KINDS}, [])
 
 
-def test_kinds_that_alternate_keep_the_places_of_their_lines(new_york: Zone) -> None:
+def test_alternating_kinds_keep_the_rows_of_their_lines(new_york: Zone) -> None:
     lines = [
         render(replace(event, time=1_647_619_200_000 + 1000 * number, user=number + 1), new_york)
         for number in range(40)

@@ -30,7 +30,7 @@ WORD = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_charac
 
 
 @given(user=WORD, key=WORD)
-def test_no_secret_survives_wherever_it_stands(user: str, key: str) -> None:
+def test_secrets_are_removed_anywhere_in_a_text(user: str, key: str) -> None:
     secret, value = "s3cr3t", 7
     urls = [f"http://{user}:{secret}@host/path", f"http://host/path?{key}={secret}"]
     shown = redact({"deep": [{"urls": urls}], "number": value})

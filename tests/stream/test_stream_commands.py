@@ -46,7 +46,7 @@ def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.Compl
 DASH = "import click; from stream.cli import run; run(click.Command('x', callback=lambda: print('a – b')), 'x')"
 
 
-def test_what_a_terminal_cannot_show_is_a_question_mark() -> None:
+def test_unprintable_characters_become_question_marks() -> None:
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
     told = subprocess.run([sys.executable, "-c", DASH], cwd=ROOT, env=environ, capture_output=True, check=False)
     assert (told.returncode, told.stdout, told.stderr) == (0, b"a ? b\n", b"")
@@ -70,7 +70,7 @@ def test_check_counts_lines_kinds_and_reasons(
     assert {"lines": told["lines"], "watch": told["kinds"]["watch"], "refused": told["refused"]} == counts
 
 
-def test_check_shows_as_many_refused_lines_as_it_is_told(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_check_shows_at_most_the_given_number_of_refused_lines(tmp_path: Path, environ: dict[str, str]) -> None:
     (tmp_path / "lines.txt").write_bytes(GOOD + BAD * 5)
     shown = said(environ, "check", "--refused", "2", tmp_path / "lines.txt").stderr.splitlines()
     assert [line.split(": ")[:2] for line in shown] == [["line 2", "time"], ["line 3", "time"]]
@@ -113,12 +113,12 @@ def test_check_shows_hostile_bytes_in_ascii(tmp_path: Path, environ: dict[str, s
     assert shown.replace("\n", "").isprintable()
 
 
-def test_an_archive_that_is_empty_is_told_as_such(environ: dict[str, str]) -> None:
+def test_an_empty_archive_is_reported_as_empty(environ: dict[str, str]) -> None:
     told = orjson.loads(said(environ, "archive").stdout)
     assert told == {"entries": 0, "lost": 0, "topics": {}, "reached_ms": None, "reached_day": None}
 
 
-def test_the_archive_is_told_by_topic_and_fate(tmp_path: Path, environ: dict[str, str]) -> None:
+def test_the_archive_command_counts_by_topic_and_fate(tmp_path: Path, environ: dict[str, str]) -> None:
     archive = Archive(tmp_path / "var")
     counts = [
         FateCount("accepted", "watch", "2022-10-07", None, 7),
@@ -161,7 +161,7 @@ def test_a_wrong_variable_is_one_line_and_exit_code_2(environ: dict[str, str], n
 
 
 @pytest.mark.parametrize("arguments", [["chek"], ["check"], ["check", "no-such-file"], ["broker", "--port", "70000"]])
-def test_a_wrong_call_is_exit_code_2_without_a_traceback(environ: dict[str, str], arguments: list[str]) -> None:
+def test_wrong_usage_is_exit_code_2_without_a_traceback(environ: dict[str, str], arguments: list[str]) -> None:
     done = process(environ, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Error: " in done.stderr

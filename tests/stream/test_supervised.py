@@ -55,7 +55,7 @@ def test_a_process_ends_with_its_supervisord(tmp_path: Path, when: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["SUPERVISOR_ENABLED", "HOME"])
-def test_what_no_supervisord_started_lives_on(tmp_path: Path, variable: str) -> None:
+def test_a_process_without_supervisord_lives_on(tmp_path: Path, variable: str) -> None:
     """Neither a process that was started by hand, nor one that a supervised process has started."""
     began = tmp_path / "began"
     grandparent = f"""

@@ -63,7 +63,7 @@ def meant(name: str, local_ms: int) -> int:
 
 @settings(deadline=None, max_examples=200)
 @given(moments())
-def test_both_directions_are_those_of_zoneinfo(moment: tuple[str, int]) -> None:
+def test_both_conversions_agree_with_zoneinfo(moment: tuple[str, int]) -> None:
     name, at = moment
     assert zone_named(name).to_local(at) == shown(name, at)
     assert zone_named(name).to_utc(at) == meant(name, at)
@@ -91,7 +91,7 @@ def test_days_of_new_york_are_23_24_or_25_hours_long(day: str, hours: int) -> No
 
 @settings(deadline=None, max_examples=200)
 @given(moments())
-def test_the_bounds_of_a_day_hold_its_times_and_no_other(moment: tuple[str, int]) -> None:
+def test_the_bounds_of_a_day_enclose_exactly_its_times(moment: tuple[str, int]) -> None:
     name, at = moment
     clock = zone_named(name)
     day = clock.day(at)
@@ -101,7 +101,7 @@ def test_the_bounds_of_a_day_hold_its_times_and_no_other(moment: tuple[str, int]
     assert clock.day(first - 1) < day < clock.day(end)
 
 
-def test_an_hour_that_comes_twice_means_the_first_and_one_that_never_comes_the_old_clock() -> None:
+def test_a_repeated_hour_means_the_first_and_a_skipped_one_the_old_offset() -> None:
     clock = zone_named("America/New_York")
     twice, never = (day_number(day) * DAY_MS for day in ("2022-11-06", "2022-03-13"))
     assert clock.to_utc(twice + HOUR_MS * 3 // 2) == twice + HOUR_MS * 11 // 2
@@ -119,14 +119,14 @@ def repeated_after(name: str, utc_ms: int) -> int:
 
 @settings(deadline=None, max_examples=200)
 @given(moments())
-def test_a_time_is_shown_again_as_zoneinfo_says(moment: tuple[str, int]) -> None:
+def test_repeated_times_agree_with_zoneinfo(moment: tuple[str, int]) -> None:
     name, at = moment
     assert zone_named(name).repeats_after(at) == repeated_after(name, at)
 
 
 @settings(deadline=None, max_examples=100)
 @given(moments())
-def test_what_is_shown_again_is_shown_at_both_times_and_read_as_the_first(moment: tuple[str, int]) -> None:
+def test_a_repeated_time_is_shown_twice_and_read_as_the_first(moment: tuple[str, int]) -> None:
     name, at = moment
     clock = zone_named(name)
     later = clock.repeats_after(at)
@@ -139,7 +139,7 @@ def test_what_is_shown_again_is_shown_at_both_times_and_read_as_the_first(moment
 
 
 @pytest.mark.parametrize("name", ZONES)
-def test_repeats_of_arrays_are_those_of_their_values(name: str) -> None:
+def test_repeated_times_of_arrays_are_those_of_their_values(name: str) -> None:
     clock, halves = zone_named(name), [half * HOUR_MS // 2 for half in range(-6, 7)]
     times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
     repeats = clock.repeats_after(np.array(times, np.int64))
@@ -147,7 +147,7 @@ def test_repeats_of_arrays_are_those_of_their_values(name: str) -> None:
     assert repeats.tolist() == [repeated_after(name, at) for at in times]
 
 
-def test_the_hour_before_new_york_sets_its_clock_back_is_shown_again() -> None:
+def test_the_hour_before_new_york_sets_its_clock_back_is_repeated() -> None:
     clock, two = (
         zone_named("America/New_York"),
         day_number("2022-11-06") * DAY_MS + 6 * HOUR_MS,
@@ -167,16 +167,16 @@ def test_day_names_and_numbers_are_inverse(number: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["2022-02-30", "2022-13-01", "yesterday", "", "2022-1-1", "2022-01-01T00:00"])
-def test_what_is_no_day_is_a_value_error(text: str) -> None:
+def test_an_invalid_day_is_a_value_error(text: str) -> None:
     with pytest.raises(ValueError):
         day_number(text)
 
 
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "America", "New\0York", "America/New_York\n"])
-def test_a_name_that_is_no_zone_is_an_error_of_the_settings(name: str) -> None:
+def test_an_unknown_zone_is_a_settings_error(name: str) -> None:
     with pytest.raises(SettingsError, match="no zone"):
         Zone(name)
 
 
-def test_a_zone_is_made_once() -> None:
+def test_zones_are_cached() -> None:
     assert zone_named("Europe/Berlin") is zone_named("Europe/Berlin")

@@ -89,7 +89,7 @@ def says(value: object, status: int = 200) -> Reply:
     ],
     ids=["500", "503", "429", "bare 429", "cut off"],
 )
-def test_a_failure_is_tried_again(scripted: Scripted, catalog: Catalog, bad: Reply) -> None:
+def test_a_failed_request_is_retried(scripted: Scripted, catalog: Catalog, bad: Reply) -> None:
     with scripted(lambda path, before: bad if before == 0 else good(path)) as server:
         assert refresh_catalog(catalog, "user", ["1", "2"], api(server.root)) == {"known": 2}
         assert server.asked == ["/user/1,2"] * 2
@@ -102,7 +102,7 @@ def test_a_retry_after_is_obeyed(scripted: Scripted, catalog: Catalog) -> None:
     assert time.monotonic() - began >= 1
 
 
-def test_an_answer_that_fails_costs_its_own_ids_only_and_the_next_time_only_they_are_asked(
+def test_a_failed_request_affects_its_ids_only_and_only_they_are_asked_next_time(
     scripted: Scripted, catalog: Catalog
 ) -> None:
     users = [str(number) for number in range(1, 601)]
@@ -120,7 +120,7 @@ def test_an_answer_that_fails_costs_its_own_ids_only_and_the_next_time_only_they
 
 
 @pytest.mark.parametrize("judging_s", [0, 0.02], ids=["quick", "slow disk"])
-def test_an_api_that_only_fails_is_given_up_with_an_error(
+def test_an_api_that_always_fails_is_an_error(
     scripted: Scripted, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, judging_s: float
 ) -> None:
     keep, slowly = catalog.keep, threading.Event()
@@ -134,13 +134,13 @@ def test_an_api_that_only_fails_is_given_up_with_an_error(
 
 
 @pytest.mark.parametrize("root", ["http://127.0.0.1:1", "http://no-such-host.invalid", "nonsense://x", "http://["])
-def test_an_api_that_is_not_there_is_an_error(catalog: Catalog, root: str) -> None:
+def test_an_unreachable_api_is_an_error(catalog: Catalog, root: str) -> None:
     with pytest.raises(CatalogError):
         refresh_catalog(catalog, "user", ["1"], api(root, api_retries=0))
     assert catalog.statuses("user") == {}
 
 
-def test_an_api_that_hangs_is_an_error_after_its_time(catalog: Catalog) -> None:
+def test_a_hanging_api_is_an_error_after_the_timeout(catalog: Catalog) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asked = api(f"http://127.0.0.1:{silent.getsockname()[1]}", api_retries=0, api_timeout_s=0.2)
         with pytest.raises(CatalogError):
@@ -170,9 +170,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("reply", BAD.values(), ids=BAD.keys())
-def test_an_answer_that_says_nothing_good_is_bad_and_asked_again(
-    scripted: Scripted, catalog: Catalog, reply: Reply
-) -> None:
+def test_a_malformed_answer_is_bad_and_asked_again(scripted: Scripted, catalog: Catalog, reply: Reply) -> None:
     with scripted(lambda path, before: good(path) if before else reply) as server:
         asked = api(server.root)
         assert refresh_catalog(catalog, "user", ["1"], asked) == {"bad": 1}
@@ -183,7 +181,7 @@ def test_an_answer_that_says_nothing_good_is_bad_and_asked_again(
 
 
 @pytest.mark.parametrize(("generation", "status"), [("2022", 200), ("2022", 404), ("2026", 404), ("2026", 200)])
-def test_who_is_unknown_is_asked_once_in_either_dialect(
+def test_an_unknown_user_is_asked_once_in_either_dialect(
     scripted: Scripted, catalog: Catalog, generation: Generation, status: int
 ) -> None:
     with scripted(lambda *_: says({"message": "user not found"}, status)) as server:
@@ -193,7 +191,7 @@ def test_who_is_unknown_is_asked_once_in_either_dialect(
         assert server.asked == ["/user/7"]
 
 
-def test_known_unknown_and_bad_are_told_apart_within_one_answer(scripted: Scripted, catalog: Catalog) -> None:
+def test_one_answer_can_hold_known_unknown_and_bad_ids(scripted: Scripted, catalog: Catalog) -> None:
     answer = [user(1), {"message": "user not found"}, user(3, age=200), user(4)]
     with scripted(lambda *_: says(answer)) as server:
         assert refresh_catalog(catalog, "user", ["1", "2", "3", "4"], api(server.root)) == {
@@ -213,7 +211,7 @@ def test_two_records_of_one_id_that_contradict_each_other_are_bad(scripted: Scri
 
 
 @pytest.mark.parametrize("order", [[28, 29, 28], [28, 28, 29], [29, 28, 28]])
-def test_a_contradiction_is_one_though_two_of_three_agree(
+def test_three_records_contradict_even_if_two_of_them_agree(
     scripted: Scripted, catalog: Catalog, order: list[int]
 ) -> None:
     with scripted(lambda *_: says([user(1, age=age) for age in order])) as server:
@@ -233,7 +231,7 @@ def test_a_contradiction_is_asked_again(scripted: Scripted, catalog: Catalog) ->
         assert refresh_catalog(catalog, "user", ["1"], asked) == {"known": 1}
 
 
-def test_what_was_bad_before_is_asked_last(scripted: Scripted, catalog: Catalog) -> None:
+def test_bad_ids_are_asked_last(scripted: Scripted, catalog: Catalog) -> None:
     catalog.keep("user", [("1", "bad", None, "HTTP 500"), ("2", "bad", None, "HTTP 500")])
     with scripted(lambda path, _: (200, orjson.dumps(user(path.rpartition("/")[2])), {})) as server:
         one = api(server.root, "2022", api_connections=1)
@@ -241,13 +239,13 @@ def test_what_was_bad_before_is_asked_last(scripted: Scripted, catalog: Catalog)
         assert server.asked == ["/user/3", "/user/4", "/user/1", "/user/2"]
 
 
-def test_a_record_that_nobody_asked_for_is_not_kept(scripted: Scripted, catalog: Catalog) -> None:
+def test_a_record_that_was_not_requested_is_not_kept(scripted: Scripted, catalog: Catalog) -> None:
     with scripted(lambda *_: says([user(1), user(2), user(99)])) as server:
         assert refresh_catalog(catalog, "user", ["1", "2"], api(server.root)) == {"known": 2}
     assert set(catalog.statuses("user")) == {"1", "2"}
 
 
-def test_what_is_asked_straight_away_is_asked_though_it_is_settled(scripted: Scripted, catalog: Catalog) -> None:
+def test_ids_asked_at_once_are_asked_even_if_their_status_is_settled(scripted: Scripted, catalog: Catalog) -> None:
     with scripted(lambda path, _: good(path)) as server:
         asked = api(server.root)
         for _ in range(2):
@@ -256,9 +254,7 @@ def test_what_is_asked_straight_away_is_asked_though_it_is_settled(scripted: Scr
 
 
 @pytest.mark.parametrize("message", ["internal error", "too many requests", "Requested URL /api/user/1 not found"])
-def test_only_the_message_that_there_is_none_makes_an_id_unknown(
-    scripted: Scripted, catalog: Catalog, message: str
-) -> None:
+def test_only_the_not_found_message_makes_an_id_unknown(scripted: Scripted, catalog: Catalog, message: str) -> None:
     with scripted(lambda *_: says({"message": message})) as server:
         assert refresh_catalog(catalog, "user", ["1"], api(server.root)) == {"bad": 1}
 
@@ -269,13 +265,15 @@ def test_an_id_that_the_answer_left_out_is_not_unknown(scripted: Scripted, catal
     assert list(catalog.statuses("user").values()).count("unknown") <= 1
 
 
-def test_a_number_that_cannot_be_kept_is_bad_and_harms_no_other(scripted: Scripted, catalog: Catalog) -> None:
+def test_a_number_that_cannot_be_stored_is_bad_and_affects_no_other_record(
+    scripted: Scripted, catalog: Catalog
+) -> None:
     records = [{"id": "a+1984", "budget": "9" * 30}, {"id": "b+1984", "budget": "5"}]
     with scripted(lambda *_: says(records)) as server:
         assert refresh_catalog(catalog, "movie", ["a+1984", "b+1984"], api(server.root)) == {"bad": 1, "known": 1}
 
 
-def test_long_ids_are_asked_in_requests_that_a_server_takes(scripted: Scripted, catalog: Catalog) -> None:
+def test_long_ids_are_split_into_requests_of_accepted_length(scripted: Scripted, catalog: Catalog) -> None:
     movies = [f"{'x' * 290}{number:03}+1999" for number in range(60)] + ["y+1999"] * 1
     with scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
         assert refresh_catalog(catalog, "movie", movies, api(server.root)) == {"known": 61}
@@ -297,7 +295,7 @@ def test_every_character_of_a_movie_id_reaches_the_api(scripted: Scripted, catal
         assert refresh_catalog(catalog, "movie", movies, api(server.root)) == {"known": 6}
 
 
-def test_nothing_to_ask_asks_nothing(catalog: Catalog) -> None:
+def test_no_ids_make_no_requests(catalog: Catalog) -> None:
     assert refresh_catalog(catalog, "user", [], api("http://127.0.0.1:1")) == {}
     assert (catalog.statuses("user"), catalog.records("movie")) == ({}, {})
     assert not catalog.path.exists()

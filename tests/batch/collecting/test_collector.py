@@ -80,7 +80,7 @@ def check(row: Row, line: bytes, kafka_time: int) -> None:
         assert row["in"].startswith(f"archive/{event.kind}/day={CLOCK.day(event.time)}/")
 
 
-def test_a_batch_is_told_by_fate_kind_and_day(tmp_path: Path) -> None:
+def test_a_batch_is_counted_by_fate_kind_and_day(tmp_path: Path) -> None:
     entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), CLOCK, held)
     told = Counter({(count.fate, count.kind, count.reason): count.lines for count in entry.counts})
     assert told == {
@@ -99,7 +99,7 @@ def test_a_batch_is_told_by_fate_kind_and_day(tmp_path: Path) -> None:
     assert Archive(tmp_path).entries() == [entry]
 
 
-def test_the_catalogue_of_the_moment_decides_what_can_be_repaired(tmp_path: Path) -> None:
+def test_repairs_use_the_current_catalogue(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
     line = b"2022-10-07T09:40,5,GET /rate/das+boot+19811=3"
     run(collector, [fetched([line])])
@@ -110,7 +110,7 @@ def test_the_catalogue_of_the_moment_decides_what_can_be_repaired(tmp_path: Path
     assert [entry.counts[0].fate for entry in Archive(tmp_path).entries()] == ["quarantined", "repaired"]
 
 
-def test_a_batch_is_due_when_it_is_full_or_has_waited(tmp_path: Path) -> None:
+def test_a_batch_is_due_when_full_or_old(tmp_path: Path) -> None:
     patient, hasty = streaming(tmp_path, batch_lines=3, batch_seconds=1e9), streaming(tmp_path, batch_seconds=1e-9)
     assert not PendingLines(0).due(hasty)
     waiting = pending(fetched(LINES[:2]))
@@ -119,7 +119,7 @@ def test_a_batch_is_due_when_it_is_full_or_has_waited(tmp_path: Path) -> None:
     assert waiting.due(patient)
 
 
-def test_a_batch_of_few_but_long_lines_is_due_when_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_of_few_long_lines_is_due_when_it_is_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "BATCH_BYTES", 3_000)
     patient = streaming(tmp_path, batch_lines=1_000, batch_seconds=1e9)
     waiting = pending(fetched([b"x" * 1_000] * 2))
@@ -129,7 +129,7 @@ def test_a_batch_of_few_but_long_lines_is_due_when_it_is_large(tmp_path: Path, m
     assert (waiting.size, waiting.due(patient)) == (3_000, True)
 
 
-def test_partitions_are_archived_apart_and_go_on_where_they_ended(tmp_path: Path) -> None:
+def test_partitions_are_archived_apart_and_continue_at_their_ends(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
     assert collector.resume() == {}
     done = run(collector, [fetched(LINES[:3]), fetched(LINES[3:5], 40, 1)], [fetched(LINES[5:10], 3)])
@@ -141,13 +141,13 @@ def test_partitions_are_archived_apart_and_go_on_where_they_ended(tmp_path: Path
     assert collector_of(tmp_path).resume() == {0: 8, 1: 42}
 
 
-def test_what_is_not_due_waits(tmp_path: Path) -> None:
+def test_a_batch_that_is_not_due_waits(tmp_path: Path) -> None:
     collector = collector_of(tmp_path, batch_lines=4, batch_seconds=1e9)
     assert run(collector, [fetched(LINES[:3]), fetched(LINES[:4], 0, 1)], only_due=True) == {1: 4}
     assert run(collector, only_due=False) == {0: 3}
 
 
-def test_a_gap_is_an_entry_of_its_own_after_what_was_read_before_it(tmp_path: Path) -> None:
+def test_a_gap_is_its_own_entry_after_the_lines_before_it(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
     run(collector, [fetched(LINES[:3]), RetentionGap(0, 3, 99), fetched(LINES[3:5], 100)])
     entries = Archive(tmp_path).entries()
@@ -159,7 +159,7 @@ def test_a_gap_is_an_entry_of_its_own_after_what_was_read_before_it(tmp_path: Pa
     assert [(alert["alert"], alert["lines"]) for alert in alerts(tmp_path)] == [("retention_gap", 97)]
 
 
-def test_what_a_crash_left_is_removed_and_its_lines_are_read_again(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_removed_and_their_lines_read_again(tmp_path: Path) -> None:
     first = collector_of(tmp_path)
     run(first, [fetched(LINES[:5])])
     run(first, [fetched(LINES[5:], 5)])
@@ -173,7 +173,7 @@ def test_what_a_crash_left_is_removed_and_its_lines_are_read_again(tmp_path: Pat
     assert sum(count_by_fate(Archive(tmp_path).entries()).values()) == len(LINES)
 
 
-def test_a_batch_whose_clocks_are_apart_says_so_and_blames_no_line(tmp_path: Path) -> None:
+def test_a_batch_whose_clocks_are_apart_records_it_and_refuses_no_line_for_its_time(tmp_path: Path) -> None:
     good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 31)]
     piece = replace(fetched([*good, b"yesterday,7,GET /create_account"]), times=np.full(31, NOW - 5 * HOUR_MS))
     entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, held)
@@ -181,7 +181,7 @@ def test_a_batch_whose_clocks_are_apart_says_so_and_blames_no_line(tmp_path: Pat
     assert count_by_fate([entry]) == {"accepted": 30, "repaired": 0, "quarantined": 1, "duplicate": 0}
 
 
-def test_a_batch_with_some_lines_too_late_blames_these(tmp_path: Path) -> None:
+def test_a_batch_with_some_late_lines_quarantines_these(tmp_path: Path) -> None:
     good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 6)]
     piece = replace(fetched(good), times=np.array([NOW, NOW, NOW, NOW + 2 * DAY_MS, NOW - 2 * HOUR_MS]))
     entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, held)
@@ -191,9 +191,7 @@ def test_a_batch_with_some_lines_too_late_blames_these(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kafka_time", [-(2**63) + 1, -1, 0, NOW * 1_000, NOW * 1_000_000, 2**63 - 1])
 @pytest.mark.parametrize("others", [0, 3])
-def test_a_time_of_kafka_that_no_calendar_has_ends_nothing_and_costs_no_line(
-    tmp_path: Path, kafka_time: int, others: int
-) -> None:
+def test_an_impossible_kafka_time_stops_nothing_and_loses_no_line(tmp_path: Path, kafka_time: int, others: int) -> None:
     values = [f"2022-10-07T09:40,{1 + user},GET /create_account".encode() for user in range(others)]
     values += [b"2022-10-07T09:40,7,GET /create_account", b"nonsense", b"nonsense"]
     times = np.array([NOW] * others + [kafka_time] * 3)

@@ -22,7 +22,7 @@ def test_a_batch_full_of_faults_raises_an_alert_once(tmp_path: Path) -> None:
     assert alerts(tmp_path) == raised
 
 
-def test_an_alert_that_a_crash_kept_from_being_raised_is_raised_by_the_next_start(tmp_path: Path) -> None:
+def test_an_alert_lost_in_a_crash_is_raised_at_the_next_start(tmp_path: Path) -> None:
     run(collector_of(tmp_path, STRICT), [fetched(LINES)])
     raised = alerts(tmp_path)
     (tmp_path / "alerts.jsonl").unlink()  # as if it had died right after the commit
@@ -30,9 +30,7 @@ def test_an_alert_that_a_crash_kept_from_being_raised_is_raised_by_the_next_star
     assert [alert["id"] for alert in alerts(tmp_path)] == [alert["id"] for alert in raised] != []
 
 
-def test_an_alert_is_posted_when_it_is_raised_though_the_poster_sleeps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_raised_alert_wakes_the_poster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook, "IDLE_S", 3600)  # nothing but the collector wakes the poster
     raise_alert(tmp_path, Alert(id="earlier", alert="test", text="raised before the collector started"))
     with Receiver([]).up() as receiver:

@@ -26,7 +26,9 @@ from tests.batch.collecting.collected_lines import (
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 5), st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)), max_size=8))
-def test_pending_takes_each_offset_once_in_order_and_counts_the_rest(first: int, polls: list[tuple[int, int]]) -> None:
+def test_pending_lines_hold_each_offset_once_in_order_and_count_repeats(
+    first: int, polls: list[tuple[int, int]]
+) -> None:
     waiting, taken, again = PendingLines(first), list[int](), 0
     for at, count in polls:
         offsets = list(range(at, at + count))
@@ -110,7 +112,7 @@ def play(collector: Collector, begin: Callable[[], Collector], played: list[Play
 @settings(deadline=None, max_examples=40)
 @given(st.lists(steps, max_size=12))
 @example([("poll", 0, 0, 3), ("flush", 0, 0, 1), ("poll", 0, 3, 2), ("gap", 0, 0, 4), ("poll", 0, 0, 2)])
-def test_whatever_is_handed_out_again_is_archived_once_and_the_ranges_lie_end_to_end(what: list[Step]) -> None:
+def test_redelivered_lines_are_archived_once_in_adjacent_ranges(what: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         var, played = Path(folder), [Played(), Played()]
 
@@ -136,7 +138,7 @@ def test_whatever_is_handed_out_again_is_archived_once_and_the_ranges_lie_end_to
             assert Archive(var).positions(TOPIC).get(at, 10) == one.next
 
 
-def test_lines_handed_out_again_alone_make_no_entry_but_are_counted_by_the_next(tmp_path: Path) -> None:
+def test_redelivered_lines_alone_make_no_entry_and_are_counted_by_the_next(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
     run(collector, [fetched(LINES[:3])])
     assert run(collector, [fetched(LINES[:3])]) == {}
@@ -145,7 +147,7 @@ def test_lines_handed_out_again_alone_make_no_entry_but_are_counted_by_the_next(
     assert [(one.first, one.last, one.lines, one.redelivered) for one in entries] == [(0, 2, 3, 0), (3, 4, 2, 5)]
 
 
-def test_after_a_restart_what_was_archived_before_is_passed_over(tmp_path: Path) -> None:
+def test_after_a_restart_archived_lines_are_skipped(tmp_path: Path) -> None:
     run(collector_of(tmp_path), [fetched(LINES[:5])])
     collector = collector_of(tmp_path)
     collector.resume()

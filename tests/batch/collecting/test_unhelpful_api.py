@@ -106,7 +106,7 @@ OF_NO_HELP: dict[str, Callable[[], AbstractContextManager[str]]] = {
 
 
 @pytest.mark.parametrize("api", OF_NO_HELP.values(), ids=OF_NO_HELP.keys())
-def test_an_api_of_no_help_takes_little_time_and_the_lines_pass(
+def test_an_api_without_answers_costs_little_time_and_the_lines_pass(
     api: Callable[[], AbstractContextManager[str]], catalog: Catalog, tmp_path: Path
 ) -> None:
     with api() as root:
@@ -137,7 +137,7 @@ REPLIES: dict[str, Reply] = {
 
 @pytest.mark.parametrize("reply", REPLIES.values(), ids=REPLIES.keys())
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_an_api_that_says_nothing_good_is_not_waited_for_and_the_lines_pass(
+def test_an_api_with_bad_answers_is_not_retried_and_the_lines_pass(
     scripted: Scripted, catalog: Catalog, tmp_path: Path, reply: Reply, generation: Generation
 ) -> None:
     some, began = watched("new+2022", "other+2022", "old+1999"), time.monotonic()
@@ -152,7 +152,7 @@ def test_an_api_that_says_nothing_good_is_not_waited_for_and_the_lines_pass(
     assert "unknown" not in catalog.statuses("movie").values()
 
 
-def test_an_api_that_is_slow_is_waited_for_only_so_long(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
+def test_a_slow_api_is_waited_for_up_to_the_limit(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     slow = threading.Event()
 
     def reply(path: str, before: int) -> Reply:
@@ -168,7 +168,7 @@ def test_an_api_that_is_slow_is_waited_for_only_so_long(scripted: Scripted, cata
 
 
 @pytest.mark.usefixtures("patient")
-def test_an_api_that_did_not_answer_is_left_alone_for_a_while(catalog: Catalog, tmp_path: Path) -> None:
+def test_an_api_that_did_not_answer_is_not_asked_for_a_while(catalog: Catalog, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         one = lookup_of(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", api_timeout_s=0.3)
         one.known_for(watched("new+2022"))
@@ -181,7 +181,7 @@ def test_an_api_that_did_not_answer_is_left_alone_for_a_while(catalog: Catalog, 
 
 
 @pytest.mark.usefixtures("patient")
-def test_an_api_that_answers_again_is_asked_after_its_rest(
+def test_a_recovered_api_is_asked_again_after_the_pause(
     scripted: Scripted, catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     down = threading.Event()
@@ -197,7 +197,7 @@ def test_an_api_that_answers_again_is_asked_after_its_rest(
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_redelivered_answer_of_another_movie_does_not_stand_for_the_one_asked(
+def test_an_answer_about_another_movie_does_not_count_for_the_one_asked(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(lambda *_: (200, orjson.dumps(RECORDS["movie"]["other+2022"]), {})) as server:
@@ -211,7 +211,7 @@ async def collected(collector: Collector, values: list[bytes]) -> None:
     await collector.flush()
 
 
-def test_a_collector_archives_whatever_its_api_does(catalog: Catalog, tmp_path: Path) -> None:
+def test_the_collector_archives_lines_however_its_api_behaves(catalog: Catalog, tmp_path: Path) -> None:
     values = [value.as_py() for value in watched("new+2022", "old+1999").values]
     with silent() as root:
         settings = BatchSettings(api=root, api_timeout_s=0.2)
@@ -237,13 +237,13 @@ assert set(one.known_for(lines).runtimes) == {"old+1999"}
 """
 
 
-def test_a_process_ends_though_its_api_drips(catalog: Catalog, tmp_path: Path) -> None:
+def test_the_process_ends_while_its_api_answers_byte_by_byte(catalog: Catalog, tmp_path: Path) -> None:
     with talking(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n", b"[", drips=True) as root:
         subprocess.run([sys.executable, "-c", PROGRAM, tmp_path, root], check=True, cwd=ROOT, timeout=ENDLESS_S)
 
 
 @pytest.mark.usefixtures("patient")
-def test_the_retries_of_the_night_are_not_those_of_the_stream(
+def test_the_collector_does_not_use_the_retries_of_the_night(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(lambda *_: (503, b"", {})) as server:

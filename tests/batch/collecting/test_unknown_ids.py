@@ -22,9 +22,7 @@ from tests.batch.collecting.new_ids import (
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_movie_that_is_new_is_asked_once_and_known_from_then_on(
-    scripted: Scripted, catalog: Catalog, tmp_path: Path
-) -> None:
+def test_a_new_movie_is_asked_once_and_then_known(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
         one = lookup_of(tmp_path, server.root)
         for _ in range(3):
@@ -36,7 +34,7 @@ def test_a_movie_that_is_new_is_asked_once_and_known_from_then_on(
 
 
 @pytest.mark.usefixtures("patient")
-def test_that_there_is_no_such_movie_is_kept_as_well(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
+def test_movies_that_do_not_exist_are_remembered_as_well(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
         one = lookup_of(tmp_path, server.root)
         for _ in range(3):
@@ -47,7 +45,7 @@ def test_that_there_is_no_such_movie_is_kept_as_well(scripted: Scripted, catalog
 
 
 @pytest.mark.usefixtures("patient")
-def test_lines_of_a_movie_that_there_is_not_are_set_aside_or_restored(
+def test_lines_of_a_movie_that_does_not_exist_are_quarantined_or_restored(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(service) as server:
@@ -70,7 +68,7 @@ def test_movies_of_ratings_and_lists_are_asked_as_well(scripted: Scripted, catal
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_only_lines_without_form_name_is_not_asked(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
+def test_ids_in_malformed_lines_are_not_asked(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
         some = lines("5,GET /data/m/t1983/3.mpg", "x,GET /rate/new+2022=3", "5,GET /rate/other+2022=333")
         lookup_of(tmp_path, server.root).known_for(some)
@@ -78,7 +76,7 @@ def test_what_only_lines_without_form_name_is_not_asked(scripted: Scripted, cata
 
 
 @pytest.mark.usefixtures("patient")
-def test_users_above_the_largest_are_asked_once_and_no_others(
+def test_only_users_above_the_largest_are_asked_and_only_once(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     some = by(7, 1_000, 5_000, 6_789)
@@ -97,7 +95,7 @@ def test_users_above_the_largest_are_asked_once_and_no_others(
 
 
 @pytest.mark.usefixtures("patient")
-def test_an_empty_catalogue_asks_nothing_and_is_filled_by_others(scripted: Scripted, tmp_path: Path) -> None:
+def test_with_an_empty_catalogue_no_ids_are_asked(scripted: Scripted, tmp_path: Path) -> None:
     with scripted(service) as server:
         one = lookup_of(tmp_path, server.root)
         assert one.known_for(watched("new+2022")) == KnownIds()
@@ -108,7 +106,7 @@ def test_an_empty_catalogue_asks_nothing_and_is_filled_by_others(scripted: Scrip
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_others_write_into_the_catalogue_is_known_at_once(
+def test_records_that_other_processes_write_are_known_at_once(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(service) as server:
@@ -121,7 +119,7 @@ def test_what_others_write_into_the_catalogue_is_known_at_once(
 
 
 @pytest.mark.usefixtures("patient")
-def test_no_more_than_some_are_asked_for_one_batch_and_the_rest_for_the_next(
+def test_a_batch_asks_a_limited_number_of_ids_and_the_next_asks_the_rest(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     movies = [f"never+{number:03}+1999" for number in range(250)]
@@ -137,7 +135,7 @@ def test_no_more_than_some_are_asked_for_one_batch_and_the_rest_for_the_next(
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("generation", GENERATIONS)
-def test_the_simulated_service_is_asked_for_what_it_has(
+def test_the_simulated_service_answers_for_its_ids(
     simulated: Simulated, catalog: Catalog, tmp_path: Path, generation: Generation
 ) -> None:
     settings = WorldSettings(users=1_200, movies=50, generation=generation, api_rate_limit_per_s=10_000)

@@ -42,7 +42,7 @@ def as_rows(history: TrainingHistory) -> list[tuple[int, int, int, int, float, f
     st.lists(st.tuples(places, st.integers(0, 9), st.integers(1, 150)), max_size=12, unique_by=lambda row: row[:2]),
     st.dictionaries(places, st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=6),
 )
-def test_every_session_and_every_rating_is_there_and_they_find_each_other(
+def test_sessions_and_ratings_are_all_kept_and_joined(
     watched: list[tuple[tuple[int, int], int, int]], ratings: dict[tuple[int, int], tuple[int, int]]
 ) -> None:
     sessions = [(*pair, start, minutes) for pair, start, minutes in watched]
@@ -60,7 +60,7 @@ def test_every_session_and_every_rating_is_there_and_they_find_each_other(
     )
 
 
-def test_a_history_is_read_as_it_was_written() -> None:
+def test_a_history_is_read_back_as_written() -> None:
     one = assemble(
         gathered([(0, 1, 5, 30), (2, 2, 6, 20)], {(1, 0): (4, 5)}), RUNTIMES, 5, np.array([1, 0, 2], np.uint8)
     )

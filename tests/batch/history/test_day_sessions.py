@@ -114,7 +114,7 @@ def batches(draw: st.DrawFn) -> list[list[Event]]:
 
 @settings(deadline=None, max_examples=20)
 @given(batches(), st.sampled_from([2, 4_000_000]))
-def test_any_batches_give_the_sessions_of_the_definition(drawn: list[list[Event]], share: int) -> None:
+def test_sessions_of_any_batches_match_a_naive_reference(drawn: list[list[Event]], share: int) -> None:
     """Whether all at once or night by night, and however few minutes are sorted together."""
     events = [event for batch in drawn for event in batch]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, pytest.MonkeyPatch.context() as to:
@@ -138,7 +138,7 @@ def states(var: Path) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (var / "sessions").rglob("*.*")}
 
 
-def test_again_nothing_is_read_and_nothing_changes(tmp_path: Path) -> None:
+def test_a_second_run_reads_and_changes_nothing(tmp_path: Path) -> None:
     store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
     assert compacted(tmp_path)["days"] == 2
     before = states(tmp_path)
@@ -147,7 +147,7 @@ def test_again_nothing_is_read_and_nothing_changes(tmp_path: Path) -> None:
     assert states(tmp_path) == before
 
 
-def test_a_late_line_mends_its_day_and_no_other(tmp_path: Path) -> None:
+def test_a_late_line_rewrites_its_day_only(tmp_path: Path) -> None:
     archive(tmp_path, [[minute(1, MOVIES[0], FIRST + n * DAY_MS + HOUR_MS) for n in range(3)]])
     compacted(tmp_path)
     before = states(tmp_path)
@@ -159,7 +159,7 @@ def test_a_late_line_mends_its_day_and_no_other(tmp_path: Path) -> None:
     assert [row[4] for row in rows(gathered(tmp_path))] == [1, 2, 1]
 
 
-def test_another_gap_makes_all_days_anew(tmp_path: Path) -> None:
+def test_another_gap_setting_rebuilds_all_days(tmp_path: Path) -> None:
     archive(tmp_path, [[minute(1, MOVIES[0], FIRST), minute(1, MOVIES[0], FIRST + 2 * HOUR_MS)]])
     compacted(tmp_path)
     assert len(rows(gathered(tmp_path))) == 1
@@ -167,7 +167,7 @@ def test_another_gap_makes_all_days_anew(tmp_path: Path) -> None:
     assert len(rows(gathered(tmp_path, HOUR_MS))) == 2
 
 
-def test_a_day_that_is_no_longer_archived_is_forgotten(tmp_path: Path) -> None:
+def test_a_day_that_left_the_archive_is_removed(tmp_path: Path) -> None:
     store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
     compacted(tmp_path)
     compact_days(store, store.entries()[:1], DayStore(tmp_path), GAP_MS, lambda rows: None)
@@ -177,7 +177,7 @@ def test_a_day_that_is_no_longer_archived_is_forgotten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["watch", "rate"])
 @pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
-def test_a_file_that_the_ledger_names_is_gone_or_damaged(tmp_path: Path, kind: str, content: bytes | None) -> None:
+def test_a_missing_or_damaged_archive_file_is_an_error(tmp_path: Path, kind: str, content: bytes | None) -> None:
     archive(tmp_path, [[minute(1, MOVIES[0], FIRST), rated(1, MOVIES[0], 1, 3)]])
     path = next((tmp_path / "archive" / kind).glob("*/*.parquet"))
     path.unlink()
@@ -188,7 +188,7 @@ def test_a_file_that_the_ledger_names_is_gone_or_damaged(tmp_path: Path, kind: s
     assert DayStore(tmp_path).days() == {}
 
 
-def test_an_imported_day_stays_and_is_not_mixed_with_the_archive(tmp_path: Path) -> None:
+def test_an_imported_day_stays_apart_from_the_archive(tmp_path: Path) -> None:
     DayStore(tmp_path).write("2029-12-31", DaySource(imported="elsewhere"), {})
     archive(tmp_path, [[minute(1, MOVIES[0], FIRST)]])
     assert compacted(tmp_path)["all_days"] == 2
@@ -197,7 +197,7 @@ def test_an_imported_day_stays_and_is_not_mixed_with_the_archive(tmp_path: Path)
         compacted(tmp_path)
 
 
-def test_a_session_over_midnight_is_one_and_a_gap_just_too_long_makes_two(tmp_path: Path) -> None:
+def test_sessions_join_over_midnight_and_split_at_a_longer_gap(tmp_path: Path) -> None:
     midnight = FIRST + DAY_MS
     before = [minute(1, MOVIES[0], midnight - 60_000 * k) for k in (1, 2, 3)]
     after = [minute(1, MOVIES[0], midnight + 60_000 * k) for k in (0, 1)]
@@ -208,7 +208,7 @@ def test_a_session_over_midnight_is_one_and_a_gap_just_too_long_makes_two(tmp_pa
     assert found == [(1, 0, midnight - 180_000, midnight + 60_000, 5), (1, 0, late.time, late.time, 1)]
 
 
-def test_movies_that_are_not_known_are_kept_by_day_left_out_of_the_history_and_counted(tmp_path: Path) -> None:
+def test_unknown_movies_are_kept_by_day_but_only_counted_in_the_history(tmp_path: Path) -> None:
     events = [minute(1, STRANGE, FIRST), minute(1, MOVIES[1], FIRST), rated(2, STRANGE, 1, 3)]
     archive(tmp_path, [events])
     compacted(tmp_path)
@@ -218,13 +218,13 @@ def test_movies_that_are_not_known_are_kept_by_day_left_out_of_the_history_and_c
     assert (len(found.spans), len(found.rated), found.unknown) == (1, 1, 1)
 
 
-def test_without_an_archive_there_is_nothing(tmp_path: Path) -> None:
+def test_without_an_archive_there_are_no_days(tmp_path: Path) -> None:
     assert compacted(tmp_path) == {"days": 0, "all_days": 0}
     found = gathered(tmp_path)
     assert (rows(found), found.movies, found.users.tolist(), len(found.rated)) == ([], [], [], 0)
 
 
-def test_everybody_who_did_anything_is_a_user(tmp_path: Path) -> None:
+def test_every_user_with_any_event_is_in_the_history(tmp_path: Path) -> None:
     account = Event("account", FIRST, 2**32 - 1)
     events = [minute(9, MOVIES[0], FIRST), rated(7, MOVIES[1], 1, 3), asked(8, FIRST), asked(6, FIRST, 0), account]
     archive(tmp_path, [events])
@@ -241,7 +241,7 @@ ratings = st.builds(
 
 @settings(deadline=None, max_examples=25)
 @given(st.lists(ratings, min_size=1, max_size=14), st.integers(1, 14))
-def test_the_latest_rating_counts_the_better_of_two_at_once(events: list[Event], cut: int) -> None:
+def test_the_latest_rating_counts_and_the_higher_of_two_at_once(events: list[Event], cut: int) -> None:
     latest: dict[tuple[int, str], tuple[int, int]] = {}
     for event in sorted(events, key=lambda event: (event.time, event.rating)):
         if event.movie in MOVIES:
@@ -274,7 +274,7 @@ def known(events: list[Event], until_ms: int) -> tuple[set[tuple[int, str, int]]
 
 @settings(deadline=None, max_examples=15)
 @given(st.lists(minutes, min_size=6, max_size=12), st.lists(ratings, min_size=6, max_size=12), st.integers(6, 24))
-def test_what_is_known_at_a_moment_is_what_the_lines_before_it_say(
+def test_a_history_as_of_a_moment_is_made_of_the_lines_before_it(
     watched: list[Event], given_: list[Event], hour: int
 ) -> None:
     """Whatever came later: a movie that was rated is known of, though it was watched, or rated anew, afterwards."""

@@ -14,7 +14,7 @@ SESSIONS = day_table(
 )
 
 
-def test_what_is_written_is_read_and_parts_that_are_not_given_are_empty(tmp_path: Path) -> None:
+def test_a_written_day_is_read_back_with_missing_parts_empty(tmp_path: Path) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(inputs="x", counts={"sessions": 2}), {"sessions": SESSIONS})
     day_store.write("2030-01-02", DaySource(), {"sessions": SESSIONS.slice(1)})
@@ -28,7 +28,7 @@ def test_what_is_written_is_read_and_parts_that_are_not_given_are_empty(tmp_path
         assert day_store.read(part, []).schema == DAY_SCHEMAS[part]
 
 
-def test_a_day_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfinished_day_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(inputs="one"), {"sessions": SESSIONS})
     written: list[Path] = []
@@ -45,14 +45,14 @@ def test_a_day_that_was_not_finished_is_not_there(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"layout": 0}', '{"layout": "1"}'])
-def test_a_day_of_another_layout_or_a_garbled_one_is_not_there(tmp_path: Path, text: str) -> None:
+def test_a_day_of_another_layout_or_with_garbled_files_is_ignored(tmp_path: Path, text: str) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(), {})
     (tmp_path / "sessions" / f"day={DAY}" / "made.json").write_text(text)
     assert day_store.days() == {}
 
 
-def test_a_day_that_is_removed_is_gone(tmp_path: Path) -> None:
+def test_a_removed_day_is_no_longer_listed(tmp_path: Path) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(), {})
     day_store.remove(DAY)
@@ -66,7 +66,7 @@ def test_an_empty_part_has_the_type_of_its_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
-def test_a_part_that_is_gone_or_damaged_is_named_with_what_to_do(tmp_path: Path, content: bytes | None) -> None:
+def test_the_error_names_a_missing_or_damaged_part_and_the_remedy(tmp_path: Path, content: bytes | None) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(), {"sessions": SESSIONS})
     path = tmp_path / "sessions" / f"day={DAY}" / "sessions.parquet"

@@ -86,7 +86,7 @@ def one_a_day(rows: list[Session]) -> list[Session]:
 
 @settings(deadline=None, max_examples=150)
 @given(sessions)
-def test_weights_are_those_of_the_definition(drawn: list[Session]) -> None:
+def test_weights_match_a_naive_reference(drawn: list[Session]) -> None:
     rows = one_a_day(drawn)
     got = history(rows).before(NOW, 14)
     assert pairs(got) == pytest.approx(weights_of(earlier(rows)), abs=1e-5)
@@ -97,7 +97,7 @@ def test_weights_are_those_of_the_definition(drawn: list[Session]) -> None:
 
 @settings(deadline=None, max_examples=80)
 @given(sessions)
-def test_events_come_by_user_and_in_order_of_time_each_pair_once_and_at_its_latest(drawn: list[Session]) -> None:
+def test_events_are_sorted_by_user_and_time_with_the_latest_of_each_pair(drawn: list[Session]) -> None:
     rows = earlier(one_a_day(drawn))
     got = history(rows).before(NOW, 14)
     latest: dict[tuple[int, int], int] = {}
@@ -126,13 +126,13 @@ def same(one: Interactions, two: Interactions) -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(sessions)
-def test_what_came_later_is_not_in_what_was_known(drawn: list[Session]) -> None:
+def test_a_history_as_of_a_moment_holds_nothing_later(drawn: list[Session]) -> None:
     rows = one_a_day(drawn)
     unrated: list[Any] = [(*row[:4], 0, 0) if row[5] <= 0 else row for row in earlier(rows)]
     same(history(rows).before(NOW, 14), history(unrated).before(NOW, 14))
 
 
-def test_of_a_session_that_was_running_only_what_had_been_seen_of_it_counts() -> None:
+def test_only_the_watched_part_of_a_running_session_counts() -> None:
     whole = history([(0, 0, 1, 80, 0, 0)])
     until = NOW - DAY_MS + 29 * MINUTE_MS  # in its 30th minute
     assert whole.before(until, 14).weights.tolist() == pytest.approx([0.3])
@@ -143,7 +143,7 @@ def test_of_a_session_that_was_running_only_what_had_been_seen_of_it_counts() ->
 
 @settings(deadline=None, max_examples=80)
 @given(sessions, st.integers(-6, 20), st.integers(0, 9))
-def test_a_stretch_of_time_has_the_starts_within_it(rows: list[Session], ago: int, length: int) -> None:
+def test_an_interval_holds_the_starts_within_it(rows: list[Session], ago: int, length: int) -> None:
     since, until = NOW - ago * DAY_MS, NOW - ago * DAY_MS + length * DAY_MS
     whole = history(rows)
     got = whole.touched((whole.start >= since) & (whole.start < until)).toarray()
@@ -154,14 +154,14 @@ def test_a_stretch_of_time_has_the_starts_within_it(rows: list[Session], ago: in
     assert got.dtype == bool
 
 
-def test_who_was_shown_a_list_is_asked_of_a_stretch_of_time() -> None:
+def test_users_who_were_shown_a_list_within_an_interval() -> None:
     requests = Requests(np.array([0, 2, 2], np.int32), np.array([10, 20, 30]))
     assert requests.within(10, 20, 3).tolist() == [True, False, False]
     assert requests.within(11, 31, 3).tolist() == [False, False, True]
     assert requests.within(31, 99, 3).tolist() == [False, False, False]
 
 
-def test_whatever_is_done_with_the_matrix_the_order_of_time_stays() -> None:
+def test_reordering_the_matrix_leaves_the_order_of_time() -> None:
     data = history([(0, 3, 3, 30, 0, 0), (0, 1, 2, 30, 0, 0), (0, 2, 1, 30, 0, 0)]).before(NOW, 14)
     _ = (data.matrix > 0).tocsc()
     data.matrix.sort_indices()

@@ -23,12 +23,12 @@ def segment(age: int, gender: str) -> str:
         ((55, 90), "55 and over"),
     ],
 )
-def test_a_band_holds_its_first_and_its_last_age(ages: tuple[int, int], name: str) -> None:
+def test_an_age_band_includes_both_its_ends(ages: tuple[int, int], name: str) -> None:
     for age in ages:
         assert [segment(age, gender) for gender in "FM"] == [f"{name}, F", f"{name}, M"]
 
 
-def test_who_is_not_known_belongs_to_no_segment() -> None:
+def test_unknown_users_belong_to_no_segment() -> None:
     got = segments_of(np.array([1, 2, 4_294_967_295], np.uint32), [(2, 30, "F"), (3, 40, "M")])
     assert got.tolist() == [0, NAMES.index("25-34, F"), 0]
     assert got.dtype == np.uint8
@@ -36,7 +36,7 @@ def test_who_is_not_known_belongs_to_no_segment() -> None:
 
 
 @given(st.lists(st.integers(0, len(NAMES) - 1), max_size=40), st.integers(1, 6))
-def test_small_segments_are_left_to_everyone(members: list[int], minimum: int) -> None:
+def test_users_of_small_segments_belong_to_no_segment(members: list[int], minimum: int) -> None:
     got = without_small(np.array(members, np.uint8), minimum)
     assert got.tolist() == [one if members.count(one) >= minimum else 0 for one in members]
     assert got.dtype == np.uint8

@@ -73,7 +73,7 @@ def test_a_held_night_is_an_alert_once_a_day_of_the_stream(var: Path) -> None:
         (NOON - 1, 9000, 10_000),  # before the release
     ],
 )
-def test_less_than_that_does_not_hold(var: Path, time_ms: int, bad: int, lines: int) -> None:
+def test_a_smaller_breach_does_not_hold_the_night(var: Path, time_ms: int, bad: int, lines: int) -> None:
     hold(var, entry_at(time_ms, bad, lines))
     assert alerts(var) == []
 
@@ -83,13 +83,13 @@ def test_the_hour_of_the_release_counts_as_well(var: Path) -> None:
         hold(var, entry_at(NOON + 1, 9000))
 
 
-def test_despite_alerts_it_goes_on_and_logs_them(var: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_despite_alerts_the_night_goes_on_and_logs_them(var: Path, caplog: pytest.LogCaptureFixture) -> None:
     hold(var, entry_at(NOON + HOUR_MS, 9000), despite=True)
     assert "in spite of quarantined:2026-02-10T18Z:hold" in caplog.text
     assert alerts(var) == []
 
 
-def test_without_a_release_nothing_is_held(tmp_path: Path, var: Path) -> None:
+def test_without_a_release_no_night_is_held(tmp_path: Path, var: Path) -> None:
     hold(tmp_path / "new", entry_at(NOON + HOUR_MS, 9000))
     (var / "releases" / "current").unlink()
     hold(var, entry_at(NOON + HOUR_MS, 9000))
@@ -101,7 +101,7 @@ def test_the_latest_release_counts(var: Path) -> None:
     hold(var, entry_at(NOON + HOUR_MS, 9000))
 
 
-def test_an_alert_that_was_raised_to_hold_does(var: Path) -> None:
+def test_an_alert_raised_to_hold_holds_the_night(var: Path) -> None:
     raise_alert(var, Alert(id="clock:x", alert="clock", text="4.0 h apart", stream_time=NOON, hold=True))
     with pytest.raises(NightHeld, match=r"held back by clock:x \(4.0 h apart\);"):
         hold(var)

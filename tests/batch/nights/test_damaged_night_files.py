@@ -92,7 +92,7 @@ def done(var: Path) -> list[str]:
         ("items.npy", "publish"),
     ],
 )
-def test_what_a_step_left_and_was_spoiled_is_one_error_and_the_night_is_over(
+def test_a_damaged_result_of_a_step_ends_the_night_with_one_error(
     var: Path, name: str, step: StepName, damage: Damage
 ) -> None:
     assert done(var) == BEFORE_PUBLISH
@@ -103,7 +103,7 @@ def test_what_a_step_left_and_was_spoiled_is_one_error_and_the_night_is_over(
     assert publish.current_release(var) is None
 
 
-def test_a_night_that_finds_its_files_spoiled_begins_anew_the_next_time(var: Path) -> None:
+def test_the_night_after_damaged_files_starts_over(var: Path) -> None:
     (var / "night" / "history.parquet").unlink()
     with pytest.raises(NightFilesDamaged, match=r"history\.parquet is missing"):
         run_night(*settings(var), despite_alerts=False)
@@ -115,7 +115,7 @@ def test_a_night_that_finds_its_files_spoiled_begins_anew_the_next_time(var: Pat
 
 
 @pytest.mark.parametrize(("part", "damage"), [("sessions", Path.unlink), ("ratings", emptied), ("requests", zeroed)])
-def test_a_day_that_was_spoiled_is_named_and_made_anew_once_it_is_removed(var: Path, part: str, damage: Damage) -> None:
+def test_a_damaged_day_is_named_and_rebuilt_after_its_removal(var: Path, part: str, damage: Damage) -> None:
     day = list(DayStore(var).days())[-2]
     folder = var / "sessions" / f"day={day}"
     whole = (folder / f"{part}.parquet").read_bytes()
@@ -132,7 +132,7 @@ def test_a_day_that_was_spoiled_is_named_and_made_anew_once_it_is_removed(var: P
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, emptied, halved])
-def test_a_file_of_the_archive_that_was_spoiled_is_named(var: Path, damage: Damage) -> None:
+def test_a_damaged_archive_file_is_named(var: Path, damage: Damage) -> None:
     day, files = list(Archive(var).files("watch").items())[-1]
     DayStore(var).remove(day)
     damage(files[0])
@@ -143,7 +143,7 @@ def test_a_file_of_the_archive_that_was_spoiled_is_named(var: Path, damage: Dama
     assert day not in DayStore(var).days()
 
 
-def test_sessions_stay_where_the_whole_archive_is_gone_as_if_it_were_not_mounted(var: Path) -> None:
+def test_sessions_are_kept_if_the_whole_archive_is_missing(var: Path) -> None:
     days = DayStore(var).days()
     (var / "archive").rename(var / "elsewhere")
     with pytest.raises(NotEnoughData, match=r"archive/ledger is empty, but \d+ days of sessions .*mounted"):
@@ -151,9 +151,7 @@ def test_sessions_stay_where_the_whole_archive_is_gone_as_if_it_were_not_mounted
     assert DayStore(var).days() == days
 
 
-def test_a_full_disk_is_told_of_with_the_step_and_the_room_that_is_left(
-    var: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_error_of_a_full_disk_names_the_step_and_the_free_space(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -164,9 +162,7 @@ def test_a_full_disk_is_told_of_with_the_step_and_the_room_that_is_left(
     assert done(var) == BEFORE_PUBLISH[:-1]
 
 
-def test_what_a_killed_night_had_half_written_is_removed_by_the_next(
-    var: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_next_night_removes_half_written_files_of_a_killed_one(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     day = next(iter((var / "sessions").glob("day=*")))
     leftovers = [var / "night" / ".lists.npy.12345.tmp", day / ".ratings.parquet.12345.tmp"]
     of_the_schedule = var / "night" / ".outcomes.jsonl.12345.tmp"
@@ -191,7 +187,7 @@ def gate_worker(pid: int) -> int | None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_night_that_is_ended_takes_the_worker_of_its_gate_with_it(var: Path, number: int, code: int) -> None:
+def test_ending_a_night_ends_the_worker_of_its_gate(var: Path, number: int, code: int) -> None:
     environ = {**os.environ, "MARQUEE_STREAM_VAR": str(var), "MARQUEE_STREAM_GENERATION": "2026"}
     environ |= {f"MARQUEE_BATCH_{key.upper()}": str(getattr(SETTINGS, key)) for key in SETTINGS.__struct_fields__}
     environ["TMPDIR"] = str(var)

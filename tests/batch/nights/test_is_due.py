@@ -37,7 +37,7 @@ hours = st.builds(lambda hour, minute: f"{hour:02}:{minute:02}", st.integers(0, 
     st.integers(0, 4 * 96),
     st.sampled_from([-1, 0, 1, 777]),
 )
-def test_due_is_when_the_hour_lies_between_the_last_night_and_now(
+def test_a_night_is_due_when_the_hour_has_passed_since_the_last_one(
     name: str, at: str, beginning: int, last_quarters: int, more_quarters: int, off: int
 ) -> None:
     last = beginning + last_quarters * HOUR_MS // 4
@@ -63,7 +63,7 @@ def test_the_first_night_is_due_at_once() -> None:
     assert is_due(BEGINNINGS[0], None, "03:00", zone_named("America/New_York"))
 
 
-def test_a_night_at_the_very_moment_is_not_due_again() -> None:
+def test_a_night_on_the_hour_is_not_due_again() -> None:
     clock = zone_named("America/New_York")
     moment = clock.bounds("2022-07-01")[0] + 3 * HOUR_MS
     assert is_due(moment, moment - 1, "03:00", clock)
@@ -89,9 +89,7 @@ CHANGES = {name: changes(name) for name in ("America/New_York", "Europe/Berlin",
     hours | st.sampled_from(["01:30", "01:45", "02:00", "02:15", "02:30", "03:00"]),
     st.lists(st.integers(1, 22 * HOUR_MS), min_size=10, max_size=60),
 )
-def test_at_every_change_of_the_clock_each_day_has_one_night_whenever_one_looks(
-    name: str, at: str, gaps: list[int]
-) -> None:
+def test_each_day_has_one_night_across_clock_changes(name: str, at: str, gaps: list[int]) -> None:
     assert len(CHANGES[name]) == 36
     clock = zone_named(name)
     for change in CHANGES[name]:

@@ -40,20 +40,18 @@ def test_steps_are_done_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("again", "left"), [(name, STEPS[: number + 1]) for number, name in enumerate(STEPS)])
-def test_a_step_that_is_done_again_makes_those_after_it_undone(
-    tmp_path: Path, again: StepName, left: list[StepName]
-) -> None:
+def test_repeating_a_step_undoes_the_steps_after_it(tmp_path: Path, again: StepName, left: list[StepName]) -> None:
     run(tmp_path, *STEPS, again)
     assert done(tmp_path) == left
 
 
-def test_a_step_that_was_begun_and_not_finished_is_not_done(tmp_path: Path) -> None:
+def test_a_step_that_began_but_did_not_finish_is_not_done(tmp_path: Path) -> None:
     run(tmp_path, *STEPS)
     Journal(tmp_path).undo("catalog")
     assert done(tmp_path) == ["sessions"]
 
 
-def test_a_night_begins_with_nothing_done_and_its_end_leaves_what_was_done(tmp_path: Path) -> None:
+def test_a_new_night_has_no_done_steps_and_a_finished_one_keeps_its_steps(tmp_path: Path) -> None:
     run(tmp_path, *STEPS)
     journal = Journal(tmp_path)
     assert journal.night is None
@@ -76,14 +74,14 @@ def test_a_night_begins_with_nothing_done_and_its_end_leaves_what_was_done(tmp_p
         lambda text: text.replace("sessions", "\udcff"),
     ],
 )
-def test_a_garbled_journal_is_an_empty_one(tmp_path: Path, damage: Callable[[str], str]) -> None:
+def test_a_garbled_journal_counts_as_empty(tmp_path: Path, damage: Callable[[str], str]) -> None:
     run(tmp_path, *STEPS)
     path = tmp_path / "journal.json"
     path.write_text(damage(path.read_text("utf-8")), "utf-8", "surrogateescape")
     assert (done(tmp_path), Journal(tmp_path).night) == ([], None)
 
 
-def test_the_peak_is_of_the_step_and_not_of_what_came_before(tmp_path: Path) -> None:
+def test_peak_memory_is_that_of_the_step_alone(tmp_path: Path) -> None:
     np.ones(50_000_000)
     forget_peak()
     low = Journal(tmp_path).note("catalog", [], 0, RESULT).peak_memory_mb

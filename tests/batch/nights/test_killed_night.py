@@ -76,7 +76,7 @@ def by_earlier(results: StepResults) -> list[str]:
     return [name for name, result in results.items() if result.by is not None]
 
 
-def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(var: Path, tmp_path: Path) -> None:
+def test_a_night_killed_between_steps_repeats_none_and_ends_the_same(var: Path, tmp_path: Path) -> None:
     shutil.copytree(var, tmp_path / "whole")
     whole = finished(tmp_path / "whole")
     assert by_earlier(whole) == []
@@ -101,12 +101,12 @@ def test_a_night_that_is_killed_after_each_step_repeats_none_and_ends_the_same(v
     assert not list((var / "night").rglob(".*.tmp"))
 
 
-def test_a_night_that_was_interrupted_begins_anew_where_the_settings_are_others(var: Path) -> None:
+def test_an_interrupted_night_starts_over_when_the_settings_changed(var: Path) -> None:
     killed(var, 3)
     assert by_earlier(finished(var, MARQUEE_BATCH_SEED="2")) == []
 
 
-def test_a_night_that_ended_is_not_gone_on_with(var: Path) -> None:
+def test_a_finished_night_is_not_resumed(var: Path) -> None:
     first = finished(var)
     second = finished(var)
     assert by_earlier(second) == []

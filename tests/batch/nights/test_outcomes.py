@@ -34,12 +34,12 @@ def read(var: Path) -> Figures:
 COUNTS = {f"marquee_nights_total:{ending}": 0.0 for ending in ("published", "refused", "held", "failed")}
 
 
-def test_before_the_first_night_there_are_the_counters_only(tmp_path: Path) -> None:
+def test_before_the_first_night_only_counters_exist(tmp_path: Path) -> None:
     assert figures(tmp_path) == COUNTS
     assert figures(tmp_path, None) == COUNTS
 
 
-def test_the_release_tells_how_old_its_data_are(tmp_path: Path) -> None:
+def test_the_metrics_give_the_age_of_the_data_of_the_release(tmp_path: Path) -> None:
     publish.make_current(tmp_path, write_manifest(tmp_path, "a", NOON - 7_200_000), NOON - 3_600_000)
     values = figures(tmp_path)
     assert values["marquee_release_stream_time_seconds"] == NOON / 1000 - 7200
@@ -51,7 +51,7 @@ def test_the_release_tells_how_old_its_data_are(tmp_path: Path) -> None:
     assert "marquee_release_age_seconds" not in figures(tmp_path, None)
 
 
-def test_going_back_makes_the_release_older_and_is_no_success_of_a_night(tmp_path: Path) -> None:
+def test_a_rollback_makes_the_release_older_and_counts_as_no_published_night(tmp_path: Path) -> None:
     for name, read_ms in (("a", NOON - 9000), ("b", NOON - 5000)):
         publish.make_current(tmp_path, write_manifest(tmp_path, name, read_ms), read_ms + 1000)
     before = figures(tmp_path)
@@ -62,7 +62,7 @@ def test_going_back_makes_the_release_older_and_is_no_success_of_a_night(tmp_pat
     assert values["marquee_night_last_success_seconds"] == before["marquee_night_last_success_seconds"]
 
 
-def test_every_ending_is_counted_and_the_last_of_each_kind_is_told(tmp_path: Path) -> None:
+def test_every_outcome_is_counted_and_the_time_of_its_last_night_is_kept(tmp_path: Path) -> None:
     began = time.time()
     for code in (1, 0, 3, 3, 4, -9, 2):
         outcomes.note_outcome(tmp_path, code, 1.5, NOON)
@@ -93,7 +93,7 @@ def test_lines_are_dropped_and_nothing_is_forgotten(tmp_path_factory: pytest.Tem
     assert ("marquee_night_last_failure_seconds" in values) == (set(codes) != {0})
 
 
-def test_the_file_is_replaced_where_something_changed_or_it_is_old(
+def test_the_metrics_file_is_rewritten_when_it_changed_or_is_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metrics, path = NightMetrics(tmp_path), tmp_path / "metrics" / "nights.prom"
@@ -116,7 +116,7 @@ def test_the_file_is_replaced_where_something_changed_or_it_is_old(
     assert [path.name for path in path.parent.iterdir()] == ["nights.prom"]
 
 
-def test_what_cannot_be_written_or_read_is_told_once_and_stops_nobody(
+def test_a_metrics_file_that_cannot_be_read_or_written_is_logged_once_and_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     durable.write_bytes(tmp_path / "night" / "outcomes.jsonl", b"{}\n")

@@ -40,13 +40,13 @@ def shipped(var: Path, name: str, read_ms: int) -> None:
     publish.make_current(var, write_manifest(var, name, read_ms), read_ms + 600_000)
 
 
-def test_until_there_is_a_release_it_is_tried_on_and_on(tmp_path: Path) -> None:
+def test_without_a_release_nights_are_tried_without_end(tmp_path: Path) -> None:
     for tried, code in enumerate([1, 3, 4, 1, 1, 1]):
         assert failed_tries(tmp_path, THREE + HOUR_MS) == tried
         outcomes.note_outcome(tmp_path, code, 1, THREE + HOUR_MS)
 
 
-def test_a_night_that_fails_is_tried_three_times_and_then_left_to_the_next_day(tmp_path: Path) -> None:
+def test_a_failing_night_is_tried_three_times_a_day(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     assert failed_tries(tmp_path, THREE - 1) is None
     for tried in range(TRIES):
@@ -58,7 +58,7 @@ def test_a_night_that_fails_is_tried_three_times_and_then_left_to_the_next_day(t
 
 
 @pytest.mark.parametrize("code", [0, 3, 4])
-def test_a_night_that_is_over_is_not_tried_again(tmp_path: Path, code: int) -> None:
+def test_a_finished_night_is_not_tried_again(tmp_path: Path, code: int) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     outcomes.note_outcome(tmp_path, 1, 1, THREE)
     assert failed_tries(tmp_path, THREE + 1) == 1
@@ -67,7 +67,7 @@ def test_a_night_that_is_over_is_not_tried_again(tmp_path: Path, code: int) -> N
     assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 
 
-def test_nights_that_were_run_by_hand_count_also_where_another_release_is_pinned_or_it_was_refused(
+def test_nights_run_by_hand_count_even_while_another_release_is_pinned(
     tmp_path: Path,
 ) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
@@ -78,14 +78,14 @@ def test_nights_that_were_run_by_hand_count_also_where_another_release_is_pinned
     assert failed_tries(tmp_path, THREE + DAY_MS) == 0
 
 
-def test_a_night_that_had_read_before_the_hour_and_ended_after_it_was_not_the_night_of_that_hour(
+def test_a_night_that_read_before_the_hour_is_not_the_night_of_that_hour(
     tmp_path: Path,
 ) -> None:
     shipped(tmp_path, "a", THREE - 1)
     assert failed_tries(tmp_path, THREE + 600_001) == 0
 
 
-def test_moving_a_release_by_hand_is_no_night(tmp_path: Path) -> None:
+def test_moving_current_by_hand_counts_as_no_night(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - 2 * DAY_MS)
     shipped(tmp_path, "b", THREE - DAY_MS)
     publish.make_current(tmp_path, "a", THREE + 1, "rollback")
@@ -95,7 +95,7 @@ def test_moving_a_release_by_hand_is_no_night(tmp_path: Path) -> None:
     assert failed_tries(tmp_path, THREE + 5) is None
 
 
-def test_a_manifest_that_was_spoiled_says_nothing(tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_ignored(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     for number, content in enumerate((b"", b"[]", b"{}", b'{"stream_time": null}', b'{"stream_time": []}')):
         durable.write_bytes(tmp_path / "releases" / f"b{number}" / "manifest.json", content)
@@ -103,7 +103,7 @@ def test_a_manifest_that_was_spoiled_says_nothing(tmp_path: Path) -> None:
     assert failed_tries(tmp_path, THREE - 1) is None
 
 
-def test_the_streams_clock_goes_on_with_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_streams_clock_follows_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = Archive(tmp_path)
     clock = StreamClock(archive, "movielog1")
     assert clock.now() is None
@@ -175,7 +175,7 @@ def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> Non
     assert (outcome.exit_code, outcome.stream_time) == (0, THREE)
 
 
-def test_a_night_that_will_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+def test_a_hanging_night_is_killed_with_all_its_processes(tmp_path: Path) -> None:
     Archive(tmp_path).commit(entry_at(THREE, lines=1, first=0))
     script = f"trap '' TERM; sleep 600 & echo $! $$ > {tmp_path}/p; mv {tmp_path}/p {tmp_path}/pids; wait; wait"
     with scheduled(tmp_path, script):
@@ -229,7 +229,7 @@ def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number:
 
 
 @pytest.mark.parametrize("text", ["25:00", "3", "", "03:60", "noon", "03:00:00"])
-def test_what_is_no_hour_is_refused_by_the_command(text: str) -> None:
+def test_the_command_refuses_an_invalid_hour(text: str) -> None:
     result = CliRunner().invoke(schedule.command, ["--at", text])
     assert result.exit_code == 2
     assert "Error: " in result.output

@@ -56,7 +56,7 @@ def test_a_night_ends_with_a_release_that_serves(done: tuple[Path, Results]) -> 
     assert (len(movies), source) == (20, "popular")
 
 
-def test_the_manifest_says_what_the_release_was_made_of(done: tuple[Path, Results]) -> None:
+def test_the_manifest_records_the_input_of_the_release(done: tuple[Path, Results]) -> None:
     var, results = done
     manifest = orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())
     [entries] = manifest["input"]["offsets"].values()
@@ -68,7 +68,7 @@ def test_the_manifest_says_what_the_release_was_made_of(done: tuple[Path, Result
     assert set(manifest["files"]) == {*FILES, *RENDERED}
 
 
-def test_no_list_holds_what_its_user_has_seen(done: tuple[Path, Results]) -> None:
+def test_no_list_holds_a_movie_its_user_has_seen(done: tuple[Path, Results]) -> None:
     var, _ = done
     release, seen = Release.open(var / "releases" / "current"), set[tuple[int, str]]()
     for paths in Archive(var).files("watch").values():
@@ -89,7 +89,7 @@ def test_the_same_input_makes_the_same_files(done: tuple[Path, Results], var: Pa
     assert digests(var / "releases" / "current") == digests(first / "releases" / "current")
 
 
-def test_the_hash_of_the_input_is_of_what_was_read_and_not_of_when(var: Path) -> None:
+def test_the_input_hash_depends_on_the_data_and_not_on_the_time(var: Path) -> None:
     steps, ledger = night(var), var / "archive" / "ledger"
     run(steps, "sessions")
     before = orjson.loads((var / "night" / "read.json").read_bytes())
@@ -111,9 +111,7 @@ def test_a_step_may_be_run_again(var: Path) -> None:
     assert {path.name: path.read_bytes() for path in (var / "night").iterdir()} == before
 
 
-def test_answers_are_there_as_text_where_the_settings_say_so_and_are_the_same(
-    done: tuple[Path, Results], after: Path
-) -> None:
+def test_rendered_answers_are_written_if_set_and_equal_the_lists(done: tuple[Path, Results], after: Path) -> None:
     first, _ = done
     shutil.rmtree(after / "releases")  # the evaluation was held against none
     run(night(after, answers="compact"), "train", "publish")
@@ -125,7 +123,7 @@ def test_answers_are_there_as_text_where_the_settings_say_so_and_are_the_same(
         assert compact.find(user) == text.find(user)
 
 
-def test_answers_are_rendered_by_default_where_that_is_small(after: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_answers_are_rendered_by_default(after: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rendered = [after / "releases" / "current" / name for name in RENDERED]
     held = sum(path.stat().st_size for path in rendered)
     header = 128  # of the .npy file
@@ -137,7 +135,7 @@ def test_answers_are_rendered_by_default_where_that_is_small(after: Path, monkey
     assert all((after / "night" / name).exists() for name in RENDERED)
 
 
-def test_texts_of_an_earlier_night_are_in_no_compact_release(after: Path) -> None:
+def test_a_compact_release_holds_no_rendered_answers_of_an_earlier_night(after: Path) -> None:
     run(night(after, answers="rendered"), "train")
     assert all((after / "night" / name).exists() for name in RENDERED)
     shutil.rmtree(after / "releases")  # the evaluation was held against none
@@ -146,7 +144,7 @@ def test_texts_of_an_earlier_night_are_in_no_compact_release(after: Path) -> Non
     assert not [name for name in RENDERED if (after / "night" / name).exists()]
 
 
-def test_popular_lists_hold_more_than_are_shown(done: tuple[Path, Results]) -> None:
+def test_popular_lists_hold_more_movies_than_are_shown(done: tuple[Path, Results]) -> None:
     var, _ = done
     release = Release.open(var / "releases" / "current")
     hidden = frozenset(release.movies[item] for item in release.fallbacks[0, :60].tolist())
@@ -170,7 +168,7 @@ def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
     assert (results["evaluate"].chosen, results["train"].model) == (model, model)
 
 
-def test_a_release_that_the_gate_refuses_stays_beside_and_current_where_it_is(after: Path) -> None:
+def test_a_refused_release_is_kept_and_current_does_not_move(after: Path) -> None:
     run(night(after, answers="compact"), "train")
     before = publish.current_release(after)
     lists = np.load(after / "night" / "lists.npy")
@@ -206,7 +204,7 @@ def test_hidden_movies_are_in_no_list(done: tuple[Path, Results], var: Path) -> 
     assert not shown & hidden
 
 
-def test_what_is_hidden_and_cannot_be_read_stops_the_night_with_one_error(var: Path) -> None:
+def test_an_unreadable_hidden_file_stops_the_night_with_one_error(var: Path) -> None:
     (var / "hidden.txt").mkdir()
     with pytest.raises(
         HiddenUnreadable, match=r"hidden\.txt cannot be read: not a regular file; mend it, or remove it"
@@ -217,14 +215,14 @@ def test_what_is_hidden_and_cannot_be_read_stops_the_night_with_one_error(var: P
     assert run(night(var))["publish"].current
 
 
-def test_the_night_forgives_what_a_worker_forgives(done: tuple[Path, Results], var: Path) -> None:
+def test_the_night_tolerates_the_same_hidden_file_as_a_worker(done: tuple[Path, Results], var: Path) -> None:
     movie = Release.open(done[0] / "releases" / "current").movies[0]
     (var / "hidden.txt").write_bytes(f'"{movie.upper().replace("+", "%2B")}",\r\n'.encode("utf-16"))
     run(night(var), *list(ALL_BUT_CATALOG)[:2])
     assert orjson.loads((var / "night" / "input.json").read_bytes())["hidden"] == [movie]
 
 
-def test_a_night_learns_from_no_more_days_than_it_is_told_to(var: Path) -> None:
+def test_a_night_learns_from_at_most_the_days_in_the_settings(var: Path) -> None:
     run(night(var, history_days=2))
     manifest = orjson.loads((var / "releases" / "current" / "manifest.json").read_bytes())
     assert manifest["input"]["days"] == ["2030-01-05", "2030-01-06"]

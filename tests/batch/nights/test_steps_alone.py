@@ -39,7 +39,7 @@ def run_alone(var: Path, *names: StepName) -> None:
         (("sessions", "catalog", "history", "evaluate", "train", "sessions"), "publish", "catalog"),
     ],
 )
-def test_a_step_alone_is_run_only_on_what_the_steps_before_it_made(
+def test_a_single_step_needs_the_results_of_the_steps_before_it(
     var: Path, before: tuple[StepName, ...], step: StepName, missing: str
 ) -> None:
     run_alone(var, *before)
@@ -48,12 +48,12 @@ def test_a_step_alone_is_run_only_on_what_the_steps_before_it_made(
     assert publish.current_release(var) is None
 
 
-def test_all_steps_alone_make_a_release(var: Path) -> None:
+def test_running_each_step_alone_makes_a_release(var: Path) -> None:
     run_alone(var, *STEPS)
     assert publish.current_release(var) is not None
 
 
-def test_a_refused_night_is_over_told_of_and_leaves_current_as_it_is(var: Path) -> None:
+def test_a_refused_night_ends_with_an_alert_and_leaves_current(var: Path) -> None:
     arguments = StreamSettings(var=var, generation="2026"), QualitySettings()
     settings = msgspec.structs.replace(SETTINGS, model="popular")
     first = run_night(*arguments, settings, despite_alerts=False)

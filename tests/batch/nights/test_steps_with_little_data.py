@@ -23,7 +23,7 @@ Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
 SUBJECTS: tuple[Subject, ...] = ("movie", "user")
 
 
-def test_the_night_asks_the_service_for_what_it_does_not_know(simulated: Simulated, past: Path, tmp_path: Path) -> None:
+def test_the_night_asks_the_api_for_unknown_ids(simulated: Simulated, past: Path, tmp_path: Path) -> None:
     shutil.copytree(past / "archive", tmp_path / "archive")
     run(night(tmp_path), "sessions")
     with simulated(WorldSettings(users=300, movies=200, generation="2026", api_rate_limit_per_s=10_000)) as root:
@@ -53,12 +53,12 @@ def test_a_user_who_only_opened_an_account_is_answered_from_a_popular_list(var: 
     assert answer_of(release, 999)[1] == "popular"
 
 
-def test_an_archive_that_is_empty_says_what_to_run(tmp_path: Path) -> None:
+def test_the_error_of_an_empty_archive_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(NotEnoughData, match="collect"):
         run(night(tmp_path), "sessions", "history")
 
 
-def test_a_catalogue_that_is_empty_says_what_to_run(var: Path) -> None:
+def test_the_error_of_an_empty_catalogue_says_what_to_run(var: Path) -> None:
     shutil.rmtree(var / "catalog")
     with pytest.raises(NotEnoughData, match="catalog"):
         run(night(var), "sessions", "history")

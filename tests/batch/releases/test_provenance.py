@@ -110,7 +110,7 @@ ASKED = [
 
 
 @pytest.mark.parametrize(("user", "source", "known"), ASKED)
-def test_it_says_what_a_worker_answers_and_where_it_is_from(var: Path, user: int, source: str, known: bool) -> None:
+def test_the_trace_gives_the_answer_of_a_worker_and_its_source(var: Path, user: int, source: str, known: bool) -> None:
     for release, at_ms in (("a", NOON), ("a", NOON + HOUR_MS - 1), ("b", NOON + HOUR_MS), ("b", NOON + 9 * HOUR_MS)):
         trace = trace_answer(var, user, at_ms, CLOCK)
         assert (trace.release, trace.damaged, trace.files_kept) == (release, [], True)
@@ -140,17 +140,17 @@ def test_a_list_of_a_popular_model_is_not_called_personal(var: Path, model: str)
 
 
 @pytest.mark.parametrize(("user", "segment"), [(2, "segment 4"), (3, "segment 4"), (5, "everyone"), (999, "everyone")])
-def test_it_names_the_segment_whose_popular_list_counts(var: Path, user: int, segment: str) -> None:
+def test_the_trace_names_the_segment_whose_list_is_shown(var: Path, user: int, segment: str) -> None:
     answer = trace_answer(var, user, NOON, CLOCK).answer
     assert answer is not None
     assert answer.segment == segment
 
 
-def test_the_segment_stands_in_the_text_where_its_list_is_shown(var: Path) -> None:
+def test_the_printed_trace_names_the_segment_whose_list_is_shown(var: Path) -> None:
     assert "segment (segment 4): " in text(trace_answer(var, 2, NOON, CLOCK))
 
 
-def test_a_segment_that_the_manifest_does_not_name_is_told_by_its_number(var: Path) -> None:
+def test_a_segment_missing_in_the_manifest_is_named_by_its_number(var: Path) -> None:
     manifest = var / "releases" / "a" / "manifest.json"
     durable.write_json(manifest, orjson.loads(manifest.read_bytes()) | {"segments": ["everyone"]})
     answer = trace_answer(var, 2, NOON, CLOCK).answer
@@ -167,7 +167,7 @@ def test_before_the_first_release_none_was_in_force(var: Path, tmp_path: Path) -
         trace_answer(tmp_path / "nowhere", 3, NOON, CLOCK)
 
 
-def test_what_was_logged_is_held_against_the_release(var: Path) -> None:
+def test_a_logged_answer_is_compared_with_the_release(var: Path) -> None:
     movies, _ = answered(var, "a", 3)
     log(
         var,
@@ -188,7 +188,7 @@ def test_what_was_logged_is_held_against_the_release(var: Path) -> None:
     assert "status 503, no release" in text(trace_answer(var, 3, NOON + 30_000, CLOCK))
 
 
-def test_near_a_change_the_answer_may_be_of_the_release_next_to_it(var: Path) -> None:
+def test_near_a_change_the_answer_may_come_from_the_adjacent_release(var: Path) -> None:
     change = NOON + HOUR_MS
     log(var, request(3, change + 2000, answered(var, "a", 3)[0]), request(4, change - 2000, answered(var, "b", 4)[0]))
     assert logged_request(var, 3, change + 2000).is_of == "a"
@@ -196,7 +196,7 @@ def test_near_a_change_the_answer_may_be_of_the_release_next_to_it(var: Path) ->
     assert "this very list, but of a, next to it in time" in text(trace_answer(var, 3, change + 2000, CLOCK))
 
 
-def test_a_request_beside_midnight_is_found_in_the_file_of_the_other_day(var: Path) -> None:
+def test_a_request_near_midnight_is_found_in_the_file_of_the_other_day(var: Path) -> None:
     midnight = NOON + 12 * HOUR_MS
     log(var, request(3, midnight - 1000, answered(var, "b", 3)[0]))
     assert logged_request(var, 3, midnight + 1000).is_of == "b"
@@ -204,7 +204,9 @@ def test_a_request_beside_midnight_is_found_in_the_file_of_the_other_day(var: Pa
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 4), st.sets(st.integers(0, 59), max_size=30), st.booleans())
-def test_hidden_movies_explain_what_was_answered(releases_var: Path, user: int, numbers: set[int], short: bool) -> None:
+def test_hidden_movies_explain_a_different_answer(
+    releases_var: Path, user: int, numbers: set[int], short: bool
+) -> None:
     release = Release.open(releases_var / "releases" / "a")
     hidden = frozenset(release.movies[number] for number in numbers)
     movies = answered(releases_var, "a", user, hidden)[0]
@@ -241,7 +243,7 @@ def test_a_list_without_a_hidden_movie_names_it(var: Path) -> None:
     assert f"this very list without the movies hidden then ({hidden_movie})" in text(trace_answer(var, 3, NOON, CLOCK))
 
 
-def test_of_a_release_that_was_removed_its_manifest_is_left(var: Path) -> None:
+def test_the_manifest_of_a_removed_release_is_kept(var: Path) -> None:
     log(var, request(3, NOON, answered(var, "a", 3)[0]))
     assert publish.prune(var, 1) == ["a"]
     trace = trace_answer(var, 3, NOON, CLOCK)
@@ -256,7 +258,7 @@ def test_of_a_release_that_was_removed_its_manifest_is_left(var: Path) -> None:
         trace_answer(var, 3, NOON, CLOCK)
 
 
-def test_a_damaged_file_is_named_however_quietly_it_was_changed(var: Path) -> None:
+def test_damaged_and_missing_files_are_named(var: Path) -> None:
     path = var / "releases" / "a" / "users.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -269,7 +271,7 @@ def test_a_damaged_file_is_named_however_quietly_it_was_changed(var: Path) -> No
     assert "DAMAGED, not what was published: users.npy, segments.npy" in text(trace)
 
 
-def test_a_manifest_that_was_spoiled_is_one_clear_error(var: Path) -> None:
+def test_a_damaged_manifest_is_one_clear_error(var: Path) -> None:
     for content in (
         b"{",
         b"[]",
@@ -285,7 +287,7 @@ def test_a_manifest_that_was_spoiled_is_one_clear_error(var: Path) -> None:
             trace_answer(var, 3, NOON, CLOCK)
 
 
-def test_a_file_of_the_archive_that_was_spoiled_is_one_clear_error(var: Path) -> None:
+def test_a_damaged_archive_file_is_one_clear_error(var: Path) -> None:
     log(var, request(3, NOON + 10_000, answered(var, "a", 3)[0]))
     for path in (var / "archive" / "recommend").rglob("*.parquet"):
         path.write_bytes(path.read_bytes()[:100])
@@ -298,7 +300,7 @@ ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "Asia/Kolka
 
 @settings(deadline=None)
 @given(st.sampled_from(ZONES), st.integers(946_684_800_000 + 86_400_000, 4_102_444_799_999 - 86_400_000))
-def test_times_are_read_as_they_are_told(name: str, at_ms: int) -> None:
+def test_times_are_parsed_as_they_are_printed(name: str, at_ms: int) -> None:
     clock, moment = zone_named(name), dt.datetime.fromtimestamp(at_ms // 1000, ZoneInfo(name))
     moment = moment.replace(microsecond=at_ms % 1000 * 1000)
     assert dt.datetime.fromisoformat(iso_time(at_ms, clock)) == moment
@@ -312,12 +314,12 @@ def test_times_are_read_as_they_are_told(name: str, at_ms: int) -> None:
 @pytest.mark.parametrize(
     "text_of_time", ["", "noon", "2026-13-01", "12", "-5", "1e12", "99999999999999", "1999-12-31", "９" * 13]
 )
-def test_what_is_no_time_is_refused(text_of_time: str) -> None:
+def test_an_invalid_time_is_refused(text_of_time: str) -> None:
     with pytest.raises(ValueError):
         time_of(text_of_time, CLOCK)
 
 
-def test_the_command_tells_people_and_programs(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_text_or_json(var: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(var))
     monkeypatch.setenv("MARQUEE_STREAM_TIMEZONE", "America/New_York")
     arguments = ["--user", "3", "--at", "2026-02-10T12:30"]
@@ -353,7 +355,7 @@ def test_the_changes_around_a_time() -> None:
     assert ReleaseHistory([]).around(5) == (None, None, None)
 
 
-def test_older_lines_of_the_history_do_not_say_who_moved_it(tmp_path: Path) -> None:
+def test_older_history_lines_without_by_count_as_moves_of_a_night(tmp_path: Path) -> None:
     lines = b'{"release":"a","stream_time":1,"wall_time":""}\n{"release":"b","stream_time":2,"by":"rollback","new":1}\n'
     (tmp_path / "history.jsonl").write_bytes(lines)
     moved = [change.by for change in read_release_history(tmp_path).around(1) if change]

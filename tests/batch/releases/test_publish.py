@@ -63,7 +63,7 @@ def test_a_release_with_texts_has_another_name_than_one_without(tmp_path: Path, 
     assert publish.publish(tmp_path, candidate, Manifest(stream_time=1)).partition("-")[2] != without.partition("-")[2]
 
 
-def test_what_is_no_release_is_never_removed(tmp_path: Path) -> None:
+def test_folders_that_are_not_releases_are_never_removed(tmp_path: Path) -> None:
     releases = tmp_path / "releases"
     for name in ("20300101T000000Z-00000000", "20300102T000000Z-00000000"):
         (releases / name).mkdir(parents=True)
@@ -81,13 +81,13 @@ def test_what_is_no_release_is_never_removed(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_publishing_is_not_yet_making_current(tmp_path: Path, candidate: Path) -> None:
+def test_publishing_does_not_move_current(tmp_path: Path, candidate: Path) -> None:
     publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     assert publish.current_release(tmp_path) is None
     assert publish.read_publications(tmp_path) == []
 
 
-def test_a_release_stays_as_it_is_whatever_happens_to_its_candidate(tmp_path: Path, candidate: Path) -> None:
+def test_a_release_does_not_change_with_its_candidate(tmp_path: Path, candidate: Path) -> None:
     name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     np.save(candidate / "lists.npy", np.zeros((1, 20), np.uint16))
     (candidate / "movies.txt").write_text("other+1999\n")
@@ -102,7 +102,7 @@ def renamed(var: Path, release: str, name: str) -> str:
     return name
 
 
-def test_other_contents_get_another_name_and_the_same_are_not_written_twice(tmp_path: Path, candidate: Path) -> None:
+def test_other_contents_get_another_id_and_equal_contents_are_written_once(tmp_path: Path, candidate: Path) -> None:
     first = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1.5}))
     first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "releases" / first).iterdir()}
@@ -114,7 +114,7 @@ def test_other_contents_get_another_name_and_the_same_are_not_written_twice(tmp_
     assert release_names(tmp_path) == [first, other]
 
 
-def test_the_same_files_made_of_something_else_are_another_release(tmp_path: Path, candidate: Path) -> None:
+def test_equal_files_with_another_manifest_are_another_release(tmp_path: Path, candidate: Path) -> None:
     first = publish.publish(tmp_path, candidate, Manifest(stream_time=1, settings={"a": 1}))
     first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
     later = publish.publish(tmp_path, candidate, Manifest(stream_time=2, settings={"a": 1}))
@@ -124,7 +124,7 @@ def test_the_same_files_made_of_something_else_are_another_release(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_release_that_was_damaged_is_published_anew(tmp_path: Path, candidate: Path, name: str) -> None:
+def test_a_damaged_release_is_published_again(tmp_path: Path, candidate: Path, name: str) -> None:
     first = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
     flipped = bytearray((tmp_path / "releases" / first / name).read_bytes())
@@ -135,7 +135,7 @@ def test_a_release_that_was_damaged_is_published_anew(tmp_path: Path, candidate:
     assert Release.open(tmp_path / "releases" / again).id == again
 
 
-def test_publishing_the_same_elsewhere_differs_in_the_id_only(tmp_path: Path, candidate: Path) -> None:
+def test_publishing_the_same_elsewhere_changes_only_the_id(tmp_path: Path, candidate: Path) -> None:
     made_of = Manifest(stream_time=1, input=InputFacts(stream_time=1, hash="x"), settings={"seed": 1})
     first, second = (tmp_path / "first", tmp_path / "second")
     names = [publish.publish(first, candidate, made_of)]
@@ -149,7 +149,7 @@ def test_publishing_the_same_elsewhere_differs_in_the_id_only(tmp_path: Path, ca
     assert manifests[0] | {"id": ""} == manifests[1] | {"id": ""}
 
 
-def test_nobody_may_write_to_the_files_of_a_release(tmp_path: Path, candidate: Path) -> None:
+def test_files_of_a_release_are_read_only(tmp_path: Path, candidate: Path) -> None:
     name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     for path in (tmp_path / "releases" / name).iterdir():
         assert path.stat().st_mode & 0o777 == 0o444, path.name
@@ -157,7 +157,7 @@ def test_nobody_may_write_to_the_files_of_a_release(tmp_path: Path, candidate: P
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_candidate_that_lacks_a_file_leaves_nothing_behind(tmp_path: Path, candidate: Path, name: str) -> None:
+def test_publishing_an_incomplete_candidate_leaves_no_files(tmp_path: Path, candidate: Path, name: str) -> None:
     (candidate / name).unlink()
     with pytest.raises(Exception, match=name):
         publish.publish(tmp_path, candidate, Manifest(stream_time=1))
@@ -177,7 +177,7 @@ def folders(var: Path, *names: str) -> None:
         (var / "releases" / name / "manifest.json").write_bytes(b'{"id": "%s"}' % name.encode())
 
 
-def test_current_moves_and_the_history_remembers_every_move(tmp_path: Path) -> None:
+def test_every_move_of_current_is_in_the_history(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     expected: list[tuple[str, publish.By]] = [("one", "night"), ("two", "pin"), ("one", "rollback")]
     for time, (name, by) in enumerate(expected):
@@ -188,7 +188,7 @@ def test_current_moves_and_the_history_remembers_every_move(tmp_path: Path) -> N
     assert str((tmp_path / "releases" / "current").readlink()) == "one"
 
 
-def test_a_move_to_where_current_is_already_is_none(tmp_path: Path) -> None:
+def test_making_the_current_release_current_again_is_no_move(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     for time in (1, 2):
         assert publish.make_current(tmp_path, "one", time)
@@ -216,7 +216,7 @@ def test_while_a_release_is_pinned_nights_do_not_move_current(tmp_path: Path, ca
     assert publish.current_release(tmp_path) == tmp_path / "releases" / "three"
 
 
-def test_a_pin_of_what_is_gone_holds_nothing(tmp_path: Path) -> None:
+def test_a_pin_of_a_removed_release_has_no_effect(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     publish.pin(tmp_path, "one", 1)
     shutil.rmtree(tmp_path / "releases" / "one")
@@ -228,23 +228,21 @@ LINES = [("", ""), ("a", "a"), ("abc", "abc"), ("abcb", "ab"), ("abcba", "a"), (
 
 
 @pytest.mark.parametrize(("moves", "left"), LINES)
-def test_what_was_gone_back_from_is_not_in_the_line_of_the_current_release(
-    tmp_path: Path, moves: str, left: str
-) -> None:
+def test_the_lineage_of_current_leaves_out_rolled_back_releases(tmp_path: Path, moves: str, left: str) -> None:
     folders(tmp_path, *{*moves})
     for time, name in enumerate(moves):
         publish.make_current(tmp_path, name, time)
     assert publish.line(tmp_path) == [*left]
 
 
-def test_the_line_ends_with_what_is_current_though_the_history_may_lack_it(tmp_path: Path) -> None:
+def test_the_lineage_ends_with_current_even_if_the_history_lacks_it(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     publish.make_current(tmp_path, "one", 1)
     durable.point(tmp_path / "releases" / "current", "two")
     assert publish.line(tmp_path) == ["one", "two"]
 
 
-def test_a_refusal_stands_until_a_gate_passes_the_same(tmp_path: Path) -> None:
+def test_a_refusal_stands_until_the_gate_passes_the_same_release(tmp_path: Path) -> None:
     folders(tmp_path, "one", "two")
     publish.refuse(tmp_path, "one", {"counts_hold": "only 3 users"})
     publish.refuse(tmp_path, "two", {"lists_differ": "all alike"})
@@ -261,7 +259,7 @@ def test_a_refusal_stands_until_a_gate_passes_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spoiled", [b"{", b"[]\n", b"{}\n", b"\xff\n", b'{"release":5}\n', b'{"release":"one"}\nnull\n']
 )
-def test_notes_that_were_spoiled_are_told_of(tmp_path: Path, name: str, spoiled: bytes) -> None:
+def test_damaged_notes_are_an_error_that_names_the_file(tmp_path: Path, name: str, spoiled: bytes) -> None:
     folders(tmp_path, "one")
     durable.write_bytes(tmp_path / "releases" / name, spoiled)
     with pytest.raises(ReleaseError, match=name):
@@ -270,7 +268,7 @@ def test_notes_that_were_spoiled_are_told_of(tmp_path: Path, name: str, spoiled:
 
 
 @pytest.mark.parametrize("before", ["one", None])
-def test_a_move_that_cannot_be_noted_is_none(
+def test_a_move_that_cannot_be_recorded_does_not_happen(
     tmp_path: Path, before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the disk is full: else whoever tries `rollback` again would go back twice as far."""
@@ -290,7 +288,7 @@ def test_a_move_that_cannot_be_noted_is_none(
     assert [move.release for move in publish.read_publications(tmp_path)] == [before] * bool(before)
 
 
-def test_a_current_that_points_nowhere_is_none(tmp_path: Path) -> None:
+def test_a_dangling_current_counts_as_none(tmp_path: Path) -> None:
     (tmp_path / "releases").mkdir()
     (tmp_path / "releases" / "current").symlink_to("gone")
     assert publish.current_release(tmp_path) is None
@@ -365,7 +363,7 @@ def test_old_releases_are_removed_from_a_full_disk_and_their_manifests_stay(
     assert (tmp_path / "releases" / "manifests" / f"{old}.json").read_bytes() == manifest
 
 
-def test_the_commit_of_the_program_can_be_told_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_can_be_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MARQUEE_COMMIT", "abc123")
     assert publish.versions().commit == "abc123"
     monkeypatch.delenv("MARQUEE_COMMIT")

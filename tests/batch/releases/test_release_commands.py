@@ -91,7 +91,7 @@ def state(var: Path) -> object:
     return (releases / "current").readlink(), files, sorted(path.name for path in releases.glob("[!.]*"))
 
 
-def test_rolling_back_goes_on_where_it_stopped(var: Path) -> None:
+def test_rolling_back_twice_goes_back_two_releases(var: Path) -> None:
     assert releases.roll_back(var, NOON)[0] == "c"
     assert publish.current_release(var) == (var / "releases" / "b").resolve()
     before, release = releases.roll_back(var, NOON + 1)
@@ -105,7 +105,7 @@ def test_rolling_back_goes_on_where_it_stopped(var: Path) -> None:
     assert publish.current_release(var) == (var / "releases" / "a").resolve()  # c came after a this time
 
 
-def test_rolling_back_passes_over_what_is_gone_or_was_refused(var: Path) -> None:
+def test_rolling_back_skips_removed_and_refused_releases(var: Path) -> None:
     (var / "releases" / "b").rename(var / "away")
     assert releases.roll_back(var, NOON)[1].id == "a"
     (var / "away").rename(var / "releases" / "b")
@@ -120,7 +120,7 @@ def test_rolling_back_passes_over_what_is_gone_or_was_refused(var: Path) -> None
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
-def test_nothing_moves_to_a_damaged_release(var: Path, name: str) -> None:
+def test_current_never_moves_to_a_damaged_release(var: Path, name: str) -> None:
     before, path = state(var), var / "releases" / "b" / name
     content = path.read_bytes()
     for spoiled in (None, content[: len(content) // 2], bytes([*content[:-1], content[-1] ^ 1])):
@@ -138,7 +138,7 @@ def test_nothing_moves_to_a_damaged_release(var: Path, name: str) -> None:
     assert state(var) == before
 
 
-def test_nothing_moves_to_what_is_unknown_refused_or_current_already(var: Path) -> None:
+def test_current_never_moves_to_an_unknown_or_refused_release_or_itself(var: Path) -> None:
     publish.refuse(var, "a", {"counts_hold": "only 3 users"})
     named(var, "b", "d")
     (var / "releases" / "d").rename(var / "releases" / "b")  # its manifest says d
@@ -160,7 +160,7 @@ def test_nothing_moves_to_what_is_unknown_refused_or_current_already(var: Path) 
     assert state(var) == before
 
 
-def test_a_refused_release_becomes_current_only_by_saying_so_and_can_be_pinned_then(var: Path) -> None:
+def test_a_refused_release_becomes_current_only_if_forced_and_can_then_be_pinned(var: Path) -> None:
     publish.refuse(var, "a", {"rule": "why"})
     releases.roll_back(var, NOON, to="a", even_refused=True)
     releases.pin(var, NOON, "current")
@@ -191,7 +191,7 @@ def test_without_a_current_release_there_is_nothing_to_pin_or_go_back_to(tmp_pat
     assert releases.release_rows(tmp_path) == []
 
 
-def test_a_move_that_was_cut_short_is_made_whole(var: Path) -> None:
+def test_an_interrupted_move_is_completed(var: Path) -> None:
     durable.point(var / "releases" / "current", "b")  # killed before the history was written
     releases.roll_back(var, NOON, to="b")
     assert moves(var)[3:] == [("b", "rollback")]
@@ -227,7 +227,7 @@ ODD = (
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "evaluation.json", "users.npy", "items.npy"])
-def test_whatever_the_files_hold_the_list_is_shown(var: Path, name: str) -> None:
+def test_the_list_is_shown_even_if_files_are_damaged(var: Path, name: str) -> None:
     path = var / "releases" / "b" / name
     for spoiled in (b"", b"[]", b"{", b'{"files": 3, "slices": [], "model": 1}', ODD, b"\x93NUMPY\x01\x00"):
         path.unlink()
@@ -280,7 +280,7 @@ def environ(var: Path) -> dict[str, str]:
     return {**os.environ, **SETTINGS, "MARQUEE_STREAM_VAR": str(var)}
 
 
-def test_the_commands_in_a_row(var: Path, run: Run) -> None:
+def test_the_commands_work_one_after_another(var: Path, run: Run) -> None:
     result = run(releases.rollback)
     assert (result.code, result.err) == (0, "")
     assert result.out == (
@@ -322,7 +322,7 @@ NONSENSE = [
 
 
 @pytest.mark.parametrize(("command", "arguments", "code"), NONSENSE)
-def test_nonsense_is_one_clear_error(
+def test_invalid_arguments_are_one_clear_error(
     var: Path, run: Run, command: click.Command, arguments: list[str], code: int
 ) -> None:
     before = state(var)
@@ -334,7 +334,7 @@ def test_nonsense_is_one_clear_error(
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"{", b"5\n"])
-def test_a_pin_that_was_spoiled_is_told_of_and_unpin_removes_it(var: Path, run: Run, spoiled: bytes) -> None:
+def test_a_damaged_pin_is_reported_and_removed_by_unpin(var: Path, run: Run, spoiled: bytes) -> None:
     (var / "releases" / "pinned.json").write_bytes(spoiled)
     refused = run(releases.rollback)
     assert (refused.code, refused.err.count("\n")) == (1, 1)
@@ -344,7 +344,7 @@ def test_a_pin_that_was_spoiled_is_told_of_and_unpin_removes_it(var: Path, run: 
     assert run(releases.rollback).out.startswith("current: c -> b ")
 
 
-def test_a_damaged_ledger_is_no_reason_to_be_left_with_a_release_that_is_wrong(var: Path, run: Run) -> None:
+def test_a_damaged_ledger_does_not_prevent_a_rollback(var: Path, run: Run) -> None:
     for path in (var / "archive" / "ledger").glob("*.json"):
         path.write_bytes(b"")
     last = publish.read_publications(var)[-1].stream_time
@@ -352,7 +352,7 @@ def test_a_damaged_ledger_is_no_reason_to_be_left_with_a_release_that_is_wrong(v
     assert publish.read_publications(var)[-1].stream_time == last
 
 
-def test_nothing_is_moved_while_a_night_runs_but_all_can_be_seen(var: Path, run: Run) -> None:
+def test_while_a_night_runs_releases_can_be_listed_but_not_moved(var: Path, run: Run) -> None:
     before = state(var)
     command_line = [sys.executable, "-c", NIGHT, str(var / "night" / "night.lock")]
     with subprocess.Popen(command_line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as night:

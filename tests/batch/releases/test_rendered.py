@@ -29,7 +29,7 @@ def texts(data: bytes, begins: np.ndarray) -> list[str]:
     names=st.lists(st.text("abc+-._*0123456789é", min_size=1, max_size=12), min_size=30, max_size=30),
     kind=st.sampled_from([np.uint16, np.uint32]),
 )
-def test_every_list_is_found_where_it_begins(
+def test_every_rendered_list_begins_at_its_offset(
     tmp_path_factory: pytest.TempPathFactory, lists: list[list[int]], names: list[str], kind: type[np.generic]
 ) -> None:
     none = 2**32 - 1 if kind is np.uint32 else NONE
@@ -41,7 +41,7 @@ def test_every_list_is_found_where_it_begins(
     assert rendered.size(array, names, none) == len(data) + begins.nbytes
 
 
-def test_files_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = np.random.default_rng(1).permuted(np.tile(np.arange(30, dtype=np.uint16), (50, 1)), axis=1)[:, :20]
     lists[7, 3:] = lists[49] = NONE
     names, told = [f"movie+{number}+2000" for number in range(30)], list[int]()
@@ -56,7 +56,7 @@ def test_files_are_the_same_whatever_the_blocks(tmp_path: Path, monkeypatch: pyt
     assert texts(*one)[49] == ""
 
 
-def test_what_was_there_before_is_replaced(tmp_path: Path) -> None:
+def test_earlier_rendered_files_are_replaced(tmp_path: Path) -> None:
     names = [f"movie+{number}+2000" for number in range(30)]
     written(tmp_path, np.tile(np.arange(20, dtype=np.uint16), (9, 1)), names)
     data, begins = written(tmp_path, np.full((1, 20), NONE, np.uint16), names)

@@ -138,14 +138,14 @@ def hold_equal(table: pa.Table, schema: Schema) -> None:
 
 @MANY
 @given(schemas, tables(["a", "b", "c", "d"]))
-def test_any_schema_says_of_any_table_what_cerberus_says_of_its_rows(schema: Schema, table: pa.Table) -> None:
+def test_compiled_schemas_of_any_table_agree_with_cerberus_by_row(schema: Schema, table: pa.Table) -> None:
     hold_equal(table, schema)
 
 
 @pytest.mark.parametrize("rule", ["type", "min", "max", "regex", "allowed", "maxlength"])
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_each_rule_says_of_a_column_of_any_type_what_cerberus_says(rule: str, data: st.DataObject) -> None:
+def test_each_rule_agrees_with_cerberus_on_columns_of_any_type(rule: str, data: st.DataObject) -> None:
     schema = {"a": {rule: data.draw(RULES[rule]), "nullable": data.draw(st.booleans())}}
     column = data.draw(columns(4, TYPED))
     hold_equal(pa.table({"a": column}), schema)
@@ -183,14 +183,12 @@ def event_tables(draw: st.DrawFn, kind: Kind) -> pa.Table:
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=100)
 @given(data=st.data())
-def test_the_schemas_of_events_say_of_columns_what_cerberus_says_of_rows(
-    kind: Kind, generation: Any, data: st.DataObject
-) -> None:
+def test_the_event_schemas_agree_with_cerberus_by_row(kind: Kind, generation: Any, data: st.DataObject) -> None:
     schema = event_schemas(StreamSettings(generation=generation))[kind]
     hold_equal(data.draw(event_tables(kind)), schema)
 
 
-def test_words_that_no_row_has_break_nothing() -> None:
+def test_unused_dictionary_words_break_no_rule() -> None:
     words = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0, None], pa.int8()), pa.array(["a", "x" * 9, None]))
     table = pa.table({"a": words})
     assert CompiledSchema({"a": {"maxlength": 3, "nullable": True}}).breaches(table) == []
@@ -198,7 +196,7 @@ def test_words_that_no_row_has_break_nothing() -> None:
     assert (rule, broken.tolist()) == ("a_nullable", [False, False, False, True])
 
 
-def test_the_items_of_a_list_that_is_null_do_not_count() -> None:
+def test_items_of_a_null_list_do_not_count() -> None:
     lists = pa.ListArray.from_arrays([0, 1, 3, 4], ["a", "x", "x", "x"], mask=pa.array([False, True, False]))
     schema: Schema = {"a": {"type": "list", "nullable": True, "schema": {"allowed": ["a"]}}}
     [(rule, broken)] = CompiledSchema(schema).breaches(pa.table({"a": lists}))
@@ -220,7 +218,7 @@ def test_numbers_are_compared_without_rounding(values: pa.Array, rules: Rules) -
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
-def test_a_length_is_one_of_characters(kind: pa.DataType) -> None:
+def test_length_counts_characters(kind: pa.DataType) -> None:
     table = pa.table({"a": pa.array(["٣é😀", "aaaa", "😀😀😀😀"]).cast(kind)})
     hold_equal(table, {"a": {"maxlength": 3}})
     assert CompiledSchema({"a": {"maxlength": 3}}).breaches(table)[0][1].tolist() == [False, True, True]
@@ -237,14 +235,14 @@ json = st.recursive(
 
 @MANY
 @given(schemas, st.dictionaries(st.sampled_from("abcd"), json))
-def test_any_document_breaks_first_the_rule_that_cerberus_says(schema: Schema, document: Record) -> None:
+def test_the_first_broken_rule_of_any_document_agrees_with_cerberus(schema: Schema, document: Record) -> None:
     [expected] = by_cerberus(schema, document)
     assert CompiledSchema(schema).breach(document) == next((name for name in order(schema) if name in expected), None)
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), st.sampled_from(KINDS))
-def test_an_event_breaks_what_its_fields_break(data: st.DataObject, kind: Kind) -> None:
+def test_an_event_breaks_the_rules_that_its_fields_break(data: st.DataObject, kind: Kind) -> None:
     schema = event_schemas(StreamSettings())[kind]
     fields = {field: data.draw(st.one_of(OWN[field], OWN[field], OWN[field], json)) for field in schema}
     if isinstance(fields.get("movies"), list):
@@ -298,7 +296,7 @@ def test_without_coercers_cerberus_is_asked_about_bad_records_only(schema: Schem
     )
 
 
-def test_a_record_of_a_class_of_its_own_stays_of_it() -> None:
+def test_a_record_keeps_its_class() -> None:
     class OwnDict(dict[str, object]):
         pass
 
@@ -332,19 +330,19 @@ def test_a_rule_without_a_column_form_is_an_error_and_never_passed_over(rules: R
 
 
 @pytest.mark.parametrize("rules", [*UNKNOWN, *NORMALISING, *ITEMS], ids=str)
-def test_a_rule_without_a_form_for_documents_is_an_error(rules: Rules) -> None:
+def test_a_rule_without_a_document_form_is_an_error(rules: Rules) -> None:
     with pytest.raises(NotImplementedError, match=r"schema rule \w+: "):
         CompiledSchema({"a": {"type": "integer"}, "b": rules}).breach({})
 
 
 @pytest.mark.parametrize("rules", [*UNKNOWN, *ITEMS, {"type": "list", "schema": {}}], ids=str)
-def test_a_rule_without_a_form_for_records_is_an_error(rules: Rules) -> None:
+def test_a_rule_without_a_record_form_is_an_error(rules: Rules) -> None:
     with pytest.raises(NotImplementedError, match=r"schema rule \w+: "):
         CompiledSchema({"a": {"type": "integer"}, "b": rules}).checked({"a": 1})
 
 
 @pytest.mark.parametrize("rules", [{"type": "money"}, {"maxlength": "a"}, {"nullable": "no"}, {"allowed": "abc"}])
-def test_a_limit_that_cerberus_does_not_take_is_an_error(rules: Rules) -> None:
+def test_a_limit_that_cerberus_refuses_is_an_error(rules: Rules) -> None:
     predicates = CompiledSchema({"a": rules})
     with pytest.raises(cerberus.SchemaError):
         predicates.breaches(pa.table({}))
@@ -368,7 +366,7 @@ TOKENS = [
 
 @settings(deadline=None, max_examples=1_000)
 @given(st.lists(st.sampled_from(TOKENS), max_size=7).map("".join), st.lists(st.text("abAB12_+.-\n٣ſ", max_size=5)))
-def test_a_regex_means_the_same_to_columns_or_is_refused(pattern: str, words: list[str]) -> None:
+def test_a_regex_matches_the_same_in_columns_or_is_refused(pattern: str, words: list[str]) -> None:
     try:
         column = ColumnRules({"regex": pattern})
     except NotImplementedError:
@@ -387,12 +385,12 @@ def test_a_regex_means_the_same_to_columns_or_is_refused(pattern: str, words: li
         ({"type": "list", "schema": {"type": "integer"}}, [True]),
     ],
 )  # fmt: skip
-def test_what_cerberus_lets_pass_wrongly_is_refused(rules: Rules, value: object) -> None:
+def test_values_that_cerberus_wrongly_accepts_are_refused(rules: Rules, value: object) -> None:
     assert not Validator({"a": rules}).validate({"a": value})
     assert CompiledSchema({"a": rules}).breach({"a": value}) is not None
 
 
-def test_numbers_and_texts_stay_what_they_are() -> None:
+def test_valid_numbers_and_texts_still_pass() -> None:
     validator = Validator(
         {"a": {"type": "integer"}, "b": {"type": "float"}, "c": {"regex": "a+"}, "d": {"type": "boolean"}}
     )

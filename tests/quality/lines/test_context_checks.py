@@ -152,9 +152,7 @@ def told(kind: Kind, table: pa.Table, kafka_times: list[int], held: JudgingConte
 @pytest.mark.parametrize("kind", KINDS)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_the_faults_of_any_rows_are_those_of_the_table_of_reasons(
-    kind: Kind, strict: bool, data: st.DataObject
-) -> None:
+def test_faults_of_any_rows_match_the_table_of_reasons(kind: Kind, strict: bool, data: st.DataObject) -> None:
     events, table = data.draw(tables(kind))
     held = data.draw(contexts)
     kafka_times = data.draw(st.lists(st.sampled_from([NOW, NOW + 1]), min_size=len(events), max_size=len(events)))
@@ -188,7 +186,7 @@ def reasons_of(event: Event, held: JudgingContext = HELD, strict: bool = False, 
         (-BEHIND - 1, {"time_behind"}),
     ],
 )  # fmt: skip
-def test_a_time_may_be_so_far_from_kafkas_and_no_further(off_ms: int, reasons: set[str]) -> None:
+def test_a_time_may_differ_from_kafkas_up_to_the_limit(off_ms: int, reasons: set[str]) -> None:
     assert reasons_of(Event("account", NOW + off_ms, 5)) == reasons
 
 
@@ -204,18 +202,18 @@ def test_a_candidate_may_be_late_only_as_it_may_be_early(off_ms: int, reasons: s
         (20_000, "silent+1999", False), (20_000, "new+1999", False),
     ],
 )  # fmt: skip
-def test_a_movie_is_played_a_little_past_its_runtime(minute: int, movie: str, past: bool) -> None:
+def test_minutes_may_exceed_the_runtime_a_little(minute: int, movie: str, past: bool) -> None:
     event = Event("watch", NOW, 5, movie, minute=minute)
     assert reasons_of(event) == ({"minute_runtime"} if past else set())
 
 
-def test_lines_beside_each_other_past_the_end_do_not_speak_for_each_other() -> None:
+def test_adjacent_lines_past_the_end_are_judged_apart() -> None:
     # batches are short: whether the line beside it comes in the same one is chance
     past = [Event("watch", NOW, 5, "long+1999", minute=minute) for minute in (110, 111, 112)]
     assert told("watch", table_of("watch", past), [NOW] * 3, HELD, False) == [set(), *[{"minute_runtime"}] * 2]
 
 
-def test_nobody_above_the_largest_user_is_known_but_whom_the_api_knows() -> None:
+def test_above_the_largest_user_only_users_of_the_api_are_known() -> None:
     for user, unknown in ((1_000, False), (1_001, True), (2_000, False), (2**32 - 1, True)):
         assert reasons_of(Event("account", NOW, user)) == ({"user_unknown"} if unknown else set())
 
@@ -226,7 +224,7 @@ def test_without_a_catalogue_any_movie_may_exist() -> None:
         assert reasons_of(Event("rate", NOW, 5, "new+1999", rating=3), held, strict) == set()
 
 
-def test_a_movie_of_which_nothing_is_known_is_in_doubt_only_strictly() -> None:
+def test_a_movie_that_was_never_looked_up_is_doubtful_only_in_strict_mode() -> None:
     event = Event("rate", NOW, 5, "new+1999", rating=3)
     assert (reasons_of(event), reasons_of(event, strict=True)) == (set(), {"movie_unknown"})
 
@@ -236,7 +234,7 @@ def test_a_table_without_rows_has_no_faults() -> None:
         assert context_faults(kind, table_of(kind, []), np.zeros(0, np.int64), HELD) == []
 
 
-def test_the_context_is_what_the_settings_say() -> None:
+def test_the_context_follows_the_settings() -> None:
     quality = QualitySettings(time_window_minutes=2, late_hours=3)
     held = make_context(StreamSettings(timezone="Europe/Berlin", max_user=7, generation="2026"), quality, KNOWN)
     assert (held.zone.name, held.max_user, held.ahead_ms, held.behind_ms) == ("Europe/Berlin", 7, 120_000, 3 * HOUR_MS)
@@ -276,7 +274,7 @@ def around_a_change(draw: st.DrawFn) -> tuple[str, int, int]:
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(around_a_change(), min_size=1, max_size=5))
-def test_a_time_that_the_clock_shows_twice_is_the_reading_nearer_to_kafkas(moments: list[tuple[str, int, int]]) -> None:
+def test_a_repeated_time_is_read_as_the_one_nearer_to_kafkas(moments: list[tuple[str, int, int]]) -> None:
     name = moments[0][0]
     moments = [moment for moment in moments if moment[0] == name]
     held = replace(HELD, zone=zone_named(name))
@@ -304,7 +302,7 @@ FIRST = int(datetime(2022, 11, 6, 5, 30, tzinfo=UTC).timestamp()) * 1000  # 01:3
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_settled_and_nothing_but_its_time_is_changed(kind: Kind) -> None:
+def test_resolving_a_repeated_hour_changes_only_the_time_of_any_kind(kind: Kind) -> None:
     own = {
         "watch": {"movie": "a+1999", "minute": 3},
         "rate": {"movie": "a+1999", "rating": 3},
@@ -316,7 +314,7 @@ def test_every_kind_is_settled_and_nothing_but_its_time_is_changed(kind: Kind) -
     assert events_of(kind, table) == [event, replace(event, time=FIRST + HOUR_MS)]
 
 
-def test_half_way_between_both_readings_it_is_the_first() -> None:
+def test_half_way_between_both_readings_the_first_is_taken() -> None:
     table = table_of("account", [Event("account", FIRST, 5)])
     for late, time in ((HOUR_MS // 2, FIRST), (HOUR_MS // 2 + 1, FIRST + HOUR_MS)):
         assert times_of(resolve_repeated_hour(table, np.array([FIRST + late]), HELD)).tolist() == [time]

@@ -90,7 +90,7 @@ def test_the_days_add_up_to_all_days(found: list[LedgerEntry]) -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
-def test_fates_are_in_their_order_and_the_largest_number_first(found: list[LedgerEntry]) -> None:
+def test_totals_are_sorted_by_fate_and_then_by_number(found: list[LedgerEntry]) -> None:
     places = [(FATES.index(total.fate), -total.lines) for total in summarize(found).by]
     assert places == sorted(places)
 
@@ -145,12 +145,12 @@ DAMAGED: dict[str, Callable[[], LedgerEntry]] = {
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
 @pytest.mark.parametrize("day", [None, "2022-10-07"])
-def test_what_does_not_add_up_is_told(damaged: Callable[[], LedgerEntry], day: str | None) -> None:
+def test_an_entry_that_does_not_add_up_is_reported(damaged: Callable[[], LedgerEntry], day: str | None) -> None:
     assert summarize([GOOD], day).balanced is True
     assert summarize([damaged()], day).balanced is False
 
 
-def test_an_entry_of_another_day_that_does_not_add_up_is_told_of_every_day() -> None:
+def test_an_entry_that_does_not_add_up_is_reported_for_every_day() -> None:
     assert summarize([with_count(0, 6)], "2022-10-08").balanced is False
 
 
@@ -159,7 +159,7 @@ def test_without_entries_nothing_came_in_and_the_sum_holds() -> None:
     assert msgspec.to_builtins(summarize([])) == numbers | {"day": None, "balanced": True, "by": []}
 
 
-def test_the_keys_of_the_json_and_their_order_are_what_scripts_rely_on() -> None:
+def test_the_json_has_the_documented_keys_in_order() -> None:
     keys = ["day", "in", "accepted", "repaired", "quarantined", "duplicate", "balanced", "by"]
     total = {"fate": "accepted", "kind": "watch", "reason": None, "lines": 5}
     of_all, of_day = summarize([GOOD], damaged=["a/b"]), summarize([GOOD], "2022-10-07")
@@ -182,7 +182,7 @@ def test_the_table_shows_every_number_with_its_share() -> None:
     assert "0 lost before they were read, 0 redelivered" in text
 
 
-def test_the_table_of_a_day_names_it_and_does_not_speak_of_gaps() -> None:
+def test_the_table_of_a_day_names_it_and_omits_gaps() -> None:
     text = shown(summarize([GOOD], "2022-10-07"))
     assert "2022-10-07: 10 lines in, balanced" in text
     assert "lost" not in text

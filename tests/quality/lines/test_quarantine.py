@@ -10,7 +10,7 @@ from tests.ledger_entries import TOPIC
 from tests.quality.lines.collected_batches import BEFORE, CLOCK, LINES, collected, rows_of
 
 
-def test_what_was_set_aside_is_listed_with_its_id_reason_time_and_bytes(archive: Archive) -> None:
+def test_quarantined_lines_are_listed_with_id_reason_time_and_bytes(archive: Archive) -> None:
     collected(archive, LINES)
     aside = list(quarantined_lines(archive))
     expected = [row for _, row in sorted(rows_of(archive).items()) if row[0] == "quarantined"]
@@ -20,7 +20,7 @@ def test_what_was_set_aside_is_listed_with_its_id_reason_time_and_bytes(archive:
     assert len(aside) > 8
 
 
-def test_it_is_listed_by_entry_and_offset(archive: Archive) -> None:
+def test_the_list_is_sorted_by_entry_and_offset(archive: Archive) -> None:
     collected(archive, LINES, first=100)
     collected(archive, LINES[9:], partition=1)
     ids = [one.id for one in quarantined_lines(archive)]
@@ -29,7 +29,7 @@ def test_it_is_listed_by_entry_and_offset(archive: Archive) -> None:
     assert {partition for partition, _ in places} == {1, 3}
 
 
-def test_it_is_listed_by_kafkas_day_and_by_reason(archive: Archive) -> None:
+def test_the_list_can_be_limited_to_a_kafka_day_and_a_reason(archive: Archive) -> None:
     collected(archive, LINES)
     everything = list(quarantined_lines(archive))
     for day in ("2022-10-07", "2022-10-08", "2022-10-09"):
@@ -44,7 +44,7 @@ def test_an_archive_without_a_quarantine_lists_nothing(archive: Archive) -> None
     assert list(quarantined_lines(archive)) == []
 
 
-def test_a_line_is_explained_with_all_that_it_could_mean(archive: Archive) -> None:
+def test_a_line_is_explained_with_all_its_readings(archive: Archive) -> None:
     collected(archive, LINES)
     [line] = [one for one in quarantined_lines(archive) if one.raw == LINES[9]]
     explanation = msgspec.to_builtins(explain(archive, line.id, BEFORE))
@@ -62,7 +62,7 @@ def test_a_line_is_explained_with_all_that_it_could_mean(archive: Archive) -> No
     assert list(explanation.items()) == list(expected.items())
 
 
-def test_every_line_can_be_explained_whatever_its_bytes(archive: Archive) -> None:
+def test_lines_of_any_bytes_can_be_explained(archive: Archive) -> None:
     collected(archive, [*LINES, b"\xf0\x9f\x98\x80" * 9, b"\n\r\x1b[31m", b"9" * 70_000])
     for line in quarantined_lines(archive):
         explanation = explain(archive, line.id, BEFORE)
@@ -71,7 +71,7 @@ def test_every_line_can_be_explained_whatever_its_bytes(archive: Archive) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "nonsense", "movielog1-3:1", "movielog1-3:", "other-3:4", "movielog1-3:4 "])
-def test_an_id_of_no_line_is_an_error_that_names_it(archive: Archive, name: str) -> None:
+def test_an_unknown_id_is_an_error_that_names_it(archive: Archive, name: str) -> None:
     collected(archive, LINES)
     with pytest.raises(QuarantineError, match="no line"):
         explain(archive, name, BEFORE)

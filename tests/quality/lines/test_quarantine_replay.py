@@ -51,7 +51,7 @@ def anew(rows: dict[int, Row], lines: list[bytes], held: JudgingContext) -> dict
 
 
 @pytest.mark.parametrize("mended", MENDED.values(), ids=MENDED.keys())
-def test_after_a_rule_was_mended_what_passes_is_there_once_and_all_else_as_before(
+def test_after_a_rule_change_lines_that_pass_are_archived_once_and_nothing_else_changes(
     archive: Archive, mended: JudgingContext
 ) -> None:
     before = collected(archive, [*LINES, LINES[0], LINES[4], LINES[12]])
@@ -70,7 +70,7 @@ def test_after_a_rule_was_mended_what_passes_is_there_once_and_all_else_as_befor
     assert count_by_fate([after])["duplicate"] == count_by_fate([before])["duplicate"] == 3
 
 
-def test_each_mended_rule_takes_its_own_lines(archive: Archive) -> None:
+def test_each_changed_rule_accepts_its_own_lines(archive: Archive) -> None:
     collected(archive, LINES)
     expected = {
         "more users": {LINES[2]: "accepted", LINES[11]: "repaired"},
@@ -94,7 +94,7 @@ def test_each_mended_rule_takes_its_own_lines(archive: Archive) -> None:
     st.lists(st.sampled_from(LINES), min_size=1, max_size=20),
     st.lists(st.sampled_from(sorted(MENDED)), min_size=1, max_size=3),
 )
-def test_any_lines_replayed_by_any_rules_have_each_one_fate(lines: list[bytes], steps: list[str]) -> None:
+def test_any_lines_replayed_by_any_rules_have_one_fate_each(lines: list[bytes], steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         archive = Archive(Path(folder))
         collected(archive, lines)
@@ -109,7 +109,7 @@ def test_any_lines_replayed_by_any_rules_have_each_one_fate(lines: list[bytes], 
             assert told["quarantined"] == count_by_fate(archive.entries())["quarantined"]
 
 
-def test_the_old_quarantine_is_gone_and_the_events_of_before_are_the_same_files(archive: Archive) -> None:
+def test_a_replay_replaces_quarantine_files_and_keeps_event_files(archive: Archive) -> None:
     collected(archive, LINES)
     before = digests(archive.var)
     replay_quarantine(archive, MENDED["all of it"])
@@ -123,7 +123,7 @@ def test_the_old_quarantine_is_gone_and_the_events_of_before_are_the_same_files(
 
 
 @pytest.mark.parametrize("write", [True, False], ids=["", "dry run"])
-def test_without_a_mended_rule_nothing_is_touched(archive: Archive, write: bool) -> None:
+def test_a_replay_by_unchanged_rules_writes_nothing(archive: Archive, write: bool) -> None:
     collected(archive, LINES)
     collected(archive, LINES[:9], first=29)
     before = digests(archive.var)
@@ -132,7 +132,7 @@ def test_without_a_mended_rule_nothing_is_touched(archive: Archive, write: bool)
     assert (told["quarantined"], told["accepted"]) == (count_by_fate(archive.entries())["quarantined"], 0)
 
 
-def test_a_second_replay_touches_nothing(archive: Archive) -> None:
+def test_a_second_replay_writes_nothing(archive: Archive) -> None:
     collected(archive, LINES)
     replay_quarantine(archive, MENDED["all of it"])
     before = digests(archive.var)
@@ -140,7 +140,7 @@ def test_a_second_replay_touches_nothing(archive: Archive) -> None:
     assert digests(archive.var) == before
 
 
-def test_a_dry_run_tells_the_same_and_touches_nothing(archive: Archive) -> None:
+def test_a_dry_run_reports_the_same_and_writes_nothing(archive: Archive) -> None:
     collected(archive, LINES)
     before = digests(archive.var)
     told = replay_quarantine(archive, MENDED["all of it"], write=False)
@@ -155,7 +155,7 @@ def test_only_the_entries_with_lines_of_the_day_are_replayed(archive: Archive) -
     assert {entry.first: entry.revision for entry in archive.entries()} == {2: 1, 3: 0}
 
 
-def test_on_a_day_only_the_lines_of_that_day_are_judged_anew(archive: Archive) -> None:
+def test_a_replay_of_a_day_judges_only_the_lines_of_that_day(archive: Archive) -> None:
     both = [b"2022-10-07T09:40,7801,GET /data/m/a+1984/5.mpg", b"2022-10-07T09:40,7802,GET /data/m/a+1984/5.mpg"]
     collected(archive, both)
     assert [file.day for file in archive.entries()[0].files] == ["2022-10-07", "2022-10-08"]
@@ -173,7 +173,7 @@ def test_a_replay_of_nothing_changes_nothing(archive: Archive) -> None:
     assert digests(archive.var) == before
 
 
-def test_where_the_clocks_were_apart_a_replay_blames_no_time_and_takes_none_of_kafka(archive: Archive) -> None:
+def test_where_the_clocks_were_apart_a_replay_ignores_kafkas_times(archive: Archive) -> None:
     lines = [b"2022-10-01T09:40,7801,GET /create_account", b"yesterday,5,GET /create_account"]
     collected(archive, lines, clocks_apart_ms=6 * DAY_MS)
     replay_quarantine(archive, MENDED["more users"])
@@ -182,7 +182,7 @@ def test_where_the_clocks_were_apart_a_replay_blames_no_time_and_takes_none_of_k
     assert archive.entries()[0].clocks_apart_ms == 6 * DAY_MS
 
 
-def test_where_the_clocks_agreed_a_replay_holds_times_against_kafkas(archive: Archive) -> None:
+def test_where_the_clocks_agreed_a_replay_compares_times_with_kafkas(archive: Archive) -> None:
     lines = [b"2022-10-01T09:40,7801,GET /create_account", b"yesterday,7801,GET /create_account"]
     collected(archive, lines)
     replay_quarantine(archive, MENDED["more users"])
@@ -190,7 +190,7 @@ def test_where_the_clocks_agreed_a_replay_holds_times_against_kafkas(archive: Ar
     assert [(rows[at][0], rows[at][1]) for at in (0, 2)] == [("quarantined", "time_behind"), ("repaired", "kafka_time")]
 
 
-def test_a_movie_that_nobody_has_asked_for_is_not_taken_by_a_replay(archive: Archive) -> None:
+def test_a_replay_does_not_accept_a_movie_that_was_never_looked_up(archive: Archive) -> None:
     lines = [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9", b"2022-10-07T09:40,5,GET /rate/a+1984=9"]
     collected(archive, [lines[0], b"nonsense", lines[1]])
     newer = MENDED["another generation"]
@@ -203,12 +203,12 @@ def test_a_movie_that_nobody_has_asked_for_is_not_taken_by_a_replay(archive: Arc
     assert is_whole(archive)
 
 
-def test_without_a_catalogue_a_replay_takes_any_movie(archive: Archive) -> None:
+def test_without_a_catalogue_a_replay_accepts_any_movie(archive: Archive) -> None:
     collected(archive, [b"2022-10-07T09:40,5,GET /rate/stranger+1999=9"])
     assert replay_quarantine(archive, replace(MENDED["another generation"], known=KnownIds()))["accepted"] == 1
 
 
-def test_lines_that_change_only_their_reason_are_filed_under_it(archive: Archive) -> None:
+def test_lines_that_change_only_their_reason_are_stored_under_the_new_one(archive: Archive) -> None:
     collected(archive, [b"2022-10-07T09:40,7801,GET /rate/new+2022=3"])
     replay_quarantine(archive, MENDED["more users"])
     [aside] = quarantined_lines(archive)
@@ -216,7 +216,7 @@ def test_lines_that_change_only_their_reason_are_filed_under_it(archive: Archive
     assert archive.entries()[0].counts[0].reason == "movie_unknown"
 
 
-def test_reasons_that_two_lines_exchange_are_filed_under_each(archive: Archive) -> None:
+def test_two_lines_that_exchange_their_reasons_are_stored_under_the_new_ones(archive: Archive) -> None:
     lines = [f"2022-10-07T09:40,5,GET /data/m/{movie}/345.mpg".encode() for movie in ("one+1999", "two+1999")]
     one, two = (replace(BEFORE, known=KnownIds({a: 90}, frozenset({b}))) for a, b in (ONE_TWO, ONE_TWO[::-1]))
     collected(archive, [lines[0], b"nonsense", lines[1]], held=one)

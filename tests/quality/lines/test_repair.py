@@ -48,7 +48,7 @@ from tests.quality.lines.faulty_lines import (
 @example(b"2022-10-07T09:40,5,recommendation request a:1, status 400, result: \xe2\x82-\xac, 5 ms", "catalogue", 0)
 @example(b"2022-10-07T09:40,12,345,GET /create_account", "catalogue", 0)
 @example(b"2022-10-07T09:40:00.123,456,7,GET /create_account", "catalogue", 0)
-def test_deletions_where_they_can_help_find_what_all_deletions_find(line: bytes, name: str, late: int) -> None:
+def test_selected_deletions_find_the_same_readings_as_all_deletions(line: bytes, name: str, late: int) -> None:
     held, kafka_time = CONTEXTS[name], NOW + late
     reason = fault_of(line, held, kafka_time)
     if reason in NEVER or (reason == "rating_max" and line.endswith(b"=10")):
@@ -59,7 +59,7 @@ def test_deletions_where_they_can_help_find_what_all_deletions_find(line: bytes,
 
 @settings(deadline=None, max_examples=60)
 @given(with_one_inserted() | with_some_edits(), names)
-def test_every_reading_is_of_the_line_but_for_one_byte(line: bytes, name: str) -> None:
+def test_every_reading_differs_from_the_line_by_one_byte(line: bytes, name: str) -> None:
     reason = fault_of(line, CONTEXTS[name], NOW)
     if reason is not None:
         deleted = pa.array([line[:at] + line[at + 1 :] for at in range(len(line))], pa.binary())
@@ -82,7 +82,7 @@ def test_one_inserted_character_is_never_repaired_to_something_else(
         assert repair(damaged, held, kafka_time) in repairs
 
 
-def test_most_of_what_can_be_told_is_restored_and_hardly_anything_wrongly() -> None:
+def test_most_repairable_lines_are_restored_and_hardly_any_wrongly() -> None:
     sample = a_sample(2_000, np.random.default_rng(11))
     faulty = {row: reason for row, (line, _, at) in enumerate(sample) if (reason := fault_of(line, HELD, at))}
     values = pa.array([line for line, _, _ in sample], pa.binary())
@@ -144,11 +144,11 @@ def test_the_documented_faults_of_movies_are_restored(line: str, known: str) -> 
         ("2022-10-07T09:40,,GET /data/m/M/5.mpg", "no user"),
     ],
 )
-def test_what_could_mean_several_things_or_none_is_set_aside(line: str, why: str) -> None:
+def test_lines_with_several_readings_or_none_are_quarantined(line: str, why: str) -> None:
     assert repair(line.replace("M", MOVIE)) is None, why
 
 
-def test_a_line_that_is_fine_but_for_its_bytes_after_deletion_counts_once() -> None:
+def test_equal_readings_of_different_deletions_count_once() -> None:
     # either of two equal neighbours may be the inserted one: it is the same line
     event = Event("watch", NOW, 5, MOVIE, minute=5)
     assert repair(f"{HEAD}GET  /data/m/{MOVIE}/5.mpg") == (ONE_CHARACTER, event)
@@ -167,18 +167,18 @@ def test_a_line_that_is_fine_but_for_its_bytes_after_deletion_counts_once() -> N
         ("2022-10-07T09:40,12,GET, /data/m/M/5.mpg", 12, 5),
     ],
 )
-def test_an_inserted_comma_is_found_though_it_moves_the_parts(line: str, user: int, minute: int) -> None:
+def test_an_inserted_comma_is_repaired_though_it_shifts_the_fields(line: str, user: int, minute: int) -> None:
     event = Event("watch", NOW, user, MOVIE, minute=minute)
     assert repair(line.replace("M", MOVIE)) == (ONE_CHARACTER, event)
 
 
-def test_a_comma_in_the_seconds_that_leaves_a_time_is_found() -> None:
+def test_a_comma_in_the_seconds_that_leaves_a_time_is_repaired() -> None:
     event = Event("watch", NOW + 7_000, 12, MOVIE, minute=5)
     assert repair(f"2022-10-07T09:40,:07,12,GET /data/m/{MOVIE}/5.mpg") == (ONE_CHARACTER, event)
 
 
 @pytest.mark.parametrize("known", [KNOWN, KnownIds()], ids=["catalogue", "no catalogue"])
-def test_a_ten_is_not_made_a_one_on_the_scale_to_five(known: KnownIds) -> None:
+def test_on_the_scale_to_five_a_ten_is_not_repaired_to_a_one(known: KnownIds) -> None:
     line = f"{HEAD}GET /rate/{MOVIE}=10"
     assert repair(line, context("2022", known)) is None
     assert fault_of(line.encode(), context("2026", known), NOW) is None

@@ -35,12 +35,12 @@ def test_a_movie_that_is_not_in_the_catalogue_is_no_repair() -> None:
     assert repair(line, UNTOLD) == (ONE_CHARACTER, Event("rate", NOW, 5, "so+new+2022", rating=3))
 
 
-def test_a_movie_that_there_is_not_is_no_repair_though_nothing_else_is_known() -> None:
+def test_a_movie_known_not_to_exist_is_no_repair() -> None:
     line, missing = f"{HEAD}GET /rate/so+new+2022=3-", context(known=KnownIds({}, frozenset({"so+new+2022"})))
     assert repair(line, missing) is None
 
 
-def test_a_movie_that_there_is_not_is_restored_to_one_that_there_is() -> None:
+def test_a_movie_that_does_not_exist_is_restored_to_one_that_does() -> None:
     line = f"{HEAD}GET /rate/so+neww+2022=3"
     held = context(known=KnownIds({"so+new+2022": None}, frozenset({"so+neww+2022"})))
     assert repair(line, held) == (ONE_CHARACTER, Event("rate", NOW, 5, "so+new+2022", rating=3))
@@ -53,13 +53,13 @@ def test_a_minute_past_the_end_is_no_repair(minute: int, is_repaired: bool) -> N
 
 
 @pytest.mark.parametrize("minute", [1000, 1234])
-def test_a_minute_past_the_end_is_set_aside_though_one_digit_fewer_would_do(minute: int) -> None:
+def test_a_minute_past_the_end_is_quarantined_though_one_digit_fewer_would_fit(minute: int) -> None:
     held = knowing("long+1999", runtime=100)
     assert repair(f"{HEAD}GET /data/m/long+1999/{minute}.mpg", held) is None
 
 
 @pytest.mark.parametrize("user", [1_111_111, 10_000_000, 5_521_777])
-def test_a_user_above_the_largest_is_set_aside_though_one_digit_fewer_would_do(user: int) -> None:
+def test_a_user_above_the_largest_is_quarantined_though_one_digit_fewer_would_fit(user: int) -> None:
     assert repair(f"2022-10-07T09:40,{user},GET /data/m/{MOVIE}/5.mpg") is None
 
 
@@ -81,7 +81,7 @@ def test_every_movie_of_a_list_must_be_known() -> None:
         "[m+1999, n+1999, o+1999", "m+1999 , n+1999, o+1999", "m+1999, n+1999, xo+1999",
     ],
 )  # fmt: skip
-def test_a_list_is_restored_where_its_movies_say_which(damaged: str) -> None:
+def test_a_list_is_restored_if_its_movies_leave_one_reading(damaged: str) -> None:
     names = ("m+1999", "n+1999", "o+1999")
     held = context(known=KnownIds(dict.fromkeys(names), frozenset({"xo+1999"})))
     line = f"2022-10-07T09:40:00.123,5,recommendation request a:1, status 200, result: {damaged}, 5 ms"
@@ -93,7 +93,7 @@ LISTED = "recommendation request a.b:1, status 200, result: M, N, O, 5 ms"
 
 
 @pytest.mark.parametrize("letter", ["x", " ", ",", "0", "+", ":"])
-def test_a_character_anywhere_in_a_recommendation_is_found_if_it_can_be(letter: str) -> None:
+def test_an_inserted_character_anywhere_in_a_recommendation_is_repaired_if_possible(letter: str) -> None:
     names = {"M": MOVIES[1], "N": MOVIES[2], "O": MOVIES[3]}
     for at in range(len(LISTED) + 1):
         line = (HEAD + "".join(names.get(one, one) for one in LISTED[:at] + letter + LISTED[at:])).encode()
@@ -103,7 +103,7 @@ def test_a_character_anywhere_in_a_recommendation_is_found_if_it_can_be(letter: 
 
 
 @pytest.mark.parametrize("status", ["2010", "2100", "2001", "1200", "20x0"])
-def test_an_answer_of_known_movies_says_that_the_status_was_200(status: str) -> None:
+def test_an_answer_of_known_movies_implies_status_200(status: str) -> None:
     line = f"{HEAD}recommendation request a:1, status {status}, result: {MOVIES[1]}, {MOVIES[2]}, 5 ms"
     event = Event("recommend", NOW, 5, host="a:1", status=200, movies=tuple(MOVIES[1:3]), latency_ms=5)
     assert repair(line) == (ONE_CHARACTER, event)
@@ -111,7 +111,7 @@ def test_an_answer_of_known_movies_says_that_the_status_was_200(status: str) -> 
 
 
 @pytest.mark.parametrize("result", [MOVIE, ", ".join(MOVIES[:3]), "++"])
-def test_a_list_beside_a_status_that_says_there_was_none_is_set_aside(result: str) -> None:
+def test_a_list_beside_another_status_than_200_is_quarantined(result: str) -> None:
     line, held = (
         f"{HEAD}recommendation request a:1, status 400, result: {result}, 5 ms",
         knowing("++", MOVIE, *MOVIES[:3]),

@@ -61,7 +61,7 @@ def plain(entries: list[LedgerEntry]) -> list[LedgerEntry]:
     return [msgspec.structs.replace(entry, written="") for entry in entries]
 
 
-def test_a_crash_at_any_step_leaves_each_entry_as_it_was_or_as_it_will_be(tmp_path: Path) -> None:
+def test_a_crash_at_any_step_leaves_each_entry_old_or_new(tmp_path: Path) -> None:
     mended, begun = MENDED["all of it"], Archive(tmp_path / "begun")
     collected(begun, [LINES[2], LINES[12]])
     collected(begun, [LINES[4], LINES[5]], first=3)
@@ -94,7 +94,7 @@ def test_a_crash_at_any_step_leaves_each_entry_as_it_was_or_as_it_will_be(tmp_pa
 
 
 @pytest.mark.parametrize("step", [0, 9, 20, 30])
-def test_a_crash_is_made_good_by_a_replay_even_before_anybody_swept(tmp_path: Path, step: int) -> None:
+def test_a_replay_after_a_crash_completes_the_work_even_before_a_sweep(tmp_path: Path, step: int) -> None:
     archive = Archive(tmp_path)
     collected(archive, LINES)
     with pytest.raises(Crash), dying_at(step):
@@ -105,7 +105,7 @@ def test_a_crash_is_made_good_by_a_replay_even_before_anybody_swept(tmp_path: Pa
     assert archive.entries()[0].revision == 1
 
 
-def test_a_disk_that_is_full_leaves_the_archive_as_it_was(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_archive_unchanged(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     collected(archive, LINES)
     before, entries = digests(archive.var), archive.entries()
 
@@ -120,7 +120,7 @@ def test_a_disk_that_is_full_leaves_the_archive_as_it_was(archive: Archive, monk
     assert digests(archive.var) == before
 
 
-def test_a_quarantine_file_that_is_lost_is_an_error_and_changes_nothing(archive: Archive) -> None:
+def test_a_missing_quarantine_file_is_an_error_and_changes_nothing(archive: Archive) -> None:
     entry = collected(archive, LINES)
     [lost] = [file for file in entry.files if file.room == "quarantine" and file.day == "2022-10-07"]
     (archive.var / lost.path).unlink()

@@ -102,7 +102,7 @@ def order(schema: Schema) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_own_field_of_an_event_has_rules_and_must_be_there(kind: Kind) -> None:
+def test_every_field_of_a_kind_has_rules_and_is_required(kind: Kind) -> None:
     schema = event_schemas(StreamSettings())[kind]
     assert list(schema) == EVENT_SCHEMAS[kind].names
     assert all(rules["required"] and rules["type"] for rules in schema.values())
@@ -161,7 +161,7 @@ def test_the_limits_of_events(kind: Kind, field: str, good: list[Any], bad: Reco
 
 @settings(deadline=None)
 @given(ids | st.from_regex(r"[a-z0-9+٣ \n]{0,6}\+\d{0,5}"))
-def test_a_movie_of_the_schema_is_one_of_the_grammar(movie: str) -> None:
+def test_the_schema_and_the_grammar_accept_the_same_movies(movie: str) -> None:
     rules = event_schemas(StreamSettings())
     try:
         parse(f"2022-03-18T05:55:11,5,GET /rate/{movie}=3".encode(), zone_named("UTC"))
@@ -172,7 +172,7 @@ def test_a_movie_of_the_schema_is_one_of_the_grammar(movie: str) -> None:
 
 
 @pytest.mark.parametrize(("generation", "best"), [("2022", 5), ("2026", 10)])
-def test_the_scale_of_ratings_is_that_of_the_generation(generation: Generation, best: int) -> None:
+def test_the_rating_scale_follows_the_generation(generation: Generation, best: int) -> None:
     schemas = event_schemas(StreamSettings(generation=generation))
     wrong = [
         rating
@@ -197,7 +197,7 @@ def test_an_integer_rule_on_another_column_is_broken_by_every_value() -> None:
     assert (rule, broken.tolist()) == ("user_type", [True, True])
 
 
-def test_a_value_that_is_missing_breaks_nullable_and_nothing_else() -> None:
+def test_a_missing_value_breaks_nullable_only() -> None:
     table = pa.table({"user": pa.array([None, 5], pa.uint32())})
     [(rule, broken)] = breaches(table, {"user": {"type": "integer", "min": 1, "required": True}})
     assert (rule, broken.tolist()) == ("user_nullable", [True, False])
@@ -208,7 +208,7 @@ def world(request: pytest.FixtureRequest) -> World:
     return World(WorldSettings(users=300, movies=300, generation=request.param))
 
 
-def test_every_record_of_a_world_is_good(world: World) -> None:
+def test_every_record_of_a_simulated_world_is_good(world: World) -> None:
     records = world_records(world)
     for number in range(1, 301):
         assert checked(records.user(str(number)), USER) == (records.user(str(number)), "")
@@ -236,7 +236,7 @@ def test_a_user_of_either_generation_is_good(more: Record) -> None:
 
 
 @pytest.mark.parametrize("more", [{}, {"cost": "3.5"}])
-def test_a_movie_of_either_generation_is_good_and_its_numbers_become_numbers(more: Record) -> None:
+def test_a_movie_of_either_generation_is_good_and_its_numbers_are_parsed(more: Record) -> None:
     record, why = checked({**MOVIE, **more}, MOVIE_RECORD)
     assert record is not None, why
     numbers = {"budget": 10_000_000, "popularity": 12.8794, "revenue": 173_921_954, "runtime": 122, "vote_count": 3403}
@@ -256,13 +256,13 @@ def test_a_movie_of_either_generation_is_good_and_its_numbers_become_numbers(mor
         ("popularity", "0", 0.0), ("vote_average", 7.5, 7.5), ("vote_count", "0", 0), ("title", None, None),
     ],
 )  # fmt: skip
-def test_what_the_service_says_for_unknown_becomes_none(field: str, value: object, expected: object) -> None:
+def test_the_services_values_for_unknown_become_none(field: str, value: object, expected: object) -> None:
     record, why = checked({**MOVIE, field: value}, MOVIE_RECORD)
     assert record is not None, why
     assert record[field] == expected
 
 
-def test_a_movie_that_says_nothing_but_its_id_is_good() -> None:
+def test_a_movie_with_only_an_id_is_good() -> None:
     assert checked({"id": "endeavour+"}, MOVIE_RECORD) == ({"id": "endeavour+", "genres": []}, "")
 
 
@@ -299,19 +299,19 @@ def test_a_movie_with_a_wrong_value_is_refused_with_the_name_of_the_field(field:
 
 
 @pytest.mark.parametrize("missing", ["user_id", "age", "gender"])
-def test_a_user_without_what_is_needed_is_refused(missing: str) -> None:
+def test_a_user_without_a_required_field_is_refused(missing: str) -> None:
     record, why = checked({name: value for name, value in REAL_USER.items() if name != missing}, USER)
     assert (record, why) == (None, f"{missing}: required field")
 
 
 @pytest.mark.parametrize("record", [None, [], [REAL_USER], "user not found", 5, True])
-def test_what_is_no_object_is_refused(record: object) -> None:
+def test_values_other_than_objects_are_refused(record: object) -> None:
     assert checked(record, USER)[0] is None
     assert "not an object" in checked(record, MOVIE_RECORD)[1]
 
 
 @pytest.mark.parametrize("schema", [USER, MOVIE_RECORD])
-def test_a_message_is_no_record(schema: Schema) -> None:
+def test_a_message_is_not_a_record(schema: Schema) -> None:
     assert checked({"message": "user not found"}, schema)[0] is None
 
 
@@ -325,7 +325,7 @@ json = st.recursive(
 @pytest.mark.parametrize(("schema", "good"), [(USER, REAL_USER), (MOVIE_RECORD, MOVIE)])
 @settings(deadline=None, max_examples=200)
 @given(data=st.data())
-def test_any_value_in_any_field_is_judged_as_by_cerberus_and_is_no_exception(
+def test_any_value_in_any_field_is_judged_as_by_cerberus_without_an_exception(
     schema: Schema, good: Record, data: st.DataObject
 ) -> None:
     values = st.one_of(

@@ -171,7 +171,7 @@ def judged(lines: list[bytes], kafka_times: list[int], held: JudgingContext = HE
 @example(batch=([b""], [NOW]))
 @example(batch=([b"\xff", b"\xff"], [NOW, NOW]))
 @example(batch=([b"2022-10-07T09:410,5,GET /create_account", b"x,5,GET /create_account"], [NOW, NOW + 1]))
-def test_every_line_has_the_one_fate_that_a_judge_of_lines_gives_it(
+def test_every_line_has_the_fate_of_a_naive_reference(
     held: JudgingContext, batch: tuple[list[bytes], list[int]]
 ) -> None:
     lines, kafka_times = batch
@@ -197,7 +197,7 @@ def test_the_counts_add_up_to_the_lines_by_fate_kind_day_and_reason(batch: tuple
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.binary(max_size=30), max_size=30))
-def test_any_bytes_are_judged_and_none_is_lost(lines: list[bytes]) -> None:
+def test_lines_of_any_bytes_are_judged_and_counted(lines: list[bytes]) -> None:
     fates = judged(lines, [NOW] * len(lines))
     assert len(told(fates, len(lines))) == len(lines)
     assert len(fates.duplicates) == len(lines) - len(set(lines))
@@ -213,7 +213,7 @@ def test_the_order_of_the_lines_changes_no_fate(batch: tuple[list[bytes], list[i
     assert after == [before[row] for row in moved]
 
 
-def test_a_duplicate_is_one_whatever_the_first_was() -> None:
+def test_a_repeated_line_is_a_duplicate_whatever_the_fate_of_the_first() -> None:
     good, bad = b"2022-10-07T09:40,5,GET /create_account", b"nonsense"
     fates = judged([good, bad, good, bad, bad], [NOW] * 5)
     assert fates.duplicates.tolist() == [2, 3, 4]
@@ -221,7 +221,7 @@ def test_a_duplicate_is_one_whatever_the_first_was() -> None:
     assert (fates.quarantined.tolist(), fates.reasons) == ([1], ["fields"])
 
 
-def test_a_repaired_line_stands_among_the_accepted_at_its_place() -> None:
+def test_a_repaired_line_keeps_its_place_among_the_accepted() -> None:
     lines = [f"2022-10-07T09:40,{user},GET /rate/a+1984=3".encode() for user in ("1", "x2", "3", "4-", "5")]
     good = judged([*lines, b"x,6,GET /rate/a+1984=3"], [NOW] * 6).kept["rate"]
     assert good.rows.tolist() == [0, 1, 2, 3, 4, 5]
@@ -230,7 +230,7 @@ def test_a_repaired_line_stands_among_the_accepted_at_its_place() -> None:
     assert times_of(good.table).tolist() == [NOW] * 6
 
 
-def test_two_lines_that_are_restored_to_the_same_event_are_two() -> None:
+def test_two_lines_restored_to_the_same_event_both_count() -> None:
     fates = judged([b"2022-10-07T09:40,x5,GET /create_account", b"2022-10-07T09:40,5y,GET /create_account"], [NOW] * 2)
     assert fates.kept["account"].rules == {0: "one_character", 1: "one_character"}
 
@@ -260,7 +260,7 @@ def test_the_body_of_a_late_answer_is_the_error_of_a_request_without_answer(body
 
 
 @pytest.mark.parametrize(("kafka_time", "day"), [(NOW, "2022-10-07"), (NOW + 16 * HOUR_MS, "2022-10-08")])
-def test_what_has_no_event_counts_on_kafkas_day(kafka_time: int, day: str) -> None:
+def test_lines_without_an_event_count_on_kafkas_day(kafka_time: int, day: str) -> None:
     counts = judged([b"x", b"x"], [kafka_time] * 2).counts(np.array([kafka_time] * 2), CLOCK)
     assert counts == [FateCount("duplicate", None, day, None, 1), FateCount("quarantined", None, day, "fields", 1)]
     assert day == day_name(CLOCK.day_number(kafka_time))
@@ -269,7 +269,7 @@ def test_what_has_no_event_counts_on_kafkas_day(kafka_time: int, day: str) -> No
 FIRST = 1_667_712_600_000  # 2022-11-06T01:30 in New York, for the first time
 
 
-def test_an_event_of_the_hour_that_is_shown_twice_is_of_the_time_that_kafka_says() -> None:
+def test_kafkas_time_decides_in_the_repeated_hour() -> None:
     lines = [f"2022-11-06T01:30,{user},GET /create_account".encode() for user in (1, 2)]
     good = judged(lines, [FIRST + 1_000, FIRST + HOUR_MS + 1_000]).kept["account"]
     assert times_of(good.table).tolist() == [FIRST, FIRST + HOUR_MS]
@@ -308,14 +308,14 @@ lates = st.sampled_from([-2 * HOUR_MS, -HOUR_MS - 1, -HOUR_MS, 0, HOUR_MS, HOUR_
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(lates, max_size=24) | st.lists(lates, min_size=20, max_size=24))
-def test_the_clocks_are_apart_where_the_lines_are_so_in_the_middle(found: list[int]) -> None:
+def test_the_clocks_are_apart_if_the_median_line_is(found: list[int]) -> None:
     apart_ms = read(accounts(len(found)) + [b"nonsense"] * 30, [NOW + late for late in found] + [0] * 30)
     middle = int(np.median(found)) if len(found) >= 20 else 0
     assert apart_ms.clocks_apart_ms(HELD) == (middle if abs(middle) > HOUR_MS else None)
 
 
 @pytest.mark.parametrize(("outside", "apart_ms"), [(9, None), (10, -2 * HOUR_MS), (20, -4 * HOUR_MS)])
-def test_half_of_the_lines_may_put_the_clocks_apart_and_fewer_may_not(outside: int, apart_ms: int | None) -> None:
+def test_only_half_of_the_lines_or_more_can_put_the_clocks_apart(outside: int, apart_ms: int | None) -> None:
     kafka_times = [NOW - 4 * HOUR_MS if row < outside else NOW for row in range(20)]
     assert read(accounts(20), kafka_times).clocks_apart_ms(HELD) == apart_ms
 
@@ -332,12 +332,12 @@ def test_lines_without_events_do_not_put_the_clocks_apart(lines: list[bytes]) ->
     assert read(lines, [0] * len(lines)).clocks_apart_ms(HELD) is None
 
 
-def test_a_line_that_comes_again_and_again_counts_once_for_the_clocks() -> None:
+def test_a_repeated_line_counts_once_for_the_clocks() -> None:
     lines = accounts(1) * 30 + accounts(21)
     assert read(lines, [0] * 30 + [NOW] * 21).clocks_apart_ms(HELD) is None
 
 
-def test_how_far_the_stream_has_come_is_told_by_the_lines_that_were_kept() -> None:
+def test_the_time_span_of_a_batch_is_that_of_its_kept_lines() -> None:
     lines = [*accounts(3), b"nonsense", b"2022-10-07T09:40,x9,GET /create_account"]
     times = np.array([NOW, NOW + 1, NOW + 9 * DAY_MS, NOW - DAY_MS, NOW + 2])
     fates = judge(ParsedLines.read(pa.array(lines, pa.binary()), times, CLOCK), HELD)
@@ -346,13 +346,13 @@ def test_how_far_the_stream_has_come_is_told_by_the_lines_that_were_kept() -> No
     assert fates.span(times[2:4]) == TimeRange(NOW - DAY_MS, NOW + 9 * DAY_MS)
 
 
-def test_in_a_batch_whose_clocks_are_apart_no_line_is_to_blame() -> None:
+def test_while_the_clocks_are_apart_no_line_is_refused_for_its_time() -> None:
     lines = [render(Event("account", NOW, user), CLOCK) for user in range(1, 4)]
     kafka_times = [NOW - 4 * HOUR_MS] * 3
     assert judged(lines, kafka_times).reasons == ["time_ahead"] * 3
     assert judged(lines, kafka_times, replace(HELD, ahead_ms=None)).reasons == []
 
 
-def test_the_hour_that_is_shown_twice_does_not_put_the_clocks_apart() -> None:
+def test_the_repeated_hour_does_not_put_the_clocks_apart() -> None:
     lines = [f"2022-11-06T01:30,{1 + user},GET /create_account".encode() for user in range(30)]
     assert read(lines, [FIRST + HOUR_MS + 1_000] * 30).clocks_apart_ms(HELD) is None
