@@ -68,9 +68,9 @@ def damaged(draw: st.DrawFn) -> bytes:
     """A good line after one to three insertions, deletions and replacements anywhere."""
     line = bytearray(draw(good_lines))
     for _ in range(draw(st.integers(1, 3))):
-        at, byte = draw(st.integers(0, len(line))), draw(alphabet)
-        how = draw(st.sampled_from(["insert", "delete", "replace"]))
-        line[at : at + (how != "insert")] = b"" if how == "delete" else bytes([byte])
+        position, byte = draw(st.integers(0, len(line))), draw(alphabet)
+        change = draw(st.sampled_from(["insert", "delete", "replace"]))
+        line[position : position + (change != "insert")] = b"" if change == "delete" else bytes([byte])
     return bytes(line)
 
 
@@ -78,8 +78,8 @@ def damaged(draw: st.DrawFn) -> bytes:
 def not_utf8(draw: st.DrawFn) -> bytes:
     """A good line with bytes anywhere in it that are no UTF-8."""
     line = draw(good_lines)
-    at = draw(st.integers(0, len(line)))
-    return line[:at] + draw(no_text) + line[at:]
+    position = draw(st.integers(0, len(line)))
+    return line[:position] + draw(no_text) + line[position:]
 
 
 @pytest.fixture(scope="session")

@@ -69,27 +69,27 @@ def test_only_entries_that_add_up_are_committed(fates: list[tuple[Fate, int]], l
     counts = [FateCount(fate, None, "2022-10-07", None, number) for fate, number in fates]
     balances = sum(number for _, number in fates) == lines
     with tempfile.TemporaryDirectory() as folder:
-        archive, one = Archive(Path(folder)), entry(0, 99, lines=lines, counts=counts)
-        assert one.balances() is balances
+        archive, batch = Archive(Path(folder)), entry(0, 99, lines=lines, counts=counts)
+        assert batch.balances() is balances
         if balances:
-            archive.commit(one)
+            archive.commit(batch)
         else:
             with pytest.raises(ArchiveError, match="not committed"):
-                archive.commit(one)
+                archive.commit(batch)
         assert len(archive.entries()) == balances
         assert len(files_below(archive.var)) == balances
 
 
 def test_positions_are_the_ends_of_the_partitions_of_a_topic(archive: Archive) -> None:
-    for one in (
+    for batch in (
         entry(1000, 2999), gap(3000, 3999), entry(0, 999), entry(0, 9, partition=1),
         entry(50, 59, partition=2), entry(0, 99, topic="history"), entry(0, 99, partition=7, topic="movielog10"),
     ):  # fmt: skip
-        archive.commit(one)
+        archive.commit(batch)
     assert archive.positions(TOPIC) == {0: 4000, 1: 10, 2: 60}
     assert archive.positions("history") == {0: 100}
     assert archive.positions("other") == {}
-    assert [one.first for one in archive.entries(TOPIC) if one.partition == 0] == [0, 1000, 3000]
+    assert [batch.first for batch in archive.entries(TOPIC) if batch.partition == 0] == [0, 1000, 3000]
     assert stream_time(archive.entries()) == 2999
 
 
@@ -97,7 +97,7 @@ def test_offsets_wider_than_file_names_keep_their_order(archive: Archive) -> Non
     ranges = [(10**12, 10**13 - 1), (0, 4), (10**13, 10**13 + 2), (5, 10**12 - 1)]
     for first, last in ranges:
         archive.commit(entry(first, last))
-    assert [one.first for one in archive.entries()] == [0, 5, 10**12, 10**13]
+    assert [batch.first for batch in archive.entries()] == [0, 5, 10**12, 10**13]
     assert archive.positions(TOPIC) == {0: 10**13 + 3}
 
 
@@ -106,8 +106,8 @@ def test_offsets_wider_than_file_names_keep_their_order(archive: Archive) -> Non
 def test_a_gap_or_overlap_between_entries_is_an_error(spans: list[tuple[int, int, int]]) -> None:
     end_to_end = True
     for partition in (0, 1):
-        ranges = sorted((first, first + more) for at, first, more in spans if at == partition)
-        end_to_end &= all(two[0] == one[1] + 1 for one, two in itertools.pairwise(ranges))
+        ranges = sorted((first, first + more) for of_partition, first, more in spans if of_partition == partition)
+        end_to_end &= all(right[0] == left[1] + 1 for left, right in itertools.pairwise(ranges))
     with tempfile.TemporaryDirectory() as folder:
         archive = Archive(Path(folder))
         for partition, first, more in spans:
@@ -121,8 +121,8 @@ def test_a_gap_or_overlap_between_entries_is_an_error(spans: list[tuple[int, int
 
 def test_a_lost_commit_is_an_error_and_its_files_are_kept(archive: Archive) -> None:
     for first in (0, 10, 20):
-        one = entry(first, first + 9)
-        archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
+        batch = entry(first, first + 9)
+        archive.commit(batch.with_files([archive.write_events(batch, "watch", "2022-10-07", TABLE)]))
     before = files_below(archive.var) - {f"archive/ledger/{entry(10, 19).name}.json"}
     (archive.ledger / f"{entry(10, 19).name}.json").unlink()
     for ask in (archive.entries, archive.sweep, lambda: archive.positions(TOPIC)):
@@ -133,16 +133,16 @@ def test_a_lost_commit_is_an_error_and_its_files_are_kept(archive: Archive) -> N
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"[]", b'{"topic": "movielog1"}', b"\x00" * 200])
 def test_a_ledger_entry_that_cannot_be_read_is_an_error_that_names_it(archive: Archive, damage: bytes) -> None:
-    one = archive.commit(entry(0, 9))
-    (archive.ledger / f"{one.name}.json").write_bytes(damage)
+    batch = archive.commit(entry(0, 9))
+    (archive.ledger / f"{batch.name}.json").write_bytes(damage)
     for ask in (archive.entries, archive.sweep, lambda: archive.positions(TOPIC)):
-        with pytest.raises(ArchiveError, match=f"{one.name}.json"):
+        with pytest.raises(ArchiveError, match=f"{batch.name}.json"):
             ask()
 
 
 def test_a_truncated_entry_never_counts_as_whole(archive: Archive) -> None:
-    one = archive.commit(entry(0, 9, files=[ArchiveFile("a/b/c/d", 1)]))
-    path = archive.ledger / f"{one.name}.json"
+    batch = archive.commit(entry(0, 9, files=[ArchiveFile("a/b/c/d", 1)]))
+    path = archive.ledger / f"{batch.name}.json"
     whole = path.read_bytes()
     for end in range(len(whole) - 1):
         path.write_bytes(whole[:end])
@@ -151,16 +151,16 @@ def test_a_truncated_entry_never_counts_as_whole(archive: Archive) -> None:
 
 
 def test_files_are_listed_by_kind_and_day(archive: Archive) -> None:
-    one, two = entry(0, 9), entry(10, 19)
-    for batch, days in ((two, ["2022-10-08"]), (one, ["2022-10-07", "2022-10-08"])):
+    first, second = entry(0, 9), entry(10, 19)
+    for batch, days in ((second, ["2022-10-08"]), (first, ["2022-10-07", "2022-10-08"])):
         files = [archive.write_events(batch, "watch", day, TABLE) for day in days]
         files += [archive.write_events(batch, "rate", "2022-10-07", TABLE)]
         files += [archive.write_quarantine(batch, "2022-10-07", TABLE)]
         archive.commit(batch.with_files(files))
     folder = archive.var / "archive/watch"
     assert archive.files("watch") == {
-        "2022-10-07": [folder / f"day=2022-10-07/{one.name}.parquet"],
-        "2022-10-08": [folder / f"day=2022-10-08/{batch.name}.parquet" for batch in (one, two)],
+        "2022-10-07": [folder / f"day=2022-10-07/{first.name}.parquet"],
+        "2022-10-08": [folder / f"day=2022-10-08/{batch.name}.parquet" for batch in (first, second)],
     }
     assert list(archive.files("watch")) == ["2022-10-07", "2022-10-08"]
     assert archive.files("account") == {}
@@ -205,8 +205,8 @@ def test_after_a_crash_at_any_step_the_disk_holds_what_the_ledger_names(steps: l
             first = archive.positions(TOPIC).get(0, 0)
             written(archive, entry(first, first + 9), step)
             before, entries = files_below(archive.var), archive.entries()
-            named = {file.path for one in entries for file in one.files}
-            named |= {f"archive/ledger/{one.name}.json" for one in entries}
+            named = {file.path for batch in entries for file in batch.files}
+            named |= {f"archive/ledger/{batch.name}.json" for batch in entries}
             removed = {path.relative_to(archive.var).as_posix() for path in archive.sweep()}
             assert files_below(archive.var) == named
             assert removed == before - named
@@ -222,14 +222,14 @@ def revised(archive: Archive, batch: LedgerEntry, user: int) -> LedgerEntry:
 
 
 def test_a_revision_replaces_its_entry_and_has_its_own_file_names(archive: Archive) -> None:
-    one = entry(0, 9)
-    one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
-    assert archive.entries() == [one]  # read once, so that what was read is remembered
-    two = archive.commit(revised(archive, one, 7))
-    three = archive.commit(revised(archive, two, 8))
-    assert archive.entries() == [three] == Archive(archive.var).entries()
+    original = entry(0, 9)
+    original = archive.commit(original.with_files([archive.write_events(original, "watch", "2022-10-07", TABLE)]))
+    assert archive.entries() == [original]  # read once, so that what was read is remembered
+    second = archive.commit(revised(archive, original, 7))
+    third = archive.commit(revised(archive, second, 8))
+    assert archive.entries() == [third] == Archive(archive.var).entries()
     assert [path.name for path in archive.files("watch")["2022-10-07"]] == [
-        f"{one.name}.parquet", f"{one.name}-r1.parquet", f"{one.name}-r2.parquet",
+        f"{original.name}.parquet", f"{original.name}-r1.parquet", f"{original.name}-r2.parquet",
     ]  # fmt: skip
     assert [pq.read_table(path).num_rows for path in archive.files("watch")["2022-10-07"]] == [3, 1, 1]
     assert archive.positions(TOPIC) == {0: 10}
@@ -237,30 +237,30 @@ def test_a_revision_replaces_its_entry_and_has_its_own_file_names(archive: Archi
 
 
 def test_an_uncommitted_revision_is_swept(archive: Archive) -> None:
-    one = entry(0, 9)
-    one = archive.commit(one.with_files([archive.write_events(one, "watch", "2022-10-07", TABLE)]))
-    revised(archive, one, 7)
-    half_written(archive.ledger / f"{one.name}.json")
-    assert archive.entries() == [one]
-    assert {path.name for path in archive.sweep()} == {f"{one.name}-r1.parquet", f".{one.name}.json.4711.tmp"}
-    assert archive.files("watch") == {"2022-10-07": [archive.var / one.files[0].path]}
+    batch = entry(0, 9)
+    batch = archive.commit(batch.with_files([archive.write_events(batch, "watch", "2022-10-07", TABLE)]))
+    revised(archive, batch, 7)
+    half_written(archive.ledger / f"{batch.name}.json")
+    assert archive.entries() == [batch]
+    assert {path.name for path in archive.sweep()} == {f"{batch.name}-r1.parquet", f".{batch.name}.json.4711.tmp"}
+    assert archive.files("watch") == {"2022-10-07": [archive.var / batch.files[0].path]}
 
 
 def test_a_revision_that_does_not_add_up_leaves_the_entry_as_it_was(archive: Archive) -> None:
-    one = archive.commit(entry(0, 9))
+    batch = archive.commit(entry(0, 9))
     with pytest.raises(ArchiveError, match="not committed"):
-        archive.commit(msgspec.structs.replace(one, revision=1, lines=11))
-    assert archive.entries() == [one]
+        archive.commit(msgspec.structs.replace(batch, revision=1, lines=11))
+    assert archive.entries() == [batch]
 
 
 def test_optional_fields_of_an_entry_are_read_back_and_may_be_missing(archive: Archive) -> None:
-    one = archive.commit(entry(0, 9, redelivered=3, clocks_apart_ms=-7_200_000))
-    assert archive.entries() == [one]
-    path = archive.ledger / f"{one.name}.json"
-    told = msgspec.json.decode(path.read_bytes())
+    batch = archive.commit(entry(0, 9, redelivered=3, clocks_apart_ms=-7_200_000))
+    assert archive.entries() == [batch]
+    path = archive.ledger / f"{batch.name}.json"
+    fields = msgspec.json.decode(path.read_bytes())
     for name in ("redelivered", "clocks_apart_ms", "revision", "lost", "files"):
-        del told[name]
-    path.write_bytes(msgspec.json.encode(told))
+        del fields[name]
+    path.write_bytes(msgspec.json.encode(fields))
     [old] = archive.entries()
     assert (old.redelivered, old.clocks_apart_ms, old.revision) == (0, None, 0)
 
@@ -313,6 +313,6 @@ def test_the_sweep_leaves_foreign_files_alone(archive: Archive) -> None:
 
 
 def test_an_entry_is_readable_by_others_as_json(archive: Archive) -> None:
-    one = archive.commit(entry(0, 9))
-    told = msgspec.json.decode((archive.ledger / f"{one.name}.json").read_bytes())
-    assert (told["first"], told["last"], told["lines"], told["counts"][0]["fate"]) == (0, 9, 10, "accepted")
+    batch = archive.commit(entry(0, 9))
+    fields = msgspec.json.decode((archive.ledger / f"{batch.name}.json").read_bytes())
+    assert (fields["first"], fields["last"], fields["lines"], fields["counts"][0]["fate"]) == (0, 9, 10, "accepted")

@@ -262,7 +262,7 @@ def test_a_line_of_a_megabyte_is_refused_at_once(new_york: Zone) -> None:
     began = time.process_time()
     for filling in (b"a", b"+", b",", b"9", b"\xff", b"\x00"):
         assert reason_of(HEAD + b"GET /data/m/" + filling * 1_000_000, new_york) == "too_long"
-    assert time.process_time() - began < 10  # who tries each place of each takes for ever
+    assert time.process_time() - began < 10  # a reader that tries every position of every part never ends
 
 
 def test_a_line_of_the_longest_length_is_read(new_york: Zone) -> None:
@@ -278,7 +278,9 @@ def test_no_line_takes_long_to_refuse(new_york: Zone, filling: str) -> None:
     for head in ("GET /data/m/", "GET /rate/", "recommendation request ", ""):
         reason_of(HEAD + f"{head}{filling}!".encode(), new_york)
         reason_of(f"{filling}!,5,{head}".encode(), new_york)
-    assert time.process_time() - began < 1.5  # hundredths of a second; whoever tries each place of each takes more
+    assert (
+        time.process_time() - began < 1.5
+    )  # takes hundredths of a second; trying every position of every part takes longer
 
 
 @needs_real

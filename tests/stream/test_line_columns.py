@@ -79,11 +79,11 @@ def test_any_bytes_get_the_verdicts_of_the_exact_reader(new_york: Zone, lines: l
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(0, 3), st.integers(0, 5))
 def test_a_slice_of_an_array_is_read_as_its_lines(
-    a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject, at: int, length: int
+    a_line: st.SearchStrategy[bytes], new_york: Zone, data: st.DataObject, start: int, length: int
 ) -> None:
     lines = data.draw(st.lists(a_line, min_size=3, max_size=9))
-    columns = read(pa.array(lines, pa.binary()).slice(at, length), new_york)
-    assert in_columns(columns) == one_by_one(lines[at : at + length], new_york)
+    columns = read(pa.array(lines, pa.binary()).slice(start, length), new_york)
+    assert in_columns(columns) == one_by_one(lines[start : start + length], new_york)
 
 
 @settings(deadline=None)
@@ -113,12 +113,12 @@ def test_the_times_of_a_table_are_those_of_its_events(an_event: st.SearchStrateg
 @settings(deadline=None, max_examples=60)
 @given(st.data(), st.integers(0, 3), st.integers(0, 5))
 def test_selected_rows_of_a_table_give_their_events(
-    an_event: st.SearchStrategy[Event], data: st.DataObject, at: int, length: int
+    an_event: st.SearchStrategy[Event], data: st.DataObject, start: int, length: int
 ) -> None:
     events = data.draw(st.lists(an_event, max_size=8))
     for kind in KINDS:
         own = [event for event in events if event.kind == kind]
-        assert events_of(kind, table_of(kind, own).slice(at, length)) == own[at : at + length]
+        assert events_of(kind, table_of(kind, own).slice(start, length)) == own[start : start + length]
 
 
 LONG, ASKED = b"a" * 70_000, HEAD + b"5,recommendation request "

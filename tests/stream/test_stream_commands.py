@@ -34,7 +34,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def said(environ: dict[str, str], *arguments: str | Path) -> Result:
-    return CliRunner().invoke(commands, [str(one) for one in arguments], env=environ, catch_exceptions=False)
+    return CliRunner().invoke(commands, [str(argument) for argument in arguments], env=environ, catch_exceptions=False)
 
 
 def process(environ: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -48,8 +48,8 @@ DASH = "import click; from stream.cli import run; run(click.Command('x', callbac
 
 def test_unprintable_characters_become_question_marks() -> None:
     environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    told = subprocess.run([sys.executable, "-c", DASH], cwd=ROOT, env=environ, capture_output=True, check=False)
-    assert (told.returncode, told.stdout, told.stderr) == (0, b"a ? b\n", b"")
+    process = subprocess.run([sys.executable, "-c", DASH], cwd=ROOT, env=environ, capture_output=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (0, b"a ? b\n", b"")
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_check_counts_lines_kinds_and_reasons(
     tmp_path: Path, environ: dict[str, str], lines: bytes, counts: dict[str, object]
 ) -> None:
     (tmp_path / "lines.txt").write_bytes(lines)
-    told = orjson.loads(said(environ, "check", tmp_path / "lines.txt").stdout)
-    assert {"lines": told["lines"], "watch": told["kinds"]["watch"], "refused": told["refused"]} == counts
+    summary = orjson.loads(said(environ, "check", tmp_path / "lines.txt").stdout)
+    assert {"lines": summary["lines"], "watch": summary["kinds"]["watch"], "refused": summary["refused"]} == counts
 
 
 def test_check_shows_at_most_the_given_number_of_refused_lines(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -114,8 +114,8 @@ def test_check_shows_hostile_bytes_in_ascii(tmp_path: Path, environ: dict[str, s
 
 
 def test_an_empty_archive_is_reported_as_empty(environ: dict[str, str]) -> None:
-    told = orjson.loads(said(environ, "archive").stdout)
-    assert told == {"entries": 0, "lost": 0, "topics": {}, "reached_ms": None, "reached_day": None}
+    summary = orjson.loads(said(environ, "archive").stdout)
+    assert summary == {"entries": 0, "lost": 0, "topics": {}, "reached_ms": None, "reached_day": None}
 
 
 def test_the_archive_command_counts_by_topic_and_fate(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -127,9 +127,9 @@ def test_the_archive_command_counts_by_topic_and_fate(tmp_path: Path, environ: d
     reached = TimeRange(1_665_150_000_000, 1_665_201_599_999)  # the last ms of 7 October in New York
     archive.commit(entry(0, 9, counts=counts, kafka_time=reached))
     archive.commit(gap(10, 14))
-    told = orjson.loads(said(environ, "archive").stdout)
-    assert (told["entries"], told["lost"], told["reached_day"]) == (2, 5, "2022-10-07")
-    assert told["topics"] == {"movielog1": {"accepted": 7, "repaired": 0, "quarantined": 3, "duplicate": 0}}
+    summary = orjson.loads(said(environ, "archive").stdout)
+    assert (summary["entries"], summary["lost"], summary["reached_day"]) == (2, 5, "2022-10-07")
+    assert summary["topics"] == {"movielog1": {"accepted": 7, "repaired": 0, "quarantined": 3, "duplicate": 0}}
 
 
 def test_a_ledger_that_cannot_be_read_is_one_line_and_exit_code_1(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -26,13 +26,13 @@ SECOND = dt.timedelta(milliseconds=1)
 
 def changes(name: str) -> list[int]:
     """Hours (ms UTC) within which the offset of a zone changes, by its own data, for some years."""
-    found, info = [], ZoneInfo(name)
+    changed_at, info = [], ZoneInfo(name)
     for year in (2000, 2007, 2011, 2018, 2022, 2024, 2040, 2098):
         first = day_number(f"{year}-01-01") * DAY_MS
-        offsets = [dt.datetime.fromtimestamp(at / 1000, info).utcoffset() for at in hours_from(first)]
+        offsets = [dt.datetime.fromtimestamp(time_ms / 1000, info).utcoffset() for time_ms in hours_from(first)]
         pairs = zip(hours_from(first), offsets, offsets[1:], strict=False)
-        found += [at for at, before, after in pairs if before != after]
-    return found
+        changed_at += [time_ms for time_ms, before, after in pairs if before != after]
+    return changed_at
 
 
 def hours_from(first: int) -> range:
@@ -47,8 +47,10 @@ anywhere = st.integers(day_number("2000-01-02") * DAY_MS, day_number("2099-12-30
 def moments(draw: st.DrawFn) -> tuple[str, int]:
     """A zone, and a time that lies anywhere or near one of its changes."""
     name = draw(st.sampled_from(ZONES))
-    near = st.builds(lambda at, ms: at + ms, st.sampled_from(CHANGES[name]), st.integers(-26 * HOUR_MS, 26 * HOUR_MS))
-    return name, draw(st.one_of(anywhere, near, near.map(lambda at: at // (HOUR_MS // 2) * (HOUR_MS // 2))))
+    near = st.builds(
+        lambda time_ms, ms: time_ms + ms, st.sampled_from(CHANGES[name]), st.integers(-26 * HOUR_MS, 26 * HOUR_MS)
+    )
+    return name, draw(st.one_of(anywhere, near, near.map(lambda time_ms: time_ms // (HOUR_MS // 2) * (HOUR_MS // 2))))
 
 
 def shown(name: str, utc_ms: int) -> int:
@@ -64,20 +66,20 @@ def meant(name: str, local_ms: int) -> int:
 @settings(deadline=None, max_examples=200)
 @given(moments())
 def test_both_conversions_agree_with_zoneinfo(moment: tuple[str, int]) -> None:
-    name, at = moment
-    assert zone_named(name).to_local(at) == shown(name, at)
-    assert zone_named(name).to_utc(at) == meant(name, at)
+    name, time_ms = moment
+    assert zone_named(name).to_local(time_ms) == shown(name, time_ms)
+    assert zone_named(name).to_utc(time_ms) == meant(name, time_ms)
 
 
 @pytest.mark.parametrize("name", ZONES)
 def test_arrays_are_converted_as_their_values_are(name: str) -> None:
     # every half hour for a day around each change: so also the very moments of it, in UTC and on either clock
     clock, halves = zone_named(name), [half * HOUR_MS // 2 for half in range(-50, 51)]
-    times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
+    times = [time_ms + off + late for time_ms in CHANGES[name] for off in halves for late in (-1, 0, 1)]
     array = np.array(times, np.int64)
-    assert clock.to_local(array).tolist() == [clock.to_local(at) for at in times]
-    assert clock.to_utc(array).tolist() == [clock.to_utc(at) for at in times]
-    assert clock.day_number(array).tolist() == [clock.day_number(at) for at in times]
+    assert clock.to_local(array).tolist() == [clock.to_local(time_ms) for time_ms in times]
+    assert clock.to_utc(array).tolist() == [clock.to_utc(time_ms) for time_ms in times]
+    assert clock.day_number(array).tolist() == [clock.day_number(time_ms) for time_ms in times]
     assert clock.to_local(array.reshape(-1, 1)).shape == (len(times), 1)
 
 
@@ -92,11 +94,11 @@ def test_days_of_new_york_are_23_24_or_25_hours_long(day: str, hours: int) -> No
 @settings(deadline=None, max_examples=200)
 @given(moments())
 def test_the_bounds_of_a_day_enclose_exactly_its_times(moment: tuple[str, int]) -> None:
-    name, at = moment
+    name, time_ms = moment
     clock = zone_named(name)
-    day = clock.day(at)
+    day = clock.day(time_ms)
     first, end = clock.bounds(day)
-    assert first <= at < end
+    assert first <= time_ms < end
     assert [clock.day(first), clock.day(end - 1)] == [day, day]
     assert clock.day(first - 1) < day < clock.day(end)
 
@@ -120,31 +122,31 @@ def repeated_after(name: str, utc_ms: int) -> int:
 @settings(deadline=None, max_examples=200)
 @given(moments())
 def test_repeated_times_agree_with_zoneinfo(moment: tuple[str, int]) -> None:
-    name, at = moment
-    assert zone_named(name).repeats_after(at) == repeated_after(name, at)
+    name, time_ms = moment
+    assert zone_named(name).repeats_after(time_ms) == repeated_after(name, time_ms)
 
 
 @settings(deadline=None, max_examples=100)
 @given(moments())
 def test_a_repeated_time_is_shown_twice_and_read_as_the_first(moment: tuple[str, int]) -> None:
-    name, at = moment
+    name, time_ms = moment
     clock = zone_named(name)
-    later = clock.repeats_after(at)
+    later = clock.repeats_after(time_ms)
     if later:
-        assert clock.to_local(at + later) == clock.to_local(at)
-        assert clock.to_utc(clock.to_local(at + later)) == at
-        assert clock.repeats_after(at + later) == 0
+        assert clock.to_local(time_ms + later) == clock.to_local(time_ms)
+        assert clock.to_utc(clock.to_local(time_ms + later)) == time_ms
+        assert clock.repeats_after(time_ms + later) == 0
     else:
-        assert clock.to_utc(clock.to_local(at)) in (at, at - HOUR_MS, at - HOUR_MS // 2)
+        assert clock.to_utc(clock.to_local(time_ms)) in (time_ms, time_ms - HOUR_MS, time_ms - HOUR_MS // 2)
 
 
 @pytest.mark.parametrize("name", ZONES)
 def test_repeated_times_of_arrays_are_those_of_their_values(name: str) -> None:
     clock, halves = zone_named(name), [half * HOUR_MS // 2 for half in range(-6, 7)]
-    times = [at + off + late for at in CHANGES[name] for off in halves for late in (-1, 0, 1)]
+    times = [time_ms + off + late for time_ms in CHANGES[name] for off in halves for late in (-1, 0, 1)]
     repeats = clock.repeats_after(np.array(times, np.int64))
     assert repeats.dtype == np.int64
-    assert repeats.tolist() == [repeated_after(name, at) for at in times]
+    assert repeats.tolist() == [repeated_after(name, time_ms) for time_ms in times]
 
 
 def test_the_hour_before_new_york_sets_its_clock_back_is_repeated() -> None:

@@ -77,7 +77,7 @@ Row = dict[str, Any]  # of events of any kind, or of the quarantine
 
 def rows_of(var: Path, entry: LedgerEntry) -> list[Row]:
     """All rows of a batch's files, each with the file it lies in."""
-    found = []
+    rows = []
     for file in entry.files:
         table = pq.ParquetFile(var / file.path).read()
         assert table.num_rows == file.rows > 0
@@ -89,8 +89,8 @@ def rows_of(var: Path, entry: LedgerEntry) -> list[Row]:
         )
         if "time" in table.column_names:
             plain = plain.set_column(0, "time", milliseconds(table, "time"))
-        found += [{**row, "in": file.path} for row in plain.to_pylist()]
-    return found
+        rows += [{**row, "in": file.path} for row in plain.to_pylist()]
+    return rows
 
 
 def milliseconds(table: pa.Table, name: str) -> pa.ChunkedArray:

@@ -64,5 +64,5 @@ RECORDS: dict[str, dict[str, Record]] = {
 def service(path: str, _: int) -> Reply:
     """The service of 2026, which knows two movies and one user that are new."""
     subject, ids = path.split("/")[1:]
-    records = [RECORDS[subject].get(one, {"message": f"{subject} not found"}) for one in ids.split(",")]
+    records = [RECORDS[subject].get(record_id, {"message": f"{subject} not found"}) for record_id in ids.split(",")]
     return 200, orjson.dumps(records if len(records) > 1 else records[0]), {}

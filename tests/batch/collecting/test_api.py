@@ -44,11 +44,11 @@ def catalog(tmp_path: Path) -> Catalog:
 
 def test_the_records_are_those_of_the_service(service: tuple[str, World], catalog: Catalog) -> None:
     root, world = service
-    movies, told = world.catalogue.ids, list[int]()
+    movies, progress = world.catalogue.ids, list[int]()
     asked = api(root, world.settings.generation)
-    counts = refresh_catalog(catalog, "movie", [*movies, "no+such+movie+1901"], asked, told.append)
+    counts = refresh_catalog(catalog, "movie", [*movies, "no+such+movie+1901"], asked, progress.append)
     assert counts == {"known": 50, "unknown": 1}
-    assert sum(told) == 51
+    assert sum(progress) == 51
     assert set(catalog.records("movie")) == set(movies)
     assert catalog.records("movie")[movies[3]]["title"] == world.catalogue.record(3)["title"]
     assert catalog.statuses("movie")["no+such+movie+1901"] == "unknown"
@@ -71,7 +71,7 @@ def user(number: int | str, **changed: object) -> dict[str, object]:
 
 
 def good(path: str) -> Reply:
-    return 200, orjson.dumps([user(one) for one in path.rpartition("/")[2].split(",")]), {}
+    return 200, orjson.dumps([user(number) for number in path.rpartition("/")[2].split(",")]), {}
 
 
 def says(value: object, status: int = 200) -> Reply:
@@ -109,14 +109,14 @@ def test_a_failed_request_affects_its_ids_only_and_only_they_are_asked_next_time
     down = threading.Event()
     down.set()
     with scripted(lambda path, _: says({}, 500) if down.is_set() and ",250," in path else good(path)) as server:
-        one = api(server.root, api_connections=1, api_retries=0)
-        assert refresh_catalog(catalog, "user", users, one) == {"known": 400, "bad": 200}
+        client = api(server.root, api_connections=1, api_retries=0)
+        assert refresh_catalog(catalog, "user", users, client) == {"known": 400, "bad": 200}
         down.clear()
-        told: list[int] = []
+        progress: list[int] = []
         server.asked.clear()
-        assert refresh_catalog(catalog, "user", users, one, told.append) == {"known": 200}
+        assert refresh_catalog(catalog, "user", users, client, progress.append) == {"known": 200}
         assert [len(path.split(",")) for path in server.asked] == [200]
-        assert told == [400, 200]
+        assert progress == [400, 200]
 
 
 @pytest.mark.parametrize("judging_s", [0, 0.02], ids=["quick", "slow disk"])
@@ -124,7 +124,7 @@ def test_an_api_that_always_fails_is_an_error(
     scripted: Scripted, catalog: Catalog, monkeypatch: pytest.MonkeyPatch, judging_s: float
 ) -> None:
     keep, slowly = catalog.keep, threading.Event()
-    monkeypatch.setattr(catalog, "keep", lambda *found: (slowly.wait(judging_s), keep(*found)))
+    monkeypatch.setattr(catalog, "keep", lambda *records: (slowly.wait(judging_s), keep(*records)))
     users = [str(number) for number in range(1, 40_001)]
     with scripted(lambda path, _: says({}, 500)) as server:
         with pytest.raises(CatalogError, match="in a row held no records"):
@@ -203,8 +203,8 @@ def test_one_answer_can_hold_known_unknown_and_bad_ids(scripted: Scripted, catal
 
 
 def test_two_records_of_one_id_that_contradict_each_other_are_bad(scripted: Scripted, catalog: Catalog) -> None:
-    told = [user(1), user(2), user(2, age=29)]
-    with scripted(lambda *_: says(told)) as server:
+    records = [user(1), user(2), user(2, age=29)]
+    with scripted(lambda *_: says(records)) as server:
         assert refresh_catalog(catalog, "user", ["1", "2", "3"], api(server.root)) == {"known": 1, "bad": 2}
     assert catalog.statuses("user") == {"1": "known", "2": "bad", "3": "bad"}
     assert list(catalog.records("user")) == ["1"]
@@ -234,8 +234,8 @@ def test_a_contradiction_is_asked_again(scripted: Scripted, catalog: Catalog) ->
 def test_bad_ids_are_asked_last(scripted: Scripted, catalog: Catalog) -> None:
     catalog.keep("user", [("1", "bad", None, "HTTP 500"), ("2", "bad", None, "HTTP 500")])
     with scripted(lambda path, _: (200, orjson.dumps(user(path.rpartition("/")[2])), {})) as server:
-        one = api(server.root, "2022", api_connections=1)
-        assert refresh_catalog(catalog, "user", ["1", "3", "2", "4"], one) == {"known": 4}
+        client = api(server.root, "2022", api_connections=1)
+        assert refresh_catalog(catalog, "user", ["1", "3", "2", "4"], client) == {"known": 4}
         assert server.asked == ["/user/3", "/user/4", "/user/1", "/user/2"]
 
 
@@ -275,14 +275,14 @@ def test_a_number_that_cannot_be_stored_is_bad_and_affects_no_other_record(
 
 def test_long_ids_are_split_into_requests_of_accepted_length(scripted: Scripted, catalog: Catalog) -> None:
     movies = [f"{'x' * 290}{number:03}+1999" for number in range(60)] + ["y+1999"] * 1
-    with scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+    with scripted(lambda path, _: says([{"id": movie} for movie in path.rpartition("/")[2].split(",")])) as server:
         assert refresh_catalog(catalog, "movie", movies, api(server.root)) == {"known": 61}
         assert max(map(len, server.asked)) < 8_000
         assert 3 <= len(server.asked) <= 5
 
 
 def test_one_id_longer_than_any_request_is_still_asked(scripted: Scripted, catalog: Catalog) -> None:
-    with scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+    with scripted(lambda path, _: says([{"id": movie} for movie in path.rpartition("/")[2].split(",")])) as server:
         assert refresh_catalog(catalog, "movie", ["a+1999", "x" * 7_000, "b+1999"], api(server.root)) == {
             "known": 2,
             "bad": 1,
@@ -291,7 +291,7 @@ def test_one_id_longer_than_any_request_is_still_asked(scripted: Scripted, catal
 
 def test_every_character_of_a_movie_id_reaches_the_api(scripted: Scripted, catalog: Catalog) -> None:
     movies = ["m*a*s*h+1970", "you_+the+living+2007", "+nos+amours+1983", "++++++1959", "..+2001", "a.b-c+"]
-    with scripted(lambda path, _: says([{"id": one} for one in path.rpartition("/")[2].split(",")])) as server:
+    with scripted(lambda path, _: says([{"id": movie} for movie in path.rpartition("/")[2].split(",")])) as server:
         assert refresh_catalog(catalog, "movie", movies, api(server.root)) == {"known": 6}
 
 

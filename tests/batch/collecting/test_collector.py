@@ -44,8 +44,8 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         var = Path(folder)
-        one, two = fetched(lines[:cut], 100, 3, step), fetched(lines[cut:], 100 + cut * step, 3, step)
-        pieces = [piece for piece in (one, two) if piece.values]
+        first, second = fetched(lines[:cut], 100, 3, step), fetched(lines[cut:], 100 + cut * step, 3, step)
+        pieces = [piece for piece in (first, second) if piece.values]
         entry = archive_batch(
             Archive(var), TOPIC, 3, pending(*pieces, first=90), CLOCK, held
         )  # Kafka has nothing at 90..99
@@ -82,8 +82,8 @@ def check(row: Row, line: bytes, kafka_time: int) -> None:
 
 def test_a_batch_is_counted_by_fate_kind_and_day(tmp_path: Path) -> None:
     entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), CLOCK, held)
-    told = Counter({(count.fate, count.kind, count.reason): count.lines for count in entry.counts})
-    assert told == {
+    counts = Counter({(count.fate, count.kind, count.reason): count.lines for count in entry.counts})
+    assert counts == {
         ("accepted", "watch", None): 1,
         ("accepted", "rate", None): 1,
         ("accepted", "account", None): 1,
@@ -134,7 +134,7 @@ def test_partitions_are_archived_apart_and_continue_at_their_ends(tmp_path: Path
     assert collector.resume() == {}
     done = run(collector, [fetched(LINES[:3]), fetched(LINES[3:5], 40, 1)], [fetched(LINES[5:10], 3)])
     assert done == {0: 8, 1: 42}
-    assert [(one.partition, one.first, one.last, one.lines) for one in Archive(tmp_path).entries()] == [
+    assert [(entry.partition, entry.first, entry.last, entry.lines) for entry in Archive(tmp_path).entries()] == [
         (0, 0, 7, 8), (1, 40, 41, 2),
     ]  # fmt: skip
     assert run(collector) == {}
@@ -151,7 +151,7 @@ def test_a_gap_is_its_own_entry_after_the_lines_before_it(tmp_path: Path) -> Non
     collector = collector_of(tmp_path)
     run(collector, [fetched(LINES[:3]), RetentionGap(0, 3, 99), fetched(LINES[3:5], 100)])
     entries = Archive(tmp_path).entries()
-    assert [(one.first, one.last, one.lines, one.lost) for one in entries] == [
+    assert [(entry.first, entry.last, entry.lines, entry.lost) for entry in entries] == [
         (0, 2, 3, 0),
         (3, 99, 0, 97),
         (100, 101, 2, 0),

@@ -30,17 +30,19 @@ def test_pending_lines_hold_each_offset_once_in_order_and_count_repeats(
     first: int, polls: list[tuple[int, int]]
 ) -> None:
     waiting, taken, again = PendingLines(first), list[int](), 0
-    for at, count in polls:
-        offsets = list(range(at, at + count))
-        waiting.add(FetchedRecords(0, [b"%d" % one for one in offsets], np.array(offsets), np.array(offsets) + NOW))
-        for one in offsets:
-            if one >= (taken[-1] + 1 if taken else first):
-                taken.append(one)
+    for start, count in polls:
+        offsets = list(range(start, start + count))
+        waiting.add(
+            FetchedRecords(0, [b"%d" % offset for offset in offsets], np.array(offsets), np.array(offsets) + NOW)
+        )
+        for offset in offsets:
+            if offset >= (taken[-1] + 1 if taken else first):
+                taken.append(offset)
             else:
                 again += 1
-    assert waiting.values == [b"%d" % one for one in taken]
-    assert [one for part in waiting.offsets for one in part.tolist()] == taken
-    assert [one for part in waiting.times for one in part.tolist()] == [one + NOW for one in taken]
+    assert waiting.values == [b"%d" % offset for offset in taken]
+    assert [offset for piece in waiting.offsets for offset in piece.tolist()] == taken
+    assert [offset for piece in waiting.times for offset in piece.tolist()] == [offset + NOW for offset in taken]
     assert (waiting.redelivered, waiting.end) == (again, taken[-1] + 1 if taken else first)
 
 
@@ -73,33 +75,35 @@ steps = st.one_of(
 )
 
 
-def flushed(parts: list[Played]) -> None:
-    for part in parts:
-        if part.waiting:
-            part.done += range(part.next - part.waiting, part.next)
-            part.again += part.waiting_again
-            part.waiting = part.waiting_again = 0
+def flushed(states: list[Played]) -> None:
+    for state in states:
+        if state.waiting:
+            state.done += range(state.next - state.waiting, state.next)
+            state.again += state.waiting_again
+            state.waiting = state.waiting_again = 0
 
 
 def play(collector: Collector, begin: Callable[[], Collector], played: list[Played], step: Step) -> Collector:
-    what, at, back, count = step
-    part = played[at]
+    what, partition, back, count = step
+    state = played[partition]
     if what == "poll":
-        first = max(10, part.next - back)
-        got = list(range(first, first + count))
-        new = [offset for offset in got if offset >= part.next]
-        piece = FetchedRecords(at, [line_at(at, one) for one in got], np.array(got), np.full(count, NOW))
+        first = max(10, state.next - back)
+        offsets = list(range(first, first + count))
+        new = [offset for offset in offsets if offset >= state.next]
+        piece = FetchedRecords(
+            partition, [line_at(partition, offset) for offset in offsets], np.array(offsets), np.full(count, NOW)
+        )
         run(collector, [piece], flush=False)
-        part.next, part.waiting = part.next + len(new), part.waiting + len(new)
-        part.waiting_again += count - len(new)
+        state.next, state.waiting = state.next + len(new), state.waiting + len(new)
+        state.waiting_again += count - len(new)
     elif what == "gap":
-        run(collector, [RetentionGap(at, part.next, part.next + count - 1)], flush=False)
+        run(collector, [RetentionGap(partition, state.next, state.next + count - 1)], flush=False)
         flushed(played)
-        part.next, part.lost = part.next + count, part.lost + count
+        state.next, state.lost = state.next + count, state.lost + count
     elif what == "crash":
-        for one in played:
-            one.untold += one.waiting_again
-            one.next, one.waiting, one.waiting_again = one.next - one.waiting, 0, 0
+        for state in played:
+            state.untold += state.waiting_again
+            state.next, state.waiting, state.waiting_again = state.next - state.waiting, 0, 0
         return begin()
     else:
         run(collector)
@@ -119,7 +123,9 @@ def test_redelivered_lines_are_archived_once_in_adjacent_ranges(what: list[Step]
         def begin() -> Collector:
             collector = collector_of(var)
             positions = collector.resume()
-            assert positions == {at: one.next for at, one in enumerate(played) if one.done or one.lost}
+            assert positions == {
+                partition: state.next for partition, state in enumerate(played) if state.done or state.lost
+            }
             return collector
 
         collector = begin()
@@ -127,15 +133,15 @@ def test_redelivered_lines_are_archived_once_in_adjacent_ranges(what: list[Step]
             collector = play(collector, begin, played, step)
         entries = Archive(var).entries()
         assert summarize(entries).balanced
-        for at, one in enumerate(played):
-            own = [entry for entry in entries if entry.partition == at]
+        for partition, state in enumerate(played):
+            own = [entry for entry in entries if entry.partition == partition]
             rows = sorted((row["offset"], row["user"]) for entry in own for row in rows_of(var, entry))
-            assert rows == [(offset, 1 + offset) for offset in one.done]
-            assert sum(entry.lost for entry in own) == one.lost
-            told = sum(entry.redelivered for entry in own)
-            assert one.again <= told <= one.again + one.untold + one.waiting_again
-            assert sum(entry.lines for entry in own) == len(one.done)
-            assert Archive(var).positions(TOPIC).get(at, 10) == one.next
+            assert rows == [(offset, 1 + offset) for offset in state.done]
+            assert sum(entry.lost for entry in own) == state.lost
+            redelivered = sum(entry.redelivered for entry in own)
+            assert state.again <= redelivered <= state.again + state.untold + state.waiting_again
+            assert sum(entry.lines for entry in own) == len(state.done)
+            assert Archive(var).positions(TOPIC).get(partition, 10) == state.next
 
 
 def test_redelivered_lines_alone_make_no_entry_and_are_counted_by_the_next(tmp_path: Path) -> None:
@@ -144,7 +150,10 @@ def test_redelivered_lines_alone_make_no_entry_and_are_counted_by_the_next(tmp_p
     assert run(collector, [fetched(LINES[:3])]) == {}
     assert run(collector, [fetched(LINES[1:5], 1)]) == {0: 5}
     entries = Archive(tmp_path).entries()
-    assert [(one.first, one.last, one.lines, one.redelivered) for one in entries] == [(0, 2, 3, 0), (3, 4, 2, 5)]
+    assert [(entry.first, entry.last, entry.lines, entry.redelivered) for entry in entries] == [
+        (0, 2, 3, 0),
+        (3, 4, 2, 5),
+    ]
 
 
 def test_after_a_restart_archived_lines_are_skipped(tmp_path: Path) -> None:
@@ -152,4 +161,7 @@ def test_after_a_restart_archived_lines_are_skipped(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
     collector.resume()
     run(collector, [fetched(LINES[3:8], 3)])
-    assert [(one.first, one.last, one.redelivered) for one in Archive(tmp_path).entries()] == [(0, 4, 0), (5, 7, 2)]
+    assert [(entry.first, entry.last, entry.redelivered) for entry in Archive(tmp_path).entries()] == [
+        (0, 4, 0),
+        (5, 7, 2),
+    ]

@@ -110,9 +110,9 @@ def test_an_api_without_answers_costs_little_time_and_the_lines_pass(
     api: Callable[[], AbstractContextManager[str]], catalog: Catalog, tmp_path: Path
 ) -> None:
     with api() as root:
-        one, began = lookup_of(tmp_path, root, api_timeout_s=0.2), time.monotonic()
+        lookup, began = lookup_of(tmp_path, root, api_timeout_s=0.2), time.monotonic()
         some = watched("new+2022", "old+1999")
-        known = one.known_for(some)
+        known = lookup.known_for(some)
         assert time.monotonic() - began < ENDLESS_S
     assert judged(tmp_path, some, known).reasons == []
     assert catalog.records("movie") == {"old+1999": {"id": "old+1999", "runtime": 90}}
@@ -142,9 +142,9 @@ def test_an_api_with_bad_answers_is_not_retried_and_the_lines_pass(
 ) -> None:
     some, began = watched("new+2022", "other+2022", "old+1999"), time.monotonic()
     with scripted(lambda *_: reply) as server:
-        one = lookup_of(tmp_path, server.root, generation)
+        lookup = lookup_of(tmp_path, server.root, generation)
         for _ in range(3):
-            known = one.known_for(some)
+            known = lookup.known_for(some)
         asked = len(server.asked)
     assert time.monotonic() - began < ENDLESS_S  # two of them ask to wait for longer
     assert asked <= 3
@@ -170,13 +170,13 @@ def test_a_slow_api_is_waited_for_up_to_the_limit(scripted: Scripted, catalog: C
 @pytest.mark.usefixtures("patient")
 def test_an_api_that_did_not_answer_is_not_asked_for_a_while(catalog: Catalog, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        one = lookup_of(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", api_timeout_s=0.3)
-        one.known_for(watched("new+2022"))
+        lookup = lookup_of(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}", api_timeout_s=0.3)
+        lookup.known_for(watched("new+2022"))
         for number in range(20):
-            one.known_for(watched(f"new+{number}+2022", user=5_000 + number))
+            lookup.known_for(watched(f"new+{number}+2022", user=5_000 + number))
         server.setblocking(False)
         server.accept()[0].close()
-        with pytest.raises(BlockingIOError):  # nobody came a second time
+        with pytest.raises(BlockingIOError):  # there was no second connection
             server.accept()
 
 
@@ -187,12 +187,12 @@ def test_a_recovered_api_is_asked_again_after_the_pause(
     down = threading.Event()
     down.set()
     with scripted(lambda path, before: (500, b"", {}) if down.is_set() else service(path, before)) as server:
-        one = lookup_of(tmp_path, server.root)
-        assert "new+2022" not in one.known_for(watched("new+2022")).runtimes
+        lookup = lookup_of(tmp_path, server.root)
+        assert "new+2022" not in lookup.known_for(watched("new+2022")).runtimes
         down.clear()
-        assert "new+2022" not in one.known_for(watched("new+2022")).runtimes
+        assert "new+2022" not in lookup.known_for(watched("new+2022")).runtimes
         monkeypatch.setattr(unknown_ids, "_PAUSE_S", 0.0)
-        assert one.known_for(watched("new+2022")).runtimes["new+2022"] == 100
+        assert lookup.known_for(watched("new+2022")).runtimes["new+2022"] == 100
         assert server.asked == ["/movie/new+2022"] * 2
 
 

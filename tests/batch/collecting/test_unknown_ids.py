@@ -24,9 +24,9 @@ from tests.batch.collecting.new_ids import (
 @pytest.mark.usefixtures("patient")
 def test_a_new_movie_is_asked_once_and_then_known(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
+        lookup = lookup_of(tmp_path, server.root)
         for _ in range(3):
-            known = one.known_for(watched("new+2022", "old+1999", "new+2022"))
+            known = lookup.known_for(watched("new+2022", "old+1999", "new+2022"))
             assert known.runtimes == {"old+1999": 90, "new+2022": 100}
         assert lookup_of(tmp_path, server.root).known_for(watched("new+2022")).runtimes == known.runtimes
         assert server.asked == ["/movie/new+2022"]
@@ -36,9 +36,9 @@ def test_a_new_movie_is_asked_once_and_then_known(scripted: Scripted, catalog: C
 @pytest.mark.usefixtures("patient")
 def test_movies_that_do_not_exist_are_remembered_as_well(scripted: Scripted, catalog: Catalog, tmp_path: Path) -> None:
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
+        lookup = lookup_of(tmp_path, server.root)
         for _ in range(3):
-            assert one.known_for(watched("none+1901")).missing == {"none+1901"}
+            assert lookup.known_for(watched("none+1901")).missing == {"none+1901"}
         assert lookup_of(tmp_path, server.root).known_for(watched("none+1901")).missing == {"none+1901"}
         assert server.asked == ["/movie/none+1901"]
     assert catalog.statuses("movie")["none+1901"] == "unknown"
@@ -81,9 +81,9 @@ def test_only_users_above_the_largest_are_asked_and_only_once(
 ) -> None:
     some = by(7, 1_000, 5_000, 6_789)
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
+        lookup = lookup_of(tmp_path, server.root)
         for _ in range(3):
-            known = one.known_for(some)
+            known = lookup.known_for(some)
             assert known.users == {5_000}
             assert known.no_users == {6_789}
         again = lookup_of(tmp_path, server.root).known_for(some)
@@ -97,11 +97,11 @@ def test_only_users_above_the_largest_are_asked_and_only_once(
 @pytest.mark.usefixtures("patient")
 def test_with_an_empty_catalogue_no_ids_are_asked(scripted: Scripted, tmp_path: Path) -> None:
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
-        assert one.known_for(watched("new+2022")) == KnownIds()
+        lookup = lookup_of(tmp_path, server.root)
+        assert lookup.known_for(watched("new+2022")) == KnownIds()
         assert server.asked == []
         Catalog(tmp_path).keep("movie", [("old+1999", "known", {"id": "old+1999", "runtime": 90}, "")])
-        assert one.known_for(watched("old+1999")).runtimes == {"old+1999": 90}
+        assert lookup.known_for(watched("old+1999")).runtimes == {"old+1999": 90}
         assert server.asked == []
 
 
@@ -110,11 +110,11 @@ def test_records_that_other_processes_write_are_known_at_once(
     scripted: Scripted, catalog: Catalog, tmp_path: Path
 ) -> None:
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
+        lookup = lookup_of(tmp_path, server.root)
         for number in range(20):
             name = f"night+{number}+1999"
             catalog.keep("movie", [(name, "known", {"id": name, "runtime": number + 1}, "")])
-            assert one.known_for(watched(name)).runtimes[name] == number + 1
+            assert lookup.known_for(watched(name)).runtimes[name] == number + 1
         assert server.asked == []
 
 
@@ -124,10 +124,10 @@ def test_a_batch_asks_a_limited_number_of_ids_and_the_next_asks_the_rest(
 ) -> None:
     movies = [f"never+{number:03}+1999" for number in range(250)]
     with scripted(service) as server:
-        one = lookup_of(tmp_path, server.root)
-        first = one.known_for(watched(*movies))
+        lookup = lookup_of(tmp_path, server.root)
+        first = lookup.known_for(watched(*movies))
         assert len(first.missing) == 200
-        assert one.known_for(watched(*movies)).missing == set(movies)
+        assert lookup.known_for(watched(*movies)).missing == set(movies)
         asked = [name for path in server.asked for name in path.removeprefix("/movie/").split(",")]
         assert sorted(asked) == movies
     assert judged(tmp_path, watched(*movies), first).reasons == ["movie_unknown"] * 200
@@ -141,11 +141,11 @@ def test_the_simulated_service_answers_for_its_ids(
     settings = WorldSettings(users=1_200, movies=50, generation=generation, api_rate_limit_per_s=10_000)
     movies = World(settings).catalogue.ids[:10]
     with simulated(settings) as root:
-        one = lookup_of(tmp_path, root, generation)
-        known = one.known_for(watched(*movies, "never+1999"))
+        lookup = lookup_of(tmp_path, root, generation)
+        known = lookup.known_for(watched(*movies, "never+1999"))
         assert set(known.runtimes) == {"old+1999", *movies}
         assert known.missing == {"never+1999"}
-        known = one.known_for(by(1_100, 1_201, 3))
+        known = lookup.known_for(by(1_100, 1_201, 3))
         assert known.users == {1_100}
         assert known.no_users == {1_201}
     runtimes = {name: record["runtime"] for name, record in catalog.records("movie").items()}

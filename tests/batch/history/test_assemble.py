@@ -54,25 +54,25 @@ def test_sessions_and_ratings_are_all_kept_and_joined(
         if not any(row[:2] == (user, movie) and row[2] <= when for row in sessions):  # not seen to be watched by then
             expected.append((user, movie, when, 0, 0.0 if movie < 2 else np.nan, rating / 5, when))
     expected.sort(key=lambda row: (row[0], row[2], row[1]))
-    found = assemble(gathered(sessions, ratings), RUNTIMES, 5, np.zeros(3, np.uint8))
-    assert np.array(as_rows(found)).reshape(-1, 7) == pytest.approx(
+    history = assemble(gathered(sessions, ratings), RUNTIMES, 5, np.zeros(3, np.uint8))
+    assert np.array(as_rows(history)).reshape(-1, 7) == pytest.approx(
         np.array(expected, np.float64).reshape(-1, 7), nan_ok=True
     )
 
 
 def test_a_history_is_read_back_as_written() -> None:
-    one = assemble(
+    written = assemble(
         gathered([(0, 1, 5, 30), (2, 2, 6, 20)], {(1, 0): (4, 5)}), RUNTIMES, 5, np.array([1, 0, 2], np.uint8)
     )
     requests = Requests(np.array([2, 0], np.int32), np.array([7, 8]))
     with tempfile.TemporaryDirectory() as folder:
-        save_history(Path(folder), one, requests)
+        save_history(Path(folder), written, requests)
         assert {path.name for path in Path(folder).iterdir()} == set(FILES)
-        two, asked = load_history(Path(folder))
+        loaded, asked = load_history(Path(folder))
     for name in ("user", "movie", "start", "minutes", "share", "rating", "rated", "users", "segments"):
-        kept, read = getattr(one, name), getattr(two, name)
+        kept, read = getattr(written, name), getattr(loaded, name)
         assert kept.dtype == read.dtype, name
         assert np.array_equal(kept, read, equal_nan=kept.dtype.kind == "f"), name
-    assert one.movies == two.movies
+    assert written.movies == loaded.movies
     assert [asked.user.tolist(), asked.time.tolist()] == [[2, 0], [7, 8]]
-    assert (one.until, one.shape) == (7, (3, 3))
+    assert (written.until, written.shape) == (7, (3, 3))

@@ -47,20 +47,22 @@ def asked(user: int, time: int, status: int = 200) -> Event:
 
 def archive(var: Path, batches: list[list[Event]]) -> Archive:
     """An archive of these batches, one after the other, behind what it has; days are UTC's."""
-    found = Archive(var)
+    extended = Archive(var)
     for batch in batches:
-        at = found.positions("t").get(0, 0)
+        first = extended.positions("t").get(0, 0)
         times = [event.time for event in batch]
         groups: dict[tuple[Kind, str], list[Event]] = defaultdict(list)
         for event in batch:
             groups[event.kind, day_name(event.time // DAY_MS)].append(event)
         counts = [FateCount("accepted", kind, day, None, len(own)) for (kind, day), own in groups.items()]
         span = TimeRange(min(times), max(times))
-        last = at + len(batch) - 1
-        own_entry = entry(at, last, topic="t", counts=counts, kafka_time=span)
-        files = [found.write_events(own_entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()]
-        found.commit(own_entry.with_files(files))
-    return found
+        last = first + len(batch) - 1
+        batch_entry = entry(first, last, topic="t", counts=counts, kafka_time=span)
+        files = [
+            extended.write_events(batch_entry, kind, day, table_of(kind, own)) for (kind, day), own in groups.items()
+        ]
+        extended.commit(batch_entry.with_files(files))
+    return extended
 
 
 def compacted(var: Path, gap_ms: int = GAP_MS) -> Counter[str]:
@@ -72,10 +74,10 @@ def gathered(var: Path, gap_ms: int = GAP_MS) -> GatheredDays:
     return gather_days(DayStore(var), list(DayStore(var).days()), KNOWN, gap_ms)
 
 
-def rows(found: GatheredDays) -> list[Session]:
-    user, movie = split_key(found.spans.key)
-    numbers = [MOVIES.index(found.movies[place]) for place in movie.tolist()]
-    columns = user.tolist(), numbers, found.spans.start.tolist(), found.spans.last.tolist(), found.minutes.tolist()
+def rows(days: GatheredDays) -> list[Session]:
+    user, movie = split_key(days.spans.key)
+    numbers = [MOVIES.index(days.movies[index]) for index in movie.tolist()]
+    columns = user.tolist(), numbers, days.spans.start.tolist(), days.spans.last.tolist(), days.minutes.tolist()
     return list(zip(*columns, strict=True))
 
 
@@ -85,16 +87,16 @@ def by_definition(minutes: list[Event], gap_ms: int) -> list[Session]:
         assert event.movie is not None
         assert event.minute is not None
         pairs[event.user, event.movie].add((event.time, event.minute))
-    found = []
+    sessions = []
     for (user, movie), watched in pairs.items():
         session: list[int] = []
         for time, _ in sorted(watched):
             if session and time - session[-1] > gap_ms:
-                found.append((user, MOVIES.index(movie), session[0], session[-1], len(session)))
+                sessions.append((user, MOVIES.index(movie), session[0], session[-1], len(session)))
                 session = []
             session.append(time)
-        found.append((user, MOVIES.index(movie), session[0], session[-1], len(session)))
-    return sorted(found)
+        sessions.append((user, MOVIES.index(movie), session[0], session[-1], len(session)))
+    return sorted(sessions)
 
 
 # half an hour apart, so that gaps of exactly six hours and minutes right at midnight are drawn often
@@ -108,8 +110,8 @@ def batches(draw: st.DrawFn) -> list[list[Event]]:
     events = draw(st.lists(minutes, min_size=1, max_size=40))
     events = draw(st.permutations(events + draw(st.lists(st.sampled_from(events), max_size=10))))
     cuts = sorted(draw(st.lists(st.integers(0, len(events)), max_size=3)))
-    found = [events[low:high] for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True)]
-    return [batch for batch in found if batch]
+    slices = [events[low:high] for low, high in zip([0, *cuts], [*cuts, len(events)], strict=True)]
+    return [batch for batch in slices if batch]
 
 
 @settings(deadline=None, max_examples=20)
@@ -117,15 +119,19 @@ def batches(draw: st.DrawFn) -> list[list[Event]]:
 def test_sessions_of_any_batches_match_a_naive_reference(drawn: list[list[Event]], share: int) -> None:
     """Whether all at once or night by night, and however few minutes are sorted together."""
     events = [event for batch in drawn for event in batch]
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two, pytest.MonkeyPatch.context() as to:
+    with (
+        tempfile.TemporaryDirectory() as at_once,
+        tempfile.TemporaryDirectory() as nightly,
+        pytest.MonkeyPatch.context() as to,
+    ):
         to.setattr(sessions_module, "_SHARE_ROWS", share)
-        archive(Path(one), drawn)
-        counts = compacted(Path(one))
+        archive(Path(at_once), drawn)
+        counts = compacted(Path(at_once))
         for batch in drawn:
-            archive(Path(two), [batch])
-            compacted(Path(two))
-        assert rows(gathered(Path(one))) == rows(gathered(Path(two))) == by_definition(events, GAP_MS)
-        assert digests(Path(one)) == digests(Path(two))
+            archive(Path(nightly), [batch])
+            compacted(Path(nightly))
+        assert rows(gathered(Path(at_once))) == rows(gathered(Path(nightly))) == by_definition(events, GAP_MS)
+        assert digests(Path(at_once)) == digests(Path(nightly))
     assert (counts["minutes"], counts["duplicates"]) == (len(events), len(events) - len(set(events)))
 
 
@@ -204,24 +210,24 @@ def test_sessions_join_over_midnight_and_split_at_a_longer_gap(tmp_path: Path) -
     late = minute(1, MOVIES[0], after[-1].time + GAP_MS + 1)
     archive(tmp_path, [before, [*after, late]])
     compacted(tmp_path)
-    found = rows(gathered(tmp_path))
-    assert found == [(1, 0, midnight - 180_000, midnight + 60_000, 5), (1, 0, late.time, late.time, 1)]
+    sessions = rows(gathered(tmp_path))
+    assert sessions == [(1, 0, midnight - 180_000, midnight + 60_000, 5), (1, 0, late.time, late.time, 1)]
 
 
 def test_unknown_movies_are_kept_by_day_but_only_counted_in_the_history(tmp_path: Path) -> None:
     events = [minute(1, STRANGE, FIRST), minute(1, MOVIES[1], FIRST), rated(2, STRANGE, 1, 3)]
     archive(tmp_path, [events])
     compacted(tmp_path)
-    found = gathered(tmp_path)
-    assert (rows(found), found.unknown, found.movies) == ([(1, 1, FIRST, FIRST, 1)], 2, [MOVIES[1]])
-    found = gather_days(DayStore(tmp_path), ["2030-01-01"], {STRANGE: None}, GAP_MS)
-    assert (len(found.spans), len(found.rated), found.unknown) == (1, 1, 1)
+    days = gathered(tmp_path)
+    assert (rows(days), days.unknown, days.movies) == ([(1, 1, FIRST, FIRST, 1)], 2, [MOVIES[1]])
+    days = gather_days(DayStore(tmp_path), ["2030-01-01"], {STRANGE: None}, GAP_MS)
+    assert (len(days.spans), len(days.rated), days.unknown) == (1, 1, 1)
 
 
 def test_without_an_archive_there_are_no_days(tmp_path: Path) -> None:
     assert compacted(tmp_path) == {"days": 0, "all_days": 0}
-    found = gathered(tmp_path)
-    assert (rows(found), found.movies, found.users.tolist(), len(found.rated)) == ([], [], [], 0)
+    days = gathered(tmp_path)
+    assert (rows(days), days.movies, days.users.tolist(), len(days.rated)) == ([], [], [], 0)
 
 
 def test_every_user_with_any_event_is_in_the_history(tmp_path: Path) -> None:
@@ -229,8 +235,8 @@ def test_every_user_with_any_event_is_in_the_history(tmp_path: Path) -> None:
     events = [minute(9, MOVIES[0], FIRST), rated(7, MOVIES[1], 1, 3), asked(8, FIRST), asked(6, FIRST, 0), account]
     archive(tmp_path, [events])
     compacted(tmp_path)
-    found = gathered(tmp_path)
-    assert (found.users.tolist(), str(found.users.dtype)) == ([7, 8, 9, 2**32 - 1], "uint32")
+    days = gathered(tmp_path)
+    assert (days.users.tolist(), str(days.users.dtype)) == ([7, 8, 9, 2**32 - 1], "uint32")
     assert DayStore(tmp_path).read("requests", ["2030-01-01"]).to_pydict() == {"user": [8], "time": [FIRST]}
 
 
@@ -247,15 +253,17 @@ def test_the_latest_rating_counts_and_the_higher_of_two_at_once(events: list[Eve
         if event.movie in MOVIES:
             latest[event.user, event.movie] = (event.time, event.rating or 0)
     with tempfile.TemporaryDirectory() as folder:
-        archive(Path(folder), [part for part in (events[:cut], events[cut:]) if part])
+        archive(Path(folder), [batch for batch in (events[:cut], events[cut:]) if batch])
         counts = compacted(Path(folder))
-        found = gathered(Path(folder))
-    user, movie = split_key(found.rated.key)
-    pairs = [(one, found.movies[place]) for one, place in zip(user.tolist(), movie.tolist(), strict=True)]
-    values = zip(found.rated.last.tolist(), found.ratings.tolist(), strict=True)
+        days = gathered(Path(folder))
+    user, movie = split_key(days.rated.key)
+    pairs = [
+        (user_id, days.movies[movie_index]) for user_id, movie_index in zip(user.tolist(), movie.tolist(), strict=True)
+    ]
+    values = zip(days.rated.last.tolist(), days.ratings.tolist(), strict=True)
     assert dict(zip(pairs, values, strict=True)) == latest
     assert counts["ratings"] == len(set(events))
-    assert np.all(np.diff(found.rated.key.astype(np.float64)) > 0)
+    assert np.all(np.diff(days.rated.key.astype(np.float64)) > 0)
 
 
 def known(events: list[Event], until_ms: int) -> tuple[set[tuple[int, str, int]], dict[str, float]]:
@@ -263,13 +271,15 @@ def known(events: list[Event], until_ms: int) -> tuple[set[tuple[int, str, int]]
     with tempfile.TemporaryDirectory() as folder:
         archive(Path(folder), [events])
         compacted(Path(folder))
-        found = gathered(Path(folder))
-    history = assemble(found, np.full(len(found.movies), 100.0), 5, np.zeros(len(found.users), np.uint8))
+        days = gathered(Path(folder))
+    history = assemble(days, np.full(len(days.movies), 100.0), 5, np.zeros(len(days.users), np.uint8))
     data: Interactions = history.before(until_ms, 14)
     user = history.users[np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))].tolist()
-    movie = [history.movies[place] for place in data.movies.tolist()]
+    movie = [history.movies[index] for index in data.movies.tolist()]
     popularity = zip(history.movies, data.popularity.tolist(), strict=True)
-    return set(zip(user, movie, data.starts.tolist(), strict=True)), {name: one for name, one in popularity if one}
+    return set(zip(user, movie, data.starts.tolist(), strict=True)), {
+        name: starts for name, starts in popularity if starts
+    }
 
 
 @settings(deadline=None, max_examples=15)

@@ -19,9 +19,9 @@ def test_a_written_day_is_read_back_with_missing_parts_empty(tmp_path: Path) -> 
     day_store.write(DAY, DaySource(inputs="x", counts={"sessions": 2}), {"sessions": SESSIONS})
     day_store.write("2030-01-02", DaySource(), {"sessions": SESSIONS.slice(1)})
     assert day_store.days() == {DAY: DaySource(inputs="x", counts={"sessions": 2}), "2030-01-02": DaySource()}
-    found = day_store.read("sessions", [DAY, "2030-01-02"])
-    assert found.to_pylist() == [*SESSIONS.to_pylist(), *SESSIONS.to_pylist()[1:]]
-    assert found.column("movie").num_chunks == 1
+    sessions = day_store.read("sessions", [DAY, "2030-01-02"])
+    assert sessions.to_pylist() == [*SESSIONS.to_pylist(), *SESSIONS.to_pylist()[1:]]
+    assert sessions.column("movie").num_chunks == 1
     empty: tuple[DayPart, ...] = ("ratings", "requests", "accounts")
     for part in empty:
         assert day_store.read(part, [DAY]).num_rows == 0

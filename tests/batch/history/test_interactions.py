@@ -55,23 +55,23 @@ def weights_of(rows: list[Session]) -> dict[tuple[int, int], float]:
     """By user and movie, of what is given: share watched, at most all of it, times 0.5 + rating where there is one."""
     longest = [max([100, *(row[3] for row in rows if row[1] == movie)]) for movie in range(MOVIES)]
     lengths = [longest[movie] if np.isnan(RUNTIMES[movie]) else RUNTIMES[movie] for movie in range(MOVIES)]
-    found: dict[tuple[int, int], float] = {}
+    weights: dict[tuple[int, int], float] = {}
     for user, movie, _, minutes, _, _ in rows:
         share = max(min(minutes / lengths[movie], 1), 0.05) if minutes else 0.5
-        found[user, movie] = min(found.get((user, movie), 0) + share, 1)
-    for user, movie in found:
+        weights[user, movie] = min(weights.get((user, movie), 0) + share, 1)
+    for user, movie in weights:
         # the rating of the pair stands in each of its sessions; the latest is looked at
         _, _, _, _, rating, rated = min(
             (row for row in sorted(rows, key=lambda r: (r[0], -r[2], r[1])) if row[:2] == (user, movie)),
             key=lambda row: row[2],
         )
-        found[user, movie] *= 0.5 + rating / 5 if rating and rated > 0 else 1
-    return found
+        weights[user, movie] *= 0.5 + rating / 5 if rating and rated > 0 else 1
+    return weights
 
 
 def pairs(data: Interactions) -> dict[tuple[int, int], float]:
-    found = zip(users_of(data), data.movies.tolist(), data.weights.tolist(), strict=True)
-    return {(user, movie): weight for user, movie, weight in found}
+    weighted_pairs = zip(users_of(data), data.movies.tolist(), data.weights.tolist(), strict=True)
+    return {(user, movie): weight for user, movie, weight in weighted_pairs}
 
 
 def users_of(data: Interactions) -> list[int]:
@@ -80,7 +80,7 @@ def users_of(data: Interactions) -> list[int]:
 
 
 def one_a_day(rows: list[Session]) -> list[Session]:
-    """No two sessions of a user and movie on one day: which of them is the later, nobody could say."""
+    """No two sessions of a user and movie on one day: their order would be undefined."""
     return list({row[:3]: row for row in rows}.values())
 
 
@@ -104,8 +104,8 @@ def test_events_are_sorted_by_user_and_time_with_the_latest_of_each_pair(drawn: 
     for user, movie, days, *_ in rows:
         latest[user, movie] = max(NOW - days * DAY_MS, latest.get((user, movie), 0))
     expected = sorted((user, start, movie) for (user, movie), start in latest.items())
-    found = zip(users_of(got), got.starts.tolist(), got.movies.tolist(), strict=True)
-    assert list(found) == expected
+    starts = zip(users_of(got), got.starts.tolist(), got.movies.tolist(), strict=True)
+    assert list(starts) == expected
     assert got.until == NOW
     assert got.shape == (USERS, MOVIES)
 
@@ -119,9 +119,9 @@ def test_starts_count_half_for_every_half_life(rows: list[Session], half_life: f
     assert history(rows).before(NOW, half_life).popularity == pytest.approx(popularity)
 
 
-def same(one: Interactions, two: Interactions) -> None:
+def same(first: Interactions, second: Interactions) -> None:
     for name in ("indptr", "movies", "starts", "weights", "popularity"):
-        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+        assert np.array_equal(getattr(first, name), getattr(second, name)), name
 
 
 @settings(deadline=None, max_examples=100)

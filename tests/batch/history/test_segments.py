@@ -1,4 +1,4 @@
-"""Segments: age band × gender, nobody lost at the edges of a band."""
+"""Segments: age band × gender; the ends of a band belong to it."""
 
 import numpy as np
 import pytest
@@ -38,5 +38,5 @@ def test_unknown_users_belong_to_no_segment() -> None:
 @given(st.lists(st.integers(0, len(NAMES) - 1), max_size=40), st.integers(1, 6))
 def test_users_of_small_segments_belong_to_no_segment(members: list[int], minimum: int) -> None:
     got = without_small(np.array(members, np.uint8), minimum)
-    assert got.tolist() == [one if members.count(one) >= minimum else 0 for one in members]
+    assert got.tolist() == [segment if members.count(segment) >= minimum else 0 for segment in members]
     assert got.dtype == np.uint8

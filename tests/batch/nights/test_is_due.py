@@ -16,13 +16,13 @@ DAYS = ("2022-03-12", "2022-11-05", "2018-11-03", "2018-02-16", "2022-07-01")
 BEGINNINGS = [day_number(day) * DAY_MS for day in DAYS]
 
 
-def moments(at: str, name: str, around_ms: int) -> list[int]:
+def moments(hour_text: str, name: str, around_ms: int) -> list[int]:
     """When the clock shows `at` on the days around a time; the first time, or as the old clock would have shown."""
     day = dt.datetime.fromtimestamp(around_ms / 1000, ZoneInfo(name)).date()
-    hour, minute = map(int, at.split(":"))
+    hour, minute = map(int, hour_text.split(":"))
     days = [day + dt.timedelta(days=off) for off in range(-9, 10)]
     shown = [dt.datetime(d.year, d.month, d.day, hour, minute, tzinfo=ZoneInfo(name)) for d in days]
-    return [round(one.timestamp() * 1000) for one in shown]
+    return [round(moment.timestamp() * 1000) for moment in shown]
 
 
 hours = st.builds(lambda hour, minute: f"{hour:02}:{minute:02}", st.integers(0, 23), st.sampled_from([0, 1, 30, 59]))

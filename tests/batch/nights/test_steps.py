@@ -115,11 +115,14 @@ def test_rendered_answers_are_written_if_set_and_equal_the_lists(done: tuple[Pat
     first, _ = done
     shutil.rmtree(after / "releases")  # the evaluation was held against none
     run(night(after, answers="compact"), "train", "publish")
-    one, two = (Release.open(folder / "releases" / "current") for folder in (after, first))
-    assert (set(one.manifest.files), set(two.manifest.files)) == ({*FILES}, {*FILES, *RENDERED})
+    compact_release, rendered_release = (Release.open(folder / "releases" / "current") for folder in (after, first))
+    assert (set(compact_release.manifest.files), set(rendered_release.manifest.files)) == (
+        {*FILES},
+        {*FILES, *RENDERED},
+    )
     assert digests(after / "releases" / "current") == digests(first / "releases" / "current")
-    compact, text = Answers(one), Answers(two)
-    for user in [*one.users.tolist(), 0, 999_999]:
+    compact, text = Answers(compact_release), Answers(rendered_release)
+    for user in [*compact_release.users.tolist(), 0, 999_999]:
         assert compact.find(user) == text.find(user)
 
 
@@ -157,9 +160,9 @@ def test_another_seed_makes_another_index(done: tuple[Path, Results], after: Pat
     first, _ = done
     shutil.rmtree(after / "releases")  # the evaluation was held against none
     run(night(after, seed=2), "train", "publish")
-    one, two = (digests(folder / "releases" / "current") for folder in (first, after))
-    assert one["items.ann"] != two["items.ann"]
-    assert one["users.npy"] == two["users.npy"]
+    before, after_seed = (digests(folder / "releases" / "current") for folder in (first, after))
+    assert before["items.ann"] != after_seed["items.ann"]
+    assert before["users.npy"] == after_seed["users.npy"]
 
 
 @pytest.mark.parametrize("model", ["als", "popular"])
@@ -182,12 +185,12 @@ def test_a_refused_release_is_kept_and_current_does_not_move(after: Path) -> Non
 
 
 def test_old_releases_are_removed_after_a_night(after: Path) -> None:
-    made = list(release_names(after))
+    releases = list(release_names(after))
     for seed in (2, 3):
         results = run(night(after, seed=seed, keep_releases=2), "evaluate", "train", "publish")
-        made.append(results["publish"].release)
+        releases.append(results["publish"].release)
     # nights as short as these may end within one second, and then their names do not tell which came last
-    assert release_names(after) == {*sorted(made)[-2:], made[-1]}
+    assert release_names(after) == {*sorted(releases)[-2:], releases[-1]}
     assert len(publish.read_publications(after)) == 3
 
 

@@ -349,9 +349,9 @@ def test_the_command_prints_text_or_json(var: Path, monkeypatch: pytest.MonkeyPa
 def test_the_changes_around_a_time() -> None:
     changes = [ReleaseChange("a", 10), ReleaseChange("b", 20), ReleaseChange("a", 30)]
     history = ReleaseHistory(changes)
-    for at, expected in ((9, "--a"), (10, "a-b"), (19, "a-b"), (20, "baa"), (30, "ab-"), (99, "ab-")):
-        around = [change.release if change else "-" for change in history.around(at)]
-        assert "".join(around) == expected, at
+    for time_ms, expected in ((9, "--a"), (10, "a-b"), (19, "a-b"), (20, "baa"), (30, "ab-"), (99, "ab-")):
+        around = [change.release if change else "-" for change in history.around(time_ms)]
+        assert "".join(around) == expected, time_ms
     assert ReleaseHistory([]).around(5) == (None, None, None)
 
 

@@ -271,7 +271,7 @@ def test_damaged_notes_are_an_error_that_names_the_file(tmp_path: Path, name: st
 def test_a_move_that_cannot_be_recorded_does_not_happen(
     tmp_path: Path, before: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where the disk is full: else whoever tries `rollback` again would go back twice as far."""
+    """On a full disk, for instance: otherwise a second `rollback` would go back twice as far."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

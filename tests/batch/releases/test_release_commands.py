@@ -53,7 +53,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandidate) -> Path:
+def module_var(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandidate) -> Path:
     """A folder with an archive up to noon, and the releases a, b and c, each current an hour after the other."""
     folder = tmp_path_factory.mktemp("made")
     var = folder / "var"
@@ -70,8 +70,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteCandida
 
 
 @pytest.fixture
-def var(made: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(made, tmp_path / "var", symlinks=True)
+def var(module_var: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(module_var, tmp_path / "var", symlinks=True)
 
 
 def named(var: Path, release: str, name: str) -> None:
@@ -260,14 +260,14 @@ def run(var: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(var))
 
-    def made(command: click.Command, *arguments: str) -> Said:
+    def invoke(command: click.Command, *arguments: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["batch", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.run(command, "batch")
         assert isinstance(ended.value.code, int)
         return Said(ended.value.code, *capsys.readouterr())
 
-    return made
+    return invoke
 
 
 SETTINGS = {"MARQUEE_STREAM_TIMEZONE": "America/New_York"}

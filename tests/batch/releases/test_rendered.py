@@ -20,7 +20,7 @@ def written(folder: Path, lists: np.ndarray, names: list[str], none: int = NONE)
 
 def texts(data: bytes, begins: np.ndarray) -> list[str]:
     marks = begins.tolist()
-    return [data[one:two].decode() for one, two in pairwise(marks)]
+    return [data[begin:end].decode() for begin, end in pairwise(marks)]
 
 
 @settings(deadline=None, max_examples=100)
@@ -33,10 +33,10 @@ def test_every_rendered_list_begins_at_its_offset(
     tmp_path_factory: pytest.TempPathFactory, lists: list[list[int]], names: list[str], kind: type[np.generic]
 ) -> None:
     none = 2**32 - 1 if kind is np.uint32 else NONE
-    array = np.array([[*one, *[none] * (20 - len(one))] for one in lists], kind).reshape(-1, 20)
+    array = np.array([[*row, *[none] * (20 - len(row))] for row in lists], kind).reshape(-1, 20)
     data, begins = written(tmp_path_factory.mktemp("answers"), array, names, none)
     assert (begins.dtype, begins.shape) == (np.dtype(np.uint64), (len(lists) + 1,))
-    assert texts(data, begins) == [",".join(names[item] for item in one) for one in lists]
+    assert texts(data, begins) == [",".join(names[item] for item in row) for row in lists]
     assert (begins[0], begins[-1]) == (0, len(data))
     assert rendered.size(array, names, none) == len(data) + begins.nbytes
 
@@ -44,16 +44,16 @@ def test_every_rendered_list_begins_at_its_offset(
 def test_the_block_size_does_not_change_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lists = np.random.default_rng(1).permuted(np.tile(np.arange(30, dtype=np.uint16), (50, 1)), axis=1)[:, :20]
     lists[7, 3:] = lists[49] = NONE
-    names, told = [f"movie+{number}+2000" for number in range(30)], list[int]()
+    names, block_rows = [f"movie+{number}+2000" for number in range(30)], list[int]()
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    one = written(tmp_path / "one", lists, names)
+    whole = written(tmp_path / "one", lists, names)
     monkeypatch.setattr(rendered, "_ROWS", 7)
-    rendered.write(tmp_path / "two", lists, names, NONE, told.append)
+    rendered.write(tmp_path / "two", lists, names, NONE, block_rows.append)
     for name in ("answers.bin", "answers.npy"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert told == [7] * 7 + [1]
-    assert texts(*one)[49] == ""
+    assert block_rows == [7] * 7 + [1]
+    assert texts(*whole)[49] == ""
 
 
 def test_earlier_rendered_files_are_replaced(tmp_path: Path) -> None:

@@ -99,17 +99,17 @@ Row = tuple[str, str | None, Event | None, bytes | None, str, int, int, int]
 
 def rows_of(archive: Archive) -> dict[int, Row]:
     """By offset: what the files of the ledger hold; a line that lies in two of them is an error."""
-    found: dict[int, Row] = {}
+    rows: dict[int, Row] = {}
     for file in (file for batch in archive.entries() for file in batch.files):
         table = pq.ParquetFile(archive.var / file.path).read()
         assert table.num_rows == file.rows > 0
         quarantined = file.room == "quarantine"
         for row in quarantined_in(table) if quarantined else events_in(file.room, table):  # type: ignore[arg-type]
-            assert row[6] not in found
+            assert row[6] not in rows
             moment = row[7] if row[2] is None else row[2].time
             assert file.day == CLOCK.day(moment)
-            found[row[6]] = row
-    return found
+            rows[row[6]] = row
+    return rows
 
 
 def provenance_of(table: pa.Table) -> Iterator[tuple[str, int, int, int]]:

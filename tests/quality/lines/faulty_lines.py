@@ -69,15 +69,15 @@ def repair(line: str | bytes, held: JudgingContext = HELD, kafka_time: int = NOW
 def by_brute_force(line: bytes, held: JudgingContext, kafka_time: int) -> set[Event]:
     """The events beyond doubt that come of deleting any one byte of a line."""
     deleted = [line[:at] + line[at + 1 :] for at in range(len(line))]
-    columns, found = read(pa.array(deleted, pa.binary()), held.zone), set[Event]()
+    columns, readings = read(pa.array(deleted, pa.binary()), held.zone), set[Event]()
     for kind in KINDS:
         moments = np.full(len(columns.rows[kind]), kafka_time)
         table = resolve_repeated_hour(columns.events[kind], moments, held)
         fine = np.ones(len(moments), bool)
         for _, broken in context_faults(kind, table, moments, held, strict=True):
             fine &= ~broken
-        found |= set(events_of(kind, table.filter(pa.array(fine))))
-    return found
+        readings |= set(events_of(kind, table.filter(pa.array(fine))))
+    return readings
 
 
 whole_seconds = st.integers(-30, 30).map(lambda off: NOW + off * 60_000) | st.integers(-1800, 1800).map(
@@ -154,7 +154,7 @@ def a_sample(count: int, rng: np.random.Generator) -> Sample:
     One in fifty is of a movie that is too new for the catalogue, one in fifty comes two hours late to Kafka, and one in
     fifty is past the movie's end as the catalogue has it.
     """
-    found: Sample = []
+    sample: Sample = []
     for _ in range(count):
         row, strange = int(rng.integers(len(MOVIES))), rng.random()
         user, movie = int(rng.integers(1, 1_000_001)), MOVIES[row] if strange > 0.02 else f"a+new+one+{row}+2022"
@@ -167,5 +167,5 @@ def a_sample(count: int, rng: np.random.Generator) -> Sample:
             event = Event("rate", time, user, movie, rating=int(rng.integers(1, 6)))
         line = render(event, CLOCK)
         damaged = with_inserted(line, int(rng.integers(len(line) + 1)), INSERTED[int(rng.integers(len(INSERTED)))])
-        found.append((damaged, event, time + (2 * HOUR_MS if 0.04 < strange < 0.06 else 700)))
-    return found
+        sample.append((damaged, event, time + (2 * HOUR_MS if 0.04 < strange < 0.06 else 700)))
+    return sample

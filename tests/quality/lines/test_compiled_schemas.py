@@ -111,11 +111,11 @@ def documents(table: pa.Table) -> list[Record]:
 
 def by_cerberus(schema: Schema, *documents: Record) -> list[set[str]]:
     validator = Validator(schema, allow_unknown=True)
-    found = []
+    broken_rules = []
     for document in documents:
         validator.validate(document, normalize=False)
-        found.append({f"{error.field}_{error.rule}" for error in validator._errors})
-    return found
+        broken_rules.append({f"{error.field}_{error.rule}" for error in validator._errors})
+    return broken_rules
 
 
 def order(schema: Schema) -> list[str]:
@@ -127,12 +127,12 @@ def order(schema: Schema) -> list[str]:
 def hold_equal(table: pa.Table, schema: Schema) -> None:
     """The columns, each row alone, and Cerberus agree on which rules are broken and which is the first."""
     predicates, rows = CompiledSchema(schema), documents(table)
-    found = predicates.breaches(table)
-    names = [name for name, _ in found]
+    breaches = predicates.breaches(table)
+    names = [name for name, _ in breaches]
     assert names == [name for name in order(schema) if name in names]
-    assert all(broken.dtype == bool and broken.shape == (len(rows),) and broken.any() for _, broken in found)
+    assert all(broken.dtype == bool and broken.shape == (len(rows),) and broken.any() for _, broken in breaches)
     for row, (document, expected) in enumerate(zip(rows, by_cerberus(schema, *rows), strict=True)):
-        assert {name for name, broken in found if broken[row]} == expected, document
+        assert {name for name, broken in breaches if broken[row]} == expected, document
         assert predicates.breach(document) == next((name for name in order(schema) if name in expected), None)
 
 
@@ -170,13 +170,13 @@ OWN["movies"] = st.lists(st.none() | OWN["movie"], max_size=3) | st.sampled_from
 @st.composite
 def event_tables(draw: st.DrawFn, kind: Kind) -> pa.Table:
     """Tables of a kind with all that its types can hold; now and then a column is missing or of another type."""
-    rows, found = draw(st.integers(0, 5)), {}
+    rows, own_columns = draw(st.integers(0, 5)), {}
     for field in EVENT_SCHEMAS[kind]:
         fate = draw(st.integers(0, 19))
         if fate:
             plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-            found[field.name] = draw(columns(rows, TYPED if fate == 1 else [(plain, OWN[field.name])]))
-    return pa.table({**found, "raw": pa.nulls(rows)})
+            own_columns[field.name] = draw(columns(rows, TYPED if fate == 1 else [(plain, OWN[field.name])]))
+    return pa.table({**own_columns, "raw": pa.nulls(rows)})
 
 
 @pytest.mark.parametrize("generation", ["2022", "2026"])

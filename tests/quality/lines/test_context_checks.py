@@ -136,16 +136,18 @@ def status_reasons(event: Event, known: KnownIds) -> set[str]:
     return {"status_list"} if all(part in known.runtimes for part in event.error.split(", ")) else set()
 
 
-def told(kind: Kind, table: pa.Table, kafka_times: list[int], held: JudgingContext, strict: bool) -> list[set[str]]:
-    found: list[set[str]] = [set() for _ in kafka_times]
+def reasons_by_row(
+    kind: Kind, table: pa.Table, kafka_times: list[int], held: JudgingContext, strict: bool
+) -> list[set[str]]:
+    reasons: list[set[str]] = [set() for _ in kafka_times]
     for reason, broken in context_faults(kind, table, np.array(kafka_times, np.int64), held, strict):
         assert broken.dtype == bool
         assert broken.shape == (len(kafka_times),)
         assert broken.any()
         for row in np.flatnonzero(broken).tolist():
-            assert reason not in found[row]
-            found[row].add(reason)
-    return found
+            assert reason not in reasons[row]
+            reasons[row].add(reason)
+    return reasons
 
 
 @pytest.mark.parametrize("strict", [False, True], ids=["", "strict"])
@@ -156,7 +158,7 @@ def test_faults_of_any_rows_match_the_table_of_reasons(kind: Kind, strict: bool,
     events, table = data.draw(tables(kind))
     held = data.draw(contexts)
     kafka_times = data.draw(st.lists(st.sampled_from([NOW, NOW + 1]), min_size=len(events), max_size=len(events)))
-    assert told(kind, table, kafka_times, held, strict) == by_row(kind, events, kafka_times, held, strict)
+    assert reasons_by_row(kind, table, kafka_times, held, strict) == by_row(kind, events, kafka_times, held, strict)
 
 
 ORDER = ["time_ahead", "time_behind", "user_unknown", "movie_unknown", "minute_runtime", "status_list"]
@@ -176,7 +178,7 @@ def test_the_schema_comes_first_and_then_the_checks_in_one_order(kind: Kind, dat
 
 
 def reasons_of(event: Event, held: JudgingContext = HELD, strict: bool = False, kafka_time: int = NOW) -> set[str]:
-    return told(event.kind, table_of(event.kind, [event]), [kafka_time], held, strict)[0]
+    return reasons_by_row(event.kind, table_of(event.kind, [event]), [kafka_time], held, strict)[0]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,10 @@ def test_minutes_may_exceed_the_runtime_a_little(minute: int, movie: str, past: 
 def test_adjacent_lines_past_the_end_are_judged_apart() -> None:
     # batches are short: whether the line beside it comes in the same one is chance
     past = [Event("watch", NOW, 5, "long+1999", minute=minute) for minute in (110, 111, 112)]
-    assert told("watch", table_of("watch", past), [NOW] * 3, HELD, False) == [set(), *[{"minute_runtime"}] * 2]
+    assert reasons_by_row("watch", table_of("watch", past), [NOW] * 3, HELD, False) == [
+        set(),
+        *[{"minute_runtime"}] * 2,
+    ]
 
 
 def test_above_the_largest_user_only_users_of_the_api_are_known() -> None:

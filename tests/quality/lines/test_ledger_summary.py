@@ -45,27 +45,27 @@ def filed(counts: list[FateCount]) -> list[ArchiveFile]:
 @st.composite
 def entries(draw: st.DrawFn) -> list[LedgerEntry]:
     """Entries whose counts and files are as they must be, end to end; some of them are gaps."""
-    found, at = [], 0
+    ledger, first = [], 0
     for _ in range(draw(st.integers(0, 4))):
         own = draw(st.lists(counts(), max_size=6, unique_by=lambda count: (count.fate, count.kind, count.day)))
         lines = sum(count.lines for count in own)
-        lost, again = (0, draw(st.integers(0, 3))) if lines else (7, 0)
-        last = at + max(lines, 7) - 1
-        found.append(
+        lost, redelivered = (0, draw(st.integers(0, 3))) if lines else (7, 0)
+        last = first + max(lines, 7) - 1
+        ledger.append(
             LedgerEntry(
-                topic="t", partition=0, first=at, last=last, lines=lines, counts=own, files=filed(own), lost=lost,
-                redelivered=again,
+                topic="t", partition=0, first=first, last=last, lines=lines, counts=own, files=filed(own), lost=lost,
+                redelivered=redelivered,
             )
         )  # fmt: skip
-        at = last + 1
-    return found
+        first = last + 1
+    return ledger
 
 
 @settings(deadline=None, max_examples=80)
 @given(entries(), st.sampled_from([None, *DAYS, "2022-10-09"]))
-def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[LedgerEntry], day: str | None) -> None:
-    summary = summarize(found, day)
-    of_day = [count for entry in found for count in entry.counts if day in (None, count.day)]
+def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(ledger: list[LedgerEntry], day: str | None) -> None:
+    summary = summarize(ledger, day)
+    of_day = [count for entry in ledger for count in entry.counts if day in (None, count.day)]
     assert (summary.day, summary.lines) == (day, sum(count.lines for count in of_day))
     assert {fate: getattr(summary, fate) for fate in FATES} == {
         fate: sum(count.lines for count in of_day if count.fate == fate) for fate in FATES
@@ -77,21 +77,21 @@ def test_the_sums_are_those_of_the_entries_of_all_days_or_of_one(found: list[Led
     assert len(summary.by) == len(by)
     assert summary.balanced is True
     gaps = {name: getattr(summary, name) for name in ("lost", "redelivered")}
-    assert gaps == {name: UNSET if day else sum(getattr(entry, name) for entry in found) for name in gaps}
+    assert gaps == {name: UNSET if day else sum(getattr(entry, name) for entry in ledger) for name in gaps}
 
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
-def test_the_days_add_up_to_all_days(found: list[LedgerEntry]) -> None:
-    parts, whole = [summarize(found, day) for day in DAYS], summarize(found)
+def test_the_days_add_up_to_all_days(ledger: list[LedgerEntry]) -> None:
+    parts, whole = [summarize(ledger, day) for day in DAYS], summarize(ledger)
     for name in ("lines", *FATES):
         assert sum(getattr(part, name) for part in parts) == getattr(whole, name)
 
 
 @settings(deadline=None, max_examples=40)
 @given(entries())
-def test_totals_are_sorted_by_fate_and_then_by_number(found: list[LedgerEntry]) -> None:
-    places = [(FATES.index(total.fate), -total.lines) for total in summarize(found).by]
+def test_totals_are_sorted_by_fate_and_then_by_number(ledger: list[LedgerEntry]) -> None:
+    places = [(FATES.index(total.fate), -total.lines) for total in summarize(ledger).by]
     assert places == sorted(places)
 
 
@@ -194,8 +194,8 @@ def test_the_table_says_so_where_the_sum_does_not_hold() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(entries(), st.sampled_from([None, *DAYS]))
-def test_any_summary_can_be_shown(found: list[LedgerEntry], day: str | None) -> None:
-    assert "lines in" in shown(summarize(found, day))
+def test_any_summary_can_be_shown(ledger: list[LedgerEntry], day: str | None) -> None:
+    assert "lines in" in shown(summarize(ledger, day))
 
 
 def test_a_count_of_no_lines_can_be_shown() -> None:

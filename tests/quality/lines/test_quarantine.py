@@ -14,7 +14,7 @@ def test_quarantined_lines_are_listed_with_id_reason_time_and_bytes(archive: Arc
     collected(archive, LINES)
     aside = list(quarantined_lines(archive))
     expected = [row for _, row in sorted(rows_of(archive).items()) if row[0] == "quarantined"]
-    assert [(one.id, one.reason, one.raw, one.kafka_time) for one in aside] == [
+    assert [(line.id, line.reason, line.raw, line.kafka_time) for line in aside] == [
         (f"{TOPIC}-3:{row[6]}", row[1], row[3], row[7]) for row in expected
     ]
     assert len(aside) > 8
@@ -23,7 +23,7 @@ def test_quarantined_lines_are_listed_with_id_reason_time_and_bytes(archive: Arc
 def test_the_list_is_sorted_by_entry_and_offset(archive: Archive) -> None:
     collected(archive, LINES, first=100)
     collected(archive, LINES[9:], partition=1)
-    ids = [one.id for one in quarantined_lines(archive)]
+    ids = [line.id for line in quarantined_lines(archive)]
     places = [tuple(map(int, name.removeprefix(f"{TOPIC}-").split(":"))) for name in ids]
     assert places == sorted(places)
     assert {partition for partition, _ in places} == {1, 3}
@@ -34,7 +34,9 @@ def test_the_list_can_be_limited_to_a_kafka_day_and_a_reason(archive: Archive) -
     everything = list(quarantined_lines(archive))
     for day in ("2022-10-07", "2022-10-08", "2022-10-09"):
         for reason in (None, "user_unknown", "movie_unknown", "no_such_reason"):
-            expected = [one for one in everything if CLOCK.day(one.kafka_time) == day and reason in (None, one.reason)]
+            expected = [
+                line for line in everything if CLOCK.day(line.kafka_time) == day and reason in (None, line.reason)
+            ]
             assert list(quarantined_lines(archive, day, reason)) == expected
 
 
@@ -46,7 +48,7 @@ def test_an_archive_without_a_quarantine_lists_nothing(archive: Archive) -> None
 
 def test_a_line_is_explained_with_all_its_readings(archive: Archive) -> None:
     collected(archive, LINES)
-    [line] = [one for one in quarantined_lines(archive) if one.raw == LINES[9]]
+    [line] = [line for line in quarantined_lines(archive) if line.raw == LINES[9]]
     explanation = msgspec.to_builtins(explain(archive, line.id, BEFORE))
     expected = {
         "id": line.id,

@@ -56,7 +56,7 @@ def test_after_a_rule_change_lines_that_pass_are_archived_once_and_nothing_else_
 ) -> None:
     before = collected(archive, [*LINES, LINES[0], LINES[4], LINES[12]])
     rows = rows_of(archive)
-    told = replay_quarantine(archive, mended)
+    replayed = replay_quarantine(archive, mended)
     [after] = archive.entries()
     assert rows_of(archive) == anew(rows, LINES, mended) != rows
     assert after.revision == 1
@@ -64,9 +64,9 @@ def test_after_a_rule_change_lines_that_pass_are_archived_once_and_nothing_else_
     kept = msgspec.structs.replace(after, counts=before.counts, files=before.files, revision=0, written=before.written)
     assert kept == before
     taken = count_by_fate([before])["quarantined"] - count_by_fate([after])["quarantined"]
-    assert taken == told["accepted"] + told["repaired"] > 0
-    assert told["quarantined"] == count_by_fate([after])["quarantined"]
-    assert told["duplicate"] == 0
+    assert taken == replayed["accepted"] + replayed["repaired"] > 0
+    assert replayed["quarantined"] == count_by_fate([after])["quarantined"]
+    assert replayed["duplicate"] == 0
     assert count_by_fate([after])["duplicate"] == count_by_fate([before])["duplicate"] == 3
 
 
@@ -100,13 +100,13 @@ def test_any_lines_replayed_by_any_rules_have_one_fate_each(lines: list[bytes], 
         collected(archive, lines)
         for name in steps:
             expected = anew(rows_of(archive), lines, MENDED[name])
-            told = replay_quarantine(archive, MENDED[name])
+            replayed = replay_quarantine(archive, MENDED[name])
             assert rows_of(archive) == expected
             assert is_whole(archive)
             assert dict(count_by_fate(archive.entries())) == dict.fromkeys(FATES, 0) | Counter(
                 row[0] for row in expected.values()
             ) | {"duplicate": len(lines) - len(set(lines))}
-            assert told["quarantined"] == count_by_fate(archive.entries())["quarantined"]
+            assert replayed["quarantined"] == count_by_fate(archive.entries())["quarantined"]
 
 
 def test_a_replay_replaces_quarantine_files_and_keeps_event_files(archive: Archive) -> None:
@@ -114,8 +114,8 @@ def test_a_replay_replaces_quarantine_files_and_keeps_event_files(archive: Archi
     before = digests(archive.var)
     replay_quarantine(archive, MENDED["all of it"])
     after = digests(archive.var)
-    gone, kept = set(before) - set(after), set(before) & set(after)
-    assert gone == {name for name in before if name.startswith("quarantine/")}
+    removed, kept = set(before) - set(after), set(before) & set(after)
+    assert removed == {name for name in before if name.startswith("quarantine/")}
     assert {name for name in kept if before[name] != after[name]} == {
         f"archive/ledger/{archive.entries()[0].name}.json"
     }
@@ -127,9 +127,9 @@ def test_a_replay_by_unchanged_rules_writes_nothing(archive: Archive, write: boo
     collected(archive, LINES)
     collected(archive, LINES[:9], first=29)
     before = digests(archive.var)
-    told = replay_quarantine(archive, BEFORE, write=write)
+    replayed = replay_quarantine(archive, BEFORE, write=write)
     assert digests(archive.var) == before
-    assert (told["quarantined"], told["accepted"]) == (count_by_fate(archive.entries())["quarantined"], 0)
+    assert (replayed["quarantined"], replayed["accepted"]) == (count_by_fate(archive.entries())["quarantined"], 0)
 
 
 def test_a_second_replay_writes_nothing(archive: Archive) -> None:
@@ -143,9 +143,9 @@ def test_a_second_replay_writes_nothing(archive: Archive) -> None:
 def test_a_dry_run_reports_the_same_and_writes_nothing(archive: Archive) -> None:
     collected(archive, LINES)
     before = digests(archive.var)
-    told = replay_quarantine(archive, MENDED["all of it"], write=False)
+    replayed = replay_quarantine(archive, MENDED["all of it"], write=False)
     assert digests(archive.var) == before
-    assert replay_quarantine(archive, MENDED["all of it"]) == told
+    assert replay_quarantine(archive, MENDED["all of it"]) == replayed
 
 
 def test_only_the_entries_with_lines_of_the_day_are_replayed(archive: Archive) -> None:

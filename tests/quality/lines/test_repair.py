@@ -84,18 +84,18 @@ def test_one_inserted_character_is_never_repaired_to_something_else(
 
 def test_most_repairable_lines_are_restored_and_hardly_any_wrongly() -> None:
     sample = a_sample(2_000, np.random.default_rng(11))
-    faulty = {row: reason for row, (line, _, at) in enumerate(sample) if (reason := fault_of(line, HELD, at))}
+    faulty = {row: reason for row, (line, _, time_ms) in enumerate(sample) if (reason := fault_of(line, HELD, time_ms))}
     values = pa.array([line for line, _, _ in sample], pa.binary())
-    found = repair_lines(values, np.array([at for _, _, at in sample]), faulty, HELD)
-    told = Counter[tuple[str, bool]]()
-    for row, (rule, event) in found.items():
+    repairs = repair_lines(values, np.array([time_ms for _, _, time_ms in sample]), faulty, HELD)
+    counts = Counter[tuple[str, bool]]()
+    for row, (rule, event) in repairs.items():
         _, before, kafka_time = sample[row]
-        told[rule, event == (replace(before, time=kafka_time) if rule == KAFKA_TIME else before)] += 1
-    right, wrong = told[ONE_CHARACTER, True], told[ONE_CHARACTER, False]
+        counts[rule, event == (replace(before, time=kafka_time) if rule == KAFKA_TIME else before)] += 1
+    right, wrong = counts[ONE_CHARACTER, True], counts[ONE_CHARACTER, False]
     assert right / (right + wrong) >= 0.995
     assert right / len(faulty) > 0.87
-    assert told[KAFKA_TIME, False] / told.total() <= 0.005
-    assert told.total() / len(faulty) > 0.9
+    assert counts[KAFKA_TIME, False] / counts.total() <= 0.005
+    assert counts.total() / len(faulty) > 0.9
 
 
 @pytest.mark.parametrize(

@@ -125,12 +125,14 @@ def test_a_line_too_long_to_repair_is_quarantined() -> None:
 
 def test_repairing_many_lines_equals_repairing_each() -> None:
     sample = a_sample(150, np.random.default_rng(5)) * 45  # more than are judged together
-    faulty = {row: reason for row, (line, _, at) in enumerate(sample[:150]) if (reason := fault_of(line, HELD, at))}
+    faulty = {
+        row: reason for row, (line, _, time_ms) in enumerate(sample[:150]) if (reason := fault_of(line, HELD, time_ms))
+    }
     everywhere = {row + 150 * again: reason for row, reason in faulty.items() for again in range(45)}
     assert len(everywhere) > 5_000
     values = pa.array([line for line, _, _ in sample], pa.binary())
-    found = repair_lines(values, np.array([at for _, _, at in sample]), everywhere, HELD)
+    repairs = repair_lines(values, np.array([time_ms for _, _, time_ms in sample]), everywhere, HELD)
     for row in faulty:
-        line, _, at = sample[row]
-        alone = repair(line, HELD, at)
-        assert {found.get(row + 150 * again) for again in range(45)} == {alone}
+        line, _, time_ms = sample[row]
+        alone = repair(line, HELD, time_ms)
+        assert {repairs.get(row + 150 * again) for again in range(45)} == {alone}

@@ -77,14 +77,14 @@ def test_a_crash_at_any_step_leaves_each_entry_old_or_new(tmp_path: Path) -> Non
         shutil.copytree(begun.var, archive.var)
         with pytest.raises(Crash), dying_at(step):
             replay_quarantine(archive, mended)
-        found = plain(archive.entries())
-        for one, before, after in zip(found, plain(begun.entries()), plain(ended.entries()), strict=True):
-            assert one in (before, after)
-        revisions.append(sum(entry.revision for entry in found))
-        assert all(row in (rows[0][at], rows[1][at]) for at, row in rows_of(archive).items())
+        entries_now = plain(archive.entries())
+        for entry, before, after in zip(entries_now, plain(begun.entries()), plain(ended.entries()), strict=True):
+            assert entry in (before, after)
+        revisions.append(sum(entry.revision for entry in entries_now))
+        assert all(row in (rows[0][offset], rows[1][offset]) for offset, row in rows_of(archive).items())
         archive.sweep()
         assert is_whole(archive)
-        assert plain(archive.entries()) == found
+        assert plain(archive.entries()) == entries_now
         replay_quarantine(archive, mended)
         assert plain(archive.entries()) == plain(ended.entries())
         assert rows_of(archive) == rows[1]

@@ -65,21 +65,21 @@ def rows_of(kind: Kind) -> st.SearchStrategy[list[Event]]:
 
 def by_cerberus(events: list[Event], schema: Schema) -> list[set[str]]:
     validator = Validator(schema)
-    found = []
+    broken_rules = []
     for event in events:
         validator.validate({field: getattr(event, field) for field in schema})
-        found.append({f"{error.field}_{error.rule}" for error in validator._errors})
-    return found
+        broken_rules.append({f"{error.field}_{error.rule}" for error in validator._errors})
+    return broken_rules
 
 
 def rules_of(kind: Kind, schema: Schema, events: list[Event]) -> list[set[str]]:
-    found: list[set[str]] = [set() for _ in events]
+    broken_rules: list[set[str]] = [set() for _ in events]
     for rule, broken in breaches(table_of(kind, events), schema):
         assert broken.dtype == bool
         assert broken.any()
         for row in np.flatnonzero(broken).tolist():
-            found[row].add(rule)
-    return found
+            broken_rules[row].add(rule)
+    return broken_rules
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -347,10 +347,10 @@ def test_any_value_in_any_field_is_judged_as_by_cerberus_without_an_exception(
 def test_good_records_do_not_need_cerberus(schema: Schema, world: World) -> None:
     records, predicates = world_records(world), CompiledSchema(schema)
     if schema is USER:
-        found = [records.user(str(number)) for number in range(1, 301)]
+        raw_records = [records.user(str(number)) for number in range(1, 301)]
     else:
-        found = [records.movie(name) for name in world.catalogue.ids]
-    for record in (orjson.loads(orjson.dumps(one)) for one in found):
+        raw_records = [records.movie(name) for name in world.catalogue.ids]
+    for record in (orjson.loads(orjson.dumps(raw)) for raw in raw_records):
         assert predicates.accepted(record) is not None
 
 

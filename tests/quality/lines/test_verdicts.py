@@ -96,7 +96,7 @@ def fault(event: Event, kafka_time: int, held: JudgingContext, strict: bool) -> 
     known, late = held.known, kafka_time - event.time
     named = [event.movie] if event.movie else list(event.movies)
     ends = {name: runtime for name, runtime in known.runtimes.items() if runtime}
-    told = {
+    faults = {
         event_breach(event.kind, event, held.schemas): True,
         "time_ahead": held.ahead_ms is not None and -late > held.ahead_ms,
         "time_behind": held.ahead_ms is not None and late > (held.ahead_ms if strict else held.behind_ms),
@@ -107,7 +107,7 @@ def fault(event: Event, kafka_time: int, held: JudgingContext, strict: bool) -> 
         and event.error is not None
         and all(name in known.runtimes for name in event.error.split(", ")),
     }
-    return next((reason for reason, broken in told.items() if reason is not None and broken), None)
+    return next((reason for reason, broken in faults.items() if reason is not None and broken), None)
 
 
 def mended(line: bytes, reason: str, kafka_time: int, held: JudgingContext) -> tuple[str | None, Event | None]:
@@ -136,24 +136,26 @@ def certain(line: bytes, kafka_time: int, held: JudgingContext) -> set[Event]:
     return {event} if fault(event, kafka_time, held, strict=True) is None else set()
 
 
-def told(fates: Verdicts, lines: int) -> list[Verdict]:
+def verdicts_by_line(fates: Verdicts, lines: int) -> list[Verdict]:
     """The fates as verdicts in the order of the lines; a line with two fates, or none, is an error."""
-    found: dict[int, Verdict] = {}
+    verdicts: dict[int, Verdict] = {}
     for kind, good in fates.kept.items():
         assert (np.diff(good.rows) > 0).all()
         assert set(good.rules) <= set(range(len(good.rows)))
-        for at, (row, event) in enumerate(zip(good.rows.tolist(), events_of(kind, good.table), strict=True)):
-            assert row not in found
-            found[row] = ("repaired", good.rules[at], event) if at in good.rules else ("accepted", None, event)
+        for position, (row, event) in enumerate(zip(good.rows.tolist(), events_of(kind, good.table), strict=True)):
+            assert row not in verdicts
+            verdicts[row] = (
+                ("repaired", good.rules[position], event) if position in good.rules else ("accepted", None, event)
+            )
     assert (np.diff(fates.quarantined) > 0).all()
     for row, reason in zip(fates.quarantined.tolist(), fates.reasons, strict=True):
-        assert row not in found
-        found[row] = ("quarantined", reason, None)
+        assert row not in verdicts
+        verdicts[row] = ("quarantined", reason, None)
     assert (np.diff(fates.duplicates) > 0).all()
     for row in fates.duplicates.tolist():
-        assert row not in found
-        found[row] = ("duplicate", None, None)
-    return [found[row] for row in range(lines)]
+        assert row not in verdicts
+        verdicts[row] = ("duplicate", None, None)
+    return [verdicts[row] for row in range(lines)]
 
 
 def read(lines: list[bytes], kafka_times: list[int]) -> ParsedLines:
@@ -176,7 +178,7 @@ def test_every_line_has_the_fate_of_a_naive_reference(
 ) -> None:
     lines, kafka_times = batch
     fates = judged(lines, kafka_times, held)
-    assert told(fates, len(lines)) == by_line(lines, kafka_times, held)
+    assert verdicts_by_line(fates, len(lines)) == by_line(lines, kafka_times, held)
     for kind in KINDS:
         assert fates.kept[kind].table.schema.equals(table_of(kind, []).schema)
 
@@ -199,7 +201,7 @@ def test_the_counts_add_up_to_the_lines_by_fate_kind_day_and_reason(batch: tuple
 @given(st.lists(st.binary(max_size=30), max_size=30))
 def test_lines_of_any_bytes_are_judged_and_counted(lines: list[bytes]) -> None:
     fates = judged(lines, [NOW] * len(lines))
-    assert len(told(fates, len(lines))) == len(lines)
+    assert len(verdicts_by_line(fates, len(lines))) == len(lines)
     assert len(fates.duplicates) == len(lines) - len(set(lines))
 
 
@@ -208,8 +210,8 @@ def test_lines_of_any_bytes_are_judged_and_counted(lines: list[bytes]) -> None:
 def test_the_order_of_the_lines_changes_no_fate(batch: tuple[list[bytes], list[int]], dice: Any) -> None:
     lines = list(dict.fromkeys(batch[0]))
     moved = dice.sample(range(len(lines)), len(lines))
-    before = told(judged(lines, [NOW] * len(lines)), len(lines))
-    after = told(judged([lines[row] for row in moved], [NOW] * len(lines)), len(lines))
+    before = verdicts_by_line(judged(lines, [NOW] * len(lines)), len(lines))
+    after = verdicts_by_line(judged([lines[row] for row in moved], [NOW] * len(lines)), len(lines))
     assert after == [before[row] for row in moved]
 
 
@@ -308,10 +310,12 @@ lates = st.sampled_from([-2 * HOUR_MS, -HOUR_MS - 1, -HOUR_MS, 0, HOUR_MS, HOUR_
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(lates, max_size=24) | st.lists(lates, min_size=20, max_size=24))
-def test_the_clocks_are_apart_if_the_median_line_is(found: list[int]) -> None:
-    apart_ms = read(accounts(len(found)) + [b"nonsense"] * 30, [NOW + late for late in found] + [0] * 30)
-    middle = int(np.median(found)) if len(found) >= 20 else 0
-    assert apart_ms.clocks_apart_ms(HELD) == (middle if abs(middle) > HOUR_MS else None)
+def test_the_clocks_are_apart_if_the_median_line_is(differences_ms: list[int]) -> None:
+    apart_ms = read(
+        accounts(len(differences_ms)) + [b"nonsense"] * 30, [NOW + late for late in differences_ms] + [0] * 30
+    )
+    median = int(np.median(differences_ms)) if len(differences_ms) >= 20 else 0
+    assert apart_ms.clocks_apart_ms(HELD) == (median if abs(median) > HOUR_MS else None)
 
 
 @pytest.mark.parametrize(("outside", "apart_ms"), [(9, None), (10, -2 * HOUR_MS), (20, -4 * HOUR_MS)])
