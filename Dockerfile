@@ -1,20 +1,21 @@
-# Marquee as one image: workers, collector, telemetry and the nightly run under supervisord, as supervisord.conf says.
+# Marquee as one image: workers, collector, telemetry and the nightly run under supervisord (supervisord.conf).
 #
 #   docker build --build-arg MARQUEE_COMMIT=$(git rev-parse HEAD) -t marquee .
 #   docker run -p 8082:8082 -v marquee:/var/lib/marquee \
 #       -e MARQUEE_STREAM_BOOTSTRAP=kafka:9092 -e MARQUEE_BATCH_API=http://api:8080 marquee
 #
-# The operator's port (9082) listens within the container only: for Prometheus or an orchestrator's probes from outside
+# The operator's port (9082) listens inside the container only. For Prometheus or an orchestrator's probes from outside,
 # add -p 127.0.0.1:9082:9082 -e MARQUEE_SERVER_OPERATOR_HOST=0.0.0.0.
 #
-# The builder has a compiler; the image has not, only what production imports. What it keeps lies in the volume, nothing
-# else in it is written but logs. BASE may be any Debian with Python 3.11, its headers, venv and pip; builder and image
-# must have the same one, for the venv names its interpreter.
+# The builder has a compiler; the image has only what production imports. Its data are in the volume; outside of it only
+# logs are written. BASE may be any Debian with Python 3.11, its headers, venv and pip; builder and image must share it,
+# because the venv refers to its interpreter.
 # Build with the Docker format (buildah: --format docker): the OCI format has no place for the health check.
 #
-# What a later day can change: Python's release is fixed and every library is fixed by hash, but the tag below is built
-# anew with Debian's security fixes, and apt-get takes g++, libgomp1 and libstdc++6 as Debian 12 has them then. That is
-# wanted: a frozen snapshot of Debian keeps its holes. Where a build must be the same byte for byte, pin the base as well:
+# What can change between builds: Python's release is pinned and every library is pinned by hash, but the tag below is
+# rebuilt with Debian's security fixes, and apt-get installs the g++, libgomp1 and libstdc++6 of Debian 12 at that time.
+# This is intended: a frozen snapshot of Debian keeps its vulnerabilities. For builds identical byte for byte, also pin
+# the base:
 #   docker buildx imagetools inspect python:3.11.15-slim-bookworm     # prints its digest
 #   docker build --build-arg BASE=python:3.11.15-slim-bookworm@sha256:... -t marquee .
 ARG BASE=python:3.11.15-slim-bookworm
@@ -27,13 +28,13 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 
 # Annoy has no wheels, and its setup.py compiles with -march=native: on an older CPU than the builder's the index would
-# die of an illegal instruction. ANNOY_COMPILER_ARGS (commas, no blanks) replaces setup.py's flags; these are its own but
-# for that one.
+# crash with an illegal instruction. ANNOY_COMPILER_ARGS (commas, no blanks) replaces setup.py's flags; these are its
+# own flags without that one.
 ENV ANNOY_COMPILER_ARGS=-D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
-# requirements-run.lock names every file of production by its hash, and is complete: --no-deps leaves nothing to be
-# resolved. All are wheels but Annoy, which is built with the setuptools of the lock; build isolation would fetch the
-# newest. PIP_INDEX_URL may name a mirror (--build-arg): the hashes hold whatever it offers.
+# requirements-run.lock pins every file of production by hash, and is complete: with --no-deps pip resolves nothing. All
+# are wheels except Annoy, which is built with the setuptools of the lock; build isolation would fetch the newest.
+# PIP_INDEX_URL may name a mirror (--build-arg): the hashes verify its files.
 ARG PIP_INDEX_URL
 COPY requirements-run.lock ./
 RUN python3 -m venv tools \
@@ -42,14 +43,14 @@ RUN python3 -m venv tools \
  && tools/bin/pip wheel --quiet --no-deps --require-hashes --only-binary :all: --no-binary annoy \
         --no-build-isolation --use-pep517 --wheel-dir wheels -r requirements-run.lock
 
-# Exactly these wheels, by path: no name is looked up any more. The venv has no pip; its modules are compiled here, for
-# nothing can write beside them later; the libraries' own tests, 100 MB of them, stay behind.
+# Install exactly these wheels, by path: no index is used. The venv has no pip. Its modules are compiled here, because
+# the running image cannot write beside them. The libraries' own tests, 100 MB, are removed.
 RUN python3 -m venv --without-pip /venv \
  && tools/bin/pip --python /venv/bin/python install --quiet --no-index --no-deps wheels/*.whl \
  && tools/bin/pip --python /venv/bin/python check \
  && find /venv -type d -name tests -prune -exec rm -r {} +
 
-# The rooms keep the places they have in the checkout: settings.toml is looked for in the working folder.
+# The same layout as in the checkout: settings.toml is read from the working folder.
 COPY settings.toml supervisord.conf LICENSE /app/
 COPY stream /app/stream
 COPY quality /app/quality
@@ -59,18 +60,18 @@ RUN chmod -R a+rX /app && /venv/bin/python -m compileall -q /app
 
 
 FROM ${BASE}
-# implicit's wheel brings neither OpenMP's library nor C++'s, and Annoy needs the latter.
+# implicit's wheel includes neither the OpenMP nor the C++ library; Annoy also needs the latter.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 libstdc++6 \
  && rm -rf /var/lib/apt/lists/*
-# A user of its own, by number: a volume from the host can be given to it, and an orchestrator can see that it is not root.
+# A fixed numeric user id: a host's volume can be owned by it, and an orchestrator can see that it is not root.
 RUN groupadd --gid 10001 marquee \
  && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin marquee \
  && install -d -o marquee -g marquee -m 0750 /var/lib/marquee /run/marquee
 COPY --from=builder /venv /venv
 COPY --from=builder /app /app
 
-# Everything of settings.toml can be set the same way: MARQUEE_<ROOM>_<KEY>.
+# Every key of settings.toml can be set the same way: MARQUEE_<ROOM>_<KEY>.
 ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
@@ -89,9 +90,9 @@ WORKDIR /app
 USER 10001:10001
 VOLUME /var/lib/marquee
 EXPOSE 8082 9082
-# Alive, not ready: before the first night there is no release to answer from, and a restart would not bring one. Asked
-# for at the operator's port, where no crowd keeps a worker from saying that it lives.
+# Liveness, not readiness: before the first night there is no release, and a restart would not create one. Uses the
+# operator's port, where load on the public port cannot delay the probe.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=20s --retries=3 CMD ["python", "-c", "import os, urllib.request as web; port = os.environ['MARQUEE_SERVER_OPERATOR_PORT']; web.build_opener(web.ProxyHandler({})).open(f'http://127.0.0.1:{port}/healthz', timeout=3)"]
-# supervisord then ends its programs, each in its own time (up to 60 s): give it longer than Docker's 10 s.
+# supervisord then stops its programs, which takes up to 60 s: allow more than Docker's 10 s.
 STOPSIGNAL SIGTERM
 CMD ["supervisord", "-c", "/app/supervisord.conf"]
