@@ -2,7 +2,8 @@
 
 One SQLite file, `var/catalog/catalog.sqlite`, has a row for each id: `known` with the normalized record; `unknown`
 where the API denies it, so that a mistyped id is not asked every night; `bad` with the reason where the record breaks
-its schema. Bad ids are asked again; so are ids without a row, for which no answer came.
+its schema in a field that it must have. A known record lacks its other wrong fields, and has the reason beside it. Bad
+ids are asked again; so are ids without a row, for which no answer came.
 
 `KnownIds` is the part of it that lines are checked against.
 """
@@ -27,7 +28,7 @@ Status = Literal["known", "unknown", "bad"]
 Record = dict[str, Any]  # the API may add fields: those without rules are kept, whatever they hold
 """A record of the service's APIs by field; `quality.lines.schemas` has the rules of the fields that Marquee uses."""
 FoundRecord = tuple[str, Status, Record | None, str]
-"""Id, its status, the record where it is known, and the reason where it is bad (else "")."""
+"""Id, its status, the record where it is known, and the reason where it is bad or lacks wrong fields (else "")."""
 
 
 @dataclass(frozen=True)

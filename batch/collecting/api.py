@@ -1,7 +1,8 @@
 """Client of the service's user and movie APIs: retries failures, and checks every record before it is kept.
 
 Whatever the API sends, each requested id gets one status: `known` with the normalized record, `unknown`, or `bad` with
-the reason. Only an API that does not answer, or answers without records many times in a row, raises an error.
+the reason. A known record lacks the fields that were wrong, and then has a reason too. Only an API that does not
+answer, or answers without records many times in a row, raises an error.
 """
 
 import logging
@@ -15,7 +16,7 @@ import urllib3
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
 from quality.catalog import Catalog, FoundRecord, Status, Subject
-from quality.lines.schemas import MOVIE_RECORD, USER, Schema, checked
+from quality.lines.schemas import MOVIE_RECORD, USER, Schema, usable
 from stream.redaction import redact
 from stream.settings import Generation
 
@@ -123,11 +124,16 @@ def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes)
     by_id: dict[str, object] = {}
     for item in items:
         if isinstance(item, dict) and key in item:
-            name = str(item[key])
+            name = _id_text(item[key])
             by_id[name] = _CONTRADICTORY if by_id.get(name, item) != item else item
     # a "not found" message carries no id: its position tells which, if the answer has an item for each id
     by_position: dict[str, object] = dict(zip(ids, items, strict=True)) if len(items) == len(ids) else {}
     return [_read_item(subject, name, by_id.get(name, by_position.get(name))) for name in ids]
+
+
+def _id_text(value: object) -> str:
+    """An id of a record as it is requested: 7, 7.0 and "7" are the same user."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _read_item(subject: Subject, name: str, item: object) -> FoundRecord:
@@ -138,19 +144,19 @@ def _read_item(subject: Subject, name: str, item: object) -> FoundRecord:
     if isinstance(item, dict) and item.get("message") == f"{subject} not found":
         return name, "unknown", None, ""
     schema, key = _SCHEMA[subject]
-    record, reason = checked(item, schema)
+    record, reason = usable(item, schema)
     if record is None:
         return name, "bad", None, reason
     if str(record[key]) != name:
         return name, "bad", None, f"the record of {record[key]}"
-    return name, "known", record, ""
+    return name, "known", record, reason
 
 
-def _bad_ids(records: list[FoundRecord]) -> dict[str, list[str]]:
-    """The ids of bad records by reason."""
+def _faulty_ids(records: list[FoundRecord], status: Status) -> dict[str, list[str]]:
+    """The ids of the records with that status and a reason, by reason."""
     reasons: dict[str, list[str]] = {}
-    for name, status, _, reason in records:
-        if status == "bad":
+    for name, own_status, _, reason in records:
+        if own_status == status and reason:
             reasons.setdefault(reason, []).append(name)
     return reasons
 
@@ -184,11 +190,15 @@ def fetch_into_catalog(
     """Request all of the ids and store the answers. Returns and raises as `refresh_catalog` does."""
     counts: Counter[Status] = Counter()
 
+    kinds: tuple[tuple[Status, str], ...] = (("bad", "bad"), ("known", "partly unknown"))
+
     def keep(records: list[FoundRecord]) -> None:
         catalog.keep(subject, records)
         counts.update(status for _, status, _, _ in records)
-        for reason, names in _bad_ids(records).items():
-            log.warning("%d bad %s records: %s (%s%s)", len(names), subject, reason, names[0], ", …" * (len(names) > 1))
+        for status, what in kinds:
+            for reason, names in _faulty_ids(records, status).items():
+                more = ", …" * (len(names) > 1)
+                log.warning("%d %s %s records: %s (%s%s)", len(names), what, subject, reason, names[0], more)
         advance(len(records))
 
     api.fetch_records(subject, ids, keep)

@@ -75,6 +75,22 @@ class CompiledSchema:
             return validator.document, ""
         return None, "; ".join(f"{field}: {reasons[0]}" for field, reasons in sorted(validator.errors.items(), key=str))
 
+    def usable(self, record: object) -> tuple[Record | None, str]:
+        """Like `checked`, but where only fields that a record may lack are wrong: the record without their values, and
+        the reason. Such a field is None where the schema allows it, else its default, or left out."""
+        normalized, reason = self.checked(record)
+        if normalized is not None or not isinstance(record, dict):
+            return normalized, reason
+        validator = Validator(self.schema, allow_unknown=True)
+        validator.validate(record)
+        wrong = set(validator.errors)
+        if any(is_required(self.schema[field]) for field in wrong):
+            return None, reason
+        unknown = {field: None for field in record if field in wrong and self.schema[field].get("nullable")}
+        others = {field: value for field, value in record.items() if field not in wrong}
+        normalized, still = self.checked({**others, **unknown})
+        return normalized, reason if normalized is not None else still
+
     def accepted(self, record: Record) -> Record | None:
         """The record, normalized without Cerberus; None where Cerberus must decide."""
         normalize_fields = self._normalize_fields
@@ -160,3 +176,8 @@ def event_breach(kind: Kind, event: Event, schemas: Mapping[Kind, Schema]) -> st
 def checked(record: object, schema: Schema) -> tuple[Record | None, str]:
     """`CompiledSchema.checked` of a schema, which is compiled once and must not change."""
     return _compiled(_Identity(schema)).checked(record)
+
+
+def usable(record: object, schema: Schema) -> tuple[Record | None, str]:
+    """`CompiledSchema.usable` of a schema, which is compiled once and must not change."""
+    return _compiled(_Identity(schema)).usable(record)

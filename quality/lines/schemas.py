@@ -8,7 +8,7 @@ and reasons. API records of both generations pass.
 import math
 from collections.abc import Callable
 
-from quality.lines.compiled_schemas import breaches, checked, event_breach
+from quality.lines.compiled_schemas import breaches, checked, event_breach, usable
 from quality.lines.rule_functions import Rules, Schema
 from stream.event import KINDS, LIST_LENGTH, Kind
 from stream.grammar import MAX_MOVIE_CHARACTERS, MAX_USER, MOVIE
@@ -25,6 +25,7 @@ __all__ = [
     "checked",
     "event_breach",
     "event_schemas",
+    "usable",
 ]
 
 _MOVIE = {"type": "string", "regex": MOVIE.pattern, "maxlength": MAX_MOVIE_CHARACTERS, "required": True}
@@ -83,7 +84,9 @@ def _number(value: object) -> object:
 
 
 def _whole(value: object) -> object:
-    """Like `_number`, for whole numbers: `"95"` and `"95.0"`, not `"95.5"`."""
+    """Like `_number`, for whole numbers: `"95"`, `"95.0"` and the float 95.0 to 95; `"95.5"` is refused."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     number = _number(value)
@@ -99,9 +102,14 @@ def _unknown(*marks: object) -> Callable[[object], object]:
     return lambda value: None if any(type(value) is type(mark) and value == mark for mark in marks) else value
 
 
+_WHOLE = (_unknown("null", ""), _whole)
+_WHOLE_BUT_0 = (*_WHOLE, _unknown(0))
+"""For numbers of which 0 says that the service does not know."""
+_NUMBER = (_unknown("null", ""), _number)
+
 USER: Schema = {
-    "user_id": {"type": "integer", "min": 1, "required": True, "coerce": _whole},
-    "age": {"type": "integer", "min": 8, "max": 90, "required": True, "coerce": _whole},
+    "user_id": {"type": "integer", "min": 1, "required": True, "coerce": _WHOLE},
+    "age": {"type": "integer", "min": 8, "max": 90, "required": True, "coerce": _WHOLE},
     "occupation": {"type": "string", "nullable": True},
     "gender": {"type": "string", "allowed": ["M", "F"], "required": True},
     "self_description_likes": {"type": "string", "nullable": True},
@@ -125,14 +133,14 @@ MOVIE_RECORD: Schema = {
     "id": _MOVIE,
     "title": {"type": "string", "nullable": True},
     "release_date": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
-    "runtime": {**_COUNT, "min": 1, "max": LONGEST_MINUTE, "coerce": (_whole, _unknown(0, ""))},
+    "runtime": {**_COUNT, "min": 1, "max": LONGEST_MINUTE, "coerce": _WHOLE_BUT_0},
     "genres": {"type": "list", "coerce": _genre_names, "default": []},
-    "popularity": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
-    "vote_average": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
-    "vote_count": {**_COUNT, "coerce": (_whole, _unknown(""))},
-    "budget": {**_COUNT, "coerce": (_whole, _unknown(0, ""))},
-    "revenue": {**_COUNT, "coerce": (_whole, _unknown(0, ""))},
+    "popularity": {"type": "float", "nullable": True, "coerce": _NUMBER},
+    "vote_average": {"type": "float", "nullable": True, "coerce": _NUMBER},
+    "vote_count": {**_COUNT, "coerce": _WHOLE},
+    "budget": {**_COUNT, "coerce": _WHOLE_BUT_0},
+    "revenue": {**_COUNT, "coerce": _WHOLE_BUT_0},
     "homepage": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
     "belongs_to_collection": {"type": "dict", "nullable": True, "coerce": _unknown({}, "null", "")},
-    "cost": {"type": "float", "nullable": True, "coerce": (_number, _unknown(""))},
+    "cost": {"type": "float", "nullable": True, "coerce": _NUMBER},
 }

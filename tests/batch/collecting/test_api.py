@@ -202,6 +202,12 @@ def test_one_answer_can_hold_known_unknown_and_bad_ids(scripted: Scripted, catal
     assert catalog.statuses("user") == {"1": "known", "2": "unknown", "3": "bad", "4": "known"}
 
 
+def test_an_id_that_is_written_as_a_float_is_found_at_any_position(scripted: Scripted, catalog: Catalog) -> None:
+    with scripted(lambda *_: says([{**user(3), "user_id": 3.0}, {**user(1), "age": 28.0}])) as server:
+        assert refresh_catalog(catalog, "user", ["1", "2", "3"], api(server.root)) == {"known": 2, "bad": 1}
+    assert catalog.records("user") == {"1": user(1), "3": user(3)}
+
+
 def test_two_records_of_one_id_that_contradict_each_other_are_bad(scripted: Scripted, catalog: Catalog) -> None:
     records = [user(1), user(2), user(2, age=29)]
     with scripted(lambda *_: says(records)) as server:
@@ -265,12 +271,23 @@ def test_an_id_that_the_answer_left_out_is_not_unknown(scripted: Scripted, catal
     assert list(catalog.statuses("user").values()).count("unknown") <= 1
 
 
-def test_a_number_that_cannot_be_stored_is_bad_and_affects_no_other_record(
-    scripted: Scripted, catalog: Catalog
+def test_a_number_that_cannot_be_kept_is_unknown_and_counted_and_harms_no_other(
+    scripted: Scripted, catalog: Catalog, caplog: pytest.LogCaptureFixture
 ) -> None:
-    records = [{"id": "a+1984", "budget": "9" * 30}, {"id": "b+1984", "budget": "5"}]
+    records = [{"id": f"{name}+1984", "budget": "9" * 30, "runtime": 95.0} for name in "ac"]
+    records.append({"id": "b+1984", "budget": "5", "vote_count": "null"})
     with scripted(lambda *_: says(records)) as server:
-        assert refresh_catalog(catalog, "movie", ["a+1984", "b+1984"], api(server.root)) == {"bad": 1, "known": 1}
+        assert refresh_catalog(catalog, "movie", ["a+1984", "c+1984", "b+1984"], api(server.root)) == {"known": 3}
+        assert refresh_catalog(catalog, "movie", ["a+1984"], api(server.root)) == {}
+    assert catalog.records("movie") == {
+        "a+1984": {"id": "a+1984", "budget": None, "runtime": 95, "genres": []},
+        "b+1984": {"id": "b+1984", "budget": 5, "vote_count": None, "genres": []},
+        "c+1984": {"id": "c+1984", "budget": None, "runtime": 95, "genres": []},
+    }
+    assert catalog.known(1).runtimes == {"a+1984": 95, "b+1984": None, "c+1984": 95}
+    [warning] = caplog.messages
+    assert warning.startswith("2 partly unknown movie records: budget: ")
+    assert warning.endswith("(a+1984, …)")
 
 
 def test_long_ids_are_split_into_requests_of_accepted_length(scripted: Scripted, catalog: Catalog) -> None:

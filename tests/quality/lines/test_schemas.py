@@ -26,6 +26,7 @@ from quality.lines.schemas import (
     checked,
     event_breach,
     event_schemas,
+    usable,
 )
 from stream.event import KINDS, Event, Kind
 from stream.grammar import LineRefused, parse
@@ -248,6 +249,10 @@ def test_a_movie_of_either_generation_is_good_and_its_numbers_are_parsed(more: R
 @pytest.mark.parametrize(
     ("field", "value", "expected"),
     [
+        ("runtime", 95.0, 95), ("runtime", 0.0, None), ("runtime", "null", None), ("budget", "null", None),
+        ("budget", 12.0, 12), ("revenue", "null", None), ("revenue", 0.0, None), ("popularity", "null", None),
+        ("vote_average", "null", None), ("vote_count", "null", None), ("vote_count", 12.0, 12),
+        ("cost", "null", None), ("cost", 3, 3),
         ("runtime", 0, None), ("runtime", None, None), ("runtime", "0", None), ("runtime", "95", 95),
         ("runtime", "95.0", 95), ("runtime", "", None), ("budget", "0", None), ("revenue", "0", None),
         ("homepage", "null", None), ("homepage", "", None), ("homepage", "http://a", "http://a"),
@@ -298,6 +303,54 @@ def test_a_movie_with_a_wrong_value_is_refused_with_the_name_of_the_field(field:
     assert why.startswith(f"{field}: ")
 
 
+@pytest.mark.parametrize(("field", "number"), [("user_id", 43575), ("age", 28)])
+def test_a_whole_float_is_a_number_of_a_user(field: str, number: int) -> None:
+    for value in (float(number), f"{number}.0", str(number)):
+        assert repr(checked({**REAL_USER, field: value}, USER)) == repr((REAL_USER, ""))
+    assert checked({**REAL_USER, field: "null"}, USER) == (None, f"{field}: null value not allowed")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "instead"),
+    [
+        ("runtime", "long", None), ("runtime", 95.5, None), ("vote_average", [], None), ("vote_count", True, None),
+        ("budget", "9" * 30, None), ("homepage", 5, None), ("genres", "Comedy", []), ("cost", "dear", None),
+        ("title", 5, None), ("belongs_to_collection", "a text", None),
+    ],
+)  # fmt: skip
+def test_a_wrong_field_is_unknown_and_the_others_of_the_movie_stay(field: str, value: object, instead: object) -> None:
+    record, why = usable({**MOVIE, field: value}, MOVIE_RECORD)
+    good = checked(MOVIE, MOVIE_RECORD)[0]
+    assert good is not None
+    assert record == {**good, field: instead}
+    assert why.startswith(f"{field}: ")
+
+
+def test_several_wrong_fields_are_all_named() -> None:
+    record, why = usable({**MOVIE, "runtime": "long", "vote_count": -1}, MOVIE_RECORD)
+    assert record is not None
+    assert (record["runtime"], record["vote_count"], record["revenue"]) == (None, None, 173_921_954)
+    assert [part.partition(":")[0] for part in why.split("; ")] == ["runtime", "vote_count"]
+
+
+@pytest.mark.parametrize(
+    ("record", "schema"),
+    [
+        ({**MOVIE, "id": 5, "runtime": "long"}, MOVIE_RECORD), ({**REAL_USER, "age": 7}, USER), ([], USER),
+        ({**REAL_USER, "gender": "X", "occupation": 7}, USER), ({"message": "user not found"}, USER),
+    ],
+)  # fmt: skip
+def test_a_record_without_what_is_needed_is_of_no_use(record: object, schema: Schema) -> None:
+    assert usable(record, schema) == checked(record, schema)
+    assert usable(record, schema)[0] is None
+
+
+def test_a_user_keeps_age_and_gender_beside_a_wrong_occupation() -> None:
+    record, why = usable({**REAL_USER, "occupation": 7}, USER)
+    assert record == {**REAL_USER, "occupation": None}
+    assert why.startswith("occupation: ")
+
+
 @pytest.mark.parametrize("missing", ["user_id", "age", "gender"])
 def test_a_user_without_a_required_field_is_refused(missing: str) -> None:
     record, why = checked({name: value for name, value in REAL_USER.items() if name != missing}, USER)
@@ -340,6 +393,10 @@ def test_any_value_in_any_field_is_judged_as_by_cerberus_without_an_exception(
     record, why = checked(given_record, schema)
     # as text: 1, 1.0 and True differ there, nan and nan do not
     assert (repr(record), why) == (repr(validator.document), "") if is_good else (record is None and why)
+    if record is not None:
+        assert repr(usable(given_record, schema)) == repr((record, ""))
+    elif (kept := usable(given_record, schema)[0]) is not None:
+        assert repr(checked(kept, {**schema, "genres": {}})[0]) == repr(kept)  # genres are names already
     assert repr(given_record) == before
 
 
