@@ -28,7 +28,7 @@ def commands() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=9092, show_default=True, type=click.IntRange(1, 65535))
 def run_broker(host: str, port: int) -> None:
-    """Run the embedded broker until Ctrl-C or SIGTERM (memory only: for trying things out)."""
+    """Run the embedded broker until Ctrl-C or SIGTERM (in memory only, for experiments)."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with broker.running(host, port) as process:
         click.echo(f"broker on {host}:{port}", err=True)
@@ -101,7 +101,7 @@ async def _tail(settings: StreamSettings, most: int, seconds: float) -> None:
 
 @commands.command("archive")
 def show_archive() -> None:
-    """Print the archive's lines by topic and fate, and how far it has come, as JSON."""
+    """Print the archive's line counts by topic and fate, and its stream time, as JSON."""
     settings = load("stream", StreamSettings)
     entries = archive.Archive(settings.var).entries()
     topics = sorted({entry.topic for entry in entries})

@@ -1,9 +1,9 @@
-"""The archive: batches of events as Parquet files, and the ledger that says which files count.
+"""The archive: batches of events as Parquet files, and the ledger that names the valid files.
 
 A batch is one range of offsets of one partition. Its files are written first and its ledger entry last, each durably,
 so the entry *is* the commit and the reader's position. A crash leaves files that no entry names; `sweep` removes them.
 The collector and `quality quarantine replay` write here, and so do `loadtest backfill` and the night benchmark, which
-make up a past. Each holds the lock of `Archive.writing` while it writes.
+create synthetic history. Each holds the lock of `Archive.writing` while it writes.
 
     archive/<kind>/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet     events, `ARCHIVE_SCHEMAS`
     quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_SCHEMA`
@@ -43,7 +43,7 @@ class FateCount(msgspec.Struct, frozen=True):
     kind: Kind | None
     """None for lines that became no event (quarantined, duplicate)."""
     day: str
-    """Day of the event, or of Kafka's time where there is no event; `YYYY-MM-DD` in the service's zone."""
+    """Day of the event, or of Kafka's time if there is no event; `YYYY-MM-DD` in the service's zone."""
     reason: str | None
     """Why the lines were quarantined, or the rule that repaired them."""
     lines: int
@@ -81,8 +81,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     last: int
     lines: int
-    """Records that were read: fewer than the range where Kafka has no record at some offsets. A partition's ranges lie
-    end to end."""
+    """Records that were read: fewer than the range if Kafka has no record at some offsets. A partition's ranges are
+    contiguous."""
     counts: list[FateCount] = []
     files: list[ArchiveFile] = []
     kafka_time: TimeRange | None = None
@@ -91,11 +91,11 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     redelivered: int = 0
     """Records that Kafka delivered again after they were archived; `lines` does not count them."""
     clocks_apart_ms: int | None = None
-    """Where most lines lay too far from Kafka's time: their median distance. Their times were then not checked."""
+    """Median distance of the lines from Kafka's time, if it was too large; their times were then not checked."""
     revision: int = 0
-    """How often a replay took lines out of the entry's quarantine."""
+    """How many times a replay took lines out of the entry's quarantine."""
     written: str = ""
-    """When the entry was written, by the clock of that machine: ISO 8601, UTC."""
+    """When the entry was written, by the machine's clock: ISO 8601, UTC."""
 
     @property
     def name(self) -> str:
@@ -108,7 +108,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}{f'-r{self.revision}' if self.revision else ''}.parquet"
 
     def with_files(self, files: list[ArchiveFile]) -> "LedgerEntry":
-        """The same entry, naming the files that were written for it."""
+        """The same entry, with the files that were written for it."""
         return msgspec.structs.replace(self, files=files)
 
     def balances(self) -> bool:
@@ -126,11 +126,11 @@ class Archive:
         self.var = var
         self.ledger = var / "archive" / "ledger"
         self._read: dict[tuple[str, int, int], LedgerEntry] = {}
-        """Entries that were read before, by file name, inode and time of change."""
+        """Cached entries, by file name, inode and modification time."""
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the archive's lock, so that only one process writes. Raises `ArchiveBusy` where another one does."""
+        """Hold the archive's lock, so that only one process writes. Raises `ArchiveBusy` if it is taken."""
         path = self.var / "archive" / "writer.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -142,7 +142,7 @@ class Archive:
     def entries(self, topic: str | None = None) -> list[LedgerEntry]:
         """All commits, by topic, partition and offset.
 
-        Raises `ArchiveError` where an entry cannot be read, two overlap, or one is missing between two.
+        Raises `ArchiveError` if an entry cannot be read, two overlap, or one is missing between two.
         """
         self._read = {state: self._read.get(state) or self._read_entry(state[0]) for state in self._ledger_files()}
         entries = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
@@ -168,7 +168,7 @@ class Archive:
         return self._write(self.var / "quarantine" / f"day={day}" / entry.file_name, table)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        """Make a batch count. Returns the entry as written; raises `ArchiveError` where its fates do not add up."""
+        """Commit a batch. Returns the entry as written; raises `ArchiveError` if its fates do not add up."""
         if not entry.balances():
             raise ArchiveError(
                 f"ledger: {entry.name}: {entry.lines} lines, fates {dict(count_by_fate([entry]))}; not committed"
@@ -197,14 +197,14 @@ class Archive:
         return dict(sorted(days.items()))
 
     def read(self, file: ArchiveFile) -> pa.Table:
-        """The rows of a file. Raises `ArchiveError` where it is missing or damaged."""
+        """The rows of a file. Raises `ArchiveError` if it is missing or damaged."""
         try:
             return pq.ParquetFile(self.var / file.path).read()
         except (OSError, pa.ArrowInvalid) as error:
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
 
     def is_whole(self, file: ArchiveFile) -> bool:
-        """Whether a file exists and has as many rows as were written; the rows themselves are not read."""
+        """Whether a file exists and has as many rows as were written; does not read the rows."""
         try:
             return bool(pq.read_metadata(self.var / file.path).num_rows == file.rows)
         except (OSError, pa.ArrowInvalid):
@@ -215,7 +215,8 @@ class Archive:
         return ArchiveFile(path.relative_to(self.var).as_posix(), table.num_rows)
 
     def _ledger_files(self) -> list[tuple[str, int, int]]:
-        """Name, inode and time of change of each entry's file. No `Path` each: months make hundreds of thousands."""
+        """Name, inode and modification time of each entry's file. Avoids `Path` objects: months have hundreds of
+        thousands."""
         if not self.ledger.is_dir():
             return []
         with os.scandir(self.ledger) as listing:
@@ -240,5 +241,5 @@ def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
 
 
 def stream_time(entries: Iterable[LedgerEntry]) -> int | None:
-    """How far the stream has come: the latest Kafka time in the ledger, ms UTC; None for an empty ledger."""
+    """Stream time: the latest Kafka time in the ledger, ms UTC; None for an empty ledger."""
     return max((entry.kafka_time.last for entry in entries if entry.kafka_time), default=None)

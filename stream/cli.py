@@ -1,4 +1,4 @@
-"""What all command lines share: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
+"""Shared by all command lines: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
 
 import io
 import logging
@@ -23,7 +23,7 @@ def run(commands: click.Command, name: str) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # "?" on a terminal without dashes and accents
         sys.stdout.reconfigure(errors="replace")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # aiokafka retries or raises whatever it logs as an error; what it raises is reported once, as our own error
+    # aiokafka retries or raises all errors that it logs; what it raises is reported once, as our own error
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     # a shell makes its background jobs ignore SIGINT, and Python inherits that
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +37,7 @@ def run(commands: click.Command, name: str) -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except OSError as error:
-        # a full disk or a read-only folder is no bug: the file's name says enough
+        # a full disk or a read-only folder is not a bug: the message and the file name suffice
         _leave(f"error: {error.strerror or error}: {error.filename or name}", MarqueeError.exit_code)
     except MarqueeError as error:
         _leave(f"error: {error}", error.exit_code)

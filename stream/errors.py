@@ -1,4 +1,4 @@
-"""The root of all errors that a person can fix, each reported in one line: what, where, what to do.
+"""The root of all errors that a user can fix, each reported in one line: what, where, what to do.
 
 Every room has subclasses of these; command lines print the message and exit with `exit_code`. Any other exception is a
 bug and keeps its traceback.
@@ -6,13 +6,13 @@ bug and keeps its traceback.
 
 
 class MarqueeError(Exception):
-    """Root of all errors that a person can fix."""
+    """Root of all errors that a user can fix."""
 
     exit_code = 1
 
 
 class SettingsError(MarqueeError):
-    """The settings cannot be read, or hold an unknown key or a wrong value."""
+    """The settings cannot be read, or contain an unknown key or a wrong value."""
 
     exit_code = 2
 
@@ -26,7 +26,7 @@ class BrokerError(StreamError):
 
 
 class ArchiveError(StreamError):
-    """The archive or its ledger is damaged or contradicts itself; nothing was changed."""
+    """The archive or its ledger is damaged or inconsistent; nothing was changed."""
 
 
 class ArchiveBusy(ArchiveError):

@@ -1,9 +1,9 @@
-"""What a user did, as Marquee keeps it: one class for every kind of event. Times are UTC.
+"""An event, something a user did: one class for all kinds. Times are UTC.
 
-A kind is taught once a room, in a table typed `ByKind`, so mypy names each table that lacks it: `grammar.LINE_FORMS`
-(fields, parser, writer), `quality.lines.context_checks` (checks) and `batch.history.day_sessions` (what the night
-learns from). A field is taught once as well: its column type in `tables.py`, its rules in `quality.lines.schemas`.
-This module imports nothing heavy, so that a serving worker can use it.
+Each room has one entry per kind, in a table typed `ByKind`, so mypy names each table that lacks a kind:
+`grammar.LINE_FORMS` (fields, parser, writer), `quality.lines.context_checks` (checks) and `batch.history.day_sessions`
+(data for the night). A field is also defined once: its column type in `tables.py`, its rules in
+`quality.lines.schemas`. This module imports nothing heavy, so that a serving worker can use it.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from typing import Generic, Literal, TypedDict, TypeVar, get_args
 Kind = Literal["watch", "rate", "recommend", "account"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LIST_LENGTH = 20
-"""The most movies that an answer has, and so the length of a list in a release."""
+"""Most movies in an answer, and so the length of a list in a release."""
 
 Entry = TypeVar("Entry")
 
@@ -32,7 +32,7 @@ class Event:
 
     kind: Kind
     time: int
-    """When, by the sender's clock: milliseconds since 1970, UTC."""
+    """Time by the sender's clock: milliseconds since 1970, UTC."""
     user: int
     movie: str | None = None
     minute: int | None = None
@@ -43,4 +43,4 @@ class Event:
     movies: tuple[str, ...] = ()
     latency_ms: int | None = None
     error: str | None = None
-    """What the caller wrote instead of a list (recommend, status other than 200)."""
+    """The text that the caller logged instead of a list (recommend, status other than 200)."""

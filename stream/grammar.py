@@ -1,9 +1,9 @@
-"""The grammar of a line of the topic: a strict reader of one line, which says why it refuses, and the writer.
+"""The grammar of a line of the topic: a strict parser of one line, with reasons for refusals, and the writer.
 
 A line is `<time>,<user>,<request>`, as the movie service writes it: without quoting, so it is split at its first two
-commas only. The reader accepts exactly what the service writes, because the typical fault is one stray character.
-It checks form, not truth: `quality` decides whether a user or a movie exists, and what the scale of ratings is.
-`line_columns.py` reads a million lines by the same rules; a property test holds the two equal.
+commas only. The parser accepts exactly what the service writes, because the typical fault is one stray character. It
+checks form, not truth: `quality` knows which users and movies exist, and the scale of ratings. `line_columns.py` parses
+a million lines by the same rules; a property test compares the two.
 
 `LINE_FORMS` has one entry for each kind of event. This module needs no Arrow, so that a serving worker can import it.
 """
@@ -40,7 +40,7 @@ _LATENCY = re.compile(r"(?:0|[1-9]\d{0,8}) ms", re.ASCII)
 
 
 class LineRefused(Exception):  # a verdict on a line, not a fault of the program
-    """A line is not well-formed: `reason` names the part, the text shows what stands there."""
+    """A line is not well-formed: `reason` names the part, the message shows its text."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -48,7 +48,7 @@ class LineRefused(Exception):  # a verdict on a line, not a fault of the program
 
 
 def parse(value: bytes, zone: Zone) -> Event:
-    """Read one line. Raises `LineRefused` with the first part that is wrong."""
+    """Parse one line. Raises `LineRefused` with the first part that is wrong."""
     time, user, request = _split(value)
     return parse_request(request, parse_time(time, zone), parse_user(user))
 
@@ -99,7 +99,7 @@ def is_movie(text: str) -> bool:
 
 
 def parse_request(text: str, time: int, user: int) -> Event:
-    """Read the third part of a line. Raises `LineRefused` with the first part of it that is wrong."""
+    """Parse the third part of a line. Raises `LineRefused` with the first part of it that is wrong."""
     for prefix, parse_rest in _BY_PREFIX:
         if text.startswith(prefix):
             return parse_rest(text[len(prefix) :], time, user)
@@ -161,19 +161,19 @@ def _render_recommend(event: Event) -> str:
 
 @dataclass(frozen=True)
 class LineForm:
-    """How lines tell of one kind of event."""
+    """The form of lines of one kind of event."""
 
     fields: tuple[str, ...]
     """The kind's own fields of `Event`, besides time and user: the archive has a column for each, in this order."""
     prefix: str
     """How the request begins: literal text without regex syntax. No prefix is the beginning of another."""
     parse: Callable[[str, int, int], Event]
-    """Reads what follows the prefix, given the line's time (ms UTC) and user. Raises `LineRefused`."""
+    """Parses the text after the prefix, given the line's time (ms UTC) and user. Raises `LineRefused`."""
     render: Callable[[Event], str]
-    """Writes what follows the prefix."""
+    """Writes the text after the prefix."""
     columns: str | None
-    """A frequent kind also has a pattern of what follows the prefix (RE2, ASCII only, a group for each field), by which
-    `line_columns.py` reads many lines at once. It may match less than `parse` accepts, never more. None: a rare kind.
+    """A frequent kind also has a pattern of the text after the prefix (RE2, ASCII only, a group per field), with which
+    `line_columns.py` parses many lines at once. It may match less than `parse` accepts, never more. None: a rare kind.
     """
 
 
@@ -227,10 +227,10 @@ def render_time(utc_ms: int, zone: Zone, finer: str = "") -> str:
 
 
 _day_text = lru_cache(maxsize=64)(day_name)
-"""Cached: consecutive lines are of the same few days."""
+"""Cached: consecutive lines have the same few days."""
 
 
 def render(event: Event, zone: Zone, finer: str = "") -> bytes:
-    """Write an event as the service does. `parse` gives the event back, except in the hour that happens twice."""
+    """Write an event as the service does. `parse` returns the same event, except in the hour that the clock repeats."""
     form = LINE_FORMS[event.kind]
     return f"{render_time(event.time, zone, finer)},{event.user},{form.prefix}{form.render(event)}".encode()

@@ -1,8 +1,8 @@
-"""Kafka in and out: a thin shell. The positions are ours, not Kafka's; offsets are committed only for lag monitors.
+"""Reads and writes Kafka: a thin shell. The positions are ours; offsets are committed to Kafka only for lag monitors.
 
-A `Reader` reads all partitions of a topic alone (one process per store, without a consumer group, so nothing is ever
-rebalanced). It starts at the positions of its owner's store, and reports a `RetentionGap` where Kafka has dropped the
-next records. A broker may report the end of a partition too early, so nothing here waits for an end.
+A `Reader` reads all partitions of a topic by itself (one process per store, without a consumer group, so nothing is
+ever rebalanced). It starts at the positions of its owner's store, and reports a `RetentionGap` if Kafka has dropped the
+next records. A broker may report the end of a partition too early, so no code here waits for an end.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _FETCH_BYTES = 16 << 20
 class FetchedRecords:
     """Records of one partition, ascending: values, their offsets (int64) and Kafka times (int64, ms UTC).
 
-    Times are clipped to the years 2000 to 2099: a producer may set none, or nonsense.
+    Times are clipped to the years 2000 to 2099: a producer may set none, or invalid ones.
     """
 
     partition: int
@@ -51,7 +51,7 @@ class RetentionGap:
 
 
 class Reader:
-    """Reads a topic from given positions. Made by `reading`."""
+    """Reads a topic from given positions. Created by `reading`."""
 
     def __init__(self, consumer: AIOKafkaConsumer, settings: StreamSettings) -> None:
         self._consumer = consumer
@@ -63,7 +63,7 @@ class Reader:
         """By partition: the offset to read next."""
 
     async def start(self, positions: Mapping[int, int]) -> None:
-        """Take all partitions; one that `positions` does not name is read from its beginning."""
+        """Assign all partitions; a partition missing in `positions` is read from its beginning."""
         partitions = await self._partitions()
         self._consumer.assign([TopicPartition(self._topic, partition) for partition in partitions])
         beginnings = await self._consumer.beginning_offsets(self._consumer.assignment())
@@ -75,7 +75,7 @@ class Reader:
     async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
         """The next records, at most `most`; empty after the fetch timeout.
 
-        Raises `StreamError` where Kafka no longer answers, or a partition ends before what was read already.
+        Raises `StreamError` if Kafka no longer answers, or a partition ends before the next offset.
         """
         try:
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
@@ -90,7 +90,7 @@ class Reader:
         return [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Commit the positions of the owner's store to Kafka, for lag monitors; nothing ever resumes from them."""
+        """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them."""
         offsets = {TopicPartition(self._topic, partition): offset for partition, offset in positions.items()}
         try:
             await self._consumer.commit(offsets)
@@ -128,8 +128,8 @@ class Reader:
         next_offset = self.positions[partition]
         if first <= next_offset:
             raise StreamError(
-                f"kafka: {self._topic}-{partition} ends before offset {next_offset}, which was read already: was the "
-                "topic made anew? Then give it another name, or move var/ away and begin again"
+                f"kafka: {self._topic}-{partition} ends before offset {next_offset}, which is to be read next: was the "
+                "topic recreated? Then give it another name, or move var/ away and start over"
             )
         self.positions[partition] = first
         self._consumer.seek(tp, first)
@@ -150,7 +150,7 @@ class Reader:
 
 @asynccontextmanager
 async def reading(settings: StreamSettings, group: str, positions: Mapping[int, int]) -> AsyncIterator[Reader]:
-    """A `Reader` of the settings' topic. Raises `BrokerError` without a broker, `StreamError` without the topic."""
+    """A `Reader` of the configured topic. Raises `BrokerError` without a broker, `StreamError` without the topic."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap,
         group_id=group,
@@ -171,7 +171,7 @@ async def reading(settings: StreamSettings, group: str, positions: Mapping[int, 
 
 
 class Writer:
-    """Writes records into a topic, in order within a partition, with the caller's Kafka times. Made by `writing`."""
+    """Writes records to a topic, in order within a partition, with the caller's Kafka times. Created by `writing`."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
         self._producer = producer
@@ -213,7 +213,7 @@ async def writing(bootstrap: str, topic: str, partitions: int = 1) -> AsyncItera
 async def _ensure_topic(bootstrap: str, topic: str, partitions: int) -> None:
     async with _administering(bootstrap) as admin:
         if topic not in await admin.list_topics():
-            with contextlib.suppress(TopicAlreadyExistsError):  # another process was faster
+            with contextlib.suppress(TopicAlreadyExistsError):  # another process created it first
                 await admin.create_topics([NewTopic(topic, partitions, 1)])
 
 
@@ -231,4 +231,4 @@ async def _administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
 
 
 def _unreachable(bootstrap: str, error: KafkaError) -> str:
-    return f"kafka: {bootstrap} does not answer as it should: {error!r}; is [stream] bootstrap right and the broker up?"
+    return f"kafka: {bootstrap} does not answer correctly: {error!r}; is [stream] bootstrap right and the broker up?"

@@ -1,9 +1,9 @@
-"""The grammar for a million lines: the same verdicts as `grammar.py`, in columns.
+"""The grammar for a million lines at once: the same verdicts as `grammar.py`, in columns.
 
-Lines of the frequent forms (watch, rate, a recommendation with its list) are taken apart by one regular expression a
-form over the whole array. A batch has few different times and movies; the one-line reader's own functions read each of
-them once. Every line that does not match goes to the one-line reader, and only that reader refuses lines. So both
-readers agree as long as the patterns match nothing that the grammar refuses.
+Lines of the frequent forms (watch, rate, a recommendation with its list) are split by one regular expression per form
+over the whole array. A batch has few different times and movies; the one-line parser's functions parse each of them
+once. Every line that does not match goes to the one-line parser, and only that parser refuses lines. So both parsers
+agree as long as the patterns match nothing that the grammar refuses.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from stream.tables import EVENT_SCHEMAS
 from stream.zone import Zone
 
 Piece = tuple[np.ndarray, pa.Table]
-"""Events of one kind: for each row of the table the index of its line (int64, ascending)."""
+"""Events of one kind: the index of each row's line (int64, ascending), and the table."""
 _HEAD = r"^(?P<time>[0-9T:.\-]+),(?P<user>[1-9][0-9]{0,9}),"
 _PATTERNS: dict[Kind, str] = {
     kind: f"{_HEAD}{LINE_FORMS[kind].prefix}{LINE_FORMS[kind].columns}$" for kind in KINDS if LINE_FORMS[kind].columns
@@ -44,7 +44,7 @@ class LineColumns:
 
 
 def read(values: pa.Array, zone: Zone) -> LineColumns:
-    """Read lines: a binary array without nulls. Every line is either in `events` or in `refused`, exactly once."""
+    """Parse lines, a binary array without nulls. Every line is either in `events` or in `refused`, exactly once."""
     rest = np.arange(len(values), dtype=np.int64)
     pieces: dict[Kind, list[Piece]] = {kind: [] for kind in KINDS}
     for kind, pattern in _PATTERNS.items():
@@ -95,7 +95,7 @@ def times_of(table: pa.Table) -> np.ndarray:
 
 
 def _read_by_pattern(values: pa.Array, kind: Kind, pattern: str, zone: Zone) -> tuple[np.ndarray, pa.Table]:
-    """Which lines match the pattern and are well-formed (bool), and a table of these."""
+    """Which lines match the pattern and are well-formed (bool), and a table of those lines."""
     lengths = pc.binary_length(values).to_numpy()
     fields = pc.extract_regex(values, pattern)
     matched = fields.is_valid().to_numpy(zero_copy_only=False) & (lengths <= MAX_LINE_BYTES)
@@ -120,7 +120,7 @@ def _read_by_pattern(values: pa.Array, kind: Kind, pattern: str, zone: Zone) -> 
 
 
 def _column(field: pa.Field, texts: pa.Array | None, rows: int) -> tuple[pa.Array, np.ndarray | bool]:
-    """A field's column, and which rows are well-formed (bool), where matching the pattern does not prove it."""
+    """A field's column, and which rows are well-formed (bool), since matching the pattern alone may not prove it."""
     if texts is None:
         return pa.nulls(rows), True
     if field.name == "movie":
@@ -139,8 +139,8 @@ def _lists(lists: pa.Array) -> tuple[pa.Array, np.ndarray]:
 
 
 def _each(texts: pa.Array, read_word: Callable[[str], int | None]) -> tuple[pa.DictionaryArray, np.ndarray, np.ndarray]:
-    """Read each different text once: the texts as a dictionary, by word what `read_word` returns (int64, 0 for None),
-    and by text whether that is not None."""
+    """Parse each different text once: the texts as a dictionary array, the result of `read_word` for each word (int64,
+    0 for None), and for each text whether that is not None."""
     encoded = texts.dictionary_encode()
     values = [read_word(word) for word in encoded.dictionary.to_pylist()]
     is_good = np.array([value is not None for value in values], bool)

@@ -19,7 +19,7 @@ def redact(value: Any) -> Any:
 
 
 def public_settings(settings: msgspec.Struct) -> dict[str, object]:
-    """A room's settings, by key, in the form that manifests, logs and answers may show."""
+    """A room's settings, by key, safe to show in manifests, logs and answers."""
     public: dict[str, object] = redact(msgspec.to_builtins(settings))
     return public
 

@@ -57,11 +57,11 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     generation: Generation = "2022"
     """Generation of the movie service."""
     timezone: str = "America/New_York"
-    """IANA name of the service's time zone: lines carry its wall clock without a zone, and days begin by it."""
+    """IANA name of the service's time zone: lines have its wall-clock time, and days begin at its midnight."""
     var: Path = Path("var")
-    """The folder of everything that Marquee keeps; docs/architecture.md says what can be rebuilt, and from what."""
+    """The folder of all of Marquee's data; docs/operations.md says what each file can be rebuilt from."""
     max_user: Annotated[int, msgspec.Meta(ge=1, le=4_294_967_295)] = 1_000_000
-    """Largest user id that the service gives out. A larger one in a line counts as a fault unless the API knows it."""
+    """Largest user id that the service assigns. A line with a larger one is faulty unless the API knows the id."""
     batch_lines: Annotated[int, msgspec.Meta(ge=1, le=5_000_000)] = 100_000
     """The most lines in one batch of the archive."""
     batch_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 30.0
@@ -69,7 +69,7 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     fetch_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 500
     """How long one poll of Kafka waits for lines, in milliseconds."""
     stall_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
-    """After so long without an answer from Kafka, a consumer ends with an error, and its supervisor restarts it."""
+    """Time without an answer from Kafka after which a consumer fails, in seconds; its supervisor restarts it."""
 
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)

@@ -1,8 +1,8 @@
 """Ends a process with the supervisord that started it.
 
 A supervisord that dies from SIGKILL leaves its processes running: they hold the port, so that their successors cannot
-start, and nothing restarts them when they die. So each asks the kernel for a SIGTERM when its supervisord dies, and
-shuts down as if supervisord had stopped it.
+start, and nothing restarts them when they die. So each process asks the kernel for a SIGTERM when its supervisord dies,
+and shuts down as if supervisord had stopped it.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_supervisor(environ: Mapping[str, str] = os.environ) -> None:
-    """Have this process get SIGTERM when the supervisord that started it dies, or now if it is already dead.
+    """Send this process SIGTERM when the supervisord that started it dies, or now if it is already dead.
 
-    Changes nothing for a process that supervisord did not start itself.
+    Does nothing in a process that supervisord did not start itself.
     """
     if "SUPERVISOR_ENABLED" not in environ:
         return
@@ -32,7 +32,7 @@ def end_with_supervisor(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def _has(pid: int, name: str, text: bytes) -> bool:
-    """Whether a file of a process in /proc contains a text; False where it cannot be read."""
+    """Whether a file of a process in /proc contains a text; False if it cannot be read."""
     try:
         return text in Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:

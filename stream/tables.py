@@ -1,7 +1,7 @@
 """The Arrow schemas of events, one for each kind, and of quarantined lines.
 
-The columns of a kind are time, user and the fields that `grammar.LINE_FORMS` gives it; in the archive the provenance
-of the line follows. All times are milliseconds since 1970, UTC.
+The columns of a kind are time, user and the fields that `grammar.LINE_FORMS` gives it; in the archive, followed by the
+line's provenance. All times are milliseconds since 1970, UTC.
 """
 
 import pyarrow as pa
@@ -26,7 +26,7 @@ COLUMN_TYPES: dict[str, pa.DataType] = {
 """By field of `Event`."""
 PROVENANCE_FIELDS = [("topic", _WORD), ("partition", pa.int32()), ("offset", pa.int64()), ("kafka_time", _TIME)]
 _REPAIR = [("repair", _WORD), ("raw", pa.binary())]
-"""Of a repaired line: the rule's name and the bytes as they came; null for all others."""
+"""Of a repaired line: the rule's name and the original bytes; null for all others."""
 
 
 def _columns(kind: Kind) -> list[tuple[str, pa.DataType]]:

@@ -1,8 +1,8 @@
 """The service's wall clock: local times of a zone to UTC and back, for one value or for arrays.
 
 All times are milliseconds since 1970: `int`s, or int64 arrays of any shape. A zone is a short table of its offset
-changes, from Python's own zone data, so both readers of the grammar convert by one rule (PEP 495, fold = 0): a time
-that happens twice means the first, one that never happens is read with the offset from before the change.
+changes, from Python's own zone data, so both parsers of the grammar convert by one rule (PEP 495, fold = 0): a time
+that occurs twice means the first occurrence, one that never occurs is read with the offset before the change.
 """
 
 import datetime as dt
@@ -35,7 +35,7 @@ class _Offsets:
         self._arrays = np.array(since, np.int64), np.array(offsets, np.int64)
 
     def at(self, time_ms: Times) -> Times:
-        """The offset that holds at each time."""
+        """The offset in force at each time."""
         if isinstance(time_ms, np.ndarray):
             since, offsets = self._arrays
             return offsets[np.searchsorted(since, time_ms, side="right")]
@@ -73,7 +73,7 @@ class Zone:
         return utc_ms + self._by_utc.at(utc_ms)
 
     def repeats_after(self, utc_ms: Times) -> Times:
-        """In how many ms the wall clock shows the same time again: 0 except in the last hour before it is set back."""
+        """After how many ms the wall clock shows the same time again; 0 except in the last hour before a set-back."""
         return self._repeats.at(utc_ms)
 
     def day_number(self, utc_ms: Times) -> Times:
