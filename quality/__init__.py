@@ -1,5 +1,5 @@
-"""What good data is and what good answers are: ranking metrics, intervals, and the figures of the live stream.
+"""Judges data and answers: checks of lines, alerts, ranking metrics, intervals, and the figures of the live stream.
 
-Imports `stream` only. `lines` judges lines, `alerts` tells people, `telemetry` judges answers, `metrics` is arithmetic
-alone. `import quality` itself loads nothing.
+Imports `stream` only. `lines` judges lines, `alerts` raises and posts alerts, `telemetry` judges answers, `metrics` is
+pure arithmetic. `import quality` itself loads nothing.
 """

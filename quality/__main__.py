@@ -1,6 +1,6 @@
 """`python -m quality`: the ledger, the quarantine, telemetry and reports.
 
-Commands import pandas and pyarrow themselves, since these load slowly: `--help` answers at once.
+Commands import pandas and pyarrow themselves, since these load slowly; this keeps `--help` fast.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ day_option = click.option("--day", type=click.DateTime(["%Y-%m-%d"]), callback=_
 @day_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def ledger(day: str | None, as_json: bool) -> None:
-    """Print how many lines came in, by fate, kind and reason; exit 1 where they do not add up."""
+    """Print the number of lines by fate, kind and reason; exit 1 if they do not add up."""
     from rich.console import Console
 
     from quality.lines.ledger_summary import damaged_files, summarize, summary_table
@@ -45,7 +45,7 @@ def ledger(day: str | None, as_json: bool) -> None:
 
     archive = Archive(load("stream", StreamSettings).var)
     entries = archive.entries()
-    if damaged_files(archive, entries, day):  # perhaps a replay just replaced them: read the ledger once more
+    if damaged_files(archive, entries, day):  # a replay may just have replaced them: read the ledger again
         entries = archive.entries()
     damaged = damaged_files(archive, entries, day)
     summary = summarize(entries, day, damaged)
@@ -61,7 +61,7 @@ def ledger(day: str | None, as_json: bool) -> None:
 
 @commands.group()
 def quarantine() -> None:
-    """List and show quarantined lines, and judge them again."""
+    """List, show and re-check quarantined lines."""
 
 
 @quarantine.command("list")
@@ -87,7 +87,7 @@ def list_quarantine(day: str | None, reason: str | None, limit: int) -> None:
 @quarantine.command()
 @click.argument("line")
 def show(line: str) -> None:
-    """Print one LINE (an id of `list`) as JSON: why it was quarantined, and what it could mean."""
+    """Print one LINE (an id from `list`) as JSON: why it was quarantined, and its possible meanings."""
     from quality.lines.quarantine import explain
     from stream.archive import Archive
 
@@ -130,7 +130,7 @@ def run_telemetry() -> None:
 @commands.command("report")
 @click.option("--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Day of the service's zone.")
 def show_report(day: datetime) -> None:
-    """Print a day's report as JSON: the final one, or else one made from the store as it is. Writes nothing."""
+    """Print a day's report as JSON: the final one, or else one computed from the store as it is. Writes nothing."""
     from quality.telemetry.report import Reports
     from quality.telemetry.store import Store
 

@@ -1,11 +1,11 @@
-"""The catalogue: the records of movies and users that the APIs returned, so that each id is asked for once.
+"""The catalogue: the records of movies and users that the APIs returned, so that each id is requested once.
 
-One SQLite file, `var/catalog/catalog.sqlite`, has a row for each id: `known` with the normalized record; `unknown`
-where the API denies it, so that a mistyped id is not asked every night; `bad` with the reason where the record breaks
-its schema in a field that it must have. A known record lacks its other wrong fields, and has the reason beside it. Bad
-ids are asked again; so are ids without a row, for which no answer came.
+One SQLite file, `var/catalog/catalog.sqlite`, has a row for each id: `known` with the normalized record; `unknown` if
+the API denies it, so that a mistyped id is not requested every night; `bad` with the reason if a required field of the
+record breaks its schema. A known record lacks its other wrong fields, and has the reason beside it. Bad ids are
+requested again; so are ids without a row, for which no answer came.
 
-`KnownIds` is the part of it that lines are checked against.
+`KnownIds` is the part that lines are checked against.
 """
 
 import sqlite3
@@ -25,18 +25,18 @@ RUNTIME_SHARE, RUNTIME_MINUTES = 1.05, 5
 
 Subject = Literal["movie", "user"]
 Status = Literal["known", "unknown", "bad"]
-Record = dict[str, Any]  # the API may add fields: those without rules are kept, whatever they hold
+Record = dict[str, Any]  # the API may add fields: fields without rules are kept unchecked
 """A record of the service's APIs by field; `quality.lines.schemas` has the rules of the fields that Marquee uses."""
 FoundRecord = tuple[str, Status, Record | None, str]
-"""Id, its status, the record where it is known, and the reason where it is bad or lacks wrong fields (else "")."""
+"""Id, its status, the record if it is known, and the reason if it is bad or lacks wrong fields (else "")."""
 
 
 @dataclass(frozen=True)
 class KnownIds:
-    """Which movies and users exist, as far as is known when lines are judged."""
+    """The movies and users known to exist, or not to, when lines are judged."""
 
     runtimes: Mapping[str, int | None] = field(default_factory=dict)
-    """By known movie: its runtime in minutes, None where the service does not say. Empty: any movie may exist."""
+    """By known movie: its runtime in minutes, None if the service does not give it. Empty: any movie may exist."""
     missing: frozenset[str] = frozenset()
     """Movies that do not exist, according to the API."""
     users: frozenset[int] = frozenset()
@@ -53,7 +53,7 @@ class KnownIds:
 
 
 class Catalog:
-    """The stored records below one `var` folder. Every method raises `RecordsError` where the file cannot be used."""
+    """The stored records below one `var` folder. Every method raises `RecordsError` if the file cannot be used."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "catalog" / "catalog.sqlite"
@@ -85,7 +85,7 @@ class Catalog:
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
     def known(self, max_user: int) -> KnownIds:
-        """What lines are checked against; of users only those with ids above `max_user`."""
+        """The ids that lines are checked against; of users only those above `max_user`."""
         runtime = (
             "SELECT id, status, json_extract(CAST(body AS TEXT), '$.runtime') FROM records WHERE subject = 'movie'"
         )
@@ -104,7 +104,7 @@ class Catalog:
         )
 
     def keep(self, subject: Subject, records: list[FoundRecord]) -> None:
-        """Store what the API said of these ids, durably, in place of what it said before."""
+        """Store the API's answers for these ids, durably, replacing earlier ones."""
         rows = [
             (subject, name, status, record and orjson.dumps(record), reason) for name, status, record, reason in records
         ]
@@ -112,7 +112,7 @@ class Catalog:
             store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
 
     def forget_unknown(self) -> int:
-        """Drop the ids that the API denied, so that they are asked again; returns how many."""
+        """Drop the ids that the API denied, so that they are requested again; returns how many."""
         with self._opened() as store, store:
             return store.execute("DELETE FROM records WHERE status = 'unknown'").rowcount
 
@@ -135,5 +135,5 @@ class Catalog:
                 yield store
         except sqlite3.Error as error:
             damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-            advice = "; remove it: the APIs are asked again" if damaged else ""
+            advice = "; remove it: the records are then requested again" if damaged else ""
             raise RecordsError(f"catalogue: {self.path}: {error}{advice}") from error

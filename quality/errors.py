@@ -8,11 +8,11 @@ class QualityError(MarqueeError):
 
 
 class MetricError(QualityError):
-    """A metric cannot be computed from these arrays: shapes do not fit, or a list repeats an item."""
+    """A metric cannot be computed from these arrays: their shapes do not match, or a list repeats an item."""
 
 
 class StoreError(QualityError):
-    """The telemetry store is missing, cannot be read or written, or has another layout."""
+    """The telemetry store is missing, cannot be read or written, or has a different layout."""
 
 
 class ReleaseHistoryError(QualityError):
@@ -20,7 +20,7 @@ class ReleaseHistoryError(QualityError):
 
 
 class ReportError(QualityError):
-    """A report cannot be made or read, or does not follow its schema."""
+    """A report cannot be computed or read, or does not follow its schema."""
 
 
 class RecordsError(QualityError):

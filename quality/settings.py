@@ -1,7 +1,7 @@
 """Settings of this room, the table `[quality]`: one typed class, a docstring per field, defaults under test.
 
-`[quality.thresholds.<fate or reason>]` says how many faults are normal. A key that a reason's table does not set comes
-from the table `reason`, and then from the defaults below.
+`[quality.thresholds.<fate or reason>]` says how many faults are normal. If a reason's table does not set a key, the
+value comes from the table `reason`, and then from the defaults below.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -25,7 +25,7 @@ WebhookUrl = Annotated[
 
 
 class AlertLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """A complete threshold: every key has its value."""
+    """A complete threshold: every key has a value."""
 
     share: float
     count: int
@@ -45,16 +45,16 @@ class Threshold(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     share: Share | None = None
     """Largest normal share of the hour's lines; 1: every share is normal."""
     count: Lines | None = None
-    """Fewer such lines in the hour are never a breach: one bad line of ten means nothing."""
+    """Fewer such lines in the hour are never a breach: one bad line of ten is no evidence."""
     times: Annotated[float, msgspec.Meta(ge=1)] | None = None
     """Largest normal multiple of the share of the week before; `inf`: do not compare."""
     hold: bool | Share | None = None
-    """Whether a breach holds the night back, or the share of the hour's lines above which it does so."""
+    """Whether a breach holds the night, or the share of the hour's lines above which it does."""
     hold_count: Lines | None = None
-    """Where `hold` is a share: fewer such lines in the hour do not hold the night back."""
+    """If `hold` is a share: fewer such lines in the hour do not hold the night."""
 
     def over(self, limits: AlertLimits) -> AlertLimits:
-        """`limits`, with the keys that are set here in their place."""
+        """`limits`, overridden by the keys that are set here."""
         given = {name: value for name in self.__struct_fields__ if (value := getattr(self, name)) is not None}
         if isinstance(self.hold, bool):
             given |= {"hold": 0.0, "hold_count": self.hold_count or 1} if self.hold else {"hold": None}
@@ -78,16 +78,16 @@ Fault = Literal[
     "time_ahead", "time_behind", "user_unknown", "movie_unknown", "minute_runtime", "status_list",
     "one_character", "kafka_time",
 ]  # fmt: skip
-"""What can have a threshold: the fates, `reason` (every reason without a threshold of its own), the reasons of the
-grammar, of the schemas and of the checks, the rules of repair."""
+"""Everything that can have a threshold: the fates, `reason` (all reasons without their own threshold), the reasons of
+the grammar, the schemas and the checks, and the rules of repair."""
 
 if TYPE_CHECKING:
 
     class Thresholds(msgspec.Struct):
-        """One optional `Threshold` a fault."""
+        """One optional `Threshold` per fault."""
 
 else:
-    # one field a fault, so that an error names the table that is wrong
+    # one field per fault, so that an error names the wrong table
     Thresholds = msgspec.defstruct(
         "Thresholds",
         [(fault, Threshold, Threshold()) for fault in get_args(Fault)],
@@ -97,9 +97,9 @@ else:
 
 
 def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> AlertLimits | None:
-    """The limits of a fate, or of one of its reasons; None where the reason is not judged by itself.
+    """The limits of a fate, or of one of its reasons; None if the reason is not judged separately.
 
-    Only reasons of quarantine are judged by themselves, and rules of repair that have a threshold of their own.
+    Only reasons of quarantine, and rules of repair that have a threshold, are judged separately.
     """
     by_fault: dict[str, Threshold] = msgspec.structs.asdict(thresholds)
     if reason is None:
@@ -114,27 +114,27 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How lines and answers of the live stream are judged."""
 
     window_hours: Hours = 24.0
-    """How long after an answer the start of a listed movie still makes it a hit, in hours."""
+    """An answer is a hit if a session of a listed movie starts within this time, in hours."""
     grace_minutes: Annotated[float, msgspec.Meta(ge=0, le=60_000_000)] = 10.0
     """How long a day's report waits for late lines after its last window has closed, in minutes."""
     session_gap_hours: Hours = 6.0
     """Longest pause within one session of a user and a movie, in hours."""
     report_every_minutes: Minutes = 60.0
-    """Shortest time between two versions of an open report, in minutes of the stream's time."""
+    """Shortest time between two versions of an open report, in minutes of stream time."""
     bootstrap_samples: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 1000
-    """Bootstrap resamples of the users behind every interval."""
+    """Bootstrap resamples of the users for every interval."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Seed of the resampling: equal data give equal intervals."""
     commit_seconds: Seconds = 2.0
-    """How long telemetry gathers lines before it commits them, in seconds of its own clock."""
+    """Time between two commits of telemetry, in seconds of its own clock."""
     time_window_minutes: Minutes = 60.0
-    """How far a line's time may lie ahead of its Kafka time, and a repaired line's on either side of it, in minutes."""
+    """How far a line's time may be ahead of its Kafka time, and a repaired line's from it either way, in minutes."""
     late_hours: Hours = 24.0
-    """How far a line's time may lie behind its Kafka time, in hours."""
+    """How long after its own time a line may reach Kafka, in hours."""
     thresholds: Thresholds = Thresholds()
-    """How many faults are normal; more raise an alert."""
+    """Normal numbers of faults; more raise an alert."""
     week_lines: Lines = 100_000
-    """Fewest lines of the week before an hour that the hour is compared with."""
+    """An hour is compared with the week before it only if that week has at least this many lines."""
     webhook: WebhookUrl = ""
     """URL to post alerts to as JSON, `http://…` or `https://…`; empty: alerts are only in `alerts.jsonl`."""
     webhook_timeout_s: Seconds = 5.0

@@ -1,9 +1,9 @@
-"""The alert file, `var/alerts.jsonl`: every alert once, one JSON object a line.
+"""The alert file, `var/alerts.jsonl`: every alert once, one JSON object per line.
 
-It is the record of alerts and the queue of the webhook in one: alerts behind the mark of `quality.alerts.webhook` have
-not been posted yet. An alert's id names its cause, so raising the same alert again changes nothing.
+It is both the record of alerts and the webhook's queue: alerts after the mark of `quality.alerts.webhook` have not been
+posted yet. An alert's id names its cause, so raising the same alert again changes nothing.
 
-| what happens | what holds |
+| event | guarantee |
 |---|---|
 | an alert was raised | it is on disk before `append` returns |
 | killed during a write, or the disk was full | half a line does not count; the next append removes it |
@@ -37,7 +37,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One alert: a line of the file, and the body that the webhook posts."""
 
     id: str = ""
-    """Its cause: one cause has one alert, however often it is seen."""
+    """Its cause: a cause raises one alert, however often it is seen."""
     alert: str
     """Its name: a fate, `retention_gap`, `night_held`, …"""
     text: str
@@ -47,7 +47,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     hour: str | None = None
     """The hour of the stream, `YYYY-MM-DDTHHZ`."""
     stream_time: int | None = None
-    """The beginning of that hour, or the stream's time of another cause, ms UTC."""
+    """The beginning of that hour, or the stream time of another cause, ms UTC."""
     lines: int = 0
     """Lines at fault."""
     of: int | None = None
@@ -55,15 +55,15 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     share: float | None = None
     """`lines` by `of`."""
     threshold: float | None = None
-    """The largest share that is normal."""
+    """The largest normal share."""
     week: float | None = None
-    """The share in the week before; None where that has too few lines."""
+    """The share in the week before; None if that week has too few lines."""
     reasons: dict[str, int] = {}
     """Lines of the fate by reason."""
     batch: str | None = None
-    """Name of the ledger entry that gave rise to it."""
+    """Name of the ledger entry that caused it."""
     hold: bool = False
-    """Whether it holds the night back."""
+    """Whether it holds the night."""
     raised: str = ""
     """When it was raised, by the clock of this machine: ISO time in UTC."""
 
@@ -72,14 +72,14 @@ class AlertLine(NamedTuple):
     """An alert and its place in the file."""
 
     end: int
-    """The byte behind its line end."""
+    """The offset after its line end, in bytes."""
     line: bytes
-    """As it stands in the file, without its line end."""
+    """Its text in the file, without the line end."""
     alert: Alert
 
 
 def decode_alert(line: bytes) -> Alert | None:
-    """The alert in a line; None where the line is not an alert. An alert from before there were ids gets one."""
+    """The alert in a line; None if the line is not an alert. Old alerts without an id get one."""
     try:
         alert = decode_json(line, Alert)
     except msgspec.DecodeError:
@@ -88,7 +88,7 @@ def decode_alert(line: bytes) -> Alert | None:
 
 
 class AlertFile:
-    """The alert file of one `var` folder, and what was read of it so far."""
+    """The alert file of one `var` folder, and a cache of its contents."""
 
     def __init__(self, var: Path) -> None:
         self.path = var / "alerts.jsonl"
@@ -96,15 +96,15 @@ class AlertFile:
         self.raised: Counter[tuple[str, str]] = Counter()
         """Alerts by name and reason."""
         self._inode, self._end = 0, 0
-        """Which file was read, and up to which byte: the end of its last whole line."""
+        """The file that was read, and the end of its last whole line in bytes."""
 
     def lock(self) -> AbstractContextManager[object]:
-        """Held while the file is read or written, so that no reader sees a write that may still be undone."""
+        """Held while the file is read or written, so that no reader sees a write that may be rolled back."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(self.path.with_name("alerts.lock"), timeout=LOCK_S)
 
     def refresh(self) -> None:
-        """Read what other processes have raised since."""
+        """Read alerts that other processes have raised since."""
         with self.lock():
             self._catch_up()
 
@@ -151,7 +151,7 @@ class AlertFile:
         self._inode, self._end = inode, 0
 
     def _write(self, data: bytes) -> None:
-        """Write whole lines behind the last one; a failed write leaves nothing behind."""
+        """Append whole lines; a failed write leaves no trace."""
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
         try:
             os.ftruncate(file, self._end)  # half a line that a crash left
@@ -175,7 +175,7 @@ def raise_alert(var: Path, alert: Alert) -> bool:
 
 
 def _whole_lines(path: Path, start: int) -> list[tuple[int, bytes]]:
-    """The lines from a byte on, each behind the byte where it ends; a last line without a line end is left out."""
+    """The lines from an offset on, each with the offset of its end; an unfinished last line is left out."""
     try:
         with path.open("rb") as file:
             file.seek(start)

@@ -1,16 +1,16 @@
 """The collector's metrics, `var/metrics/<process>.prom`, for node_exporter's textfile collector.
 
-All figures follow from the ledger and from `alerts.jsonl`, never from what a process has seen since its start: they
-are exact after a crash, and a counter goes back only where the ledger itself went back. A file is replaced whole.
+All figures are computed from the ledger and `alerts.jsonl`, never from a process's memory: they are exact after a
+crash, and a counter decreases only if the ledger itself lost entries. A file is replaced atomically.
 
-| metric | what |
+| metric | meaning |
 |---|---|
 | `marquee_lines_total{fate,reason}` | lines by fate and reason (or rule of repair); they add up to all lines |
 | `marquee_entries_total` | entries of the ledger |
-| `marquee_lost_lines_total` | lines that were gone from Kafka before they were read |
-| `marquee_stream_time_seconds` | the latest time of Kafka that was archived |
-| `marquee_alerts_total{alert,reason}` | alerts that were raised |
-| `marquee_alerts_unposted` | alerts that the webhook has not accepted yet; 0 without a webhook |
+| `marquee_lost_lines_total` | lines that Kafka dropped before they were read |
+| `marquee_stream_time_seconds` | the latest archived Kafka time |
+| `marquee_alerts_total{alert,reason}` | alerts raised |
+| `marquee_alerts_unposted` | alerts not yet accepted by the webhook; 0 without one |
 """
 
 import logging
@@ -31,7 +31,8 @@ log = logging.getLogger(__name__)
 
 
 class LedgerMetrics(Collector):
-    """The figures of one process's file. `committed` takes time by the entry's counts, `write` by the series."""
+    """The figures of one process's file. The time of `committed` grows with the entry's counts, that of `write` with
+    the series."""
 
     def __init__(self, var: Path, process: str, settings: QualitySettings) -> None:
         self._path = var / "metrics" / f"{process}.prom"
@@ -44,7 +45,7 @@ class LedgerMetrics(Collector):
         self._reset()
 
     def resume(self, entries: Iterable[LedgerEntry]) -> None:
-        """Count the whole ledger anew, and remove temporary files that a crash left."""
+        """Recount the whole ledger, and remove temporary files left by a crash."""
         self._reset()
         for entry in entries:
             self.committed(entry)
@@ -74,7 +75,7 @@ class LedgerMetrics(Collector):
             self._failing = False
 
     def collect(self) -> Iterator[Metric]:
-        """The present figures; called by the registry."""
+        """The current figures; called by the registry."""
         lines = CounterMetricFamily("marquee_lines", "Lines by fate and reason.", labels=["fate", "reason"])
         for (fate, reason), number in sorted(self._lines.items()):
             lines.add_metric([fate, reason], number)
@@ -94,5 +95,5 @@ class LedgerMetrics(Collector):
     def _reset(self) -> None:
         self._entries, self._lost = 0, 0
         self._stream_time = None
-        # every fate from the start: a series that only appears with its first line has no rate
+        # export every fate from the start: a series that appears only with its first line has no rate
         self._lines: Counter[tuple[str, str]] = Counter({(fate, ""): 0 for fate in FATES})

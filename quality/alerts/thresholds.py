@@ -1,8 +1,8 @@
-"""Alert thresholds: the faults of each hour, by the stream's own clock, compared with what is normal.
+"""Alert thresholds: compares the faults of each hour of stream time with their normal numbers.
 
-An entry of the ledger belongs to the hour of its last Kafka time. Each commit re-judges the hours that it affects: its
-own, and those of the week after it, which are compared with it. So the alerts follow from the ledger alone, however
-the lines were batched and whichever process was killed in between:
+A ledger entry belongs to the hour of its last Kafka time. Each commit re-judges the hours that it affects: its own, and
+those of the following week, which are compared with it. So the alerts depend on the ledger alone, however the lines
+were batched and whichever process was killed in between:
 
 | killed | what the next start does |
 |---|---|
@@ -10,9 +10,8 @@ the lines were batched and whichever process was killed in between:
 | between the commit and its alerts, or during these | `resume` judges the hours that the last entries affect |
 | after them | `resume` judges these hours again; an alert that is in the file is not raised again |
 
-An hour has one alert of each fate and reason, `<fate>[:<reason>]:<hour>`, and one more, `…:hold`, once it is so bad
-that the night must not learn from it. Whether the night is held is decided later, by the ledger of the whole hour
-(`blocking_alerts`).
+An hour has one alert per fate and reason, `<fate>[:<reason>]:<hour>`, and another, `…:hold`, if it is too bad for the
+night to learn from. Whether the night is held is decided later, from the ledger of the whole hour (`blocking_alerts`).
 """
 
 from collections import Counter
@@ -41,13 +40,13 @@ class HourCounts:
 
     lines: int = 0
     counts: Counter[Fault] = field(default_factory=Counter)
-    """Lines by fault; those with a reason count for their fate as well."""
+    """Lines by fault; lines with a reason also count for their fate."""
     batch: str = ""
-    """Name of the entry that was added last."""
+    """Name of the last added entry."""
 
 
 class HourlyCounts:
-    """All hours of the stream, numbered from 1970 on. An hour takes a few counts, so none is dropped."""
+    """All hours of the stream, numbered from 1970 on. None is dropped, since an hour takes only a few counts."""
 
     def __init__(self, settings: QualitySettings) -> None:
         self._settings = settings
@@ -68,7 +67,7 @@ class HourlyCounts:
         return self.affected(entry)
 
     def affected(self, entry: LedgerEntry) -> list[int]:
-        """The hours that an entry affects, in order: its own, and those of the week after it."""
+        """The hours that an entry affects, in order: its own, and those of the following week."""
         if entry.kafka_time is None:
             return []
         number = entry.kafka_time.last // HOUR_MS
@@ -138,7 +137,7 @@ class ThresholdMonitor:
         self._hours = HourlyCounts(settings)
 
     def resume(self, entries: Iterable[LedgerEntry]) -> list[Alert]:
-        """Count the whole ledger anew, and raise alerts that a crash prevented. Returns the new ones."""
+        """Recount the whole ledger, and raise alerts that a crash prevented. Returns the new ones."""
         self._hours = HourlyCounts(self._settings)
         last: dict[tuple[str, int], LedgerEntry] = {}
         for entry in entries:
@@ -159,14 +158,14 @@ class ThresholdMonitor:
         if all(alert.id in self._file.ids for alert in alerts):
             return []
         self._file.refresh()
-        # an hour that was too bad and is diluted since has had its alert
+        # an hour that was too bad, and has since been diluted, already has its alert
         return self._file.append(alert for alert in alerts if alert.id + HOLD not in self._file.ids)
 
 
 def blocking_alerts(var: Path, entries: Iterable[LedgerEntry], settings: QualitySettings, since_ms: int) -> list[Alert]:
-    """The alerts that hold back a night that learns from the stream since a time (ms UTC), the worst first.
+    """The alerts that hold a night which learns from the stream since a time (ms UTC), the worst first.
 
-    Hours are judged by the ledger as it stands: a replay of the quarantine, or better lines later in the hour, end a
+    Hours are judged by the current ledger: a replay of the quarantine, or good lines later in the hour, can end a
     hold. Alerts of other kinds hold as they were raised.
     """
     hours = HourlyCounts(settings)

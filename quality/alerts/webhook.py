@@ -2,18 +2,18 @@
 
 The body is the alert's line of the file (`quality.alerts.alert_file.Alert` as JSON); the header `idempotency-key` is
 its id, by which the receiver recognises a repeated post. `var/alerts.posted` marks the last delivered alert, and moves
-only after an answer of 2xx.
+only after a 2xx answer.
 
-| what happens | what holds |
+| event | guarantee |
 |---|---|
-| the receiver is down, hangs, answers anything but 2xx | retried for ever, after pauses that grow up to minutes |
-| it says when to come again (`retry-after`) | not retried before, but after an hour at most |
+| the receiver is down, hangs, answers anything but 2xx | retried for ever, with pauses that grow to minutes |
+| it asks for a pause (`retry-after`) | not retried before, but after an hour at most |
 | killed between answer and mark | posted once more at the next start |
 | several processes have posters | one posts at a time, under `alerts.posting.lock` |
 | the process ends | one last attempt, after any that is under way; each may take a time-out |
 
-A poster runs in a thread of its own, so its failures never reach the process's work. It logs a failure when it begins
-and when it is over. The log never shows the URL, since many hold a password.
+A poster runs in a separate thread, so its failures never affect the process's work. It logs the beginning and the end
+of a failure. The log never shows the URL, since many hold a password.
 """
 
 import logging
@@ -36,18 +36,18 @@ from stream.decoding import decode_json
 log = logging.getLogger(__name__)
 
 IDLE_S = 5.0
-"""How often a poster reads the file unasked: another process may have raised an alert and ended."""
+"""How often a poster reads the file without a wake-up: another process may have raised an alert and ended."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0
 LONGEST_RETRY_AFTER_S = 3600.0
 BUSY = (408, 429)
-"""Answers of 4xx that say nothing against the alert itself."""
+"""4xx answers that do not reject the alert itself."""
 
 
 class DeliveryMark(msgspec.Struct, frozen=True):
     """The last delivered alert, as `var/alerts.posted` holds it."""
 
     end: int = 0
-    """The byte behind its line; 0: nothing was delivered."""
+    """The offset after its line, in bytes; 0: nothing was delivered."""
     id: str = ""
     """Its id, which shows that the mark belongs to this file."""
 
@@ -69,19 +69,19 @@ class Outbox:
         self._mark = var / "alerts.posted"
 
     def pending(self) -> list[AlertLine]:
-        """The alerts behind the mark, in order."""
+        """The alerts after the mark, in order."""
         mark = self._read_mark()
         if mark.end == 0:
             return self._file.read()
         if self._belongs(mark):
             return self._file.read(mark.end)
-        # the file was replaced: go on behind the marked alert if it is there, else begin with the first
+        # the file was replaced: continue after the marked alert if it is there, else start with the first
         lines = self._file.read()
         places = [place for place, line in enumerate(lines) if line.alert.id == mark.id]
         return lines[places[-1] + 1 :] if places else lines
 
     def delivered(self, line: AlertLine) -> None:
-        """Move the mark behind an alert, durably."""
+        """Move the mark after an alert, durably."""
         durable.write_bytes(self._mark, msgspec.json.encode(DeliveryMark(line.end, line.alert.id)))
 
     def _read_mark(self) -> DeliveryMark:
@@ -117,7 +117,7 @@ class Webhook:
         Does without urllib3's retries, which log the URL and sleep on while the process ends, and without its
         redirects, which turn a POST into a GET that any page answers with 200.
         """
-        # an id may hold what a header may not
+        # an id may contain characters that a header may not
         headers = {"content-type": "application/json", "idempotency-key": quote(alert.id, safe=":/+,=@ ")}
         timeout = urllib3.Timeout(total=self._timeout_s)
         try:
@@ -143,7 +143,7 @@ def _pause_s(response: urllib3.BaseHTTPResponse) -> float:
 
 
 class Poster:
-    """Posts pending alerts in a thread of its own, from `start` to `stop`; does nothing without a webhook."""
+    """Posts pending alerts in a separate thread, from `start` to `stop`; does nothing without a webhook."""
 
     def __init__(self, var: Path, settings: QualitySettings, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._outbox = Outbox(var)
@@ -152,7 +152,7 @@ class Poster:
         self._lock = var / "alerts.posting.lock"
         self._first_pause_s, self._pause_s = first_pause_s, 0.0
         self._trouble = ""
-        """The present failure as it was logged; empty: none."""
+        """The current failure as it was logged; empty: none."""
         self._wake, self._stop, self._stopped_at = threading.Event(), threading.Event(), 0.0
         # a daemon thread: a receiver that answers byte by byte for ever cannot keep the process alive
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True) if settings.webhook else None
@@ -166,7 +166,7 @@ class Poster:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after one last attempt. Waits for it, and for any that is under way, a time-out each."""
+        """Stop after one last attempt. Waits for it, and for one under way, at most a time-out each."""
         self._stopped_at = time.monotonic()
         self._stop.set()
         self._wake.set()
@@ -186,7 +186,7 @@ class Poster:
                 self._stop.wait(self._pause_s)
 
     def _tried(self) -> bool:
-        """Attempt delivery; True where all alerts were delivered, or another process is delivering them."""
+        """Attempt delivery; True if all alerts were delivered, or another process is delivering them."""
         try:
             self._deliver()
         except filelock.Timeout:

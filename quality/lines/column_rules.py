@@ -1,7 +1,7 @@
 """Schema rules over an Arrow column: the same verdicts as `rule_functions.py`, for a million values.
 
-Each word of a dictionary is checked once and looked up. numpy checks numbers, Arrow text and lists. Compiling refuses
-a rule whose limit Arrow or numpy might read differently from Python: an inexact number, an unusual regex.
+Each word of a dictionary is checked once and looked up. numpy checks numbers, Arrow text and lists. Compiling refuses a
+rule whose limit Arrow or numpy might interpret differently from Python: an inexact number, an unusual regex.
 """
 
 import re
@@ -18,7 +18,7 @@ Values = Any
 """Values of one array: a numpy array of integers or float64 for numbers (true is 1), else an Arrow array of text or
 lists. Where a value is null the content is undefined."""
 Breaks = Callable[[Values], np.ndarray | None]
-"""Which values break a rule: bool. None where the rule does not apply to such values."""
+"""Which values break a rule: bool. None if the rule does not apply to such values."""
 
 
 class ColumnRules:
@@ -30,7 +30,7 @@ class ColumnRules:
         self._breaks = {rule: _BREAKS[rule](limit) for rule, limit in rules.items() if rule in _BREAKS}
 
     def missing(self, rows: int) -> dict[str, np.ndarray]:
-        """The result for a table of so many rows that lacks the column."""
+        """The result for a table without the column, given its number of rows."""
         return {"required": np.ones(rows, bool)} if self.required and rows else {}
 
     def broken(self, column: pa.ChunkedArray) -> dict[str, np.ndarray]:
@@ -115,7 +115,7 @@ def _bits(verdicts: pa.BooleanArray) -> np.ndarray:
 def _exact(rule: str, limit: Any) -> int | float:
     """A limit that compares with integers and floats without rounding. Raises `NotImplementedError` for another."""
     if type(limit) not in (int, float) or not abs(limit) < 2**63 or float(limit) != limit:
-        raise not_compilable(rule, limit, "is no number that columns compare exactly")
+        raise not_compilable(rule, limit, "is not a number that columns compare exactly")
     return int(limit) if float(limit).is_integer() else limit
 
 
@@ -139,12 +139,12 @@ _PORTABLE = re.compile(rf"(?:[\w ,:;=@%/<>'\"&!#~.|)\-]|{_ESCAPED}|{_CLASS}|\((?
 def _not_matched(pattern: str) -> Breaks:
     whole = rf"\A(?:{pattern})\z"
     if not _PORTABLE.fullmatch(pattern):
-        raise not_compilable("regex", pattern, "may mean something else to columns")
+        raise not_compilable("regex", pattern, "may have another meaning for columns")
     try:
         re.compile(pattern)
         pc.match_substring_regex(pa.array([""]), whole)
     except (re.error, pa.ArrowInvalid) as error:
-        raise not_compilable("regex", pattern, "is no valid regex for columns") from error
+        raise not_compilable("regex", pattern, "is not a valid regex for columns") from error
     return lambda values: ~_bits(pc.match_substring_regex(values, whole)) if _is_text(values) else None
 
 

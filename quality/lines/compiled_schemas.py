@@ -2,10 +2,10 @@
 
 *Columns*: every rule over an Arrow table (`column_rules.py`). *One document*: the first rule that an event or a mapping
 breaks (`rule_functions.py`). *Records*: normalisation (defaults, coercion) as Cerberus does it, then the rules of one
-document; this form only accepts records, and leaves all others to Cerberus itself.
+document; this form can only accept a record, and leaves all others to Cerberus.
 
-Each form gives the verdict and the reason that `Validator` gives row by row; property tests hold them to it. A rule
-that a form does not have raises a `NotImplementedError` that names it.
+Each form gives the same verdict and reason as `Validator` row by row, which property tests check. A rule
+that a form does not support raises a `NotImplementedError` that names it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -29,7 +29,7 @@ from quality.lines.rule_functions import (
 from stream.event import Event, Kind
 
 _MISSING: Any = object()
-"""In place of a field that a document does not have; None is a value."""
+"""Stands for a missing field; None is a value."""
 
 NormalizeField = Callable[[Record], bool]
 """Normalizes one field of a record in place; returns whether the field is then valid."""
@@ -54,7 +54,7 @@ class CompiledSchema:
         return reasons
 
     def breach(self, document: Mapping[str, Any] | Event) -> str | None:
-        """The first rule that one document breaks, named and ordered as by `breaches`; None where it breaks none."""
+        """The first rule that one document breaks, named and ordered as by `breaches`; None if it breaks none."""
         value_of = partial(getattr, document) if isinstance(document, Event) else document.get
         for field, required, first in self._fields:
             value = value_of(field, _MISSING)
@@ -92,7 +92,7 @@ class CompiledSchema:
         return normalized, reason if normalized is not None else still
 
     def accepted(self, record: Record) -> Record | None:
-        """The record, normalized without Cerberus; None where Cerberus must decide."""
+        """The record, normalized without Cerberus; None if Cerberus must decide."""
         normalize_fields = self._normalize_fields
         if type(record) is not dict:
             return None
@@ -113,13 +113,13 @@ class CompiledSchema:
 
     @cached_property
     def _normalize_fields(self) -> list[NormalizeField]:
-        # no `schema`: Cerberus itself raises at an object where it expects a list of items
+        # no `schema`: Cerberus itself raises an error for an object instead of a list of items
         fields = require_known_rules(self.schema, "coerce", "default", *(BREAKS.keys() - {"schema"})).items()
         return [_normalizer(field, rules) for field, rules in fields]
 
 
 def _normalizer(field: str, rules: Rules) -> NormalizeField:
-    """As Cerberus does it: the default, then the coercers, then the rules. Fields do not depend on one another."""
+    """Like Cerberus: the default, then the coercers, then the rules. Fields are independent of each other."""
     coercers, first = _coercers(rules.get("coerce", ())), first_broken_rule(rules)
     default, required, nullable = rules.get("default", _MISSING), is_required(rules), bool(rules.get("nullable"))
 

@@ -1,19 +1,19 @@
-"""Checks beyond the schema: lines compared with Kafka's clock and with what the APIs know.
+"""Checks beyond the schema: compares lines with Kafka's clock and with the catalogue of the APIs.
 
 `context_faults` lists, in a fixed order, each broken rule with the rows of a table that break it: first the rules of
-the schema, then `CHECKS`. A line that only *might* be wrong passes; a candidate for a repair must be valid beyond doubt
+the schema, then `CHECKS`. A line that only *might* be wrong passes; a candidate for a repair must certainly be valid
 (`strict`).
 
-| reason | what is wrong |
+| reason | fault |
 |---|---|
 | `<field>_<rule>` | the field breaks a rule of the schema |
-| `user_unknown` | the id is above the largest that is given out, and the API has not confirmed it |
+| `user_unknown` | the id is above the largest assigned one, and the API has not confirmed it |
 | `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than allowed |
 | `movie_unknown` | the API says that the movie, or one of the list, does not exist |
 | `minute_runtime` | the minute is past the movie's end |
-| `status_list` | the status says that the answer was unusable, beside a list of known movies |
+| `status_list` | the status says that there was no usable answer, but the line has a list of known movies |
 
-Status 0 with a list is no fault: the service writes the body of an answer that came too late where errors stand.
+Status 0 with a list is no fault: the service writes the body of a late answer in the place of the error.
 """
 
 from collections.abc import Callable, Mapping
@@ -40,12 +40,12 @@ Faults = list[tuple[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class JudgingContext:
-    """What lines are compared with."""
+    """The data that lines are compared with."""
 
     zone: Zone
     schemas: Mapping[Kind, Schema]
     max_user: int
-    """Largest user id that the service gives out."""
+    """Largest user id that the service assigns."""
     ahead_ms: int | None
     """How far a line's time may be ahead of Kafka's time, and a repaired line's time from it in either direction. None:
     the batch's clocks disagree, so times are not compared."""
@@ -65,7 +65,7 @@ _cached_schemas = lru_cache(maxsize=8)(event_schemas)
 
 
 def resolve_repeated_hour(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext) -> pa.Table:
-    """The table with each time of an hour that the wall clock shows twice set to the reading nearer to Kafka's time.
+    """The table with times in an hour that the wall clock shows twice set to the reading nearer to Kafka's time.
 
     `kafka_times`: int64 ms UTC, one a row.
     """
@@ -91,7 +91,7 @@ def arrival_delay_ms(times: np.ndarray, kafka_times: np.ndarray, zone: Zone) -> 
 def context_faults(
     kind: Kind, table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool = False
 ) -> Faults:
-    """The faults that a table of one kind has, each with its rows. `kafka_times`: int64 ms UTC, one a row."""
+    """The faults in a table of one kind, each with its rows. `kafka_times`: int64 ms UTC, one a row."""
     faults = breaches(table, context.schemas[kind])
     for check in CHECKS[kind]:
         faults += [(reason, rows) for reason, rows in check(table, kafka_times, context, strict) if rows.any()]
@@ -139,7 +139,7 @@ def _statuses(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext,
 
 
 def _is_list(error: str | None, known: KnownIds) -> bool:
-    """Whether the text of a failed request is a list of known movies."""
+    """Whether the error text of a failed request is a list of known movies."""
     return error is not None and all(movie in known.runtimes for movie in error.split(", "))
 
 
@@ -150,14 +150,14 @@ def _words(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
 
 
 def _unknown(words: list[str], known: KnownIds, strict: bool) -> np.ndarray:
-    """Which movies count as unknown: those that the API denies; with `strict`, all that the catalogue does not have."""
+    """Which movies count as unknown: those that the API denies; with `strict`, all missing in the catalogue."""
     if strict and known.runtimes:
         return np.array([word not in known.runtimes for word in words], bool)
     return np.array([word in known.missing for word in words], bool)
 
 
 Check = Callable[[pa.Table, np.ndarray, JudgingContext, bool], Faults]
-"""Table of one kind, Kafka's time of each row, context, and whether to be strict: to the rows with each fault."""
+"""From a table of one kind, Kafka's time of each row, context and whether to be strict, to the rows with each fault."""
 CHECKS: ByKind[tuple[Check, ...]] = {
     "watch": (_times, _users, _movies_and_minutes),
     "rate": (_times, _users, _movies),

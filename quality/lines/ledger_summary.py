@@ -1,7 +1,7 @@
-"""Summary of the ledger for people: lines by day, fate, kind and reason.
+"""Summary of the ledger: lines by day, fate, kind and reason.
 
-Two checks prove that nothing was lost: each entry's lines add up over their fates, and the rows of the files that the
-entries name are as many as the lines that were kept or quarantined. `damaged_files` checks the files themselves.
+Two checks prove that nothing was lost: the fates of each entry add up to its lines, and the files that the entries name
+have as many rows as lines were kept or quarantined. `damaged_files` checks the files themselves.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ class FateTotal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m quality ledger --json` prints."""
+    """The output of `python -m quality ledger --json`."""
 
     day: str | None
-    """The day that was asked for; None for all days."""
+    """The requested day; None for all days."""
     lines: int = field(name="in")
-    """Lines that came in: the sum of the four fates."""
+    """All lines: the sum of the four fates."""
     accepted: int
     repaired: int
     quarantined: int
@@ -41,17 +41,17 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     by: list[FateTotal]
     """By fate in the order of `FATES`, the largest number first."""
     lost: int | UnsetType = UNSET
-    """Offsets that Kafka dropped before they were read; only in the summary of all days, as is the next field."""
+    """Offsets that Kafka dropped before they were read; like the next field, only in the summary of all days."""
     redelivered: int | UnsetType = UNSET
     """Records that Kafka delivered again after they were archived."""
     damaged: list[str] | UnsetType = UNSET
-    """Paths below `var` of files that are missing or damaged; unset where they were not checked."""
+    """Paths below `var` of files that are missing or damaged; unset if they were not checked."""
 
 
 def summarize(
     entries: Iterable[LedgerEntry], day: str | None = None, damaged: list[str] | UnsetType = UNSET
 ) -> LedgerSummary:
-    """Sum up the lines of a day (of the event, or of Kafka's time where there is no event), or of all days."""
+    """Sum up the lines of a day (of the event, or of Kafka's time if there is no event), or of all days."""
     entries = list(entries)
     counted: Counter[tuple[Fate, Kind | None, str | None]] = Counter()
     for count in (count for entry in entries for count in entry.counts if day in (None, count.day)):

@@ -1,8 +1,8 @@
 """Reads quarantined lines, and re-checks them with the current rules (`replay`).
 
 A replay judges the quarantined lines of a ledger entry by the current rules, settings and catalogue. Lines that pass
-become events, in files of the entry's next revision. The entry itself is replaced last, as a whole, so the sum of fates
-holds at every moment and a crash changes nothing. A replay needs the archive's lock: stop the collector first.
+become events, in files of the entry's next revision. The entry itself is replaced last and atomically, so the sum of
+fates holds at any moment and a crash changes nothing. A replay needs the archive's lock: stop the collector first.
 """
 
 from collections import Counter
@@ -38,19 +38,19 @@ class QuarantinedLine:
 
 
 class LineExplanation(msgspec.Struct, frozen=True, kw_only=True):
-    """What `python -m quality quarantine show` prints of one line."""
+    """The output of `python -m quality quarantine show`."""
 
     id: str
     """`<topic>-<partition>:<offset>`"""
     reason: str
     """Why the line was quarantined."""
     detail: str
-    """What the grammar says of it, or the event that it is."""
+    """The grammar's verdict, or the parsed event."""
     raw: str
-    """The line; bytes that are no UTF-8 are written as `\\x..`."""
+    """The line; bytes that are not UTF-8 are written as `\\x..`."""
     kafka_time_ms: int
     could_mean: list[str]
-    """The valid lines that one deletion gives; a line with exactly one is repaired."""
+    """The valid lines that result from one deletion; a line with exactly one is repaired."""
 
 
 def quarantined_lines(archive: Archive, day: str | None = None, reason: str | None = None) -> Iterator[QuarantinedLine]:
@@ -66,7 +66,7 @@ def quarantined_lines(archive: Archive, day: str | None = None, reason: str | No
 
 
 def explain(archive: Archive, name: str, context: JudgingContext) -> LineExplanation:
-    """Explain the quarantined line of an id. Raises `QuarantineError` where no line has it."""
+    """Explain the quarantined line of an id. Raises `QuarantineError` if no line has it."""
     line = next((line for line in quarantined_lines(archive) if line.id == name), None)
     if line is None:
         raise QuarantineError(f"quarantine: no line '{name}' in {archive.var / ROOM}; `list` shows the ids")
@@ -123,7 +123,7 @@ def _replay_entry(
 
 
 def _strict_context(context: JudgingContext, lines: ParsedLines, entry: LedgerEntry) -> JudgingContext:
-    """The context for quarantined lines: a replay does not ask the API, so it takes only movies of the catalogue."""
+    """The context for quarantined lines: a replay does not ask the API, so it accepts only movies of the catalogue."""
     known = context.known
     not_in_catalog = lines.movies() - known.runtimes.keys() if known.runtimes else set()
     ahead_ms = context.ahead_ms if entry.clocks_apart_ms is None else None

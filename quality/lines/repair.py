@@ -1,12 +1,12 @@
 """Repair of faulty lines, on one principle: the stream's known fault is exactly one inserted character.
 
-A line is repaired where deleting one character gives exactly one event that is valid *in context* (schema, known movies
-and runtimes, near Kafka's time). Where several different events are valid, or none, the meaning is uncertain and the
-line is quarantined. Only a time has a second source: where just the time cannot be read, Kafka's time of the record
-replaces it. A wrong repair is worse than a quarantine.
+A line is repaired if deleting one character gives exactly one event that is valid *in context* (schema, known movies
+and runtimes, near Kafka's time). If several different events are valid, or none, the meaning is uncertain and the line
+is quarantined. Only a time has a second source: if only the time is unreadable, the record's Kafka timestamp replaces
+it. A wrong repair is worse than a quarantine.
 
-`readings` gives the well-formed events that deletions make of one line; the readings of many lines are then checked
-together, in columns, by the strict form of the checks for all events.
+`readings` gives the well-formed events that result from deletions in one line; the readings of many lines are then
+checked together, in columns, with the strict form of the checks for all events.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ For a user or a minute out of range, a slow API or a runtime that is too short i
 def repair_lines(
     values: pa.Array, kafka_times: np.ndarray, faulty: Mapping[int, str], context: JudgingContext
 ) -> Repairs:
-    """Repair those of the faulty lines (index in `values`: reason) whose meaning is certain.
+    """Repair the faulty lines (index in `values`: reason) whose meaning is certain.
 
     `values` (binary) and `kafka_times` (int64 ms UTC) are those of the whole batch.
     """
@@ -69,14 +69,14 @@ def repair_lines(
 
 
 def repair_candidates(line: bytes, kafka_time: int, reason: str, context: JudgingContext) -> set[Event]:
-    """All valid events that one faulty line could mean; a line is repaired where there is exactly one."""
+    """All valid events that one faulty line could mean; a line with exactly one is repaired."""
     return _valid({0: readings(line, reason, context)}, np.array([kafka_time]), context).get(0, set())
 
 
 def readings(line: bytes, reason: str, context: JudgingContext) -> set[Event]:
-    """The well-formed events that one deletion makes of a line that was refused for that reason.
+    """The well-formed events that result from one deletion in a line refused for that reason.
 
-    Tries only deletions within the faulty part and of the commas around it: any other leaves the fault in place.
+    Tries only deletions within the faulty part and of the commas around it: no other deletion removes the fault.
     """
     if len(line) > _LONGEST or reason in _UNREPAIRABLE:
         return set()
@@ -100,7 +100,7 @@ def readings(line: bytes, reason: str, context: JudgingContext) -> set[Event]:
 
 
 def _faulty_span(request: str, reason: str, known: KnownIds) -> range:
-    """Where the inserted character may be in a request: in a list of movies, within the only movie at fault."""
+    """Possible positions of the inserted character in a request: in a list of movies, within the only faulty movie."""
     result = request.find(", result: ")
     if not request.startswith("rec") or result < 0 or reason not in ("status", "latency", "movies", "movie_unknown"):
         return range(len(request))
@@ -145,7 +145,7 @@ def _shorter(text: str, span: range | None = None) -> set[str]:
 
 
 def _undecodable(line: bytes) -> range:
-    """Where an inserted byte that breaks UTF-8 may be: where decoding fails, or in the character before."""
+    """Possible positions of an inserted byte that breaks UTF-8: where decoding fails, or in the character before."""
     try:
         line.decode()
     except UnicodeDecodeError as error:
@@ -161,7 +161,7 @@ def _text(line: bytes) -> str | None:
 
 
 def _with_kafka_time(line: bytes, kafka_time: int) -> set[Event]:
-    """The event of a line whose time cannot be read, with Kafka's time; empty where the rest cannot be read either."""
+    """The event of a line with an unreadable time, with Kafka's time; empty if the rest is unreadable, too."""
     _, user_text, request = line.decode().split(",", 2)
     user = _or_none(parse_user, user_text)
     event = None if user is None else _or_none(parse_request, request, time=kafka_time, user=user)

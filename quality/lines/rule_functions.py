@@ -2,7 +2,7 @@
 
 All rooms use this `Validator`. `require_known_rules` refuses a schema with a rule or limit that cannot be compiled, so
 that no rule is ever skipped. `first_broken_rule` compiles a field's rules into a function that takes a microsecond; a
-property test holds it to what `Validator` says.
+property test compares it with `Validator`.
 """
 
 import re
@@ -19,7 +19,7 @@ Schema = dict[str, Rules]
 
 
 class Validator(cerberus.Validator):  # type: ignore[misc] # Cerberus ships no types
-    """Cerberus with two corrections: `true` is no number, and a regex must match the whole text, a last newline too.
+    """Cerberus with two corrections: `true` is not a number, and a regex must match the whole text, final newline too.
 
     Regexes are ASCII: `\\d` is one of ten digits, as everywhere in the grammar.
     """
@@ -31,7 +31,7 @@ class Validator(cerberus.Validator):  # type: ignore[misc] # Cerberus ships no t
     }
 
     def _validate_regex(self, pattern: str, field: str, value: object) -> None:
-        """{'type': 'string'}"""  # Cerberus reads here what the rule's limit must be
+        """{'type': 'string'}"""  # Cerberus reads the schema of the limit from the docstring
         if isinstance(value, str) and not re.fullmatch(pattern, value, re.ASCII):
             self._error(field, cerberus.errors.REGEX_MISMATCH)
 
@@ -66,7 +66,7 @@ def is_required(rules: Rules) -> bool:
 
 
 def types_of(rules: Rules) -> tuple[str, ...]:
-    """Names of the types that a field may have; empty where it may have any."""
+    """Names of the types that a field may have; empty if it may have any."""
     names = rules.get("type") or ()
     return (names,) if isinstance(names, str) else tuple(names)
 
@@ -103,7 +103,7 @@ def first_broken_rule(rules: Rules) -> Callable[[Any], str | None]:
 
 
 Breaks = Callable[[Any], bool]
-"""Whether a value, not None and of the field's type, breaks a rule; False where the rule does not apply to it."""
+"""Whether a value, not None and of the field's type, breaks a rule; False if the rule does not apply to it."""
 
 
 def _below(limit: Any) -> Breaks:
@@ -133,7 +133,7 @@ def _not_matched(pattern: str) -> Breaks:
 
 def _too_long(limit: int) -> Breaks:
     def breaks(value: Any) -> bool:
-        has_length = type(value) is str or isinstance(value, Iterable)  # as Cerberus decides it; most values are text
+        has_length = type(value) is str or isinstance(value, Iterable)  # as in Cerberus; most values are text
         return has_length and len(value) > limit
 
     return breaks

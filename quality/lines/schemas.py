@@ -1,4 +1,4 @@
-"""What good data is: Cerberus schemas of events and of API records, the single source of the rules.
+"""Cerberus schemas of events and of API records: the single source of the rules for valid data.
 
 This module only states the rules. `rule_functions.Validator` applies them, and turns the service's numbers in strings
 into numbers; `compiled_schemas.py` compiles them for the stream and for millions of records, with the same verdicts
@@ -64,17 +64,17 @@ def _whole_number(least: int, most: int) -> Rules:
 
 
 def _times() -> tuple[int, int]:
-    """First and last ms UTC of the grammar's years, and a day more on each side: the wall clock has some zone."""
+    """First and last ms UTC of the grammar's years, extended by a day on each side for the offset of the zone."""
     first, end = (day_number(f"{year}-01-01") * DAY_MS for year in (FIRST_YEAR, LAST_YEAR + 1))
     return first - DAY_MS, end + DAY_MS - 1
 
 
 _COUNT = {"type": "integer", "min": 0, "max": 2**63 - 1, "nullable": True}
-"""A count of something; a larger number is a fault, and fits into no column."""
+"""A count; a larger number is a fault, and does not fit into a column."""
 
 
 def _number(value: object) -> object:
-    """A text to the number in it; other values stay. Raises `ValueError` for a text that is no finite number."""
+    """Converts a text to the number in it; keeps other values. Raises `ValueError` if it has no finite number."""
     if not isinstance(value, str) or not value.strip():
         return value
     number = float(value)
@@ -120,7 +120,7 @@ USER: Schema = {
 def _genre_names(value: object) -> list[str]:
     """`[{"id": 18, "name": "Drama"}]` to `["Drama"]`. Raises `ValueError` for another shape.
 
-    A nested schema would say the same at twenty times the cost: Cerberus makes a validator for every item.
+    A nested schema would be equivalent at twenty times the cost: Cerberus creates a validator for every item.
     """
     items = value if isinstance(value, list) else [None]
     names = [item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)]

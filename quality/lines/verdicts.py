@@ -21,7 +21,7 @@ from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
 
 _FEWEST = 20
-"""Fewer lines are no evidence that the clocks are apart."""
+"""Fewer lines do not prove that the clocks disagree."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class ParsedLines:
     kafka_times: np.ndarray
     """Kafka's time of each: int64, ms UTC."""
     rows: np.ndarray
-    """Indices of the lines that are no duplicates: int64, ascending."""
+    """Indices of the lines that are not duplicates: int64, ascending."""
     columns: LineColumns
-    """These lines, parsed; the `rows` of `columns` are indices into `rows`."""
+    """These lines, parsed; `columns.rows` are indices into `rows`."""
 
     @classmethod
     def read(cls, values: pa.Array, kafka_times: np.ndarray, zone: Zone) -> "ParsedLines":
@@ -57,14 +57,14 @@ class ParsedLines:
         return {word for words in used for word in words.to_pylist()}
 
     def users_above(self, most: int) -> set[int]:
-        """The user ids above `most` in well-formed lines."""
+        """User ids above `most` in well-formed lines."""
         users = np.concatenate([table.column("user").to_numpy() for table in self.columns.events.values()])
         return set(users[users > most].tolist())
 
     def clocks_apart_ms(self, context: JudgingContext) -> int | None:
-        """The lines' median distance from Kafka's time, ms, where it exceeds what a repair allows; else None.
+        """The lines' median distance from Kafka's time, ms, if it exceeds the limit of a repair; else None.
 
-        The cause is then a wrong zone, or a producer that sets no times, and no single line; such a batch must be
+        The cause is then a wrong zone, or a producer that sets no timestamps, not a single line; such a batch must be
         judged with `ahead_ms` None. A batch of few lines gives None.
         """
         rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
@@ -98,7 +98,7 @@ class Verdicts:
     """Indices of the duplicates: int64, ascending."""
 
     def span(self, kafka_times: np.ndarray) -> TimeRange:
-        """The earliest and latest Kafka time of the lines that were kept; of all lines where none was.
+        """The earliest and latest Kafka time of the kept lines, or of all lines if none was kept.
 
         Otherwise a single record whose time is years ahead would move the stream's time there.
         """

@@ -19,7 +19,7 @@ _BLOCK = 4_000_000
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A figure and its 95 % interval; all None (null) where there was nothing to measure."""
+    """A figure and its 95 % interval; all None (null) if there was nothing to measure."""
 
     mean: float | None
     low: float | None
@@ -27,7 +27,7 @@ class Interval(msgspec.Struct, frozen=True):
 
 
 def interval_text(interval: Interval | None, spec: str = ".4f", scale: float = 1.0) -> str:
-    """`0.4850 [0.4730, 0.4970]`: the mean and its 95 % interval, times `scale`; `–` where nothing was measured."""
+    """`0.4850 [0.4730, 0.4970]`: the mean and its 95 % interval, times `scale`; `–` if nothing was measured."""
     if interval is None or interval.mean is None or interval.low is None or interval.high is None:
         return "–"
     mean, low, high = (format(scale * value, spec) for value in (interval.mean, interval.low, interval.high))
@@ -35,7 +35,7 @@ def interval_text(interval: Interval | None, spec: str = ".4f", scale: float = 1
 
 
 def mean_interval(values: np.ndarray, samples: int = 1000, seed: int = 1) -> Interval:
-    """Mean of one value a user, float[users]."""
+    """Mean of one value per user, float[users]."""
     return ratio_interval(values, np.ones(len(values), np.int64), samples, seed)
 
 
@@ -60,14 +60,14 @@ def ratio_interval(numerators: np.ndarray, denominators: np.ndarray, samples: in
 def ratio_difference_interval(
     numerators_a: np.ndarray, numerators_b: np.ndarray, denominators: np.ndarray, samples: int = 1000, seed: int = 1
 ) -> Interval:
-    """Ratio of a less ratio of b, paired by user over the same answers; all [users]."""
+    """Ratio of a minus ratio of b, paired by user over the same answers; all [users]."""
     return ratio_interval(numerators_a.astype(np.float64) - numerators_b, denominators, samples, seed)
 
 
 def _resampled(
     numerators: np.ndarray, denominators: np.ndarray, samples: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Blocks of resampled ratios, `samples` in all; equal users stand side by side."""
+    """Blocks of resampled ratios, `samples` in all; equal users are adjacent."""
     users = len(numerators)
     changed = (np.diff(numerators) != 0) | (np.diff(denominators) != 0)
     firsts = np.flatnonzero(np.concatenate([[True], changed]))

@@ -1,10 +1,11 @@
 """Offline ranking metrics: how well lists match what their users watched later. Pure functions of arrays.
 
 Binary relevance, full lists, no sampled negatives (Krichene & Rendle 2020 show how those mislead). Every metric of
-`rank_metrics` is one number a user, so that the caller can average it over any segment and bootstrap it; users without
-a relevant item are not scored, since they say nothing about a list. 100,000 lists of 20 take a fraction of a second.
+`rank_metrics` is one number per user, so that the caller can average it over any segment and bootstrap it; users
+without a relevant item are not scored, since any list is as good for them. 100,000 lists of 20 take a fraction of a
+second.
 
-`METRICS` names them, for every file, table and plot that shows them.
+`METRICS` has their names for files, tables and plots.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 from quality.errors import MetricError
 
 NONE = -1
-"""The item index that stands for an empty place of a list."""
+"""The item index of an empty place in a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +37,14 @@ class RankingScores:
 
 @dataclass(frozen=True, slots=True)
 class RankingMetric:
-    """A metric by its names, and where `RankingScores` has it."""
+    """A metric: its names, and its field of `RankingScores`."""
 
     name: str
     """Its key in files, and its name in tables."""
     title: str
     """Its name in prose and plots."""
     scores: Callable[[RankingScores], np.ndarray]
-    """One number a user: float64 [users]."""
+    """One number per user: float64 [users]."""
 
 
 NDCG = RankingMetric("ndcg@20", "NDCG@20", lambda scores: scores.ndcg)
@@ -58,7 +59,7 @@ def rank_metrics(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> Ra
     """Score `lists` (int[users, k], best first, `NONE` for an empty place) against the relevant items.
 
     User u's relevant items are `items[indptr[u]:indptr[u + 1]]` (`indptr` int64[users + 1]), in any order. Raises
-    `MetricError` where shapes do not fit or a list repeats an item.
+    `MetricError` if shapes do not match or a list repeats an item.
     """
     _check(lists, indptr, items)
     users = np.flatnonzero(np.diff(indptr))
@@ -90,10 +91,10 @@ def coverage(lists: np.ndarray, items: int) -> float:
 
 
 def novelty(lists: np.ndarray, interactions: np.ndarray, users: int) -> float | None:
-    """Mean self-information of the listed items in bits (Zhou et al. 2010); None where nothing is listed.
+    """Mean self-information of the listed items in bits (Zhou et al. 2010); None if no items are listed.
 
-    -log2 of the share of users who have the item in training: `interactions[item]` / `users`, with one count a user
-    and item. An item without users counts as if it had one.
+    -log2 of the share of users with the item in training: `interactions[item]` / `users`, counting each pair of user
+    and item once. An item without users counts as if it had one.
     """
     bits = -np.log2(np.maximum(interactions, 1) / users)
     listed = bits[lists[lists >= 0]]
@@ -112,7 +113,7 @@ def _relevant_pairs(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) ->
     """Relevant pairs as int64 `user * width + item`, ascending, each once; place width - 1 is never taken."""
     width = int(max(lists.max(initial=0), items.max(initial=0))) + 2
     owners = np.repeat(np.arange(len(indptr) - 1, dtype=np.int64), np.diff(indptr))
-    keys = np.sort(owners * width + items)  # np.unique hashes since NumPy 2.3, at fifty times the price
+    keys = np.sort(owners * width + items)  # np.unique hashes since NumPy 2.3, at fifty times the cost
     return keys[np.diff(keys, prepend=-1) != 0], width
 
 

@@ -1,9 +1,9 @@
 """Sessions: the minutes that a user watched of one movie, with pauses no longer than a gap. Pure functions of
 arrays.
 
-A session is a span, first minute to last. Spans of one user and movie that lie within the gap of each other are one,
-and which minutes end up together does not depend on the order they come in: spans are joined whenever a line closes
-the gap between them, so the spans of any minutes in any order are those of all the minutes sorted.
+A session is a span from its first to its last minute. Spans of one user and movie within the gap of each other are
+joined. The result does not depend on the order of the minutes: a late minute that closes the gap between two spans
+joins them, so any order gives the same spans as the sorted minutes.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class TimeSpans:
-    """Spans of time, one a row. A span may be a single minute."""
+    """Spans of time, one per row. A span may be a single minute."""
 
     key: np.ndarray
     """uint64: user << 32 | number of the movie."""
@@ -43,7 +43,8 @@ def split_key(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def merge_spans(spans: TimeSpans, gap_ms: int) -> tuple[TimeSpans, np.ndarray]:
-    """Sessions made of spans in any order, ascending by key and start; and each span's row in them (int64)."""
+    """Joins spans, in any order, into sessions, ascending by key and start; also returns each span's session (int64
+    row)."""
     if not len(spans):
         return spans, np.zeros(0, np.int64)
     order = _order(spans)
@@ -60,7 +61,7 @@ def merge_spans(spans: TimeSpans, gap_ms: int) -> tuple[TimeSpans, np.ndarray]:
 
 
 def _order(spans: TimeSpans) -> np.ndarray:
-    """The rows by key and start: int64. Spans of a key mostly come in the order of their starts, which saves a sort."""
+    """The rows by key and start: int64. The spans of a key are mostly in order of their starts, which saves a sort."""
     order = np.argsort(spans.key, kind="stable")
     key, start = spans.key[order], spans.start[order]
     if ((key[1:] > key[:-1]) | (start[1:] >= start[:-1])).all():
@@ -72,7 +73,7 @@ def _reached(ordered: TimeSpans, other_key: np.ndarray) -> np.ndarray:
     """For each span: the latest minute of its key so far."""
     if (other_key[1:] | (ordered.last[1:] >= ordered.last[:-1])).all():
         return ordered.last
-    # one running maximum, of the ranks that the times have among all times, each key lifted above those before
+    # one running maximum over the ranks of all times, with each key's ranks raised above those of earlier keys
     by_time = np.argsort(ordered.last)
     rank = np.empty(len(ordered), np.int64)
     rank[by_time] = np.arange(len(ordered))

@@ -1,10 +1,10 @@
-"""Attribution: which answers were hits. Pure functions of arrays; the definitions stand here.
+"""Attribution: which answers were hits. Pure functions of arrays. The definitions:
 
 A session of a movie that *starts* at s is credited to the latest answer with status 200 that its user got strictly
 before s (last touch). That answer, at t, is a *hit* if s ≤ t + window and the movie is in its list; its rank is the
-place of the movie that started first, the better place of two that started at once. A session that began at or
-before t starts nothing after t, so it never counts. Further starts change nothing: an answer is a hit once. The
-*baseline* is the same rule, the same answers and starts, with another list in place of the one that was shown.
+place of the movie that started first, or the better place of two that started at once. A session that began at or
+before t never counts, because its start is not after t. Further starts change nothing: an answer is a hit once. The
+*baseline* applies the same rule to the same answers and starts, with another list instead of the shown one.
 """
 
 from dataclasses import dataclass
@@ -26,24 +26,25 @@ class Attribution:
     answer: np.ndarray
     """Row of the answer."""
     movie: np.ndarray
-    """Number of the movie that was started."""
+    """Number of the started movie."""
     time: np.ndarray
     """Time of the start, ms UTC."""
 
 
 def attribute_starts(answers: StoredAnswers, starts: TimeSpans, window_ms: int) -> Attribution:
-    """Credit starts to `answers` (status 200 only, ascending by time). Those with no answer in reach are left out."""
+    """Credit starts to `answers` (status 200 only, ascending by time). Starts without an answer in the window are left
+    out."""
     user, movie = split_key(starts.key)
     started = pd.DataFrame({"time": starts.start, "user": user, "movie": movie}).sort_values("time", kind="stable")
     asked = pd.DataFrame({"time": answers.time, "user": answers.user, "answer": np.arange(len(answers.time))})
-    # of several answers to a user at one time, the last row: the later one
+    # of several simultaneous answers to a user, the last row: the later one
     joined = pd.merge_asof(started, asked, on="time", by="user", allow_exact_matches=False, tolerance=window_ms)
     joined = joined[joined["answer"].notna()]
     return Attribution(*(joined[name].to_numpy(np.int64) for name in ("answer", "movie", "time")))
 
 
 def hit_ranks(attribution: Attribution, lists: np.ndarray, list_of: np.ndarray) -> np.ndarray:
-    """int64[answers]: rank of the hit, from 1; 0 for an answer that is none.
+    """int64[answers]: rank of the hit, from 1; 0 for an answer that is not a hit.
 
     Answer a showed `lists[list_of[a]]` (int32[n, 20], movie numbers, -1 for none); `list_of[a]` -1 is no list at all.
     """
@@ -57,7 +58,7 @@ def hit_ranks(attribution: Attribution, lists: np.ndarray, list_of: np.ndarray) 
 
 
 def _places(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:
-    """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`; 0 where it is not there or the row is -1."""
+    """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`; 0 if it is not in the list or the row is -1."""
     places = np.zeros(len(rows), np.int64)
     with_list = np.flatnonzero(rows >= 0)
     for chunk in np.array_split(with_list, len(with_list) // _CHUNK + 1):

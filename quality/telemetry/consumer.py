@@ -1,16 +1,16 @@
 """The telemetry consumer: reads the live stream into the store, and keeps the reports up to date. A thin shell.
 
-| what happens | what holds |
+| event | guarantee |
 |---|---|
 | a batch was stored | its rows and positions are in one commit; Kafka's own offset follows, for lag monitors only |
-| killed at any point (-9) | the next start goes on after the last commit: no line is lost or counted twice |
+| killed at any point (-9) | the next start resumes after the last commit: no line is lost or counted twice |
 | killed while a report is written | the old file is whole; the report is written again |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
-| offsets are gone from Kafka | they are counted as lost and logged; reading goes on |
+| Kafka has dropped offsets | they are counted as lost and logged; reading continues |
 
-Time is the stream's own (Kafka's record times): the watermark is the least of the latest times of the partitions. A
-partition without any line does not hold it back, but only once Kafka has confirmed that it is empty: otherwise the
-first partition to be read could close days that another still has lines of.
+Time is the stream's own (Kafka's record times): the watermark is the least of the latest times of the partitions. An
+empty partition does not hold it back, but only once Kafka has confirmed that it is empty: otherwise the first partition
+to be read could close days for which another one still has lines.
 """
 
 import asyncio
@@ -59,14 +59,14 @@ def batch_of(
 
 @dataclass
 class Telemetry:
-    """The store, and reports that keep up with it: everything but Kafka and signals."""
+    """The store and its reports: everything except Kafka and signals."""
 
     store: Store
     ingest: Ingest
     reports: Reports
 
     def report(self, *, now: bool = False) -> None:
-        """Write the final reports of days that are over, and rewrite open ones if they are due (or `now`)."""
+        """Write the final reports of completed days, and rewrite open ones if they are due (or `now`)."""
         watermark = self.store.watermark(self.reports.stream.topic)
         if watermark is None:
             return
@@ -111,12 +111,12 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 
 
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
-    """Store batch after batch, and report, until `stop`."""
+    """Store batches and write reports until `stop`."""
     stream, store = telemetry.reports.stream, telemetry.store
     silent_are_empty = False
     while not stop.is_set():
         polled = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
-        # in a thread, one after the other, so that the consumer's heartbeats and fetches go on meanwhile
+        # in a thread, one after the other, so that the consumer's heartbeats and fetches continue
         if polled:
             batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone_named(stream.timezone))
             await asyncio.to_thread(telemetry.ingest.take, batch)

@@ -1,8 +1,8 @@
 """The report of one day, `reports/<day>.json`: the table of its figures, and the reader of the file.
 
-A field of `DayReport` that carries a `Figure` is one line of that table: its name in the report, its type and limits in
-the schema, its function, and its rows on the page. `report-schema.json` beside this file is made from the type by
-`python -m quality.telemetry.report_schema`.
+A field of `DayReport` with a `Figure` is one line of that table: its name in the report, its type and limits in the
+schema, its function, and its rows on the page. `python -m quality.telemetry.report_schema` generates
+`report-schema.json` beside this file from the type.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from quality.telemetry.report_figures import (
 from stream.decoding import decode_json
 
 Row = tuple[str, str]
-"""What a figure is, and its value as text."""
+"""The name of a figure, and its value as text."""
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 Day = Annotated[str, msgspec.Meta(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 Moment = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z$")]

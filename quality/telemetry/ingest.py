@@ -1,10 +1,10 @@
-"""Turns batches of the stream into rows of the telemetry store, vectorised; the state between batches is small and
-bounded.
+"""Converts batches of the stream to rows of the telemetry store, vectorised, with a small, bounded state between
+batches.
 
 Memory holds the sessions that may still grow (24 bytes each) and the numbers of the movies. Both are copies of rows of
 the store, so that a new process has the same state. A line so late that its session is no longer held is joined with
 the store's row: neither the order of lines nor the batch borders ever change a session. Exact duplicates (redelivery)
-meet the row that is there already.
+match an existing row and are ignored.
 """
 
 from collections import Counter
@@ -25,9 +25,9 @@ from stream.line_columns import LineColumns
 from stream.zone import Zone
 
 LATE = "late"
-"""Reason of an answer that came after its day's report was final."""
+"""Reason of an answer that arrived after its day's report was final."""
 LOST = "lost"
-"""Reason of offsets that were gone from Kafka before they could be read."""
+"""Reason of offsets that Kafka dropped before they were read."""
 
 _SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
 _SQL_DROP_SESSION = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
@@ -51,13 +51,13 @@ class TelemetryBatch:
     positions: dict[int, int]
     """By partition: the offset to read after this batch."""
     lost: dict[int, int] = field(default_factory=dict)
-    """By partition: how many offsets were gone from Kafka."""
+    """By partition: the number of offsets that Kafka dropped."""
 
 
 class Ingest:
     """Stores batches, each in one transaction.
 
-    After an exception the state may be ahead of the store: make a new `Ingest`.
+    After an exception the state may be ahead of the store: create a new `Ingest`.
     """
 
     def __init__(self, store: Store, topic: str, zone: Zone, settings: QualitySettings) -> None:
@@ -69,14 +69,14 @@ class Ingest:
         self.refresh()
 
     def refresh(self) -> None:
-        """Read the state again that `Store.finish` changes."""
+        """Reload the state that `Store.finish` changes."""
         self._movies = self._store.movies()
         self._next_movie = max(self._movies.values(), default=0) + 1
         self._final_through = max(self._store.days(final=True), default=-1)
 
     @property
     def open_since(self) -> int:
-        """Sessions without a minute since then, ms UTC, can only grow by late lines."""
+        """Sessions without a minute since then, ms UTC, can grow only by late lines."""
         return self._horizon
 
     def take(self, batch: TelemetryBatch) -> None:
@@ -105,7 +105,7 @@ class Ingest:
         counts = Counter(zip(days.tolist(), batch.columns.reasons, strict=True))
         db.executemany(_SQL_LEFT_OUT, [(day, reason, lines) for (day, reason), lines in counts.items()])
         for partition, lines in batch.lost.items():
-            # their times are unknown: they count for the day that the partition had reached
+            # their times are unknown: count them for the day that the partition had reached
             day = self._zone.day_number(self._kafka_times.get(partition, 0))
             db.execute(_SQL_LEFT_OUT, (day, LOST, lines))
 
@@ -174,7 +174,7 @@ class Ingest:
         self._open = held[held.last >= self._horizon]
 
     def _unheld(self, minutes: TimeSpans) -> TimeSpans:
-        """Sessions of the store that are no longer held, but lie within the gap of late lines."""
+        """Sessions of the store that are no longer held, but are within the gap of late lines."""
         gap_ms = self._settings.gap_ms
         late = minutes[minutes.start < self._horizon + gap_ms]
         if not len(late):

@@ -1,4 +1,4 @@
-"""The answers of one day and what became of them: all that the figures of a report are computed from."""
+"""The answers of one day and their outcomes: the input of all figures of a report."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from quality.telemetry.store import StoredAnswers
 
 @dataclass(frozen=True, slots=True)
 class JudgedAnswers:
-    """Answers of one day with status 200 and what became of them; arrays [answers]."""
+    """Answers of one day with status 200, and their outcomes; arrays [answers]."""
 
     user: np.ndarray
     """int64."""
@@ -22,7 +22,7 @@ class JudgedAnswers:
     rank: np.ndarray
     """int64: rank of the hit, 0 for none."""
     baseline: np.ndarray
-    """int64: rank that the popular list would have had, 0 for none, -1 where that list is not known."""
+    """int64: rank that the popular list would have had, 0 for none, -1 if that list is unknown."""
 
     def __getitem__(self, rows: np.ndarray) -> "JudgedAnswers":
         return JudgedAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
@@ -41,12 +41,12 @@ class JudgedDay:
     left_out: dict[str, int]
     """Lines of the day (of Kafka's time) that are in no figure, by reason."""
     samples: int
-    """Bootstrap resamples behind every interval."""
+    """Bootstrap resamples for every interval."""
     seed: int
 
     @cached_property
     def closed(self) -> JudgedAnswers:
-        """The answers whose window has closed: only these are in a rate."""
+        """The answers whose window has closed: rates use only these."""
         return self.judged[self.judged.closed]
 
     @cached_property

@@ -1,8 +1,8 @@
 """Which release was in force when, and its popular list.
 
-`releases/history.jsonl` has one line a change of `current`, oldest first. A line takes over from all lines before it,
-also where the stream's time went back. `read_release_changes` is the only reader of the file and
-`append_release_change` the only writer; publishing a release (`batch/releases/publish.py`) calls it.
+`releases/history.jsonl` has one line per change of `current`, oldest first. A line overrides all lines before it, even
+if stream time went back. `read_release_changes` is the only reader of the file and `append_release_change` the only
+writer; publishing a release (`batch/releases/publish.py`) calls it.
 
 The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none)
 by `<id>/movies.txt`.
@@ -24,11 +24,11 @@ class ReleaseChange(msgspec.Struct, frozen=True):
 
     release: str
     stream_time: int
-    """How far the stream had come, ms UTC."""
+    """Stream time, ms UTC."""
     wall_time: str = ""
-    """When, by the clock of this machine: ISO time in UTC."""
+    """Time by this machine's clock: ISO, UTC."""
     by: str = "night"
-    """What moved it: a `night`, a `rollback` or a `pin`; the oldest lines do not say, and were nights."""
+    """The cause: a `night`, a `rollback` or a `pin`; missing in the oldest lines, which were nights."""
 
 
 class ReleaseHistory:
@@ -64,9 +64,9 @@ def read_release_history(releases: Path) -> ReleaseHistory:
 
 
 def read_release_changes(releases: Path) -> list[ReleaseChange]:
-    """The changes of `current`, oldest first; none where there is no file.
+    """The changes of `current`, oldest first; none if there is no file.
 
-    Raises `ReleaseHistoryError` where the file is damaged: it is replaced whole, so that half a line is damage, too.
+    Raises `ReleaseHistoryError` if the file is damaged: it is replaced atomically, so half a line is also damage.
     """
     path = _path(releases)
     try:
@@ -77,7 +77,7 @@ def read_release_changes(releases: Path) -> list[ReleaseChange]:
 
 
 def append_release_change(releases: Path, change: ReleaseChange) -> None:
-    """Add a change to the history, durably. What stands there stays as it is, byte for byte."""
+    """Add a change to the history, durably. Existing lines stay unchanged, byte for byte."""
     path = _path(releases)
     before = path.read_bytes() if path.exists() else b""
     line_end = b"\n" if before and not before.endswith(b"\n") else b""
@@ -97,7 +97,7 @@ def _change(path: Path, number: int, line: bytes) -> ReleaseChange:
 
 
 def popular_list(releases: Path, release: str) -> list[str] | None:
-    """The popular list of a release, best first; None where the release is gone (pruned) or cannot be read."""
+    """The popular list of a release, best first; None if the release was pruned or cannot be read."""
     try:
         row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0, :LIST_LENGTH]
         movies = (releases / release / "movies.txt").read_text("utf-8").splitlines()

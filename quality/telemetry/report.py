@@ -1,9 +1,9 @@
-"""Makes the report of a day from the rows of the telemetry store, and writes it for others to read.
+"""Computes the report of a day from the rows of the telemetry store, and writes its files.
 
 `Reports.build` is a function of the store, the releases and a watermark; it returns a `DayReport`. A report is
 rewritten while answers of its day have open windows; once the watermark has passed the day's end by the window and the
-grace it is written as final and never again. A final report depends on the lines only, not on when or in which batches
-they were read.
+grace, it is written as final and never changes again. A final report depends on the lines only, not on when or in which
+batches they were read.
 """
 
 import datetime as dt
@@ -34,7 +34,7 @@ _STEERED = (
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """Makes and writes reports."""
+    """Computes and writes reports."""
 
     store: Store
     stream: StreamSettings
@@ -60,14 +60,14 @@ class Reports:
         return report if report and report.final else None
 
     def write(self, day: int, watermark: int) -> None:
-        """Write a day's report and its page; one that is final stays as it is."""
+        """Write a day's report and its page; a final one stays unchanged."""
         if self.written(day):
             return
         report = self.build(day, watermark)
         document = msgspec.to_builtins(report)
         validate_report(document)
         path = self.path(day)
-        # the page first: the JSON is what says that a report is final
+        # the page first: the JSON marks a report as final
         durable.write_bytes(path.with_suffix(".html"), render_html(report).encode())
         durable.write_json(path, document)
 
@@ -109,7 +109,7 @@ class Reports:
         )
 
     def _popular_lists(self, history: ReleaseHistory) -> tuple[np.ndarray, np.ndarray]:
-        """Popular lists by number of the release, int32 [releases + 1, 20], and which of them are known.
+        """Popular lists by release number, int32 [releases + 1, 20], and which of them are known.
 
         The last row stands for no release.
         """
@@ -119,7 +119,7 @@ class Reports:
         for row, release in enumerate(history.releases):
             movies = popular_list(self.releases, release)
             is_known[row] = movies is not None
-            # a movie that no line mentions has no number, and no start
+            # a movie that no line mentions has neither a number nor a start
             lists[row, : len(movies or ())] = [numbers.get(movie, -1) for movie in movies or ()]
         return lists, is_known
 

@@ -1,4 +1,4 @@
-"""The figures of a report: what each of them is, and how it is computed from a day's answers.
+"""The figures of a report: their definitions, and their computation from a day's answers.
 
 `quality.telemetry.day_report.DayReport` is the table that gives each of them its name in the report and its place on
 the page.
@@ -20,18 +20,18 @@ Status = Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
 
 
 class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How many requests the day had, and what became of them."""
+    """Requests of the day, and their outcomes."""
 
     requests: Count
     by_status: dict[Status, Count]
     closed: Count
     """Status 200, and the window has closed."""
     provisional: Count
-    """Status 200, and the window is open: in no rate."""
+    """Status 200, and the window is open: not in any rate."""
 
 
 class LatencyPercentiles(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds as the caller logged them, of requests of every status; null where there were none."""
+    """Milliseconds logged by the caller, over requests of every status; null if there were none."""
 
     p50: Count | None
     p95: Count | None
@@ -40,18 +40,18 @@ class LatencyPercentiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """The same closed answers with the popular list of the release in force in place of theirs."""
+    """The same closed answers, with the popular list of the release in force instead of their lists."""
 
     answers: Count
     """Closed answers whose baseline is known."""
     unknown: Count
-    """Closed answers without: no release was in force, or it is gone."""
+    """Closed answers without a known baseline: no release was in force, or it was removed."""
     hits: Count
     hit_rate: Interval
 
 
 class ReleaseFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of the answers that were given while one release was in force."""
+    """The figures of the answers given while one release was in force."""
 
     release: str | None
     """Its id; null: before the first release."""

@@ -1,6 +1,6 @@
-"""The JSON Schema of reports, for their readers outside: `report-schema.json`, made from `DayReport`.
+"""The JSON Schema of reports, for external readers: `report-schema.json`, generated from `DayReport`.
 
-`python -m quality.telemetry.report_schema` writes the file anew; a test holds it equal to the type.
+`python -m quality.telemetry.report_schema` rewrites the file; a test compares it with the type.
 """
 
 import ast
@@ -28,11 +28,11 @@ _STRUCTS = {
         report_figures.ReleaseFigures, report_figures.LeftOut,
     )
 }  # fmt: skip
-"""The type of a report and those within it."""
+"""The type of a report and its nested types."""
 
 
 def validate_report(document: object) -> None:
-    """Raise `ReportError` where a report, as JSON has it, does not follow the schema."""
+    """Raise `ReportError` if a report, parsed from JSON, does not follow the schema."""
     try:
         _validator().validate(document)
     except jsonschema.ValidationError as error:

@@ -1,9 +1,9 @@
 """The telemetry store, `var/telemetry.db`: the rows that open reports need, and how far the stream was read.
 
-SQLite in WAL mode, one writer. Rows and positions are committed in one transaction, so a killed process neither
-loses nor repeats a line: it goes on after the last commit. `synchronous=NORMAL`: a loss of power may undo the last
-commits, whole, and their lines are read again. Tables are clustered by time, because rows are written, queried and
-pruned by time.
+SQLite in WAL mode, one writer. Rows and positions are committed in one transaction, so a killed process neither loses
+nor repeats a line: it resumes after the last commit. `synchronous=NORMAL`: a power failure may undo the last commits as
+a whole, and their lines are read again. Tables are clustered by time, because rows are written, queried and pruned by
+time.
 
     positions   by topic and partition: the offset to read next, the latest Kafka time seen (null for none)
     movies      a number for each movie id that is mentioned below
@@ -47,7 +47,7 @@ CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswers:
-    """Answers, ascending by time; of several at one time to one user the last row is the later one."""
+    """Answers, ascending by time; of several simultaneous answers to one user the last row is the later one."""
 
     time: np.ndarray
     """int64, ms UTC."""
@@ -65,7 +65,7 @@ class StoredAnswers:
 
 
 class Store:
-    """One open store. Raises `StoreError` where the file cannot be opened or has another layout."""
+    """One open store. Raises `StoreError` if the file cannot be opened or has a different layout."""
 
     def __init__(self, path: Path, *, create: bool = True) -> None:
         if not create and not path.exists():
@@ -103,7 +103,7 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit the block's writes, or none of them. Raises `StoreError` where the store cannot be written."""
+        """Commit the block's writes, or none of them. Raises `StoreError` if the store cannot be written."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -120,12 +120,13 @@ class Store:
         return dict(self._db.execute("SELECT partition, next FROM positions WHERE topic = ?", (topic,)))
 
     def kafka_times(self, topic: str) -> dict[int, int]:
-        """By partition that had lines: the latest Kafka time seen."""
+        """The latest Kafka time seen, by partition with lines."""
         query = "SELECT partition, kafka_time FROM positions WHERE topic = ? AND kafka_time IS NOT NULL"
         return dict(self._db.execute(query, (topic,)))
 
     def watermark(self, topic: str) -> int | None:
-        """Up to when the stream was read, ms UTC: the least of the partitions that had lines; None before any line."""
+        """The time up to which the stream was read, ms UTC: the least over the partitions with lines; None before any
+        line."""
         return min(self.kafka_times(topic).values(), default=None)
 
     def state(self, name: str) -> int | None:
@@ -138,7 +139,7 @@ class Store:
         return dict(self._db.execute("SELECT movie, number FROM movies"))
 
     def answers(self, first: int, end: int, listed_until: int | None = None) -> StoredAnswers:
-        """Answers with first ≤ time < end; from `listed_until` on without their lists, which are most of the work."""
+        """Answers with first ≤ time < end; from `listed_until` on without their lists, which take most of the time."""
         query = (
             "SELECT time, user, status, latency_ms, CASE WHEN time < ? THEN movies END FROM answers "
             "WHERE time >= ? AND time < ? ORDER BY time, user, request"
@@ -163,11 +164,11 @@ class Store:
         return TimeSpans(session_key(user, movie), start, last)
 
     def left_out(self, day: int) -> dict[str, int]:
-        """By reason: lines of a day of Kafka's time that are in no figure."""
+        """By reason: lines of a day, by Kafka's time, that are not in any figure."""
         return dict(self._db.execute("SELECT reason, lines FROM left_out WHERE day = ? ORDER BY reason", (day,)))
 
     def days(self, *, final: bool) -> list[int]:
-        """Days, ascending, whose report is final, or is not."""
+        """Days, ascending, whose report is final, or is not yet."""
         return [day for (day,) in self._db.execute("SELECT day FROM days WHERE final = ? ORDER BY day", (final,))]
 
     def set_reported(self, watermark: int) -> None:
@@ -189,7 +190,7 @@ class Store:
             self._forget_movies(db)
 
     def _forget_movies(self, db: sqlite3.Connection) -> None:
-        """Remove movie ids that no row mentions any more: stray characters make new ones every day."""
+        """Remove movie ids that no row mentions any more: stray characters create new ones every day."""
         numbers = [number for (number,) in db.execute("SELECT number FROM movies")]
         used = np.zeros(max(numbers, default=0) + 2, bool)  # the last place is for the -1 of empty places
         used[[number for (number,) in db.execute("SELECT DISTINCT movie FROM sessions")]] = True
@@ -200,7 +201,7 @@ class Store:
 
 
 def pack_lists(lists: np.ndarray) -> list[bytes]:
-    """Rows of int32[n, 20] as they are stored."""
+    """Rows of int32[n, 20] in their stored form."""
     return [row.tobytes() for row in np.ascontiguousarray(lists, "<i4")]
 
 

@@ -202,7 +202,7 @@ def test_a_damaged_file_may_be_removed_and_one_that_cannot_be_opened_is_not_said
     (tmp_path / "catalog").mkdir()
     path = Catalog(tmp_path).path
     path.write_bytes(b"not a database" * 100)
-    with pytest.raises(RecordsError, match=r"file is not a database; remove it: the APIs are asked again$"):
+    with pytest.raises(RecordsError, match=r"file is not a database; remove it: the records are then requested again$"):
         Catalog(tmp_path).statuses("movie")
     path.unlink()
     path.mkdir()
