@@ -1,1 +1,1 @@
-"""Collecting and the night: Kafka and the APIs to the archive and the catalogue, the archive to a release."""
+"""Collecting and the night: from Kafka and the APIs to archive and catalogue, and from the archive to a release."""

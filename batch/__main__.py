@@ -34,7 +34,7 @@ def commands() -> None:
 
 
 @commands.command()
-@click.option("--until-idle", type=click.FloatRange(min=0.1), help="End when no line came for so many seconds.")
+@click.option("--until-idle", type=click.FloatRange(min=0.1), help="Stop after so many seconds without a line.")
 def collect(until_idle: float | None) -> None:
     """Read the topic into the archive, until SIGTERM."""
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
@@ -45,9 +45,9 @@ def collect(until_idle: float | None) -> None:
 @click.option("--model", type=click.Choice(get_args(ModelName)), help="Instead of the setting: model.")
 @click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
 @click.option("--seed", type=int, help="Instead of the setting: seed.")
-@click.option("--despite-alerts", is_flag=True, help="Go on even where alerts hold the night back.")
+@click.option("--despite-alerts", is_flag=True, help="Run even if alerts hold the night.")
 def nightly(despite_alerts: bool, **changed: Any) -> None:
-    """All steps of the night, or those that an interrupted one has left; prints a JSON summary."""
+    """Run all steps of the night, or the remaining ones of an interrupted night; print a JSON summary."""
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
     with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
         summary = runner.run_night(streaming, quality, _settings(changed), despite_alerts)
@@ -56,14 +56,14 @@ def nightly(despite_alerts: bool, **changed: Any) -> None:
 
 @commands.command("forget-unknown")
 def forget_unknown() -> None:
-    """Forget which movies and users the API did not know, so that it is asked for them again."""
+    """Forget the movies and users that the API denied, so that they are requested again."""
     click.echo(f"{Catalog(load('stream', StreamSettings).var).forget_unknown()} ids forgotten")
 
 
 @contextmanager
 def _unwinding() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that half-written files and
-    the worker of the gate go with it. Signals ignored at start (nohup) stay ignored."""
+    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that it removes half-written
+    files and stops the gate's worker. Signals ignored at start (nohup) stay ignored."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)

@@ -8,11 +8,11 @@ class BatchError(MarqueeError):
 
 
 class CatalogError(BatchError):
-    """The user or movie API does not answer, or answers something else than agreed."""
+    """The user or movie API does not answer, or its answers are invalid."""
 
 
 class NotEnoughData(BatchError):
-    """The archive does not hold enough to make a release of."""
+    """The archive does not have enough data for a release."""
 
 
 class NightFilesDamaged(BatchError):
@@ -20,11 +20,11 @@ class NightFilesDamaged(BatchError):
 
 
 class EvaluationDamaged(BatchError):
-    """`evaluation.json` is missing, or does not hold what an evaluation holds."""
+    """`evaluation.json` is missing or invalid."""
 
 
 class MixedSources(BatchError):
-    """A folder holds data of another source than what is to be added."""
+    """A folder has data from another source than the data to be added."""
 
 
 class NightBusy(BatchError):
@@ -53,7 +53,7 @@ class ReleaseError(BatchError):
 
 
 class ProvenanceError(BatchError):
-    """No release, or no manifest, is known that could have made the answer in question."""
+    """No known release or manifest could have made the answer in question."""
 
 
 class MovieLensError(BatchError):

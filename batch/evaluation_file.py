@@ -37,7 +37,7 @@ class LargestGap(Struct, frozen=True):
     ndcg: float = field(name=NDCG.name)
     """Difference of their means."""
     beyond_noise: bool
-    """Whether the gap is larger than 95 % of the gaps that chance alone would show."""
+    """Whether the gap is larger than 95 % of the gaps that chance alone would produce."""
 
 
 class ModelFigures(Struct, frozen=True, kw_only=True):
@@ -77,16 +77,16 @@ class SliceFigures(Struct, frozen=True):
 
 
 class MeasuredSlices(Struct, frozen=True, omit_defaults=True):
-    """The slices that were measured; None for both where the history was too short to hold anything out."""
+    """The slices that were measured; None for both if the history was too short to hold anything out."""
 
     choice: SliceFigures | None = None
     """Models were tuned on one half of its users and compared on the other, which these figures are of."""
     test: SliceFigures | None = None
-    """Models with their tuned parameters, fitted anew; it has no part in the choice."""
+    """Refitted models with their tuned parameters; not used for the choice."""
 
 
 class ScoreDifference(Struct, frozen=True):
-    """Mean difference of two models' scores of the same users, with its interval; None where nothing was measured."""
+    """Mean difference of two models' scores of the same users, with its interval; None if nothing was measured."""
 
     metric: str
     mean: float | None
@@ -95,12 +95,12 @@ class ScoreDifference(Struct, frozen=True):
 
 
 class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the chosen model ranks against the current release, on the same users; or why they were not compared."""
+    """The chosen model compared with the current release, on the same users; or why they were not compared."""
 
     release: str | None = None
-    """The current release; None where there was none."""
+    """The current release; None if there was none."""
     users: int | None = None
-    """Users that were compared: those to whom no list was shown in the slice."""
+    """Compared users: those who were shown no list in the slice."""
     metric: str | None = None
     mean: float | None = None
     low: float | None = None
@@ -111,22 +111,22 @@ class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def difference(self) -> ScoreDifference | None:
-        """The chosen model less the current release; None where they were not compared."""
+        """The chosen model minus the current release; None if they were not compared."""
         return None if self.metric is None else ScoreDifference(self.metric, self.mean, self.low, self.high)
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """What the night found out about its models."""
+    """The evaluation of a night's models."""
 
     chosen: str
     """Name of the model that makes the lists."""
     chosen_by: str
     """Why it was chosen, in words."""
     parameters: dict[str, dict[str, float]]
-    """By model: the parameters that were tuned. {} where nothing was measured."""
+    """By model: the tuned parameters. {} if nothing was measured."""
     slices: MeasuredSlices
     against_popular: ScoreDifference
-    """The chosen model less the popular list, on the test slice."""
+    """The chosen model minus the popular list, on the test slice."""
     against_current: AgainstCurrent = AgainstCurrent()
 
     @property

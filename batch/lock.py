@@ -1,6 +1,6 @@
 """The lock of one `var` folder: one night at a time, and no night while releases are moved or removed.
 
-The system releases it when the process that holds it ends, however that happens; it never has to be removed by hand.
+The system releases it when its process ends, in whatever way; it never has to be removed by hand.
 """
 
 from contextlib import AbstractContextManager

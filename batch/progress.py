@@ -25,7 +25,7 @@ Advance = Callable[[int], object]
 
 @contextmanager
 def step(name: str, total: int | None = None) -> Iterator[Advance]:
-    """Show the progress of a step while the block runs, which calls the given function with the units it has done."""
+    """Show the progress of a step while the block runs; the block calls the yielded function with the units done."""
     began = time.monotonic()
     if sys.stderr.isatty():
         with _bars() as bars:
@@ -41,7 +41,7 @@ def step(name: str, total: int | None = None) -> Iterator[Advance]:
 
 
 class _Rate(ProgressColumn):
-    """Units a second."""
+    """Units per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed

@@ -24,13 +24,13 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     api_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 4
     """Requests to the API at once."""
     api_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 8
-    """Retries where the API fails or is busy; a Retry-After is obeyed."""
+    """Retries if the API fails or is busy; Retry-After is obeyed."""
     history_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
     """Days that a night learns from; older history is ignored."""
     test_hours: Hours = 24.0
     """Length of the test slice, at the end of the history; the choice slice before it is as long."""
     evaluation_users: Count = 20_000
-    """Largest number of users of a slice that are evaluated, drawn at random."""
+    """Most users of a slice that are evaluated, drawn at random."""
     model: ModelName = "best"
     """Model of the personal lists; `best`: the one that ranks best on the choice slice."""
     factors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
@@ -43,25 +43,25 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Confidence that a finished session adds to the 1 of an unwatched movie (alpha of Hu, Koren & Volinsky 2008);
     tuning starts from it."""
     fit_users: Count = 200_000
-    """Users that models are fitted to, drawn from those with two sessions or more; all users are folded in."""
+    """Most users that models are fitted to, drawn from those with two or more sessions; all users are folded in."""
     dense_movies: Count = 8_192
-    """Most watched movies, for which the linear models have all pairs; other movies have their closest few."""
+    """Number of the most watched movies with all pairs in the linear models; other movies have their closest few."""
     ease_penalty: Weight = 300.0
     """L2 penalty of EASE, in users who watched a movie; tuning starts from it."""
     order_penalty: Weight = 300.0
     """L2 penalty of the order-aware ridge regression, in users who watched a movie."""
     half_life_days: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] = 14.0
-    """Age at which a start counts half for the popular list."""
+    """Age at which a start has half its weight in the popular lists, in days."""
     minimum_segment: Count = 100
     """A segment with fewer users gets the popular list of everyone."""
     trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
     """Trees of the Annoy index."""
     answers: Literal["auto", "compact", "rendered"] = "auto"
-    """How a release holds its lists: compact, as indices only (40 bytes a user), or rendered, as text as well (some 450
-    bytes a user), which saves a worker a quarter of its work; auto: rendered if that takes less than 1 GiB."""
+    """How a release stores its lists: compact, as indices only (40 bytes per user), or rendered, also as text (some 450
+    bytes per user), which saves a worker a quarter of its work; auto: rendered if that takes less than 1 GiB."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Random seed of all sampling in a night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
-    """When the scheduled night begins, on the service's clock as the stream shows it."""
+    """When the scheduled night begins, by stream time in the service's zone."""
     keep_releases: Count = 14
     """Releases that a night keeps; it removes older ones."""

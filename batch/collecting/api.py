@@ -1,4 +1,4 @@
-"""Client of the service's user and movie APIs: retries failures, and checks every record before it is kept.
+"""Client of the service's user and movie APIs: retries failures, and checks every record before it is stored.
 
 Whatever the API sends, each requested id gets one status: `known` with the normalized record, `unknown`, or `bad` with
 the reason. A known record lacks the fields that were wrong, and then has a reason too. Only an API that does not
@@ -26,11 +26,11 @@ _SCHEMA: dict[Subject, tuple[Schema, str]] = {"movie": (MOVIE_RECORD, "id"), "us
 _BULK: dict[Generation, int] = {"2022": 1, "2026": 200}
 """How many ids the API takes in one request."""
 _GIVE_UP = 20
-"""After so many answers in a row without any record, the API counts as broken."""
+"""After this many consecutive answers without any record, the API counts as broken."""
 _NO_RECORDS = ("HTTP ", "not JSON")
-"""How reasons begin that concern an answer as a whole rather than one record."""
+"""Prefix of reasons that concern a whole answer rather than one record."""
 _CONTRADICTORY = object()
-"""In place of a record: the answer has two different records of one id."""
+"""Instead of a record: the answer has two different records of one id."""
 _URL_BYTES = 6_000
 """The longest list of ids in a URL: HTTP servers refuse request lines of more than about 8 KB."""
 
@@ -55,9 +55,9 @@ class ServiceApi:
         self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
 
     def fetch_records(self, subject: Subject, ids: Sequence[str], keep: Callable[[list[FoundRecord]], None]) -> None:
-        """Request records; `keep` gets them as they come. Raises `CatalogError` where the API does not answer."""
+        """Request records; `keep` gets them as they arrive. Raises `CatalogError` if the API does not answer."""
         chunks = _chunks(ids, self._bulk)
-        if self._connections == 1:  # without threads: the process would wait for them at its end
+        if self._connections == 1:  # without threads: the process would wait for them at exit
             self._keep_all((self._request(subject, chunk) for chunk in chunks), keep)
             return
         with ThreadPoolExecutor(self._connections) as threads:
@@ -68,8 +68,8 @@ class ServiceApi:
                 raise
 
     def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[FoundRecord]]:
-        """The answers in the order of the chunks. Only a few requests run ahead of the answers that were taken: a
-        broken API is not asked for everything, and few answers wait in memory."""
+        """The answers in the order of the chunks. Only a few requests run ahead of the consumed answers: a broken API
+        does not get all requests, and few answers wait in memory."""
         running: deque[Future[list[FoundRecord]]] = deque()
         for chunk in chunks:
             running.append(threads.submit(self._request, subject, chunk))
@@ -99,7 +99,7 @@ class ServiceApi:
 
 
 def _chunks(ids: Sequence[str], most: int) -> list[list[str]]:
-    """Split ids into as few requests as `most` ids and the length of a URL allow."""
+    """Split ids into as few requests as `most` ids and the length limit of a URL allow."""
     chunks: list[list[str]] = []
     bytes_left = 0
     for name in ids:
@@ -112,7 +112,7 @@ def _chunks(ids: Sequence[str], most: int) -> list[list[str]]:
 
 
 def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes) -> list[FoundRecord]:
-    """What an answer of the API says of each of the requested ids."""
+    """The API's verdict on each requested id, from one answer."""
     if status not in (200, 404):
         return [(name, "bad", None, f"HTTP {status}") for name in ids]
     try:
@@ -126,7 +126,7 @@ def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes)
         if isinstance(item, dict) and key in item:
             name = _id_text(item[key])
             by_id[name] = _CONTRADICTORY if by_id.get(name, item) != item else item
-    # a "not found" message carries no id: its position tells which, if the answer has an item for each id
+    # a "not found" message has no id: its position identifies it, if the answer has an item for each id
     by_position: dict[str, object] = dict(zip(ids, items, strict=True)) if len(items) == len(ids) else {}
     return [_read_item(subject, name, by_id.get(name, by_position.get(name))) for name in ids]
 
@@ -170,12 +170,12 @@ def refresh_catalog(
 ) -> Counter[Status]:
     """Request the ids whose status is neither known nor unknown; returns how many got which status.
 
-    `advance` gets the number of ids that are done. Raises `CatalogError` where the API does not answer; the records
-    that came before are kept.
+    `advance` gets the number of finished ids. Raises `CatalogError` if the API does not answer; earlier records are
+    kept.
     """
     statuses = catalog.statuses(subject)
     missing = [name for name in ids if statuses.get(name, "bad") == "bad"]
-    missing.sort(key=lambda name: name in statuses)  # ids that were bad before come last
+    missing.sort(key=lambda name: name in statuses)  # previously bad ids come last
     advance(len(ids) - len(missing))
     return fetch_into_catalog(catalog, subject, missing, api, advance)
 

@@ -1,12 +1,12 @@
 """The collector: Kafka to the archive, batch by batch, without losing or repeating a line.
 
-| when it dies | what is on disk | what the next start does |
+| when it dies | on disk | what the next start does |
 |---|---|---|
-| while lines wait in memory | nothing of them | reads them again, from the end of the last entry |
+| while lines wait in memory | none of them | reads them again, from the end of the last entry |
 | while it writes files | files that no entry names | removes them and reads the lines again |
 | after the ledger entry | the whole batch | continues after it, and raises the alerts that were due |
 
-`PendingLines` buffers what is read; `archive_batch` judges and writes one batch; `collect` is the process around them.
+`PendingLines` buffers lines; `archive_batch` judges and writes one batch; `collect` is the process around them.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ log = logging.getLogger(__name__)
 
 GROUP = "marquee-collect"
 BATCH_BYTES = 256 << 20
-"""A batch of so many bytes is full, however few its lines are."""
+"""A batch of so many bytes is full, however few lines it has."""
 METRICS_S = 15.0
 """How often the metrics are written while no lines come."""
 
 
 @dataclass
 class PendingLines:
-    """Lines of one partition that are not archived yet, by offset."""
+    """Lines of one partition, not yet archived, by offset."""
 
     first: int
     """The offset after the last entry, where the next entry's range begins even if Kafka has no record there."""
     since: float = 0.0
-    """When the first of these lines came, seconds of the monotonic clock."""
+    """When the first of these lines arrived, seconds of the monotonic clock."""
     values: list[bytes] = field(default_factory=list)
     offsets: list[np.ndarray] = field(default_factory=list)
     times: list[np.ndarray] = field(default_factory=list)
@@ -65,7 +65,7 @@ class PendingLines:
         return int(self.offsets[-1][-1]) + 1 if self.offsets else self.first
 
     def add(self, records: kafka.FetchedRecords) -> None:
-        """Take the new records; count and skip those whose offset was read before."""
+        """Add new records; count and skip those whose offset was read before."""
         new = records.offsets >= self.end
         self.redelivered += len(new) - int(new.sum())
         if not new.any():
@@ -93,7 +93,7 @@ def archive_batch(
     zone: Zone,
     context_for: Callable[[ParsedLines], JudgingContext],
 ) -> LedgerEntry:
-    """Judge a batch, write its files and commit it. `context_for` gives the context to judge its lines in."""
+    """Judge a batch, write its files and commit it. `context_for` gives the context for its lines."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, zone)
     context = context_for(lines)
@@ -132,7 +132,7 @@ class Collector:
         """By partition: the offset after the last entry."""
 
     def resume(self) -> dict[int, int]:
-        """Clean up after a crash and raise the alerts it prevented; returns the offset to read next by partition."""
+        """Clean up after a crash and raise the alerts that it prevented; returns the next offset by partition."""
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
         entries = self._archive.entries()
@@ -143,7 +143,7 @@ class Collector:
         return dict(self._ends)
 
     async def take(self, polled: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
-        """Buffer what was polled; a gap is committed at once, as an entry of its own."""
+        """Buffer polled records; a gap is committed at once, as a separate entry."""
         for piece in polled:
             if isinstance(piece, kafka.FetchedRecords):
                 first = self._ends.get(piece.partition, int(piece.offsets[0]))
@@ -160,7 +160,7 @@ class Collector:
                     lost=lost,
                 )
                 self._committed(self._archive.commit(entry))
-                if piece.partition in self._pending:  # it holds nothing but a count of redelivered records
+                if piece.partition in self._pending:  # it has only a count of redelivered records
                     self._pending[piece.partition].first = piece.last + 1
 
     async def flush(self, only_due: bool = False) -> dict[int, int]:
@@ -181,7 +181,7 @@ class Collector:
         return make_context(self._settings, self._quality, self._unknown_ids.known_for(lines))
 
     def publish_state(self) -> None:
-        """Write the metrics and wake the poster, which posts the alerts that this or another process raised."""
+        """Write the metrics and wake the poster, which posts the alerts of this and other processes."""
         self._metrics.write()
         if self._poster is not None:
             self._poster.wake()
@@ -197,9 +197,9 @@ class Collector:
 async def collect(
     streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, until_idle: float | None = None
 ) -> None:
-    """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive what is pending.
+    """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive pending lines.
 
-    Raises `ArchiveBusy` where another collector runs, `BrokerError` or `StreamError` where Kafka fails.
+    Raises `ArchiveBusy` if another collector runs, `BrokerError` or `StreamError` if Kafka fails.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,9 +1,9 @@
 """Known movies and users: the catalogue, and an API lookup for ids that the catalogue does not have.
 
-An id that is new in a batch is requested from the API once, and the answer is kept, also a negative one. The stream
-hardly waits for the API: a background thread requests few ids at a time, no id is requested again within a minute, and
-an API that does not answer is left alone for a minute. A movie that is not known in time counts as existing; a user out
-of range does not, and a replay can take its lines from the quarantine later. An empty catalogue is filled by the night.
+A new id in a batch is requested from the API once, and the answer is stored, even a negative one. The stream hardly
+waits for the API: a background thread requests a few ids at a time, no id is requested again within a minute, and an
+API that does not answer gets no requests for a minute. A movie without an answer in time counts as existing; a user out
+of range does not, and a replay can later take its lines from the quarantine. The night fills an empty catalogue.
 """
 
 import logging
@@ -28,7 +28,7 @@ _MOST_IDS = 200
 _WAIT_S = 1.0
 """How long a batch waits for its requests."""
 _PAUSE_S = 60.0
-"""How long an API that did not answer is left alone, and an id whose record was bad."""
+"""Pause before an API that did not answer, or an id whose record was bad, is requested again."""
 
 
 class UnknownIdLookup:
@@ -48,7 +48,7 @@ class UnknownIdLookup:
         self._known = self._catalog.known(self._max_user)
 
     def known_for(self, lines: ParsedLines) -> KnownIds:
-        """What is known after looking up the ids that are new in these lines."""
+        """The known ids after looking up those that are new in these lines."""
         self._reload()
         known = self._known
         if known.runtimes:
@@ -70,7 +70,7 @@ class UnknownIdLookup:
             return
         self._requested = {key: time_s for key, time_s in self._requested.items() if now - time_s < _PAUSE_S}
         self._requested.update(((subject, name), now) for name in new)
-        # a daemon: an answer that never ends delays neither the stream nor the end of the process
+        # a daemon: an endless answer delays neither the stream nor the end of the process
         self._request = threading.Thread(target=self._fetch, args=(subject, new), daemon=True)
         self._request.start()
         self._request.join(_WAIT_S)

@@ -1,1 +1,1 @@
-"""How good models and releases are: measured on held-out hours, and compared with each other."""
+"""Measures models and releases on held-out hours, and compares them with each other."""

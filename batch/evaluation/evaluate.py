@@ -2,9 +2,9 @@
 
 Two slices of `test_hours` each are cut off the history's end. The first, the choice slice, chooses: models are tuned on
 one half of its users and compared on the other half, so that a model with much to tune has no advantage over one with
-nothing. The second, the test slice, measures: the models keep their tuned parameters and are fitted anew to what was
-known before it. It has no part in the choice, except that a chosen model which ranks below the popular list there gives
-way to it. Lists that are scored are made by the same function as the lists of a release.
+nothing. The second, the test slice, measures: the models keep their tuned parameters and are refitted to the history
+before it. It has no part in the choice, except that a chosen model which ranks below the popular list there gives way
+to it. Lists that are scored are made by the same function as the lists of a release.
 
 The choice is the best mean among the models that beat the popular list beyond noise. Only the popular list, which
 cannot fail, has this privilege: between two other models the better mean is the better guess, however close they are.
@@ -124,7 +124,7 @@ def _on_choice(
 
 
 def _on_test(part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance) -> Contest:
-    """Fit the same models anew with their tuned parameters, and measure them.
+    """Refit the same models with their tuned parameters, and measure them.
 
     `competing` is emptied: what a model has learned is large, and is freed as soon as the model is measured.
     """

@@ -1,8 +1,8 @@
 """`experiment`: settings side by side on one history; a table, files and a plot of how good each is.
 
 A grid file names settings of `[batch]` with lists of values. Every combination is a run, and a run is an evaluation as
-the night makes it. Every finished run is a file, named by all that it depends on: its settings and the history. So an
-experiment that was stopped goes on, a grid that grows runs only what is new, and nothing is run twice.
+the night makes it. Every finished run is a file, named by all that it depends on: its settings and the history. So a
+stopped experiment can be resumed, a grown grid runs only its new combinations, and no run is repeated.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ from stream.settings import StreamSettings, load
 log = logging.getLogger(__name__)
 
 _NO_DECAY_DAYS = 1e6
-"""With `split = "last"` every user's cut is at a moment of its own, so no start counts as more recent than another."""
+"""With `split = "last"` every user has a different cut time, so no start counts as more recent than another."""
 _WITHOUT_EFFECT = ("api", "answers", "trees", "night_at", "keep_releases", "history_days", "minimum_segment")
 """Settings, by their prefix, that do not change an evaluation: the history is made already, and no release is."""
 
@@ -54,7 +54,7 @@ class Run:
         return ", ".join(f"{key} {value}" for key, value in self.given.items()) or "the settings as they are"
 
     def key(self, history: str) -> str:
-        """A digest of all that the outcome depends on; `history` is the digest of the history."""
+        """A digest of everything that the outcome depends on; `history` is the digest of the history."""
         settings = msgspec.to_builtins(self.settings)
         effective = {name: value for name, value in settings.items() if not name.startswith(_WITHOUT_EFFECT)}
         return hashlib.sha256(msgspec.json.encode([history, self.split, effective], order="sorted")).hexdigest()[:16]

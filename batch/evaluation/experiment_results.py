@@ -21,7 +21,7 @@ GridValues = dict[str, Any]
 
 
 class FinishedRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished run, as its file has it."""
+    """A finished run, as stored in its file."""
 
     split: Split
     settings: dict[str, Any]
@@ -69,7 +69,7 @@ class ResultRow:
         return own == others
 
     def merge(self, other: "ResultRow") -> None:
-        """Stand for another row with the same result as well."""
+        """Also represent another row with the same result."""
         self.varied |= {key: None for key, value in other.varied.items() if self.varied[key] != value}
         self.chosen |= other.chosen
 
@@ -97,7 +97,7 @@ class ResultRow:
 
 
 def read_run(path: Path) -> FinishedRun | None:
-    """Read the file of a run; None where there is none, or it is not whole."""
+    """Read the file of a run; None if it is missing or incomplete."""
     try:
         return decode_json(path.read_bytes(), FinishedRun)
     except (FileNotFoundError, msgspec.DecodeError):  # the run is then done again

@@ -1,6 +1,6 @@
 """Offline figures of a model's lists, from the scores of each user.
 
-Every mean has its 95 % interval by bootstrap over users. Every user counts alike, within a segment as well.
+Every mean has its 95 % interval by bootstrap over users. All users have the same weight, also within a segment.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Splits of the history: what models may know, and the slices that they are measured on.
+"""Splits of the history: the data that models may know, and the slices that they are measured on.
 
 `by_time` is for the evaluation of a release: two slices of `test_hours` each are cut off the history's end, and models
 know what came before a slice. `by_order` is for comparison with published results: the last tenth of each user's events
@@ -67,7 +67,7 @@ def by_time(history: TrainingHistory, settings: BatchSettings) -> Splits:
 def by_order(history: TrainingHistory) -> Splits:
     """The last tenth of each user's events for the test, and the last tenth of the others for the choice.
 
-    Every user's cut lies at a moment of its own, so the popular list counts no start as more recent than another.
+    Every user has a different cut time, so the popular list counts no start as more recent than another.
     """
     before_test = _but_last(history.user, np.ones(len(history.user), bool))
     before_choice = _but_last(history.user, before_test)

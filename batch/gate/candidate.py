@@ -1,4 +1,4 @@
-"""What the gate judges: a sealed release, and what it is compared with."""
+"""The candidate that the gate judges: a sealed release, and the data that it is compared with."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from server.release import Release
 from stream.archive import LedgerEntry
 
 PARTS = 8
-"""Parts that the users are divided into, in their order: lists are made block by block, and one block may be wrong."""
+"""Parts into which the users are divided, in their order: lists are built in blocks, one of which may be wrong."""
 SEED = 1
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is judged, and what it is compared with. n users, m movies."""
+    """A candidate, and the data that it is compared with. n users, m movies."""
 
     folder: Path
     """The sealed release, below `releases/`."""
     entries: list[LedgerEntry]
     """The ledger."""
     alerts: list[Alert]
-    """The alerts that hold back the night, without those that are to be ignored."""
+    """The alerts that hold the night, without ignored ones."""
     users: np.ndarray
     """uint32 [n]: ids of the history's users."""
     movies: list[str]
@@ -54,17 +54,17 @@ class Candidate:
 
     @cached_property
     def facts(self) -> InputFacts:
-        """What it was made of, from the manifest. Raises `BadRelease` where it does not say."""
+        """The facts of its input, from the manifest. Raises `BadRelease` if they are missing."""
         return self.release.manifest.require_input()
 
     @cached_property
     def evaluation(self) -> Evaluation:
-        """The evaluation that lies in the release. Raises `EvaluationDamaged`."""
+        """The evaluation in the release. Raises `EvaluationDamaged`."""
         return read_evaluation(self.folder)
 
     @property
     def current_facts(self) -> InputFacts | None:
-        """What the current release was made of; None if there is none, or it does not say."""
+        """The facts of the current release's input; None if there is no current release, or they are missing."""
         return self.current.manifest.input if self.current else None
 
     @cached_property
@@ -85,7 +85,7 @@ class Candidate:
 
     @cached_property
     def co_occurrence(self) -> list_relevance.CoOccurrence:
-        """Which movies are seen by the same users."""
+        """Counts of movies seen by the same users."""
         return list_relevance.count_co_occurrence(self.seen, np.random.default_rng(SEED))
 
     @property

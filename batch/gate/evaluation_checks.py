@@ -1,4 +1,4 @@
-"""Can an evaluation be believed? Signs of a broken measurement or of a leak."""
+"""Is an evaluation credible? Looks for signs of a broken measurement or of a leak."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ intervals, and reaches at least this NDCG@20 there."""
 
 
 def evaluation_problems(evaluation: Evaluation, movies: int, until: int) -> str:
-    """Why an evaluation over so many movies is not to be believed, in words; "" if there is no reason.
+    """Why an evaluation over so many movies is not credible, in words; "" if there is no reason.
 
     `until` is where the history ends, ms UTC.
     """
@@ -71,7 +71,7 @@ def _difference_problem(evaluation: Evaluation, models: dict[str, ModelFigures])
 
 
 def _impossible_figures(figures: ModelFigures) -> Iterator[str]:
-    """The names of the figures that cannot be."""
+    """The names of the impossible figures."""
     if not figures.users > 0:
         yield "users"
     for name, interval in figures.intervals.items():

@@ -1,13 +1,13 @@
 """Do lists match their users? Shuffled or transposed factors give plausible lists for the wrong users.
 
-Two rows (users with their lists, or movies with their neighbours) are compared: how well each row's list goes with its
-own history, less how well the other row's list would. Popular movies and heavy viewers cancel out, so that lists dealt
-out at random come to 0. How well movies go together is counted among the histories of other users.
+Two rows (users with their lists, or movies with their neighbours) are compared: how well each row's list matches its
+own history, minus how well the other row's list would. Popular movies and heavy viewers cancel out, so that lists
+assigned at random come to 0. How well movies match is counted among the histories of other users.
 
-Whether the data can tell at all is tested with the naive neighbour method: lists made of what half of the users
-watched, compared by the other half. If even these do not stand out, nothing is said of the model.
+Whether the data suffice for a verdict is tested with the naive neighbour method: lists made from the histories of half
+of the users, compared by the other half. If even these do not stand out, there is no verdict on the model.
 
-Seen on worlds of 150 to 10,000 users, in standard errors above 0: naive lists 1 to 76; those of ALS at 8 and at 64
+Measured on worlds of 150 to 10,000 users, in standard errors above 0: naive lists 1 to 76; those of ALS at 8 and at 64
 factors 9 to 88, blended with the popular list 7 to 44; with users or movies shuffled, or transposed, -7 to +7.
 """
 

@@ -1,10 +1,10 @@
 """The gate's rules: what a candidate must satisfy to become current. A refusal names the rules; nothing is moved.
 
-A rule is a function of the candidate that returns `Wrong` with the reason, or None, or a remark. `RULES` holds all of
-them, and all are judged, so that a refusal says everything at once. A rule that cannot be judged is broken.
+A rule is a function of the candidate that returns `Wrong` with the reason, or None, or a remark. `RULES` has all of
+them, and all are checked, so that a refusal reports every problem at once. A rule that cannot be checked is broken.
 
-The gate judges the sealed release, as a worker would open it, with the evaluation and the facts that lie in it, against
-the history that it was made of, the ledger, and the current release.
+The gate judges the sealed release, as a worker would open it, with its evaluation and input facts, against
+the history that it was made from, the ledger, and the current release.
 """
 
 from collections.abc import Callable
@@ -27,22 +27,22 @@ from stream.zone import DAY_MS, HOUR_MS
 _SHRINK = 0.5
 """A release with fewer than this share of the current one's users, movies or sessions has lost part of its input."""
 _LEAST_USERS, _LEAST_MOVIES = 20, 5
-"""Users with a history, and movies: with fewer there is nothing to learn. A service has them within minutes."""
+"""Least users with a history, and least movies, to learn from. A service has them within minutes."""
 _BEHIND_MS = 2 * DAY_MS
-"""How far the input may lie behind the stream."""
+"""How far the input may be behind the stream."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
 """With fewer, lists may be alike by chance, or because there is nothing else to list."""
 _PERSONAL = 0.05
 """Any personal model gives different rankings to at least this share of pairs of users."""
 _WELL_SEEN, _MOSTLY = 0.75, 0.5
-"""A movie is seen much if it is seen at least as often as this share of all movies; at least the second share of the
-popular list must be seen much."""
+"""A movie is frequently seen if it is seen at least as often as this share of all movies; at least the second share of
+the popular list must be frequently seen."""
 
 Rule = Callable[[Candidate], str | None]
 
 
 def files_verify(candidate: Candidate) -> str | None:
-    """Every file is what the manifest promises, of the right form, and they fit together."""
+    """Every file matches the manifest and the layout, and the files are consistent."""
     try:
         (release := candidate.release).test_index()
     except BadRelease as error:
@@ -56,7 +56,7 @@ def files_verify(candidate: Candidate) -> str | None:
 
 
 def ledger_balances(candidate: Candidate) -> str | None:
-    """Every line that was read is counted once, and the ledger holds all that the input was made of."""
+    """Every line that was read is counted once, and the ledger covers the whole input."""
     gap = ledger_gaps.first_gap(candidate.entries, candidate.facts.offsets)
     return Wrong(gap) if gap else None
 
@@ -70,7 +70,7 @@ def alerts_allow(candidate: Candidate) -> str | None:
 
 
 def input_is_recent(candidate: Candidate) -> str | None:
-    """The input ends at most two days before the stream's now."""
+    """The input ends at most two days behind the stream."""
     now = stream_time(candidate.entries)
     if now is None:
         return "nothing is archived"
@@ -104,7 +104,7 @@ def input_goes_on(candidate: Candidate) -> str | None:
 
 
 def counts_hold(candidate: Candidate) -> str | None:
-    """At least half of the current release's users, movies and sessions are there."""
+    """The candidate has at least half as many users, movies and sessions as the current release."""
     if candidate.current is None:
         return "there is no current release"
     sizes = {"users": (len(candidate.release.users), len(candidate.current.users))}
@@ -126,7 +126,7 @@ def there_is_enough(candidate: Candidate) -> str | None:
 
 
 def release_is_of_its_input(candidate: Candidate) -> str | None:
-    """Users, their segments and movies are those of the history, in its order, and as many as the facts say."""
+    """Users, segments and movies equal those of the history, in the same order, and their counts equal the facts'."""
     release, counts = candidate.release, candidate.facts.counts
     agreements = {
         "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts.users,
@@ -145,7 +145,7 @@ def movies_are_known(candidate: Candidate) -> str | None:
 
 
 def lists_are_full(candidate: Candidate) -> str | None:
-    """Every list of a user with a history, and every popular list, has 20 movies, or all that there are."""
+    """Every list of a user with a history, and every popular list, has 20 movies, or all available ones."""
     short = list_checks.count_short_lists(candidate.lists, candidate.seen, candidate.is_hidden)
     fallbacks = candidate.release.fallbacks
     lengths = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
@@ -175,7 +175,7 @@ def lists_differ(candidate: Candidate) -> str | None:
 
 
 def lists_suit_their_users(candidate: Candidate) -> str | None:
-    """The lists of a personal model go with what their own users have seen better than with what others have seen."""
+    """The lists of a personal model match the histories of their own users better than those of others."""
     if not candidate.is_personal:
         return "no personal model"
     rows = candidate.sampled_rows()
@@ -191,7 +191,7 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
 
 
 def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
-    """Movies whose embeddings are near each other are watched by the same users."""
+    """Movies with nearby embeddings are watched by the same users."""
     items = candidate.release.items
     if not np.ptp(items, axis=0).any():
         return Wrong("all movies have the same embedding")
@@ -208,7 +208,7 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
 
 
 def popular_lists_are_popular(candidate: Candidate) -> str | None:
-    """At least half of the popular list is in the quarter of movies seen most; a segment's is what it has seen most."""
+    """At least half of the popular list is in the most seen quarter of movies; a segment's list has its favourites."""
     release, is_hidden = candidate.release, candidate.is_hidden
     if wrong := list_checks.wrong_segments(candidate.seen, release.segments, release.fallbacks, is_hidden):
         return Wrong(f"the popular lists of {len(wrong)} segments are not what these have seen most")
@@ -222,7 +222,7 @@ def popular_lists_are_popular(candidate: Candidate) -> str | None:
 
 
 def evaluation_is_sound(candidate: Candidate) -> str | None:
-    """The evaluation is of the model that made the lists and of this history, and its figures can be true."""
+    """The evaluation belongs to the model that made the lists and to this history, and its figures are possible."""
     evaluation, manifest = candidate.evaluation, candidate.release.manifest
     chosen = evaluation.chosen
     if chosen != manifest.model.lists:
@@ -262,7 +262,7 @@ def not_below_current(candidate: Candidate) -> str | None:
 
 
 def a_worker_answers(candidate: Candidate) -> str | None:
-    """A real worker gives 1,000 known users, and one unknown user, the answers that the release holds."""
+    """A real worker gives 1,000 known users, and one unknown user, the answers in the release."""
     wrong_answer = worker_trial.first_wrong_answer(candidate.folder, candidate.release, candidate.hidden)
     return Wrong(wrong_answer) if wrong_answer else None
 
@@ -276,7 +276,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(candidate: Candidate) -> GateVerdict:
-    """Judge by all rules. Raises `GateRefusal` with those that are broken."""
+    """Check all rules. Raises `GateRefusal` with the broken ones."""
     results: dict[str, RuleResult] = {}
     for rule in RULES:
         results[rule.__name__] = _result(rule, candidate)
@@ -310,7 +310,7 @@ def _result(rule: Rule, candidate: Candidate) -> RuleResult:
 
 
 def _below(difference: ScoreDifference, what: str) -> str | None:
-    """Wrong where the candidate ranks below `what` beyond noise."""
+    """Wrong if the candidate ranks below `what` beyond noise."""
     if difference.mean is None or difference.high is None:
         return Wrong(f"the evaluation lacks the difference from {what}")
     if difference.high >= 0:

@@ -1,14 +1,14 @@
-"""What the gate says of a candidate."""
+"""The gate's verdict on a candidate."""
 
 import msgspec
 
 
 class Wrong(str):
-    """What a rule returns where the candidate breaks it: why."""
+    """The result of a rule that the candidate breaks: the reason."""
 
 
 class RuleResult(msgspec.Struct, frozen=True):
-    """What one rule says."""
+    """The verdict of one rule."""
 
     passed: bool
     text: str = ""
@@ -22,7 +22,7 @@ class RuleResult(msgspec.Struct, frozen=True):
 
 
 class GateVerdict(msgspec.Struct, frozen=True):
-    """What the rules say, in their order. If the files do not verify, `files_verify` is the only one."""
+    """The verdicts of the rules, in order. If the files do not verify, `files_verify` is the only one."""
 
     release: str
     """The id of the candidate."""

@@ -1,4 +1,4 @@
-"""The trial: a real worker, started as supervisord starts it, answers from a candidate before it is published.
+"""The trial: a real worker, started as supervisord starts it, serves a candidate before it is published.
 
 The worker has a temporary `var` folder of its own, in which `current` points at the candidate; what it notes as
 verified of the release stays.
@@ -24,7 +24,7 @@ from server.release import Release
 from stream.event import LIST_LENGTH
 
 USERS = 1000
-"""Known users that are asked for, besides one that is not known."""
+"""Known users that are requested, besides an unknown one."""
 _HOST = "127.0.0.1"
 _DEADLINE_S = 300.0
 """For the start of the worker and all its answers: even on a busy machine only a worker that hangs takes so long."""
@@ -45,7 +45,7 @@ Answer = tuple[int, str, str, str, str]
 
 
 def first_wrong_answer(folder: Path, release: Release, hidden: Collection[str]) -> str | None:
-    """What a worker answers wrongly from the release in `folder`, or why it does not answer; None if all is right."""
+    """A wrong answer of a worker from the release in `folder`, or why it does not answer; None if all are right."""
     with tempfile.TemporaryDirectory(prefix="marquee-trial-") as name:
         var = Path(name)
         (var / "releases").mkdir()

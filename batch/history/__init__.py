@@ -1,1 +1,1 @@
-"""What happened, for the models: sessions by day, and interactions by user and movie."""
+"""The data for the models: sessions by day, and interactions by user and movie."""

@@ -1,7 +1,7 @@
 """Assembles the training history: the sessions of all days, with ratings, catalogue and segments.
 
-Sessions over midnight are joined from their pieces; movies that the catalogue does not know are left out and counted;
-users and movies are numbered in ascending order. The history is kept in `night/`, so that all later steps use the same.
+Sessions across midnight are joined from their pieces; movies missing in the catalogue are left out and counted; users
+and movies are numbered in ascending order. The history is stored in `night/`, so that all later steps use the same one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
 
 @dataclass(frozen=True)
 class GatheredDays:
-    """The sessions and ratings of some days, of known movies; movies by their index in `movies`."""
+    """The sessions and ratings of some days, for known movies; movies by their index in `movies`."""
 
     spans: TimeSpans
     """Sessions, ascending by user, movie and start."""
@@ -66,13 +66,13 @@ def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, seg
     `runtimes` is float64 [movies], minutes, NaN for unknown; `segments` uint8 [users].
     """
     spans, rated = gathered.spans, gathered.rated
-    unseen = _before_any(rated, spans)  # rated before any session, whether one followed or not
+    unseen = _before_any(rated, spans)  # rated before any session, with or without a later one
     keys = np.concatenate([spans.key, rated.key[unseen]])
     order = np.argsort(keys, kind="stable")
     keys, start = keys[order], np.concatenate([spans.start, rated.start[unseen]])[order]
     minutes = np.concatenate([gathered.minutes, np.zeros(int(unseen.sum()), np.int32)])[order]
     user, movie = split_key(keys)
-    # an extra rating at the end stands for pairs that were not rated
+    # an extra rating at the end stands for unrated pairs
     row = np.searchsorted(rated.key, keys)
     is_rated = np.append(rated.key, np.uint64(2**64 - 1))[row] == keys
     rating = np.where(is_rated, np.append(gathered.ratings / best_rating, np.nan)[row], np.nan)
@@ -139,7 +139,7 @@ def _before_any(rated: TimeSpans, spans: TimeSpans) -> np.ndarray:
 
 
 def _in_time(user: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The order of rows by user and start: int64. Rows come by user and movie, and equal starts stay in that order.
+    """The order of rows by user and start: int64. The input is sorted by user and movie; equal starts keep that order.
 
     User and start are packed into one number if both fit, which sorts millions of rows faster.
     """
@@ -179,7 +179,7 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _latest_ratings(ratings: pa.Table, movie: np.ndarray) -> tuple[TimeSpans, np.ndarray]:
-    """The time span in which each user rated each movie, and the latest rating; of two at one moment the better."""
+    """The time span in which each user rated each movie, and the latest rating; of simultaneous ratings the better."""
     kept = movie >= 0
     keys, times = session_key(_column(ratings, "user")[kept], movie[kept]), _column(ratings, "time")[kept]
     values = _column(ratings, "rating")[kept]

@@ -1,8 +1,8 @@
-"""Makes the sessions of each day from the minutes in the archive.
+"""Builds the sessions of each day from the minutes in the archive.
 
 A session is the minutes of one user and movie with gaps of at most `session_gap_hours`, here within one day. The
-minutes of a day are held once, in 16 bytes each, and sorted for a share of the users at a time: 95 million of them take
-less than 4 GB. Exact duplicates from different batches are dropped and counted here.
+minutes of a day are in memory once, in 16 bytes each, and are sorted for a share of the users at a time: 95 million
+minutes take less than 4 GB. Exact duplicates from different batches are dropped and counted here.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from stream.zone import DAY_MS, day_number
 
 Files = dict[Kind, list[Path]]
 Minutes = list[tuple[np.ndarray, np.ndarray]]
-"""By file, two values a line, both uint64: the `session_key`; ms since a base, with the minute in the lower half."""
+"""By file, two uint64 per line: the `session_key`; ms since a base, with the minute in the lower half."""
 _SHARE_ROWS = 4_000_000
-"""Minutes that are sorted at a time."""
+"""Minutes sorted at a time."""
 _THREADS = 2
 _LAST = np.uint64(2**64 - 1)
 """Larger than every key: movies are numbered in 31 bits."""
@@ -61,9 +61,9 @@ class _MovieNumbers:
 def compact_days(
     archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
-    """Bring the days up to date with the archive; `advance` gets the number of rows that were read.
+    """Update the days from the archive; `advance` gets the number of rows read.
 
-    Only days whose archive files have changed are read. Returns the counts of these, with `days` (read) of `all_days`.
+    Only days whose archive files have changed are read. Returns their counts, with `days` (read) of `all_days`.
     Raises `MixedSources` if an imported day is in the archive as well, and `ArchiveError` if a file that the ledger
     names cannot be read.
     """
@@ -83,7 +83,7 @@ def compact_days(
 
 
 def rows_to_read(archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int) -> int:
-    """Number of rows that `compact_days` will read."""
+    """The number of rows that `compact_days` will read."""
     kept = {day: source.inputs for day, source in day_store.days().items()}
     new = {day for day, files in _by_day(archive, entries).items() if kept.get(day) != _digest(files, gap_ms)}
     return sum(file.rows for entry in entries for file in entry.files if file.room in KINDS and file.day in new)
@@ -118,7 +118,7 @@ def _compact_day(
 def _day_part(
     kind: Kind, files: list[Path], day: str, gap_ms: int, advance: Callable[[int], object]
 ) -> tuple[DayPart, pa.Table, Counter[str]]:
-    """What the night takes of a day's events of one kind: the part of the day, its rows, and what was counted."""
+    """The data that a night stores of a day's events of one kind: the part of the day, its rows, and counts."""
     match kind:
         case "watch":
             return "sessions", *sessions_of(files, day, gap_ms, advance)
@@ -137,9 +137,9 @@ def sessions_of(
 ) -> tuple[pa.Table, Counter[str]]:
     """Sessions of the watch files of a day, sorted by user, movie and start.
 
-    Counts `minutes`, the lines, and `duplicates`, those that repeat another line.
+    Counts `minutes` (lines) and `duplicates` (lines that repeat another one).
     """
-    numbers, base = _MovieNumbers(), (day_number(day) - 1) * DAY_MS  # a day of the zone may begin before that of UTC
+    numbers, base = _MovieNumbers(), (day_number(day) - 1) * DAY_MS  # a day of the zone may begin before the UTC day
     minutes = [_minutes(path, numbers, base, advance) for path in files]
     total = sum(len(keys) for keys, _ in minutes)
     edges = _edges(minutes, total) if total else np.zeros(0, np.uint64)
@@ -193,7 +193,7 @@ def _between(minutes: Minutes, low: np.uint64, high: np.uint64) -> tuple[np.ndar
 
 
 def _cut(keys: np.ndarray, times: np.ndarray, base: int, gap_ms: int) -> tuple[TimeSpans, np.ndarray]:
-    """Turn minutes, in any order, into sessions, and count the different minutes of each (int32)."""
+    """Join minutes, in any order, into sessions, and count the different minutes of each (int32)."""
     order = np.argsort(keys, kind="stable")
     keys, times = keys[order], times[order]
     same = keys[1:] == keys[:-1]

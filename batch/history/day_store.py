@@ -4,11 +4,11 @@
                                 ratings.parquet     what was rated
                                 requests.parquet    the lists that were shown, by user
                                 accounts.parquet    the accounts that were opened
-                                made.json           the source; written last: without it the day does not count
+                                made.json           the source; written last: a day without it is ignored
 
-A day is the archive's day of the event. A session over midnight is here in pieces, one a day, which are joined when
-days are read together. Rows are sorted and depend on the lines alone: the same lines give the same bytes, whatever the
-catalogue says of their movies. Imported days name their source instead of files.
+A day is the archive's day of the event. A session across midnight is stored in pieces, one per day, which `assemble.py`
+joins. Rows are sorted and depend on the lines alone: the same lines give the same bytes, whatever the catalogue says
+about their movies. Imported days name their source instead of files.
 """
 
 import shutil
@@ -41,7 +41,7 @@ LAYOUT = 1
 
 
 class DaySource(msgspec.Struct, frozen=True, kw_only=True):
-    """What a day was made of."""
+    """The source of a day."""
 
     layout: int = LAYOUT
     inputs: str = ""
@@ -65,7 +65,7 @@ class DayStore:
     def write(self, day: str, source: DaySource, tables: Mapping[DayPart, pa.Table]) -> None:
         """Create or replace a day; parts that are not given are empty."""
         folder = self.folder / f"day={day}"
-        (folder / "made.json").unlink(missing_ok=True)  # from here on the day does not count
+        (folder / "made.json").unlink(missing_ok=True)  # from here on the day is ignored
         for part, schema in DAY_SCHEMAS.items():
             _write(folder / f"{part}.parquet", tables.get(part, schema.empty_table()).cast(schema))
         durable.write_bytes(folder / "made.json", msgspec.json.encode(source) + b"\n")
@@ -90,7 +90,7 @@ def _write(path: Path, table: pa.Table) -> None:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        # cast: an empty file gives its dictionary column back as plain text
+        # cast: an empty file returns its dictionary column as plain text
         return pq.ParquetFile(path).read().cast(schema)
     except (OSError, pa.ArrowException) as error:
         raise NightFilesDamaged(

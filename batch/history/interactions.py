@@ -1,9 +1,9 @@
-"""Interactions: the sessions and ratings of a stretch of time, in the form that models learn from.
+"""Interactions: the sessions and ratings of a period, in the form that models are fitted to.
 
-`TrainingHistory` is all that a night knows, one row a session. `TrainingHistory.before` cuts it at a moment and leaves
-nothing that became known later: no session that began later, no later rating, and of a session that was still running
-no more minutes than had passed since its start (its pauses are not recorded). `Interactions` is what models see:
-indices and times, without names, days and files.
+`TrainingHistory` has all data of a night, one row per session. `TrainingHistory.before` cuts it at a moment and
+excludes everything later: no session that began later, no later rating, and of a session still running no more minutes
+than had passed since its start (its pauses are not recorded). Models get `Interactions`: indices and times, without
+names, days and files.
 """
 
 from dataclasses import dataclass
@@ -18,16 +18,16 @@ MINUTE_MS = 60_000
 _LEAST_SHARE = 0.05
 """Least share of a started movie: a click counts a little."""
 _UNSEEN_SHARE = 0.5
-"""Share of a movie that was rated without a watched minute."""
+"""Share assumed for a movie rated without a watched minute."""
 _TYPICAL_RUNTIME = 100
-"""Minutes, for a movie of unknown runtime; if it was watched for longer, the longest session counts."""
+"""Minutes assumed for a movie of unknown runtime; or its longest session, if that is longer."""
 
 
 @dataclass(frozen=True)
 class Interactions:
-    """What n users did with m movies before a moment: e events, ordered by user, then by time.
+    """The events of n users and m movies before a moment: e events, ordered by user, then by time.
 
-    Each pair of a user and a movie has one event, at its latest start, with the share that all its sessions add up to.
+    Each pair of a user and a movie has one event, at its latest start, with the total share of all its sessions.
     """
 
     indptr: np.ndarray
@@ -37,9 +37,9 @@ class Interactions:
     starts: np.ndarray
     """int64 [e]: ms UTC, ascending within a user; equal starts are ordered by movie index."""
     weights: np.ndarray
-    """float32 [e]: share of the movie that was watched, weighed by the rating where there is one; > 0."""
+    """float32 [e]: share of the movie that was watched, weighted by the rating if there is one; > 0."""
     popularity: np.ndarray
-    """float64 [m]: starts of all sessions, each weighing half for every half-life of its age."""
+    """float64 [m]: starts of all sessions; a start's weight halves with every half-life of its age."""
     segments: np.ndarray
     """uint8 [n]: index into `segments.NAMES`, 0 for none; small segments are 0 already."""
     until: int
@@ -59,13 +59,13 @@ class Interactions:
     @cached_property
     def matrix(self) -> sp.csr_matrix:
         """float32 [n, m]: the weights, each pair once."""
-        # copied: SciPy may sort the columns of a row in place, and these are in order of time
+        # copied: SciPy may sort the columns of a row in place, but these are in time order
         return sp.csr_matrix((self.weights, self.movies, self.indptr), self.shape, copy=True)
 
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """All sessions, one a row, ascending by user, start and movie. s sessions, n users, m movies."""
+    """All sessions, one per row, ascending by user, start and movie. s sessions, n users, m movies."""
 
     user: np.ndarray
     """int32 [s]: index of the user."""
@@ -103,7 +103,7 @@ class TrainingHistory:
         return self.part(self.start < until_ms, until_ms, half_life_days)
 
     def part(self, rows: np.ndarray, until_ms: int, half_life_days: float) -> Interactions:
-        """The interactions of some sessions (bool [s]), which began before a moment, as far as known then."""
+        """The interactions of some sessions (bool [s]) that began before a moment, as known at that moment."""
         chosen = np.flatnonzero(rows)
         user, movie, start = self.user[chosen], self.movie[chosen], self.start[chosen]
         popularity = np.bincount(movie, 0.5 ** ((until_ms - start) / DAY_MS / half_life_days), self.shape[1])
@@ -115,7 +115,7 @@ class TrainingHistory:
         weights = np.zeros(len(chosen), np.float32)
         last = order[latest]
         weights[last] = np.clip(watched, 0, 1) * self._liking(chosen[last], until_ms)
-        kept = np.flatnonzero(weights)  # back in order of time
+        kept = np.flatnonzero(weights)  # back in time order
         indptr = np.searchsorted(user[kept], np.arange(self.shape[0] + 1))
         return Interactions(indptr, movie[kept], start[kept], weights[kept], popularity, self.segments, until_ms)
 
@@ -125,7 +125,7 @@ class TrainingHistory:
         return sp.csr_matrix((np.ones(len(chosen), bool), (self.user[chosen], self.movie[chosen])), self.shape)
 
     def _shares(self, sessions: np.ndarray, until_ms: int) -> np.ndarray:
-        """Share of the movie in each session by a moment, as if a running session had not paused: float32."""
+        """Share of the movie watched in each session by a moment, if a running session had no pauses: float32."""
         minutes, movie = self.minutes[sessions], self.movie[sessions]
         watched = np.minimum(minutes, (until_ms - self.start[sessions]) // MINUTE_MS + 1)
         share = self.share[sessions] * watched / np.maximum(minutes, 1)
@@ -134,14 +134,14 @@ class TrainingHistory:
         return np.where(minutes > 0, np.maximum(share, _LEAST_SHARE), _UNSEEN_SHARE).astype(np.float32)
 
     def _liking(self, sessions: np.ndarray, until_ms: int) -> np.ndarray:
-        """Factor that a rating gives to a share: 0.5 + rating if it was given by then, else 1: float32."""
+        """Factor of a share from its rating: 0.5 + rating if it was given by then, else 1: float32."""
         rated = ~np.isnan(self.rating[sessions]) & (self.rated[sessions] < until_ms)
         return np.where(rated, 0.5 + self.rating[sessions], 1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Lists that users were shown (answers with status 200), one a row."""
+    """Lists that users were shown (answers with status 200), one per row."""
 
     user: np.ndarray
     """int32 [r]: index of the user."""

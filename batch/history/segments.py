@@ -27,6 +27,6 @@ def segments_of(users: np.ndarray, people: Sequence[tuple[int, int, str]]) -> np
 
 
 def without_small(segments: np.ndarray, minimum: int) -> np.ndarray:
-    """The segments with 0 in place of those that have fewer than `minimum` users."""
+    """The segments, with 0 for those with fewer than `minimum` users."""
     sizes = np.bincount(segments, minlength=len(NAMES))
     return np.where(sizes[segments] >= minimum, segments, 0).astype(np.uint8)

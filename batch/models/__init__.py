@@ -32,13 +32,13 @@ def candidates(settings: BatchSettings) -> list[Model]:
     """All models that compete, the popular list first; if the settings pin a model: the popular list and that one."""
     if settings.model != "best":
         return [make(name, settings, {}) for name in dict.fromkeys((Popular.name, settings.model))]
-    parts = BlendParts.make(settings, {})  # they compete as well, and are fitted and tuned once
+    parts = BlendParts.make(settings, {})  # they also compete, and are fitted and tuned once
     shared: dict[str, Model] = {**parts.by_name, Blend.name: Blend(settings, {}, parts)}
     return [shared.get(name) or make(name, settings, {}) for name in MODELS]
 
 
 def make(name: str, settings: BatchSettings, parameters: dict[str, float]) -> Model:
-    """The model of a name, with parameters as `Model.parameters` gave them; those that are missing are as untuned."""
+    """The model of a name, with parameters from `Model.parameters`; missing ones have their untuned values."""
     return MODELS[name](settings, parameters)
 
 

@@ -1,8 +1,8 @@
 """Matrix factorisation of implicit feedback by alternating least squares (Hu, Koren & Volinsky, ICDM 2008).
 
 The library `implicit` fits movies' embeddings to a sample of the users; every user is then folded in by one least
-squares from what they watched. Confidence in an event is 1 + `confidence` × weight, times what is left of it after
-decay: a fully decayed event says neither yes nor no, while a movie that was never watched says a weak no.
+squares from their history. Confidence in an event is 1 + `confidence` × weight, times its decay: a fully decayed event
+is neither positive nor negative, while a movie that was never watched is weakly negative.
 """
 
 import os
@@ -75,7 +75,7 @@ class ALS(Folded):
         """Refuse users whose system may be too ill-conditioned, by a bound that is cheap beside solving it.
 
         A user's matrix is Y'Y + Y'(C - 1)Y + λ: no eigenvalue is below the penalty λ, none above the trace. `implicit`
-        itself stops only where LAPACK breaks off, which another BLAS kernel may not do.
+        itself stops only if LAPACK fails, which depends on the BLAS kernel.
         """
         penalty = self._model.regularization
         traces = self._squares.sum() + histories @ self._squares + penalty * self._model.factors
@@ -89,7 +89,7 @@ class ALS(Folded):
 
 @contextmanager
 def _naming_the_settings() -> Iterator[None]:
-    """Map what `implicit` raises, where it cannot solve a system, to an error that names the settings to change."""
+    """Map the error of `implicit` for an unsolvable system to one that names the settings to change."""
     try:
         yield
     except (ValueError, ModelFitError) as error:

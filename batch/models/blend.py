@@ -1,7 +1,7 @@
 """A weighted sum of the scores of other models, each divided by its spread: the deviation of its scores over movies.
 
-The spread is measured once, over some users. A sum of sums over the user's history is then one sum, and a list of a
-blend costs little more than one of its largest part.
+The spread is measured once, over some users. The linear parts are then a single weighted sum over the user's history,
+so a list of a blend costs little more than one of its largest part.
 """
 
 from typing import NamedTuple
@@ -47,7 +47,7 @@ class BlendParts(NamedTuple):
 class Blend:
     """Mixes ALS, EASE and the order-aware ridge regression; the mix is tuned after the parts.
 
-    The parts may compete on their own as well: each is fitted and tuned once for the same data.
+    The parts may also compete on their own: each is fitted and tuned once for the same data.
     """
 
     name = "blend"

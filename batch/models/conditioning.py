@@ -1,6 +1,6 @@
-"""Which linear systems single precision can solve, decided by their condition alone.
+"""Decides by the condition number alone whether single precision can solve a linear system.
 
-If a system is nearly singular, the last bits of the sums decide whether LAPACK's factorisation breaks off. They depend
+If a system is nearly singular, the last bits of the sums decide whether LAPACK's factorisation fails. They depend
 on the BLAS kernel, and so on the processor: one machine refuses, another returns noise. The condition does not depend
 on them. A system is refused if its reciprocal condition is below `LEAST_RCOND`.
 

@@ -1,7 +1,7 @@
 """Decay: older events of a user's history weigh less, by their age and by the number of later events.
 
 Both count back from the user's latest event, not from now: a user who was away for a month has the same history as
-before. The latest events predict what comes next, and all events together what else the user likes: with a `floor`, no
+before. The latest events predict the next movie, and all events together the user's general taste: with a `floor`, no
 event weighs less than that share of the latest one, so that old events still count in sum.
 """
 
@@ -23,7 +23,7 @@ FLOORS = (0.2, 0.1, 0.05, 0.02)
 
 
 def decayed_histories(data: Interactions, users: np.ndarray, decay: Decay, confidence: float = 0) -> sp.csr_matrix:
-    """What some users (int64 [k]) watched: float32 [k, m]; 1 + `confidence` × weight, times what is left by decay."""
+    """The histories of some users (int64 [k]): float32 [k, m]; 1 + `confidence` × weight, times the decay."""
     lengths = data.indptr[users + 1] - data.indptr[users]
     events = data.events_of(users)
     row = np.repeat(np.arange(len(users)), lengths)

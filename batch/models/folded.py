@@ -1,4 +1,4 @@
-"""Base of the models that learn from a sample of users and fold everyone in by a history that decays."""
+"""Base of the models that are fitted to a sample of users and fold in everyone by a decayed history."""
 
 import weakref
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from batch.models.model import rank_scores, sample_users
 from batch.settings import BatchSettings
 
 _SMALL_MOVIES, _SMALL_USERS = 2_048, 30_000
-"""A small model, in which variants are tried, has a dense part of so many movies, and is fitted to so many users."""
+"""Dense movies and fitted users of the small models in which variants are tried."""
 
 
 def _no_data() -> None:
@@ -85,7 +85,7 @@ class Folded:
         raise NotImplementedError
 
     def histories(self, data: Interactions, users: np.ndarray) -> sp.csr_matrix:
-        """What `score_histories` scores: float32 [k, movies that the model knows]; an empty row says nothing."""
+        """The input of `score_histories`: float32 [k, movies that the model knows]; an empty row has no information."""
         return decayed_histories(data, users, self.parameters)
 
     def score_histories(self, histories: sp.csr_matrix) -> np.ndarray:

@@ -1,12 +1,11 @@
 """Linear models in closed form: the score of a movie is a weighted sum over the user's history.
 
-`EASE` regresses each movie on all others that the same user watched, in any order. `Order` regresses what is watched
-next on what was watched before. Both score decayed histories, which is where most of the gain lies when tastes drift
-within a history.
+`EASE` regresses each movie on all others that the same user watched, in any order. `Order` regresses later movies on
+earlier ones. Both score decayed histories, which brings most of the gain when tastes drift within a history.
 
 The weights are dense between the `dense_movies` most watched movies, which takes one factorisation of that size. Every
 other movie is regressed on the few dense movies that it is watched with most often: it can still be recommended, with
-scores of the same scale, and costs next to nothing. A history without a dense movie says nothing, and its user gets the
+scores of the same scale, at almost no cost. A history without a dense movie gives no scores, and its user gets the
 popular list.
 """
 
@@ -25,7 +24,7 @@ from batch.models.pair_sums import regress_on_few, sums_by_order, sums_by_user
 
 
 class Linear(Folded):
-    """What the two have in common. A subclass solves for the weights. d of the m movies are dense."""
+    """Common base of the two. A subclass solves for the weights. d of the m movies are dense."""
 
     _dense: np.ndarray
     """int64 [d]: indices of the movies with weights between all of them, ascending."""
@@ -52,7 +51,7 @@ class Linear(Folded):
     def solve(self, sample: Interactions) -> tuple[np.ndarray, sp.csr_matrix]:
         """Weights from the dense movies to each other (float32 [d, d]), and to the others ([d, m - d]).
 
-        Raises `LinAlgError` where single precision cannot solve for them, see `conditioning`.
+        Raises `LinAlgError` if single precision cannot solve for them, see `conditioning`.
         """
         raise NotImplementedError
 

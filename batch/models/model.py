@@ -1,8 +1,8 @@
 """The contract of a model, and the sample of users that models are fitted to.
 
-A model knows users and movies by index only, and nothing of days, files or lists. Scores can be compared within a user,
-not between users. A model learns about movies; a user is folded in from the history that is passed with the request for
-scores, so a new user is scored as well as one that the model was fitted to.
+A model knows users and movies by index only, and nothing about days, files or lists. Scores are comparable for one
+user, not between users. A model learns about movies; users are folded in from the history that is passed to `score`, so
+new users are scored just as well as fitted ones.
 """
 
 from typing import Protocol
@@ -14,7 +14,7 @@ from batch.history.interactions import Interactions
 
 
 class Model(Protocol):
-    """What the night needs of a model. Scoring does not change the model: several threads may score at once."""
+    """The interface of a model. Scoring does not change the model: several threads may score at once."""
 
     name: str
     """Its key in `MODELS` and in the setting `[batch] model`."""
@@ -24,13 +24,13 @@ class Model(Protocol):
 
     @property
     def parameters(self) -> dict[str, float]:
-        """What `tune` chose, by name; `make` makes the model anew with them. {} for a model without parameters."""
+        """The tuned parameters by name; `make` creates the same model from them. {} for a model without parameters."""
 
     def fit(self, data: Interactions) -> None:
         """Learn from interactions; the same data, seed and parameters give the same model, bit for bit."""
 
     def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-        """Choose the parameters, after `fit(data)`, by NDCG@20 on what some users (int64 [k]) watched next.
+        """Choose the parameters, after `fit(data)`, by NDCG@20 on the next movies of some users (int64 [k]).
 
         `relevant` is bool [n, m]: what each user started after `data.until` and had not seen before.
         """
@@ -38,13 +38,13 @@ class Model(Protocol):
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         """Scores of all movies for some users (int64 rows of `data`): float32 [len(users), m], larger is better.
 
-        `data` may hold other users than `fit` saw; the movies are the same. The caller may write to the array. A user
+        `data` may have other users than `fit` got; the movies are the same. The caller may write to the array. A user
         about whom the model knows nothing gets the scores of the popular list.
         """
 
     @property
     def item_embeddings(self) -> np.ndarray:
-        """float32 [m, d]: movies that are near each other are watched by the same users."""
+        """float32 [m, d]: movies with nearby embeddings are watched by the same users."""
 
 
 def sample_users(data: Interactions, count: int, seed: int) -> Interactions:

@@ -18,7 +18,7 @@ _SOURCES = 32
 _BLOCK = 256
 """Movies that are regressed at once."""
 _HORIZON = 6
-"""Pairs that are further apart than so many times `reach` are left out."""
+"""Pairs further apart than this many times `reach` are left out."""
 
 
 class PairSums(NamedTuple):
@@ -80,7 +80,7 @@ def _summed(cells: list[tuple[np.ndarray, np.ndarray, np.ndarray]], shape: tuple
 
 
 def regress_on_few(gram: np.ndarray, targets: sp.csc_matrix) -> sp.csr_matrix:
-    """Regress each target (a column of S'Y, [d, t]) on the few sources that it goes with most: csr float32 [d, t].
+    """Regress each target (a column of S'Y, [d, t]) on its few closest sources: csr float32 [d, t].
 
     `gram` is S'S + λ, float32 [d, d]. Of each column the sources with the largest share of S'Y in their own weight are
     kept, and the ridge regression on these alone is solved exactly.

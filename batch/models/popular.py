@@ -23,7 +23,7 @@ class Popular:
         self._score = rank_scores(data.popularity)
 
     def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-        """There is nothing to choose."""
+        """Has no parameters to choose."""
 
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         return np.repeat(self._score[None, :], len(users), axis=0)

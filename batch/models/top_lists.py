@@ -1,7 +1,7 @@
 """Top lists: the 20 movies with the highest scores that a user has not seen, exactly.
 
-Movies are split into groups, and the best score of each group is found first: the 20th of these is a bound that the
-20 best scores of the row reach, and hardly any other. All scores that reach it are sorted, so lists are exact, and ties
+Movies are split into groups, and the best score of each group is found first: the 20th of these is a bound that the 20
+best scores of the row reach, and hardly any others. All scores that reach it are sorted, so lists are exact, and ties
 are broken by movie index, whatever the size of a block of users and the number of threads.
 """
 
@@ -28,7 +28,7 @@ _GROUP = 32
 
 
 class Scorer(Protocol):
-    """What lists need of a model."""
+    """The part of a model that lists need."""
 
     name: str
 
@@ -107,8 +107,8 @@ def popular_lists(
     """The most popular movies of everyone (row 0) and of the segments 1..`count`: int32 [count + 1, 100].
 
     `popularity` is float64 [m]; `starts` bool [n, m], what each user started; `segments` int [n], 0 for none. Skips
-    `hidden` movies (bool [m]). A segment's list goes on with movies that nobody of the segment started, in the order of
-    everyone's list; rows are padded with -1 if the catalogue is short.
+    `hidden` movies (bool [m]). A segment's list continues with movies that no user of the segment started, in the order
+    of everyone's list; rows are padded with -1 if the catalogue is short.
     """
     everyone = np.argsort(-popularity, kind="stable")
     if hidden is not None:

@@ -1,8 +1,8 @@
 """Chooses a model's parameters by NDCG@20 on what users watched next: the simplest within one standard error of the
 best (Breiman et al., CART, 1984).
 
-Every trial ranks the same users, so that trials are compared user by user. With few users, or where a decay makes no
-difference, there is none.
+Every trial ranks the same users, so trials are compared user by user. With few users, or if a decay makes no
+difference, no decay is chosen.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from batch.models.top_lists import top_lists
 from quality.metrics import ranking
 
 USERS = 4_000
-"""At most so many users are ranked, the same ones in every trial: the standard error is then a few thousandths."""
+"""Most users that are ranked, the same ones in every trial: the standard error is then a few thousandths."""
 
 
 class Tunable(Model, Protocol):

@@ -1,1 +1,1 @@
-"""The nightly run: its steps, journal, schedule and outcomes, and what holds it."""
+"""The nightly run: its steps, journal, schedule and outcomes, and its hold by alerts."""

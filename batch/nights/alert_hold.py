@@ -1,7 +1,7 @@
 """Holds the night while blocking alerts are open: the data since the last release are too bad to learn from.
 
-`[quality.thresholds.*] hold` sets which alerts block. A held night raises an alert of its own, once a day of the
-stream, and ends before any work is done; `python -m batch nightly --despite-alerts` runs anyway.
+`[quality.thresholds.*] hold` sets which alerts block. A held night raises an alert, once per day of the stream, and
+ends before any work is done; `python -m batch nightly --despite-alerts` runs anyway.
 """
 
 import logging
@@ -26,8 +26,8 @@ def require_no_blocking_alerts(
 ) -> None:
     """Raise `NightHeld`, and an alert, if there are blocking alerts; with `despite_alerts`, only log them.
 
-    Alerts count from the hour in which the last release read the archive, as that hour was not over. Without a release
-    nothing is held: poor answers are better than none.
+    Alerts count from the hour in which the last release read the archive, since that hour was not over. Without a
+    release no night is held: poor answers are better than none.
     """
     entries = list(entries)
     alerts = alerts_since(entries, streaming, quality)

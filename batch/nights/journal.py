@@ -1,7 +1,7 @@
-"""The journal of a night, `night/journal.json`: which steps are done, so that a killed night can be resumed.
+"""The journal of a night, `night/journal.json`: its finished steps, so that a killed night can be resumed.
 
-It is rewritten whole after each step. An entry names the entry that it follows, so a step counts as done only while the
-steps before it are the same runs: running a step again makes all later ones undone.
+It is rewritten atomically after each step. An entry names the entry that it follows, so a step counts as done only
+while the steps before it are the same runs: running a step again makes all later ones undone.
 """
 
 import resource
@@ -32,19 +32,19 @@ class FinishedStep(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON of its result."""
 
     def result(self) -> StepResult:
-        """What the step returned. Raises `msgspec.DecodeError` and `ValueError` for what is not of its type."""
+        """The result of the step. Raises `msgspec.DecodeError` and `ValueError` for JSON of another type."""
         return decode_json(self.told, RESULT_TYPES[self.step])
 
 
 class NightStart(msgspec.Struct, frozen=True, kw_only=True):
-    """What a night began with. An interrupted one is resumed if the settings are the same and it is recent enough."""
+    """The start of a night. An interrupted night is resumed if the settings are the same and it is recent enough."""
 
     began: str
-    """By the clock of this machine, UTC; for people."""
+    """By the machine's clock, UTC; for readers only."""
     stream_time: int
     """How far the stream had come, ms UTC."""
     settings: str
-    """Digest of the settings and of the versions of what learns."""
+    """Digest of the settings and of the versions of code and libraries."""
 
 
 class _File(msgspec.Struct):
@@ -94,7 +94,7 @@ class Journal:
         self._write()
 
     def undo(self, step: StepName) -> None:
-        """A step is about to be run: until it is done again, neither it nor what follows counts."""
+        """Invalidate a step that is about to run, and all later ones, until they are done again."""
         self._file.done = [entry for entry in self._file.done if entry.step != step]
         self._write()
 

@@ -1,7 +1,7 @@
-"""What a night is made of: `night/read.json` and `night/input.json`.
+"""The input of a night: `night/read.json` and `night/input.json`.
 
-`read.json` says which part of the archive the step `sessions` read, `input.json` also what the step `history` took of
-it. The latter goes into the manifest of the release as `input`.
+`read.json` has the part of the archive that the step `sessions` read, `input.json` also the part that the step
+`history` used. The latter becomes `input` in the manifest of the release.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_entries(entries: Sequence[LedgerEntry]) -> ArchiveRead:
-    """What a night that reads these ledger entries has read."""
+    """The part of the archive in these ledger entries."""
     return ArchiveRead(stream_time=stream_time(entries), offsets=_offsets(entries), hash=_hash(entries))
 
 

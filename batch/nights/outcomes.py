@@ -1,21 +1,21 @@
 """Outcomes of the nights and age of the release: `var/metrics/nights.prom`, for node_exporter's textfile collector.
 
 All figures are read from disk, never from memory, so they are exact after a crash and include releases that were moved
-by hand. Nights leave their outcome in `var/night/outcomes.jsonl`, one line a try; only the newest lines are kept, and
-each carries the totals up to it.
+by hand. The outcomes of nights are in `var/night/outcomes.jsonl`, one line per attempt; only the newest lines are kept,
+and each has the totals up to it.
 
-| metric | what |
+| metric | meaning |
 |---|---|
 | `marquee_release_stream_time_seconds` | how far the night of the current release had read the stream |
 | `marquee_release_age_seconds` | how far the stream has come since then, by its own clock |
 | `marquee_release_current_since_seconds` | when the current release became current, by the stream's clock |
 | `marquee_night_last_success_seconds` | when a night last ended well, by this machine's clock |
-| `marquee_night_last_failure_seconds` | when one last did not |
+| `marquee_night_last_failure_seconds` | when a night last failed |
 | `marquee_night_last_exit_code` | of the last try; negative for a signal |
 | `marquee_nights_total{outcome}` | tries by outcome: published, refused, held, failed |
 
-While the stream stands still, no night is due and the age does not grow. To be alerted then as well, watch the time
-since the last success: `time() - marquee_night_last_success_seconds > 26 * 3600`.
+While the stream stands still, no night is due and the age does not grow. To detect this, alert on the time since the
+last success: `time() - marquee_night_last_success_seconds > 26 * 3600`.
 """
 
 import datetime as dt

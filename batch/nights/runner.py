@@ -42,15 +42,15 @@ STEPS: dict[StepName, Callable[[NightSteps], StepResult]] = {
 }
 _NAMES = list(STEPS)
 _RESUME_MS = 6 * HOUR_MS
-"""A night that was interrupted so long ago, by the stream's clock, starts over: its release would be stale."""
+"""A night interrupted longer ago than this, by the stream's clock, starts over: its release would be stale."""
 
 
 def run_night(
     streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, despite_alerts: bool
 ) -> NightSummary:
-    """Run all steps, or those that an interrupted night has left. The caller holds the lock.
+    """Run all steps, or the remaining ones of an interrupted night. The caller holds the lock.
 
-    Raises `NightHeld`, `GateRefusal`, and whatever a step raises.
+    Raises `NightHeld`, `GateRefusal`, and the errors of the steps.
     """
     began = time.monotonic()
     _sweep(streaming.var)

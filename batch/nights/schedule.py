@@ -82,7 +82,7 @@ def _read_until(var: Path) -> dict[str, int]:
     """By release, whether it was ever current or not: how far its night had read the stream, ms UTC."""
     read_until = {}
     for release in publish.sealed(var):
-        with suppress(OSError, msgspec.DecodeError):  # a damaged manifest says nothing
+        with suppress(OSError, msgspec.DecodeError):  # a damaged manifest has no information
             manifest = parse_manifest((var / "releases" / release / "manifest.json").read_bytes())
             if manifest.stream_time is not None:
                 read_until[release] = manifest.stream_time
@@ -138,8 +138,8 @@ def run(
 
 
 def _night(command: Sequence[str], stop: threading.Event, meanwhile: Callable[[], object]) -> int | None:
-    """Run a night in a process of its own, so its memory is given back; returns its exit code, None if stopped."""
-    # a process group of its own, so that its children can be ended with it
+    """Run a night in a separate process, so its memory is freed; returns its exit code, None if stopped."""
+    # a new process group, so that its children can be ended with it
     with subprocess.Popen(command, cwd=Path.cwd(), process_group=0) as process:
         try:
             while not stop.wait(min(POLL_S, 0.2)):

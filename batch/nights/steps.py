@@ -79,7 +79,7 @@ class NightSteps:
         return self._streaming.var
 
     def sessions(self) -> SessionsResult:
-        """Make sessions of what is new in the archive, and note how far it was read."""
+        """Build sessions from new archive files, and note how far the archive was read."""
         entries = self._archive.entries()
         self._require_archive(entries)
         arguments = (self._archive, entries, self._day_store, self._quality.gap_ms)
@@ -91,7 +91,7 @@ class NightSteps:
     def catalog(self) -> CatalogResult:
         """Ask the APIs for the movies and users that the sessions name and the catalogue does not know yet.
 
-        If an API does not answer, the night goes on with the records that are there, and the result says so.
+        If an API does not answer, the night continues with the existing records, and the result says so.
         """
         days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
         tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
@@ -112,7 +112,7 @@ class NightSteps:
         return CatalogResult(movies=counts.get("movie"), users=counts.get("user"), failed=failed)
 
     def history(self) -> HistoryResult:
-        """Put the sessions of all days together, with ratings, runtimes and segments.
+        """Assemble the sessions of all days, with ratings, runtimes and segments.
 
         Raises `HiddenUnreadable`: lists that may hold hidden movies are worse than those of yesterday.
         """

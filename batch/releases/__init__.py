@@ -1,1 +1,1 @@
-"""Releases: built, published, moved by hand, and traced back to their data."""
+"""Releases: sealing, publishing, moving by hand, and tracing answers."""

@@ -70,7 +70,7 @@ def _personal_lists(model: models.Model, data: Interactions, is_hidden: np.ndarr
 def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings) -> np.ndarray:
     """Item embeddings of the matrix factorisation, float32 [m, d]: its neighbours are movies of similar taste."""
     factors = model
-    if model.name not in (models.ALS.name, models.Blend.name):  # a blend has factors of its own
+    if model.name not in (models.ALS.name, models.Blend.name):  # a blend has its own factors
         with step("fit als"):
             factors = models.make("als", settings, {})
             factors.fit(data)

@@ -2,17 +2,17 @@
 
     releases/<UTC time>-<short hash>/   immutable once it has this name; its files are read-only
     releases/current                    symbolic link, moved by rename
-    releases/history.jsonl              every move of `current`: to what, when by the stream and by the wall, by what
+    releases/history.jsonl              every move of `current`: its target, stream and wall-clock time, and cause
     releases/pinned.json                the release that stays current whatever nights make; absent if none is pinned
     releases/last-good.json             the last two releases that workers took, see `server/good_releases.py`
     releases/.refused/<id>.json         why the gate refused a candidate, which stays for study
     releases/manifests/<id>.json        the manifests of releases that were removed
 
-The stream's clock stands in the history so that reports can tell which release was in force when a user asked.
+The history has stream times, so that reports can tell which release was in force when a user asked.
 
-Files are copied, though linking them would be quicker by 0.4 s for 0.5 GB (digests take 0.6 s): a link would let
-whatever writes to the night's folder change a release that answers, and each new night would touch its inodes, so that
-every host took it for another one and verified it again.
+Files are copied, though linking them would be quicker by 0.4 s for 0.5 GB (digests take 0.6 s): with links, a write to
+the night's folder would change a release in use, and each new night would touch its inodes, so that every host would
+take it for another release and verify it again.
 """
 
 import datetime as dt
@@ -274,7 +274,7 @@ def _remove(folder: Path, release: str) -> None:
 
 def versions() -> Versions:
     """The versions of this process, with the BLAS libraries that it has loaded."""
-    import_module("scipy.linalg")  # SciPy has a BLAS of its own, which threadpoolctl lists only once it is loaded
+    import_module("scipy.linalg")  # SciPy has its own BLAS, which threadpoolctl lists only once it is loaded
     pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     blas = [BlasLibrary(**{name: pool[name] for name in BlasLibrary.__struct_fields__}) for pool in pools]
     return Versions(
