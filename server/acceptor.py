@@ -5,8 +5,8 @@ and new ones kept waiting. The acceptor takes a few connections per turn, which 
 more the longer the turn took. Connections that were reset while they waited are dropped.
 
 If the kernel's queue has not been empty for `shed_s`, clients that have waited in it for longer than that are refused
-at once, which costs a tenth of accepting them. A queue that formed while no worker was ready is not overload: nobody is
-refused until it has been worked off. A busy worker answers health probes here, ahead of all requests (`probes.py`).
+at once, which costs a tenth of accepting them. A queue that formed while no worker was ready is not overload: no client
+is refused until it has been emptied. A busy worker answers health probes here, ahead of all requests (`probes.py`).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _FEW = 8
 _SHARE_S = 0.0003
-"""One more connection is accepted for each such stretch of the last turn: about the time to accept and answer one."""
+"""Another connection is accepted for each such interval of the last turn: the time to accept and answer one."""
 _MOST_ACCEPTED = 64
 """Clients accepted per turn at most: accepting many makes the next turn long, which would accept even more."""
 _MOST = 256
@@ -64,9 +64,9 @@ class Acceptor:
         self._arriving: set[asyncio.Task[Any]] = set()
         self._open = True
         self._full_since: float | None = None
-        """Since when the queue has never been seen empty."""
+        """Time since which the queue has never been seen empty."""
         self._settles_at: float | None = None
-        """Until when the queue may be the one found at the start; None before the start, 0 once it has been empty."""
+        """Time until which the queue may be the one found at the start; None before, 0 once it has been empty."""
 
     def start(self) -> None:
         """Start to accept clients."""
@@ -124,7 +124,7 @@ class Acceptor:
         self._full_since, self._settles_at = None, 0.0
 
     def _is_overloaded(self, now: float) -> bool:
-        """Whether more clients come than can be accepted."""
+        """Whether more clients arrive than can be accepted."""
         waits = self._full_since is not None and now - self._full_since > self._guard.settings.shed_s
         return waits and now > (self._settles_at or 0.0)
 
@@ -134,7 +134,7 @@ class Acceptor:
             log.debug("a client left before it was accepted: %r", error)
 
     def _answered(self, client: socket.socket, overload: bool) -> bool:
-        """Answer a probe; under overload, refuse a client that waited too long. Whether it was answered, and closed.
+        """Answer a probe; under overload, refuse a client that waited too long. True if it was answered and closed.
 
         Clients whose request has not arrived yet are left alone.
         """
@@ -172,7 +172,7 @@ def _is_gone(client: socket.socket) -> bool:
 
 
 def _waited_s(client: socket.socket) -> float:
-    """How long a connection has waited to be accepted, seconds; 0 where the system does not say."""
+    """How long a connection has waited to be accepted, seconds; 0 if the system does not tell."""
     if not hasattr(socket, "TCP_INFO"):
         return 0.0
     tcp_info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_DATA_MS.size)

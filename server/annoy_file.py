@@ -26,12 +26,12 @@ from server.release_files import Progress, no_progress
 _HEAD = 3
 """Words of a node before its vector."""
 MOST_DIMENSIONS = 65_536
-"""Annoy puts one node on the stack for each query, so nodes must stay small."""
+"""Annoy puts one node on the stack per query, so nodes must stay small."""
 _BLOCK_BYTES = 8 << 20
 
 
 def structure_fault(data: mmap.mmap | bytes, items: np.ndarray, progress: Progress = no_progress) -> str | None:
-    """What is wrong with an index over `items` (float32 [m, d]); None if Annoy may load and search it.
+    """The fault of an index over `items` (float32 [m, d]); None if Annoy may load and search it.
 
     Takes 4 bytes of memory per node, and some blocks of 8 MB.
     """
@@ -62,14 +62,14 @@ def structure_fault(data: mmap.mmap | bytes, items: np.ndarray, progress: Progre
 
 
 def _item_fault(nodes: np.ndarray, items: np.ndarray, first: int) -> str | None:
-    """What is wrong with the nodes of the items from `first` on: `nodes` int32 [b, 3 + d], `items` float32 [b, d]."""
+    """The fault of the nodes of the items from `first` on: `nodes` int32 [b, 3 + d], `items` float32 [b, d]."""
     differ: np.ndarray = nodes[:, _HEAD:].view(np.float32) != items
     wrong = (nodes[:, 0] != 1) | differ.any(axis=1)
     return f"and items.npy do not hold the same of movie {first + int(wrong.argmax())}" if wrong.any() else None
 
 
 def _node_fault(nodes: np.ndarray, descendants: np.ndarray, first: int, count: int) -> str | None:
-    """What is wrong with splits and buckets: `nodes` int32 [b, 3 + d] from `first` on, `descendants` int32 [n]."""
+    """The fault of splits and buckets: `nodes` int32 [b, 3 + d] from `first` on, `descendants` int32 [n]."""
     sizes, most = nodes[:, 0].astype(np.int64), nodes.shape[1] - 1
     wrong: np.ndarray = (sizes < 1) | (sizes > count)
     buckets, splits = np.flatnonzero(~wrong & (sizes <= most)), np.flatnonzero(~wrong & (sizes > most))

@@ -1,15 +1,15 @@
 """The answers of one release: a list for every user id, without hidden movies.
 
 Every user id has an answer: the personal list, else the popular list of the user's segment, else that of everyone.
-Hidden movies are left out of every answer, and the gap is filled from the popular list. A release holds its lists as
+Hidden movies are left out of every answer, and movies of the popular list replace them. A release stores its lists as
 text or as indices; both give the same answers.
 
-If a file of a release is modified while it answers (nobody should do that), a look-up may fail in any way. `find` then
+If a file of a release in use is modified (which must not happen), a look-up may fail in any way. `find` then
 answers the popular list, which is kept in memory, and counts the fault, so that the release is verified again.
 
-Everything that does not depend on the user is prepared, so that an answer is a look-up, a slice and a write. Memory
-views are used instead of arrays, since reading one number of an array takes three times as long. What depends on the
-release (a table or a search, text or indices) is chosen once, as a function.
+Everything independent of the user is prepared, so that an answer is a look-up, a slice and a write. Memory
+views are used instead of arrays, since reading one number of an array takes three times as long. Variants that depend
+on the release (a table or a search, text or indices) are chosen once, as a function.
 """
 
 import struct
@@ -47,7 +47,7 @@ class Answers:
         self._names = release.names
         self._hidden_items = {self._items[movie] for movie in hidden if movie in self._items} if hidden else set()
         self.unmatched = hidden - self._items.keys() if hidden else frozenset()
-        """Entries of `hidden.txt` that are no movie of this release and so hide nothing."""
+        """Entries of `hidden.txt` that are not movies of this release and so hide nothing."""
         self.unmatched_examples = examples_of(self.unmatched)
         self._has_hidden = None
         """By row, whether the list of the release holds a hidden movie; None if no movie is hidden."""
@@ -74,7 +74,7 @@ class Answers:
 
     @cached_property
     def _items(self) -> dict[str, int]:
-        """Item index by movie id. Made on first use; `find` does not need it."""
+        """Item index by movie id. Built on first use; `find` does not need it."""
         return {movie: item for item, movie in enumerate(self.release.movies)}
 
     @property
@@ -124,7 +124,7 @@ class Answers:
                 if not body:
                     return popular[segments[row]]
                 return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
-            except Exception as error:  # noqa: BLE001 - however a damaged file fails, the user gets an answer
+            except Exception as error:  # noqa: BLE001 - whatever error a damaged file causes, the user gets an answer
                 faults.count, faults.last = faults.count + 1, repr(error)
                 return popular[0]
 

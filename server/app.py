@@ -1,7 +1,7 @@
 """The Sanic application of a worker: public routes, headers and refusals.
 
-Every answer to the service is one line of plain text. Errors have a status of their own, never 200: the caller would
-take an error text for a movie. The inside of the worker is shown on the operator's port only (`operator.py`).
+Every answer to the service is one line of plain text. Errors never have status 200: the caller would take an error text
+for a movie. Only the operator's port shows the state of the worker (`operator.py`).
 """
 
 import asyncio
@@ -106,7 +106,7 @@ def _similar(current: ReleaseWatcher) -> Any:
             return _unready("no release yet")
         if not current.searchable:
             return _unready("not searched just now")
-        async with turn:  # a search takes milliseconds: one at a time, in a thread
+        async with turn:  # a search takes milliseconds: run one at a time, in a thread
             similar_movies = await run_in_daemon_thread(partial(answers.similar, movie, count))
         if similar_movies is None:
             return _line("movie: the release does not know it", 404)
@@ -133,7 +133,7 @@ def _add_probes(app: Application, current: ReleaseWatcher) -> None:
 
 
 def _decoded(segment: str) -> str:
-    """Undo the percent-encoding of a path segment, once; `+` stands for itself, not for a blank (RFC 3986, 2.4).
+    """Decode the percent-encoding of a path segment, once; `+` is literal, not a blank (RFC 3986, 2.4).
 
     Raises `BadRequest` if `%` is not followed by two hexadecimal digits, or the bytes are not UTF-8.
     """

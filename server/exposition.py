@@ -1,4 +1,4 @@
-"""The metrics of all workers, added up, in the text format of Prometheus."""
+"""The metrics of all workers, summed, in Prometheus' text format."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Exposition:
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, as prometheus_client asks a collector for them."""
+        """The metrics; called by prometheus_client."""
         total, fresh = self._shared_counts.read()
         yield _labelled("marquee_answers", "Answers with a list, by where it came from.", "source",
                         dict(zip(SOURCES, total.answered, strict=True)))  # fmt: skip

@@ -1,8 +1,8 @@
-"""`releases/last-good.json`: the last releases that `current` pointed at and a worker took, newest first.
+"""`releases/last-good.json`: the last releases that a worker took from `current`, newest first.
 
-A worker that starts while `current` is bad answers from the first of them; a worker whose release is damaged while it
-answers, from the next. They are verified like any other release when they are opened. If `current` moves back to an
-earlier release, the later ones leave the list: they were rolled back.
+A worker that starts while `current` is bad answers from the first of them; a worker whose release in use is damaged,
+from the next. They are verified like any other release when they are opened. If `current` moves back to an
+earlier release, the later ones are removed from the list: they were rolled back.
 """
 
 import logging

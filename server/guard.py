@@ -1,6 +1,6 @@
 """Limits for clients: sizes, times, connections and overload.
 
-| what | limit | what happens |
+| limit of | setting | action |
 |---|---|---|
 | connections | `max_connections` | the longest idle connections are closed; if none is idle, 503 and closed |
 | a request that arrives slowly | `request_s` from its first byte | 408 and closed (Sanic counts from the last byte) |
@@ -12,15 +12,15 @@
 
 One task per worker checks all connections once a second; only Sanic's path counts anything per request.
 
-**Shedding.** When more requests come than can be answered, the answered ones should not wait for all the others. A
+**Shedding.** When more requests arrive than can be answered, the answered ones should not wait for all the others. A
 request is no older than the turn of the loop in which the end of its head was read, and, if it is the first since the
 connection came to rest, no older than the last answer on it. A request that is older than `shed_s` when Sanic's turn
 comes, with many more waiting, is refused at a tenth of the cost of its answer, so the worker catches up. Pipelined
-requests count like requests on connections of their own. The fast lane refuses nothing: it answers as fast as it could
+requests count like requests on separate connections. The fast lane refuses nothing: it answers as fast as it could
 refuse.
 
-**Lingering.** A connection that ends before all of a request was read is first closed on our side only, and what still
-arrives is dropped for up to `request_s`: if it were closed at once the kernel would reset it, and the client might lose
+**Lingering.** A connection that ends before the whole request was read is first closed on our side only, and further
+bytes are dropped for up to `request_s`: if it were closed at once the kernel would reset it, and the client might lose
 the answer.
 """
 
@@ -43,9 +43,9 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 BEAT_S = 0.02
-"""Interval in which the beginning of a turn of the loop is recorded; longer turns are recorded each."""
+"""Interval at which the beginning of a turn of the loop is recorded; each longer turn is recorded."""
 _FEW = 100
-"""Up to so many waiting requests nothing is shed: some 15 ms of work."""
+"""Nothing is shed up to this many waiting requests: some 15 ms of work."""
 _SPARE = 64
 """File descriptors kept free for other uses than connections."""
 _EVICTED = 0.05
@@ -58,7 +58,7 @@ _MOST_REFUSED = 32
 
 
 class Guard:
-    """The limits of a worker, and how often each was met."""
+    """The limits of a worker, and how often each took effect."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
@@ -81,7 +81,7 @@ class Guard:
             )
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Record, again and again, when a turn of the loop begins.
+        """Record repeatedly when a turn of the loop begins.
 
         A timer rather than a task: timers run right after sockets were read, before the tasks that may hold up the
         turn. (The clock of the loop is updated after each wait, so it does not say when the turn began.)
@@ -129,7 +129,7 @@ class GuardedProtocol(HttpProtocol):
         self.since = monotonic()
         """When the current request began, or the connection came to rest or began to linger."""
         self.write_blocked_since: float | None = None
-        """Since when the client has not read what was written; None if it keeps up."""
+        """Time since which the client has not read written bytes; None if it keeps up."""
         self.in_turn = False
         """Whether Sanic waited for this request, so that other connections had their turn before it."""
         self._in_body = False

@@ -1,10 +1,10 @@
-"""`var/hidden.txt`: movies that must be in no answer, one per line; `#` begins a comment.
+"""`var/hidden.txt`: movies that must not be in any answer, one per line; `#` begins a comment.
 
-Workers leave them out of all answers, and the night makes its lists without them. Both read the file here.
+Workers leave them out of all answers, and the night builds its lists without them. Both read the file here.
 
-A missing file hides nothing. A file that exists but cannot be read fails closed: the night stops, and a worker goes on
-with the last list that could be read, which it keeps in `releases/last-hidden.json`. That file lies beside the releases
-because a worker that can read a release can then read it as well.
+A missing file hides nothing. A file that exists but cannot be read fails closed: the night stops, and a worker keeps
+using the last readable list, which it stores in `releases/last-hidden.json`. That file is beside the releases so that
+a worker that can read a release can also read it.
 """
 
 import logging
@@ -29,7 +29,7 @@ _LONGEST = 16 << 20
 """Bytes. The ids of a hundred thousand movies take four million."""
 _SEPARATORS = re.compile(r"[,;]")
 _AROUND = " \t\0\ufeff\u200b\"'`´‘’“”„«»"
-"""Characters that people and spreadsheets leave around a movie id."""
+"""Characters that editors and spreadsheets leave around a movie id."""
 
 
 class LastHidden(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class LastHidden(msgspec.Struct, frozen=True):
 def parse(data: bytes) -> frozenset[str]:
     """The movie ids in the content of `hidden.txt`.
 
-    Forgives whatever no movie id contains: capitals, quotes, commas, blanks around it or in place of `+`,
+    Accepts variations that no movie id contains: capitals, quotes, commas, blanks around it or in place of `+`,
     percent-encoding, UTF-16 with a byte order mark, NUL around it. An id in the alphabet of the catalogue is unchanged.
     """
     lines = (line.partition("#")[0] for line in _decoded(data).splitlines())
@@ -54,7 +54,7 @@ def _decoded(data: bytes) -> str:
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError:
-            pass  # not UTF-16 after all: below, invalid bytes are replaced
+            pass  # not UTF-16: below, invalid bytes are replaced
     return data.decode("utf-8-sig", errors="replace")
 
 
@@ -83,10 +83,10 @@ def _unreadable(path: Path, why: str) -> str:
 
 @dataclass(frozen=True)
 class HiddenState:
-    """What a worker knows about `hidden.txt`."""
+    """A worker's state of `hidden.txt`."""
 
     movies: frozenset[str] | None = None
-    """The hidden movies; None while they are unknown, so that nothing may be answered."""
+    """The hidden movies; None while they are unknown, so that no list may be answered."""
     fault: str | None = None
     """Why `hidden.txt` cannot be read at present; `movies` is then the last list that could be read."""
     stamp: tuple[int, ...] | None = None

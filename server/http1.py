@@ -1,11 +1,11 @@
-"""HTTP/1 on a connection: Sanic's cycle of request and answer with our own parser of requests.
+"""HTTP/1 on a connection: Sanic's cycle of request and answer with our own request parser.
 
 Sanic's parser accepts what RFC 9112 tells servers to refuse (no `Host`, or two; a chunk size of `0x5`) and refuses what
 is legal (`Chunked`, trailer fields, an empty line before a request). Here `http_head.py` reads heads and
 `http_chunks.py` chunked bodies, and a request is handled once all of it has arrived: a body that is malformed or too
-long gets a status of its own, and is never read as the next request.
+long gets an error status, and is never parsed as the next request.
 
-Requests whose turn comes too late are refused here, see `guard.py`.
+Requests that have waited too long are refused here, see `guard.py`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _REFUSED_AT_ONCE = 64
 
 
 class _Overloaded(Exception):
-    """A late request whose end is not beyond doubt: the connection ends with its refusal."""
+    """A late request whose end is uncertain: the connection ends with its refusal."""
 
 
 class Http1(Http):
@@ -98,7 +98,7 @@ class Http1(Http):
         """Refuse the late requests at the beginning of the buffer with a single write: a write is a system call, and
         with thousands of them all other requests would become late meanwhile.
 
-        Raises `_Overloaded` at a request whose end is not beyond doubt.
+        Raises `_Overloaded` at a request whose end is uncertain.
         """
         protocol, answers = self.protocol, list[bytes]()
         try:
@@ -118,7 +118,7 @@ class Http1(Http):
                 protocol.transport.write(b"".join(answers))
 
     def _end_of_head(self) -> int:
-        """Where the empty line begins that ends the first head in the buffer; -1 if it has not arrived."""
+        """Position of the empty line that ends the first head in the buffer; -1 if it has not arrived."""
         buffer = self.recv_buffer
         if buffer.startswith(_CRLF) and not self._has_skipped_line:
             del buffer[: len(_CRLF)]  # some clients send one after a body (RFC 9112, 2.2)

@@ -5,9 +5,9 @@ the answer. While Sanic is idle on a connection, this protocol answers plain req
 hands all other bytes, unchanged, to Sanic. So the lane may answer fewer requests than Sanic, but never differently: a
 test sends the same bytes to a worker with the lane and to one without.
 
-Header lines that were found plain are remembered by their bytes, and the last ones of each connection once more: a
-client sends the same lines with every request. So nearly every request is recognised by its beginning and its end, and
-the user id is what lies between them.
+Header lines known to be plain are cached by their bytes, and additionally the last ones of each connection: a client
+sends the same lines with every request. So nearly every request is recognised by its beginning and its end, and the
+user id is between them.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _BLANK_LINE = b"\r\n\r\n"
 _LONGEST = 2048
 """Header lines with more bytes are left to Sanic."""
 _AT_ONCE = 64
-"""Pipelined requests that are answered before other connections get their turn."""
+"""Pipelined requests answered before other connections get their turn."""
 _REMEMBERED = 4096
 """Header lines to remember; when clients send too many different ones, all are forgotten."""
 
@@ -53,7 +53,7 @@ class Lane:
         """By plain header lines with the empty line behind them: how such a request ends, that is the HTTP version and
         these lines."""
         self.answers_from: ReleaseWatcher | _Closed = current
-        """What connections answer from."""
+        """The answers that connections use."""
         self._longest = min(_LONGEST, settings.max_header_bytes - len(_PREFIX) - _DIGITS - len(VERSION))
         self._open = True
 
@@ -117,7 +117,7 @@ class LaneProtocol(GuardedProtocol):
         self._answer_pipelined(data)
 
     def _go_on(self) -> None:
-        """Go on with pipelined requests, after other connections had their turn."""
+        """Continue with pipelined requests, after other connections had their turn."""
         data, self._rest = self._rest, b""
         if self.transport.is_closing():
             return

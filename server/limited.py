@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 320.0
 
 
 class Hung(Exception):
-    """The work makes no progress and was abandoned, or is not tried again yet."""
+    """The work made no progress and was abandoned, or is not retried yet."""
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Limited:
         self._hanging: dict[str, _Hanging] = {}
 
     async def run(self, resource: str, work: Callable[[Progress], T]) -> T:
-        """What `work` returns or raises. Raises `Hung` if it makes no progress, or earlier work on it still hangs."""
+        """Returns or raises as `work` does. Raises `Hung` if it makes no progress, or earlier work still hangs."""
         self._require_room(resource)
         reports = [0]
 
@@ -84,7 +84,7 @@ class Limited:
 
     def _returned(self, resource: str, task: "asyncio.Future[Any]") -> None:
         if not task.cancelled():
-            task.exception()  # retrieved, or asyncio would log it: nobody waits for the task
+            task.exception()  # retrieved, because no code awaits the task and asyncio would log it
         hanging = self._hanging[resource]
         hanging.threads -= 1
         if not hanging.threads:

@@ -1,8 +1,8 @@
-"""`manifest.json`: what a release is and what it was made of.
+"""`manifest.json`: the identity, input and origin of a release.
 
-`batch/releases/publish.py` writes it, and everyone reads it here. Releases outlive the version that made them, so
-reading is tolerant: unknown fields are ignored, and a part that is missing or of another form has its default. What a
-worker needs to answer is checked in `release.py`.
+`batch/releases/publish.py` writes it, and all readers use this module. Releases outlive the version that made them, so
+reading is tolerant: unknown fields are ignored, and a missing or malformed part has its default. `release.py` checks
+the fields that a worker needs.
 """
 
 from contextlib import suppress
@@ -18,7 +18,7 @@ Part = TypeVar("Part", bound=msgspec.Struct)
 
 
 class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of the release has to be."""
+    """The required size and digest of a file of the release."""
 
     size: int
     """Bytes."""
@@ -27,7 +27,7 @@ class FileDigest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How much the history holds that the release learned from."""
+    """The size of the history that the release was made from."""
 
     sessions: int = 0
     users: int = 0
@@ -39,10 +39,10 @@ class InputCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The data that a release was made of; `night/input.json` as well."""
+    """The input of a release; also the content of `night/input.json`."""
 
     stream_time: int
-    """How far the stream had come when the archive was read, ms UTC."""
+    """Stream time when the archive was read, ms UTC."""
     offsets: dict[str, list[int]] = {}
     """By `topic-partition`: the first offset that was read and the last."""
     hash: str = ""
@@ -60,7 +60,7 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
     lists: str | None = None
     """The model that made `lists.npy`, by its name in `batch.models`."""
     parameters: dict[str, float] = {}
-    """What it was tuned to."""
+    """Its tuned parameters."""
     chosen_by: str | None = None
     """Why it was chosen, in words."""
     index: str | None = None
@@ -72,7 +72,7 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BlasLibrary(msgspec.Struct, frozen=True, kw_only=True):
-    """A BLAS library that was loaded; each kernel rounds in its own way."""
+    """A loaded BLAS library; kernels round differently."""
 
     prefix: str | None = None
     """Of its file name."""
@@ -102,7 +102,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a release is. Fields that an older version did not write have their defaults."""
+    """The manifest of a release. Fields that an older version did not write have their defaults."""
 
     layout: int = 0
     """Version of the layout of the files, see `release_layout.LAYOUT`."""
@@ -120,20 +120,20 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """By name, all but the manifest itself."""
 
     def require_stream_time(self) -> int:
-        """`stream_time`. Raises `BadRelease` where the manifest lacks it."""
+        """`stream_time`. Raises `BadRelease` if the manifest lacks it."""
         if self.stream_time is None:
             raise BadRelease(f"{self.id}: manifest.json has no stream_time")
         return self.stream_time
 
     def require_input(self) -> InputFacts:
-        """`input`. Raises `BadRelease` where the manifest lacks it."""
+        """`input`. Raises `BadRelease` if the manifest lacks it."""
         if self.input is None:
             raise BadRelease(f"{self.id}: manifest.json has no input with a stream_time")
         return self.input
 
 
 def parse_manifest(data: bytes) -> Manifest:
-    """Parse a manifest of any version. Raises `msgspec.DecodeError` for what is no JSON object."""
+    """Parse a manifest of any version. Raises `msgspec.DecodeError` for anything but a JSON object."""
     return _parse(data, Manifest)
 
 

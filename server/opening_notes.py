@@ -1,4 +1,4 @@
-"""Notes which worker opens which release, so that a release that kills workers is refused after two deaths.
+"""Records which worker opens which release, so that a release that kills workers is refused after two deaths.
 
 While a worker opens a release that no worker has used yet, it holds a locked file in `releases/.opening/`. A file
 without its lock was left by a worker that died while it opened the release. After two deaths within an hour the release

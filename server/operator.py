@@ -1,6 +1,6 @@
 """The operator's port: status, release and metrics of the workers, and probes for orchestrators. Loopback by default.
 
-It is a process of its own, so that it takes no time from answers, and overload of the public port does not reach it.
+It is a separate process, so that it takes no time from answers, and overload of the public port does not affect it.
 It asks the workers of this host for their status (`worker_status.py`) and reads their counts (`shared_counts.py`).
 """
 

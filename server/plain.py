@@ -1,6 +1,6 @@
-"""Plain requests: no header changes their meaning, and their end is beyond doubt.
+"""Plain requests: no header changes their meaning, and their end is unambiguous.
 
-These are `GET` requests (for a refusal, `HEAD` as well) in HTTP/1.1 with header lines of visible ASCII, one valid
+These are `GET` requests (for a refusal, also `HEAD`) in HTTP/1.1 with header lines of visible ASCII, one valid
 `Host` among them, and none that announces a body, an expectation, an upgrade or the end of the connection. All others
 are parsed by `http_head.py`; a plain request must be valid there too, with the same meaning.
 """
@@ -22,7 +22,7 @@ _FIRST = re.compile(rb"(?:GET|HEAD) [!-~]+ HTTP/1\.1\r\n")
 
 @lru_cache(maxsize=256)  # a client sends the same lines with every request
 def has_plain_headers(lines: bytes) -> bool:
-    """Whether these are complete header lines, empty line included, with one valid `Host` and none that means more."""
+    """Whether these are complete header lines, empty line included, with one valid `Host` and no others that matter."""
     if _LINES.fullmatch(lines) is None or _MEANT.search(lines) is not None:
         return False
     hosts = _HOSTS.findall(lines)

@@ -112,7 +112,7 @@ class Release:
     def changed_in_place(self) -> tuple[str, bool] | None:
         """The name of a file that was changed since it was opened, and whether it was written to; None for none.
 
-        Removed and replaced files do not count: the map still shows what was opened. A file whose links or rights have
+        Removed and replaced files do not count: the map still shows the opened file. A file whose links or permissions
         changed, as by a backup with hard links, was changed but not written to.
         """
         names = ["manifest.json", *FILES, *(RENDERED if self.rendered else ())]
@@ -152,7 +152,7 @@ class Release:
 
 
 def list_source(release: Release, segment: int) -> Literal["personal", "segment", "popular"]:
-    """The source of the list that `lists.npy` holds for a user of a segment.
+    """The source of the list in `lists.npy` for a user of a segment.
 
     Popular models fill it too, with the popular list less the movies that the user has seen; the model `segment` gives
     users without a segment (0) the list of everyone.
@@ -216,7 +216,7 @@ def _verify(files: ReleaseFiles, name: str, manifest: Manifest, progress: Progre
 
 
 def forget(folder: Path) -> None:
-    """Forget that a release was verified. Raises `OSError`."""
+    """Remove the note that a release was verified. Raises `OSError`."""
     verification_cache.forget(folder)
 
 

@@ -1,4 +1,4 @@
-"""The files of one release, each opened once, so that what is mapped is what was checked.
+"""The files of one release, each opened once, so that the mapped file is the checked one.
 
 All files are opened before any is read, must be regular files, and are read through their descriptors only. So a file
 that is replaced meanwhile cannot slip in behind the checks.
@@ -22,7 +22,7 @@ _PIECE = 4 << 20
 
 
 def no_progress() -> None:
-    """The `Progress` of work that is not watched."""
+    """The `Progress` of unwatched work."""
 
 
 class ReleaseFiles:

@@ -27,7 +27,7 @@ FILES = (
     "evaluation.json",
 )
 RENDERED = ("answers.bin", "answers.npy")
-"""Optional files: all personal answers as text, one after the other, and where each begins."""
+"""Optional files: all personal answers as text, one after the other, and the offset of each."""
 ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
 METRIC: Literal["angular"] = "angular"
 _SAMPLE = 1000
@@ -111,7 +111,7 @@ def _blocks(rows: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
 
 
 def _are_lists(lists: np.ndarray, movies: int, none: int) -> bool:
-    """Whether all rows are lists of different movies, with nothing behind the first `none`."""
+    """Whether all rows are lists of different movies, with nothing after the first `none`."""
     ordered = np.sort(lists, axis=1)
     ends = lists == none
     return bool(

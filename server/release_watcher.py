@@ -1,13 +1,13 @@
-"""Watches `releases/current` and `hidden.txt`, and swaps what answers by replacing one reference.
+"""Watches `releases/current` and `hidden.txt`, and swaps releases by replacing one reference.
 
 A new release is opened beside the one in use, verified and tested. A damaged one is refused: the reason goes to the log
-and to readiness, and the old release goes on answering. A worker that starts while `current` is bad answers from the
-last good release (`good_releases.py`). If files of the release in use are changed, it is verified again, and replaced
-by the last good one if it is damaged. Hidden movies are in no answer of this release or the next; as long as it is
-unknown what is hidden, nothing is answered.
+and to readiness, and the old release keeps answering. A worker that starts while `current` is bad answers from the
+last good release (`good_releases.py`). If files of the release in use change, it is verified again, and replaced
+by the last good one if it is damaged. Hidden movies are never in an answer, also right after a swap; while the hidden
+movies are unknown, no list is answered.
 
 A check consists of steps. Each reads in a thread that may be abandoned (`limited.py`), and then changes the answers on
-the event loop, so two steps never change them at once, and neither does a thread that comes back late.
+the event loop, so two steps never change them at once, and a late thread never does.
 """
 
 import asyncio
@@ -57,10 +57,10 @@ class _Step(Generic[T]):
 
 @dataclass(frozen=True)
 class _OpenedRelease:
-    """A release that was opened, or why it could not be."""
+    """An opened release, or the reason why it could not be opened."""
 
     target: str
-    """What the link points at."""
+    """The target of the link."""
     answers: Answers | None
     hidden: HiddenState
     wrong: str
@@ -68,7 +68,7 @@ class _OpenedRelease:
 
 
 def _drop(held: list[Answers], used: Release) -> None:
-    """Drop the answers that a list alone still holds, and their release if another one is in use.
+    """Drop the answers whose last reference is in a list, and their release if another one is in use.
 
     Runs in a thread: unmapping half a gigabyte takes some 20 ms.
     """
@@ -84,7 +84,7 @@ class ReleaseWatcher:
         self._var, self._releases, self._limited = var, var / "releases", Limited(hung_s)
         self._hidden, self._hidden_hung = HiddenState(), ""
         self._target: str | None = None
-        """What `current` pointed at in the last check."""
+        """The target of `current` in the last check."""
         self._used: str | None = None
         """The target that the release in use was opened from."""
         self._again_at, self._again_s = 0.0, _AGAIN_S
@@ -105,11 +105,11 @@ class ReleaseWatcher:
         self.fallback = False
         """Whether the last good release answers instead of the target of `current`."""
         self.damaged: str | None = None
-        """What is wrong with the release in use, if there is no other; everyone gets the popular list then."""
+        """The damage of the release in use, if there is no other; everyone then gets the popular list."""
         self.swaps = {"taken": 0, "refused": 0, "last_good": 0}
 
     def check_now(self) -> None:
-        """Apply changes of `current` and `hidden.txt`, however long reading takes."""
+        """Apply changes of `current` and `hidden.txt`, waiting for reads as long as they take."""
         for step in self._steps():
             step.apply(step.read(no_progress))
         self._checked_at = time.monotonic()
@@ -158,7 +158,7 @@ class ReleaseWatcher:
         )
 
     def _steps(self) -> Iterator[_Step[Any]]:
-        """The steps of one check; which ones follow depends on the outcome of those before."""
+        """The steps of one check; later steps depend on the outcome of earlier ones."""
         yield _Step("hidden.txt", self._read_hidden, self._hide, self._log_hung)
         yield _Step("releases", self._read_releases, self._follow_link, self._refuse)
         if self._suspect and self._used and time.monotonic() >= self._recheck_at:
@@ -175,7 +175,7 @@ class ReleaseWatcher:
             yield _Step("releases/last-good.json", self._note, self._noted_as, self._log_once)
 
     def _open(self, target: str, trust: bool, progress: Progress) -> _OpenedRelease:
-        """Open, verify and test a release. What is hidden is read again: `var` may have been mounted since."""
+        """Open, verify and test a release. Reads the hidden movies again: `var` may have been mounted since."""
         state = self._hidden if self._hidden_hung else hidden.read_hidden_state(self._var, self._hidden)
         try:
             movies = frozenset[str]() if state.movies is None else state.movies
@@ -201,7 +201,7 @@ class ReleaseWatcher:
     # What is hidden
 
     def _read_hidden(self, progress: Progress) -> tuple[HiddenState, Answers | None]:
-        """What is hidden now, and new answers if that has changed."""
+        """The hidden movies now, and new answers if they have changed."""
         state, answers = hidden.read_hidden_state(self._var, self._hidden), self.answers
         if answers is None or state.movies is None or state.movies is answers.hidden:
             return state, None
@@ -214,7 +214,7 @@ class ReleaseWatcher:
             effect = "the last list is used" if self._hidden.movies is not None else "nothing is answered"
             log.error("%s; until then %s", self._hidden.fault, effect)
         if self.refused and self._hidden.movies != before.movies:
-            self._again_at = 0.0  # a release that was refused because of what was hidden may pass now
+            self._again_at = 0.0  # a release refused because of hidden movies may pass now
         if answers is not None:
             self._answer_from(answers)
             log.info("%d movies are hidden now", answers.hidden_count)

@@ -1,4 +1,4 @@
-"""Rolling restart of the workers under supervisord: each is restarted once the one before it is ready again.
+"""Rolling restart of the workers under supervisord: each is restarted once the previous one is ready again.
 
 The shared socket stays open meanwhile (`supervisor_plugin.py`): new clients wait in its queue or are answered by the
 other workers, so no request is lost or refused.

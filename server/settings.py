@@ -24,13 +24,13 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     swap_poll_s: Seconds = 0.5
     """How often a worker checks `releases/current` and `hidden.txt` for changes, seconds."""
     hung_s: Seconds = 30.0
-    """How long reading a release or `hidden.txt` may make no progress before it is given up and tried again later,
+    """How long reading a release or `hidden.txt` may make no progress before it is abandoned and retried later,
     seconds."""
     drain_s: Seconds = 5.0
-    """How long a worker may take to answer what it has accepted when it must end, seconds; less than `stopwaitsecs` of
+    """How long a stopping worker may take to answer accepted requests, seconds; less than supervisord's `stopwaitsecs`,
     supervisord, after which it is killed."""
     stall_s: Annotated[float, msgspec.Meta(ge=1, le=86_400)] = 10.0
-    """A worker whose loop hangs for so long logs its stack and dies, so that it is restarted; seconds."""
+    """How long a worker's loop may hang before the worker logs its stack and is killed and restarted, seconds."""
     max_connections: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
     """Connections per worker; beyond that the longest idle ones are closed or, if none is idle, new ones refused."""
     request_s: Seconds = 10.0

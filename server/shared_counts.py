@@ -1,7 +1,7 @@
 """The counts of all workers, in files that the operator's port reads.
 
-Each worker writes its counts to a file of its own once a second. The counts of workers that have ended are merged into
-one file, so that no count ever falls. What a killed worker counted in its last second is lost.
+Each worker writes its counts to its own file once a second. The counts of workers that have ended are merged into one
+file, so that no count ever falls. A killed worker loses the counts of its last second.
 
 Files are named by host and process id. A worker recognises by the process id which workers of its own host have ended;
 files of other hosts, such as another container, are left to workers there and count on.
@@ -26,7 +26,7 @@ BUCKETS = 20
 """Handling times are counted by powers of two: bucket i holds those below 2^i µs, the last bucket all others."""
 _SOURCES = 3
 _FRESH_S = 5.0
-"""A worker that serves has written its counts within so many seconds."""
+"""A serving worker has written its counts within this many seconds."""
 _PATIENCE_S = 3.0
 """Seconds to wait for the lock: on a busy machine another worker may hold it for a second. An answer to `/metrics`
 waits for it three times at most, which stays below the 10 s after which Prometheus gives up a scrape."""
@@ -44,9 +44,9 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
     statuses: dict[str, int] = {}
     """Requests by HTTP status."""
     refused: dict[str, int] = {}
-    """How often each limit was met, see `Guard`."""
+    """How often each limit took effect, see `Guard`."""
     swaps: dict[str, int] = {}
-    """Releases by what became of them: taken, refused, last_good."""
+    """New releases by result: taken, refused, last_good."""
     damaged_answers: int = 0
     """Answers that could not be found in a damaged release."""
     connections: int = 0
@@ -56,7 +56,7 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
     published: float | None = None
     """When that release was published, seconds since 1970."""
     on_last_good: bool = False
-    """Whether the last good release answers in place of `current`."""
+    """Whether the last good release answers instead of `current`."""
     damaged: bool = False
     """Whether the release in use is damaged."""
     hidden_fault: bool = False
@@ -64,12 +64,12 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
     hidden: int = 0
     """Movies of the release that are hidden."""
     hidden_unmatched: int = 0
-    """Entries of `hidden.txt` that are no movie of the release."""
+    """Entries of `hidden.txt` that are not movies of the release."""
     look_age_s: float = 0.0
     """Seconds since `current` and `hidden.txt` were checked."""
 
     def add(self, other: "WorkerCounts") -> None:
-        """Add the counts of another worker, but not its present state: connections, release, faults."""
+        """Add the counts of another worker, but not its current state: connections, release, faults."""
         self.answered = [mine + theirs for mine, theirs in zip(self.answered, other.answered, strict=True)]
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, other.buckets, strict=True)]
         self.seconds += other.seconds
@@ -136,7 +136,7 @@ class SharedCounts:
                 log.warning("%s is ignored: another version of Marquee wrote it", path)
 
     def _has_ended(self, path: Path) -> bool:
-        """Whether a file is of a worker of this host that has ended, or holds merged counts of this host."""
+        """Whether a file belongs to an ended worker of this host, or has merged counts of this host."""
         host, _, pid = path.stem.removeprefix("server-").rpartition("-")
         return host == self._host and not (pid.isdigit() and Path(f"/proc/{pid}").exists())
 

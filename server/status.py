@@ -1,4 +1,4 @@
-"""The status of the release in a worker: which one answers, what is wrong with it, what is hidden."""
+"""The status of the release in a worker: the release in use, its faults, the hidden movies."""
 
 import msgspec
 
@@ -39,13 +39,13 @@ class ReleaseStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Since `current` and `hidden.txt` were checked last, seconds."""
 
     def why_not(self) -> str:
-        """Why nothing is answered, without paths: clients of the public port may read it."""
+        """Why no list is answered, without paths: clients of the public port may read it."""
         if self.release is None:
             return "no release yet"
         return "every movie is hidden" if self.hidden_known else "hidden.txt cannot be read"
 
     def detail(self) -> str:
-        """One line: what answers, and everything that is wrong."""
+        """One line: the release in use, and all faults."""
         parts = [f"{self.release} answers" if self.ready else self.why_not()]
         if self.release is None and self.refused:
             parts.append(self.refused)

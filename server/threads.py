@@ -14,8 +14,8 @@ T = TypeVar("T")
 def end_process() -> None:
     """End this process at once with status 0 if other threads still run; else do nothing.
 
-    Daemon threads go on while Python shuts down, and one that is within numpy or Annoy may then access freed memory: a
-    worker that had to end while it opened a release died of it (SIGSEGV).
+    Daemon threads continue while Python shuts down, and one inside numpy or Annoy may then access freed memory: a
+    worker that had to end while it opened a release crashed (SIGSEGV).
     """
     if threading.active_count() > 1:
         logging.shutdown()
@@ -23,7 +23,7 @@ def end_process() -> None:
 
 
 async def run_in_daemon_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a daemon thread; returns or raises what it does.
+    """Run `work` in a daemon thread; returns or raises as it does.
 
     Unlike the executor threads of asyncio it is not joined at exit, so a hung disk cannot block shutdown.
     """

@@ -1,8 +1,8 @@
 """Remembers which releases were verified on this host, so that only one worker digests half a gigabyte.
 
 Releases never change, so a verified release stays verified while its files are the same: same device, inode, size and
-times. The note lies in `releases/.verified/<id>.json`; if it is missing or a file differs, everything is verified
-again. A note that cannot be written costs time and nothing else.
+times. The note is `releases/.verified/<id>.json`; if it is missing or a file differs, everything is verified again. A
+failure to write the note only costs time.
 """
 
 import logging
@@ -50,7 +50,7 @@ def remember(folder: Path, state: State) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Drop the note of a release that is gone."""
+    """Remove the note of a removed release."""
     _note(folder).unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The watchdog: a process that ends a worker whose event loop hangs.
+"""The watchdog: a process that kills a worker whose event loop hangs.
 
 A thread cannot do this: a call into C that holds the GIL, such as a read of a mapped file on a hung disk, stops all
 threads. Nor can the timer of Python (`faulthandler.dump_traceback_later`): it goes by the clock, so it would kill a
@@ -31,7 +31,7 @@ class Watchdog:
         self._fault = ""
 
     async def follow(self) -> None:
-        """Signal, again and again, that the loop turns."""
+        """Signal repeatedly that the loop turns."""
         # faulthandler works below the interpreter, so it can show the stack of a worker that hangs
         faulthandler.register(signal.SIGUSR1, all_threads=True)
         while True:

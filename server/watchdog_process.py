@@ -5,7 +5,7 @@ writes bytes to the pipe that is this process's standard input. The time without
 as two steps at most, and not at all while the worker is stopped: so a worker that was stopped (SIGSTOP), or whose
 machine was frozen, gets its whole time again.
 
-A worker whose time is up is told to write its stack (SIGUSR1), and killed unless its loop then turns.
+When a worker's time is up, it gets SIGUSR1 to write its stack, and is killed unless its loop then turns.
 """
 
 import os

@@ -4,8 +4,8 @@ Signal handlers are set before anything else: Sanic's own runner sets them late,
 lost and the worker would never end. On SIGTERM a worker stops accepting, answers the requests on its connections with
 `connection: close`, closes the connections that stay idle, and ends after `drain_s` at the latest.
 
-If the loop hangs, a process beside the worker ends it (`watchdog.py`): the worker writes its stack and dies, and
-supervisord starts another.
+If the loop hangs, the watchdog process (`watchdog.py`) makes the worker write its stack and kills it, and supervisord
+starts another.
 """
 
 import asyncio
@@ -124,7 +124,7 @@ class Worker:
         )
 
     async def _first_check(self, stop: asyncio.Event) -> bool:
-        """Open the release before clients are accepted; False if the worker must end meanwhile."""
+        """Open the release before clients are accepted; False if the worker is told to end meanwhile."""
         check, stopped = asyncio.create_task(self._current.check()), asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait([check, stopped], return_when=asyncio.FIRST_COMPLETED)
         for task in pending:

@@ -1,6 +1,6 @@
 """The counts of one worker, in plain lists, at some hundred nanoseconds per request.
 
-They are written once a second (`shared_counts.py`); the operator's port adds up those of all workers (`exposition.py`).
+They are written once a second (`shared_counts.py`); the operator's port sums them over all workers (`exposition.py`).
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class RequestMeter:
         """Answers without a list, by status."""
 
     def took(self, source: int, seconds: float) -> None:
-        """Count an answer with a list; `seconds` is the time from the bytes of the request to those of the answer."""
+        """Count an answer with a list; `seconds` is the time from receiving the request to sending the answer."""
         self.answered[source] += 1
         self.buckets[int(seconds * 1e6).bit_length()] += 1
         self.seconds += seconds

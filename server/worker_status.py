@@ -2,7 +2,7 @@
 
 A thread of the worker answers on a Unix socket in the abstract namespace of Linux, so that neither overload of the
 public port nor a full disk stops it. The socket ends with its process: every listed worker is alive. Only processes of
-the same user (and root) are answered and believed.
+the same user (and root) get answers and are trusted.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class WorkerStatus(ReleaseStatus, frozen=True, kw_only=True):
 
     pid: int
     turn_age_s: float
-    """Since its event loop began a turn, seconds; large if the loop hangs."""
+    """Time since its event loop began a turn, seconds; large if the loop hangs."""
     state: State
     """Starting: it opens its first release. Draining: it is to end, and accepts no more clients."""
 
