@@ -52,13 +52,13 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
     coverage: float
     """Share of the catalogue that is in any of the lists."""
     novelty_bits: float | None
-    """Mean self-information of the listed movies; None where the lists are empty."""
+    """Mean self-information of the listed movies; None if the lists are empty."""
     personal: float | None = None
     """Share of the users whose list is not the popular list; None in releases that are too old to say."""
     segments: dict[str, SegmentFigures] = {}
     """By name of the segment."""
     largest_gap: LargestGap | None = None
-    """None where fewer than two segments have enough users."""
+    """None if fewer than two segments have enough users."""
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -107,7 +107,7 @@ class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     high: float | None = None
     """As in `ScoreDifference`."""
     reason: str | None = field(default=None, name="none")
-    """Why they were not compared; None where they were."""
+    """Why they were not compared; None if they were."""
 
     @property
     def difference(self) -> ScoreDifference | None:

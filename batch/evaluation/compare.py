@@ -52,7 +52,7 @@ class ComparedRelease:
 
     release: Release
     evaluation: Evaluation | None
-    """None where the release has none that can be read."""
+    """None if the release has none that can be read."""
 
     @property
     def test_slice(self) -> SliceFigures | None:

@@ -38,7 +38,7 @@ class MadeOf(Struct, frozen=True, kw_only=True):
 
 
 class ComparedFigures(Struct, frozen=True, kw_only=True):
-    """The figures of the chosen model on the test slice, as in `ModelFigures`; None where it was not measured."""
+    """The figures of the chosen model on the test slice, as in `ModelFigures`; None if it was not measured."""
 
     users: int | None = None
     ndcg: Interval | None = field(default=None, name=NDCG.name)
@@ -84,7 +84,7 @@ class StartedLater(Struct, frozen=True, kw_only=True, omit_defaults=True):
     high: float | None = None
     """Of the second release less the first, paired by user, with the 95 % interval."""
     reason: str | None = field(default=None, name="none")
-    """Why they were not compared; None where they were."""
+    """Why they were not compared; None if they were."""
 
 
 class ReleaseComparison(Struct, frozen=True, kw_only=True):

@@ -148,7 +148,7 @@ def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[RunO
 
 
 def _evaluated(run: Run, history: TrainingHistory, name: str) -> FinishedRun:
-    """Do a run. Raises `NotEnoughData` where nothing can be held out."""
+    """Do a run. Raises `NotEnoughData` if nothing can be held out."""
     with step(name, evaluate.steps(run.settings)) as advance:
         began = time.monotonic()
         splits = by_order(history) if run.split == "last" else by_time(history, run.settings)

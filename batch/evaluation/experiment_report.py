@@ -81,7 +81,7 @@ def _ndcg(row: ResultRow) -> float:
 
 
 def require_plotting() -> None:
-    """Raise `BatchError` where matplotlib is not installed."""
+    """Raise `BatchError` if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise BatchError("experiment: the plot needs matplotlib: pip install matplotlib, or give --no-plot")
 
@@ -113,10 +113,10 @@ def plot_results(path: Path, outcomes: list[RunOutcome]) -> None:
 
 def _draw_panel(panel: Any, split: str, rows: list[ResultRow], colours: dict[str, str]) -> None:
     labels = []
-    for place, row in enumerate(sorted(rows, key=_ndcg)):
+    for height, row in enumerate(sorted(rows, key=_ndcg)):
         ndcg = row.figures.ndcg
-        panel.plot([ndcg.low, ndcg.high], [place, place], color=colours[row.model], linewidth=2)
-        panel.plot([ndcg.mean], [place], marker="o", color=colours[row.model])
+        panel.plot([ndcg.low, ndcg.high], [height, height], color=colours[row.model], linewidth=2)
+        panel.plot([ndcg.mean], [height], marker="o", color=colours[row.model])
         varied = ", ".join(f"{key} {value}" for key, value in row.varied.items() if value is not None)
         labels.append(f"{row.model}{f' ({varied})' if varied else ''}")
     panel.set_yticks(range(len(rows)), labels)

@@ -50,7 +50,7 @@ class ResultRow:
     split: Split
     model: str
     varied: GridValues
-    """What the grid varied; None where it made no difference."""
+    """What the grid varied; None if it made no difference."""
     chosen: bool
     """Whether the model was chosen in any of the runs."""
     figures: ModelFigures

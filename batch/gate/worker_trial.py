@@ -80,7 +80,7 @@ def _serving(var: Path, log: int) -> Iterator[int]:
 
 
 def _wrong_answer(port: int, release: Release, hidden: Collection[str]) -> str | None:
-    """The first wrong answer, in words. Raises `OSError` and `HTTPException` where the worker does not answer."""
+    """The first wrong answer, in words. Raises `OSError` and `HTTPException` if the worker does not answer."""
     hidden_items = {item for item, movie in enumerate(release.movies) if movie in hidden} if hidden else set[int]()
     fallbacks = _fallbacks(release, hidden_items)
     rows = np.unique(np.linspace(0, len(release.users) - 1, USERS).astype(np.int64)).tolist()

@@ -65,7 +65,7 @@ class ALS(Folded):
     def user_embeddings(self, histories: sp.csr_matrix) -> np.ndarray:
         """The users of some histories, folded in: float32 [k, d].
 
-        Raises `BatchError` where single precision may not solve a user's system, see `conditioning`.
+        Raises `BatchError` if single precision may not solve a user's system, see `conditioning`.
         """
         self._require_solvable(histories)
         with _naming_the_settings():

@@ -25,7 +25,7 @@ penalty.
 def cholesky(gram: np.ndarray) -> np.ndarray:
     """Cholesky factor L of a symmetric matrix: float32 [d, d], Fortran order, zeros above its diagonal.
 
-    `gram` (float32 [d, d], C order, its diagonal positive) is overwritten. Raises `LinAlgError` where it is not
+    `gram` (float32 [d, d], C order, its diagonal positive) is overwritten. Raises `LinAlgError` if it is not
     positive definite, or its reciprocal condition in the 1-norm, estimated as in LAPACK's `spocon` (Higham 2002,
     section 15.3), is below `LEAST_RCOND` once it is scaled.
     """

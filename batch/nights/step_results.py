@@ -81,7 +81,7 @@ class PublishResult(StepResult, frozen=True, kw_only=True):
 
     release: str
     current: bool
-    """False where another one is pinned."""
+    """False if another one is pinned."""
     gate: dict[str, str]
     """By rule: `passed`, with a remark where there is one."""
     removed: list[str]

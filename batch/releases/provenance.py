@@ -61,7 +61,7 @@ class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     offset: int
     is_of: str | None = None
-    """The release that answers this list; None where none does that was in force about then."""
+    """The release that answers this list; None if none does that was in force about then."""
     if_hidden: list[str] = []
     """The movies that must have been hidden for it to do so."""
 
@@ -78,13 +78,13 @@ class AnswerTrace(msgspec.Struct, frozen=True, kw_only=True):
     in_force_since: str
     in_force_until: str | None
     files_kept: bool
-    """False where the release was removed since."""
+    """False if the release was removed since."""
     damaged: list[str]
     """Files that are not what was published."""
     data_until: str | None
     """How far the night of the release had read the stream."""
     answer: ShownAnswer | None
-    """None where the release was removed or is damaged."""
+    """None if the release was removed or is damaged."""
     made_of: dict[str, Any]
     """`manifest.json` as it stands, with what other versions may have written into it."""
     logged: LoggedRequest | None

@@ -155,7 +155,7 @@ def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str
 
 
 def _ndcg(folder: Path, model: str | None) -> dict[str, float] | None:
-    """NDCG@20 of the model on the test slice; None where it was not measured, or the evaluation cannot be read."""
+    """NDCG@20 of the model on the test slice; None if it was not measured, or the evaluation cannot be read."""
     try:
         figures = read_evaluation(folder).test_models.get(model or "")
     except EvaluationDamaged:

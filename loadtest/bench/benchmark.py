@@ -77,7 +77,7 @@ class Benchmark(Generic[Size, Run]):
     needs: Mapping[str, InputName] = field(default_factory=dict)
     """By part: the input without which it cannot be measured. Without that input it is left out."""
     require: Callable[[Collection[str]], None] = _need_nothing
-    """Raises `LoadtestError` where a program is missing that some of these parts run."""
+    """Raises `LoadtestError` if a program is missing that some of these parts run."""
     work: Path = ROOT / "var" / "bench"
     """Where the folder of a run is made."""
 

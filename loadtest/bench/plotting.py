@@ -27,7 +27,7 @@ _STYLE = {
 
 
 def require_matplotlib() -> None:
-    """Raise `LoadtestError` where matplotlib is not installed."""
+    """Raise `LoadtestError` if matplotlib is not installed."""
     if importlib.util.find_spec("matplotlib") is None:
         raise LoadtestError("bench: without matplotlib no plot can be kept: make bench installs it")
 

@@ -23,7 +23,7 @@ from stream import durable
 Comparison = Literal[">=", "<=", "=="]
 Target = tuple[Comparison, bool | int | float]
 Figures = dict[str, Any]
-"""By name: a number, a truth, None where there was nothing to measure, or a table of such.
+"""By name: a number, a truth, None if there was nothing to measure, or a table of such.
 
 `Any`, since every benchmark has figures of its own: each part of a benchmark describes them in a Struct."""
 Part = TypeVar("Part", bound=Struct)
@@ -56,7 +56,7 @@ class BenchmarkResult(Struct, frozen=True, kw_only=True):
     """See `commit()`."""
 
     def read(self, part: type[Part], prefix: str = "") -> Part:
-        """The figures of one part. Raises `LoadtestError` where they are missing or malformed."""
+        """The figures of one part. Raises `LoadtestError` if they are missing or malformed."""
         start = f"{prefix}_" if prefix else ""
         own = {name.removeprefix(start): value for name, value in self.figures.items() if name.startswith(start)}
         try:
@@ -108,7 +108,7 @@ def write_result(folder: Path, result: BenchmarkResult) -> Path:
 
 
 def read_result(path: Path) -> BenchmarkResult:
-    """Read a kept result. Raises `LoadtestError` where the file is missing or damaged."""
+    """Read a kept result. Raises `LoadtestError` if the file is missing or damaged."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=BenchmarkResult)
     except (OSError, msgspec.MsgspecError) as error:

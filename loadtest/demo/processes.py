@@ -39,7 +39,7 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def require_free(host: str, port: int) -> None:
-    """Raise `DemoError` where a port is taken."""
+    """Raise `DemoError` if a port is taken."""
     try:
         broker.require_free(host, port)
     except BrokerError as error:
@@ -97,7 +97,7 @@ class DemoProcesses:
             time.sleep(0.05)
 
     def check(self) -> None:
-        """Raise `DemoError` where a process has ended."""
+        """Raise `DemoError` if a process has ended."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 raise DemoError(f"{name} ended with code {process.returncode}: {_last_line(self.run / f'{name}.log')}")

@@ -106,7 +106,7 @@ class Demo:
         self.archive = Archive(self.streaming.var)
 
     def run(self) -> DemoSummary:
-        """Run the whole demo; returns its summary. Raises `DemoError` where a process fails."""
+        """Run the whole demo; returns its summary. Raises `DemoError` if a process fails."""
         began = time.monotonic()
         first = day_number(FIRST_LIVE_DAY)
         audience = Audience(World(self.world_settings), self.zone, self.world_settings.seed)

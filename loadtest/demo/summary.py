@@ -66,7 +66,7 @@ class ReleaseSummary(Struct, frozen=True, kw_only=True):
     counts: InputCounts
     """What the night learned from: users, movies, sessions …"""
     offline: dict[str, OfflineFigures]
-    """By model; empty where nothing could be held out."""
+    """By model; empty if nothing could be held out."""
 
 
 class ReportSummary(Struct, frozen=True, kw_only=True):

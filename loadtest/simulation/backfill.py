@@ -25,7 +25,7 @@ def write(
 ) -> int:
     """Play from the beginning of a day until `until_ms` (a full or half hour) and archive it; returns the lines.
 
-    Raises `LoadtestError` where the archive has a history already.
+    Raises `LoadtestError` if the archive has a history already.
     """
     if archive.entries(TOPIC):
         raise LoadtestError(f"history: {archive.var} has a history already; remove the folder to make another one")

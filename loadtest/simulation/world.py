@@ -132,7 +132,7 @@ class WatchPlan(NamedTuple):
     finished: Bools
     """Whether the movie was watched to its end, some 1.6 % past its runtime."""
     ratings: npt.NDArray[np.int8]
-    """1..5, or 1..10 from 2026 on; 0 where the user does not rate."""
+    """1..5, or 1..10 from 2026 on; 0 if the user does not rate."""
 
 
 class World:

@@ -77,8 +77,8 @@ class Outbox:
             return self._file.read(mark.end)
         # the file was replaced: continue after the marked alert if it is there, else start with the first
         lines = self._file.read()
-        places = [place for place, line in enumerate(lines) if line.alert.id == mark.id]
-        return lines[places[-1] + 1 :] if places else lines
+        marked = [index for index, line in enumerate(lines) if line.alert.id == mark.id]
+        return lines[marked[-1] + 1 :] if marked else lines
 
     def delivered(self, line: AlertLine) -> None:
         """Move the mark after an alert, durably."""

@@ -64,7 +64,7 @@ class Figure:
     compute: Callable[[JudgedDay], Any]
     """The value of the field; it has the field's type."""
     rows: Callable[[Any], Sequence[Row]] = _no_rows
-    """Rows of the value in the table of the page; none where `report_html` draws it."""
+    """Rows of the value in the table of the page; none if `report_html` draws it."""
 
 
 class DayReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ FIGURES = figures_of_report()
 
 
 def read_report(path: Path) -> DayReport | None:
-    """The report in a file; None where there is no file. Raises `ReportError` where it cannot be read."""
+    """The report in a file; None if there is no file. Raises `ReportError` if it cannot be read."""
     try:
         return decode_json(path.read_bytes(), DayReport)
     except FileNotFoundError:

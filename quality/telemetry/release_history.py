@@ -52,10 +52,10 @@ class ReleaseHistory:
         return numbers
 
     def around(self, time_ms: int) -> tuple[ReleaseChange | None, ReleaseChange | None, ReleaseChange | None]:
-        """The change in force at a time (ms UTC), the one before it, and the one after it; None where there is none."""
-        place = int(np.searchsorted(self._since, time_ms, side="right"))
+        """The change in force at a time (ms UTC), the one before it, and the one after it; None if there is none."""
+        changes_before = int(np.searchsorted(self._since, time_ms, side="right"))
         padded = [None, None, *self._changes, None]
-        return padded[place + 1], padded[place], padded[place + 2]
+        return padded[changes_before + 1], padded[changes_before], padded[changes_before + 2]
 
 
 def read_release_history(releases: Path) -> ReleaseHistory:

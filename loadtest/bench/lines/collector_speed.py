@@ -43,7 +43,7 @@ class CollectFigures(Struct, frozen=True, kw_only=True):
 
 
 def measure(sample: LineSample, runtimes: Mapping[str, int | None], runs: int, folder: Path) -> CollectFigures:
-    """Collect a sample so many times, below a folder. Raises `LoadtestError` where the collector fails."""
+    """Collect a sample so many times, below a folder. Raises `LoadtestError` if the collector fails."""
     port = free_port()
     with broker.running(_HOST, port):
         bootstrap = f"{_HOST}:{port}"

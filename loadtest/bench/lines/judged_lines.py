@@ -32,7 +32,7 @@ class JudgedLine(NamedTuple):
 
     event: Event
     rule: str | None
-    """The rule that repaired it; None where the line was accepted."""
+    """The rule that repaired it; None if the line was accepted."""
 
 
 def context_of(runtimes: Mapping[str, int | None]) -> JudgingContext:

@@ -69,7 +69,7 @@ class LineSource(Protocol):
     """Something that gives samples."""
 
     runtimes: dict[str, int | None]
-    """The catalogue: minutes by movie, None where not known. Empty: any movie may exist."""
+    """The catalogue: minutes by movie, None if not known. Empty: any movie may exist."""
 
     def sample(self, count: int, rare: bool = False) -> LineSample:
         """`count` lines in the service's proportions; with `rare` ratings and recommendations only."""

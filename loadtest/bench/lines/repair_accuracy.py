@@ -32,9 +32,9 @@ class FieldRepair(Struct, frozen=True, kw_only=True):
     """Lines whose stray character went into one field: by outcome, see above."""
 
     precision: float | None
-    """None where nothing was repaired."""
+    """None if nothing was repaired."""
     recall: float | None
-    """None where no line was changed."""
+    """None if no line was changed."""
     right: int
     wrong: int
     set_aside: int

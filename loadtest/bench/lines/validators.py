@@ -81,7 +81,7 @@ class Contestant(Protocol):
 
 
 def contestants() -> dict[str, Contestant]:
-    """All contestants, Marquee first. Raises `LoadtestError` where a library is not installed."""
+    """All contestants, Marquee first. Raises `LoadtestError` if a library is not installed."""
     missing = [name for name in ("pydantic", "pandera") if importlib.util.find_spec(name) is None]
     if missing:
         raise LoadtestError(f"bench: cannot compare without {' and '.join(missing)}: make bench installs them")
@@ -95,7 +95,7 @@ def contestants() -> dict[str, Contestant]:
 
 
 def split(line: bytes) -> tuple[Kind, Document] | None:
-    """Kind and parts of a line; None where it has the form of no kind."""
+    """Kind and parts of a line; None if it has the form of no kind."""
     if len(line) > MAX_LINE_BYTES:
         return None
     try:

@@ -38,7 +38,7 @@ class Phase(NamedTuple):
 
     seconds: float
     per_s: float | None
-    """Units a second; None where the phase counts none."""
+    """Units a second; None if the phase counts none."""
 
 
 class PrintedSummary(Struct, frozen=True):
@@ -82,7 +82,7 @@ def command(
 ) -> MeasuredCommand:
     """Run a command; its output goes to `<folder>/<name>.out` and `.log`.
 
-    Raises `LoadtestError` where it fails, prints no JSON object or takes longer than `timeout_s`; in any case its
+    Raises `LoadtestError` if it fails, prints no JSON object or takes longer than `timeout_s`; in any case its
     processes are ended.
     """
     output, log = folder / f"{name}.out", folder / f"{name}.log"

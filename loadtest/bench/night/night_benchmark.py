@@ -102,7 +102,7 @@ class NightRun(BenchmarkRun[NightSize]):
         return {"users": self.size.history.users, "movies": self.size.history.movies}
 
     def write_history(self, name: str, size: HistorySize) -> SyntheticHistory:
-        """Write a history into a folder of its own. Raises `LoadtestError` where the disk is full."""
+        """Write a history into a folder of its own. Raises `LoadtestError` if the disk is full."""
         began = time.monotonic()
         history = synthetic_history.write(self.folder / name, size, self.seed)
         text = "%s users, %s sessions, %s minutes in the archive: %.1f s"

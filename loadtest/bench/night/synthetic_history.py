@@ -86,7 +86,7 @@ class SyntheticHistory:
 def write(
     var: Path, size: HistorySize, seed: int, advance: Callable[[int], object] = lambda days: None
 ) -> SyntheticHistory:
-    """Write a history. Raises `LoadtestError` where the disk has too little room, or `var` is not empty."""
+    """Write a history. Raises `LoadtestError` if the disk has too little room, or `var` is not empty."""
     streaming = StreamSettings()
     _require(var, size)
     clock, archive, day_store = zone_named(streaming.timezone), Archive(var), DayStore(var)

@@ -58,7 +58,7 @@ class RankingRun(BenchmarkRun[RankingSize]):
     """One run of `ranking`."""
 
     def history(self, name: str) -> TrainingHistory:
-        """One of `SETS`. Raises `MovieLensError` where the archive cannot be read."""
+        """One of `SETS`. Raises `MovieLensError` if the archive cannot be read."""
         match name:
             case "world":
                 return sequences.world(*self.size.world, self.seed)
@@ -71,7 +71,7 @@ class RankingRun(BenchmarkRun[RankingSize]):
 
 
 def measure(name: str, history: TrainingHistory, seed: int) -> tuple[RankedSet, SetComparison]:
-    """Measure one set. Raises `LoadtestError` where it has too many movies, or is too small to hold anything out."""
+    """Measure one set. Raises `LoadtestError` if it has too many movies, or is too small to hold anything out."""
     if history.shape[1] > reference_models.MOST_MOVIES:
         limit = f"EASE allows {reference_models.MOST_MOVIES:,} movies at most"
         raise LoadtestError(f"bench: {name} has {history.shape[1]:,} movies, {limit}; give a smaller archive")

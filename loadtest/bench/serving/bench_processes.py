@@ -68,7 +68,7 @@ class RunningProcess:
             time.sleep(_POLL_S)
 
     def ask(self, path: str = "/recommend/1") -> Reply:
-        """Get one answer over a new connection. Raises `OSError` where there is none."""
+        """Get one answer over a new connection. Raises `OSError` if there is none."""
         with socket.create_connection((HOST, self.port), timeout=_PATIENCE_S) as sock:
             sock.sendall(f"GET {path} HTTP/1.1\r\nhost: {HOST}\r\n\r\n".encode())
             data = b""

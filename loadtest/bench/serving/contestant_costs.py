@@ -80,7 +80,7 @@ class CostFigures(Struct, frozen=True, kw_only=True):
 
 
 def measure(stage: ReleaseStage, folder: Path, plan: CostPlan) -> CostFigures:
-    """Compare all contestants. Raises `LoadtestError` where one does not start or answers differently."""
+    """Compare all contestants. Raises `LoadtestError` if one does not start or answers differently."""
     tools = wrk.tools()
     with ExitStack() as stack:
         group = stack.enter_context(ProcessGroup(folder))

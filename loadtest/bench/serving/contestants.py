@@ -40,7 +40,7 @@ http {{
 
 
 class Contestants:
-    """Starts contestants by name. Raises `LoadtestError` where a package is not installed."""
+    """Starts contestants by name. Raises `LoadtestError` if a package is not installed."""
 
     def __init__(self, group: ProcessGroup, stage: ReleaseStage, nginx: str, folder: Path) -> None:
         self._group, self._stage, self._nginx, self._folder = group, stage, nginx, folder
@@ -86,7 +86,7 @@ def typical(worker: RunningProcess, users: int) -> Reply:
 
 
 def require_same(running: Mapping[str, RunningProcess], users: int) -> None:
-    """Raise `LoadtestError` where contestants answer differently, or nginx with another number of bytes."""
+    """Raise `LoadtestError` if contestants answer differently, or nginx with another number of bytes."""
     worker = running["compact"]
     for user in _sample(users):
         wanted = worker.ask(f"/recommend/{user}").body

@@ -121,7 +121,7 @@ class Client:
         self._waited = self._lost = self._under_way = 0
 
     def run(self) -> LoadResult:
-        """Open the connections, then send the load. Raises `LoadtestError` where they cannot be opened."""
+        """Open the connections, then send the load. Raises `LoadtestError` if they cannot be opened."""
         self._missing = [0.0] * self._plan.connections
         deadline = monotonic() + self._plan.patience_s
         while len(self._free) < self._plan.connections:
@@ -298,7 +298,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def measure(plan: LoadPlan) -> LoadResult:
-    """Run the client in a process of its own. Raises `LoadtestError` where it fails."""
+    """Run the client in a process of its own. Raises `LoadtestError` if it fails."""
     command = [sys.executable, "-m", "loadtest.bench.serving.openloop", msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:

@@ -56,7 +56,7 @@ def probe_figures(times_ms: list[float | None]) -> ProbeFigures:
 
 
 def measure(stage: ReleaseStage, folder: Path, wrk: str, probes: int) -> dict[tuple[str, str], list[float | None]]:
-    """Probe each port so often during each flood: milliseconds by port and flood, None where the answer is not 200."""
+    """Probe each port so often during each flood: milliseconds by port and flood, None if the answer is not 200."""
     measured: dict[tuple[str, str], list[float | None]] = {}
     with ProcessGroup(folder) as group:
         worker = group.start_worker("probed", stage.both, free_port())
@@ -86,7 +86,7 @@ def _flood(wrk: str, port: int, headers: tuple[str, ...]) -> Iterator[None]:
 
 
 def _probe_ms(process: RunningProcess) -> float | None:
-    """How long `/healthz` takes over a fresh connection, connecting included; None where the answer is not 200."""
+    """How long `/healthz` takes over a fresh connection, connecting included; None if the answer is not 200."""
     began = time.monotonic()
     try:
         status = process.ask("/healthz").status

@@ -45,11 +45,11 @@ class RestartFigures(Struct, frozen=True, kw_only=True):
     restarts_errors: int
     restarts_errors_by_kind: dict[str, int]
     restarts_slowest_ms: float | None
-    """None where no answer was good."""
+    """None if no answer was good."""
 
 
 def measure(stage: ReleaseStage, folder: Path, restarts: int) -> RestartFigures:
-    """Restart all workers so often under load. Raises `LoadtestError` where a restart fails."""
+    """Restart all workers so often under load. Raises `LoadtestError` if a restart fails."""
     port, var = free_port(), stage.both
     environ = {
         "MARQUEE_PYTHON": sys.executable,

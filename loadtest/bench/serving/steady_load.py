@@ -37,7 +37,7 @@ class SteadyFigures(Struct, frozen=True, kw_only=True):
     errors: int
     errors_by_kind: dict[str, int]
     p99_9_ms: float | None
-    """None where no answer was good; as the next."""
+    """None if no answer was good; as the next."""
     p99_9_highest_ms: float | None
     """Of the worst round."""
     latency_ms: dict[str, float]

@@ -74,7 +74,7 @@ def tools() -> Tools:
 
 
 def run(wrk: str, folder: Path, port: int, seconds: int, users: int, seed: int) -> WrkResult:
-    """Ask for random users as fast as the answers come. Raises `LoadtestError` where wrk fails."""
+    """Ask for random users as fast as the answers come. Raises `LoadtestError` if wrk fails."""
     script = folder / "requests.lua"
     script.write_text(_LUA)
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://{HOST}:{port}"]
@@ -86,7 +86,7 @@ def run(wrk: str, folder: Path, port: int, seconds: int, users: int, seed: int) 
 
 
 def parsed(output: str) -> WrkResult:
-    """The figures in wrk's output. Raises `LoadtestError` where they are missing."""
+    """The figures in wrk's output. Raises `LoadtestError` if they are missing."""
     lines = [line for line in output.splitlines() if line.startswith("{")]
     try:
         return msgspec.json.decode(lines[-1], type=WrkResult)
