@@ -49,7 +49,7 @@ def _settings() -> tuple[StreamSettings, WorldSettings]:
     help="Port that the recommender answers on.",
 )
 @click.option("--days", default=14, show_default=True, type=click.IntRange(3, 365), help="Days of history.")
-@click.option("--keep", is_flag=True, help="Leave all processes running afterwards.")
+@click.option("--keep", is_flag=True, help="Keep all processes running afterwards.")
 def demo(folder: Path, port: int, days: int, keep: bool) -> None:
     """Run the whole loop on real processes; exit code 0 if every invariant holds."""
     from loadtest.demo.run import run as run_demo
@@ -60,7 +60,7 @@ def demo(folder: Path, port: int, days: int, keep: bool) -> None:
 @commands.command()
 @click.option("--folder", default=ROOT / "var" / "demo", type=click.Path(path_type=Path), help="Folder of the demo.")
 def stop(folder: Path) -> None:
-    """End the processes of a demo that was left running."""
+    """Stop the processes of a demo that was kept running."""
     from loadtest.demo.processes import stop_kept
 
     stopped = stop_kept(folder / "run")
@@ -77,10 +77,10 @@ def api() -> None:
 
 @commands.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Most lines a second; 0 for no limit.")
+@click.option("--rate", default=0.0, type=click.FloatRange(0), help="Most lines per second; 0 for no limit.")
 @click.option("--partitions", default=1, type=click.IntRange(1), help="Partitions of the topic, if it is created.")
 def replay(file: Path, rate: float, partitions: int) -> None:
-    """Write the recorded lines of FILE into the topic, byte for byte."""
+    """Write the recorded lines of FILE to the topic, byte for byte."""
     from batch.progress import step
     from loadtest.replay import count, replay_lines
 
@@ -121,10 +121,10 @@ def history(days: int, first_day: str) -> None:
 
 @commands.command()
 @click.option(
-    "--hours", default=0.0, type=click.FloatRange(0), help="End after so many hours of event time; 0 for never."
+    "--hours", default=0.0, type=click.FloatRange(0), help="Stop after so many hours of event time; 0 for never."
 )
 def service(hours: float) -> None:
-    """Simulate the live service at the settings' pace, from the end of the archive on, until Ctrl-C."""
+    """Simulate the live service at the configured pace, from the end of the archive on, until Ctrl-C."""
     asyncio.run(_serve(hours))
 
 

@@ -4,7 +4,7 @@ from stream.errors import MarqueeError
 
 
 class LoadtestError(MarqueeError):
-    """The simulated world or a benchmark cannot do what was asked; the text says what, where and what to do."""
+    """The simulated world or a benchmark fails; the message says what, where and what to do."""
 
 
 class DemoError(LoadtestError):

@@ -1,6 +1,6 @@
 """Replays recorded lines into the topic, byte for byte, at a chosen pace.
 
-A line's Kafka time is the time in the line itself; a line without a time gets that of the line before it.
+A line's Kafka time is the time in the line itself; a line without a time gets the time of the line before it.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _CHUNK = 1000
 async def replay_lines(
     file: Path, writer: Writer, zone: Zone, lines_per_s: float, partitions: int, advance: Callable[[int], object]
 ) -> int:
-    """Write a file's lines, at most `lines_per_s` a second (0: without a limit). Returns how many.
+    """Write a file's lines, at most `lines_per_s` per second (0: no limit). Returns their number.
 
     They go to the topic's partitions in turn, a thousand at a time.
     """
@@ -43,7 +43,7 @@ def _first_time(file: Path, zone: Zone) -> int:
 
 
 def count(file: Path) -> int:
-    """How many lines a file holds."""
+    """The number of lines in a file."""
     return sum(map(len, _chunks(file)))
 
 

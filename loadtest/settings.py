@@ -1,7 +1,7 @@
 """Settings of the simulated outside world.
 
-One frozen class, a docstring below each field. A name that is not listed here is an error, so that a mistyped setting
-is not ignored silently.
+One frozen class, a docstring below each field. An unknown name is an error, so that a mistyped setting is not ignored
+silently.
 """
 
 from typing import Annotated
@@ -15,7 +15,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that makes one simulated world; equal settings make equal worlds."""
+    """All settings of a simulated world; equal settings give equal worlds."""
 
     users: Count = 10_000
     """Users of the service; their ids are 1..users."""
@@ -24,7 +24,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Movies of the catalogue."""
 
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 1
-    """Random seed for the catalogue, the users and their tastes; single visits have seeds of their own."""
+    """Random seed for the catalogue, the users and their tastes; single visits have separate seeds."""
 
     generation: Generation = "2022"
     """The year of the simulated service: 2026 has ratings 1..10, bulk look-ups, HTTP 404, `cost`, self-descriptions."""
@@ -36,7 +36,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Port that the record API listens on; 0 takes a free one, which is logged."""
 
     api_rate_limit_per_s: Annotated[float, Meta(gt=0, le=1e9)] = 200.0
-    """Requests a second that the API answers; further ones get 429 with `retry-after`."""
+    """Requests per second that the API answers; further ones get 429 with `retry-after`."""
 
     catalog_csv: str = ""
     """CSV file of real movie records to serve instead of simulated ones; empty for none."""
@@ -51,7 +51,7 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Milliseconds that the service waits for an answer before it counts the request as failed."""
 
     ask_share: Share = 0.9
-    """Share of visits that begin with recommendations; in the others users choose on their own."""
+    """Share of visits that begin with recommendations; in the others users choose without them."""
 
     corrupted: Share = 0.0004
     """Share of lines with one random character inserted at a random place."""
@@ -60,4 +60,4 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Share of lines that are delivered twice."""
 
     pace: Annotated[float, Meta(gt=0, le=1e9)] = 60.0
-    """Seconds of event time that pass in one second, at most."""
+    """Most seconds of event time per second of the clock."""

@@ -1,7 +1,7 @@
-"""What a benchmark is: a name, two sizes, parts that measure, and targets; and how it is run.
+"""The type of a benchmark: a name, two sizes, measuring parts, and targets; and how to run it.
 
-`Benchmark.run` makes a `BenchmarkRun`, which holds what the parts share, and calls one part after the other. A part
-is a function from that run to figures; it describes them in a Struct of its own (see `as_figures`).
+`Benchmark.run` creates a `BenchmarkRun`, the data that the parts share, and calls one part after the other. A part
+is a function from that run to figures; it describes them in its own Struct (see `as_figures`).
 """
 
 import logging
@@ -24,7 +24,7 @@ InputName = Literal["lines", "movies", "data"]
 
 @dataclass(frozen=True)
 class BenchmarkInputs:
-    """Files from the command line that a benchmark measures instead of, or besides, what it makes itself."""
+    """Files from the command line that a benchmark measures instead of, or besides, its own data."""
 
     lines: Path | None = None
     """Recorded lines (`quality`)."""
@@ -40,14 +40,14 @@ Size = TypeVar("Size")
 
 
 class BenchmarkRun(Generic[Size]):
-    """What the parts of one run share. A benchmark adds what several of its parts need, made when first asked for."""
+    """Data that the parts of one run share. A benchmark adds data that several parts need, created on first use."""
 
     def __init__(self, folder: Path, size: Size, seed: int, inputs: BenchmarkInputs) -> None:
         """`folder` is empty, on the disk that `var/` is on, and removed when the run ends."""
         self.folder, self.size, self.seed, self.inputs = folder, size, seed, inputs
 
     def facts(self) -> Figures:
-        """Figures of the run itself, such as its size; they stand before those of the parts."""
+        """Figures of the run itself, such as its size; they precede those of the parts."""
         return {}
 
 
@@ -69,7 +69,7 @@ class Benchmark(Generic[Size, Run]):
     parts: Mapping[str, Callable[[Run], Figures]]
     """By name, in the order in which they run; each can be measured alone."""
     targets: Mapping[str, Target]
-    """By the figure's name: what it must be."""
+    """By the figure's name: its required value."""
     begin: Callable[[Path, Size, int, BenchmarkInputs], Run]
     """Makes the run: from the folder, the size, the seed and the inputs."""
     plot: Callable[[BenchmarkResult, Path], None] | None = None

@@ -1,6 +1,6 @@
 """`python -m loadtest bench <name>`: one command for each benchmark, made from a table.
 
-A benchmark prints its result (see `result.py`) as one JSON object, the last line of stdout; all else goes to stderr.
+A benchmark prints its result (see `result.py`) as one JSON object, the last line of stdout; the rest goes to stderr.
 The exit code is 0 whether or not the targets are met. Only `fuzz`, whose target does not depend on speed, exits with 1
 where it is missed.
 """
@@ -23,7 +23,7 @@ from loadtest.bench.result import BenchmarkResult, read_result, write_result
 _SEED = 1
 
 
-@click.group(help="Measure what is claimed; each benchmark prints one JSON object.")
+@click.group(help="Measure claims of speed and quality; each benchmark prints one JSON object.")
 def bench() -> None:
     pass
 
@@ -146,8 +146,8 @@ for _entry in _BENCHMARKS:
 
 
 @bench.command()
-@click.option("--count", default=3_000_000, show_default=True, type=click.IntRange(1), help="How many lines.")
-@click.option("--seed", type=click.IntRange(0), help="Makes the same lines again; random by default.")
+@click.option("--count", default=3_000_000, show_default=True, type=click.IntRange(1), help="Number of lines.")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the lines, to repeat a run; random by default.")
 def fuzz(count: int, seed: int | None) -> None:
     """Bad lines, different ones each time: no exception, and exactly one fate for each."""
     seed = secrets.randbits(32) if seed is None else seed
@@ -175,7 +175,7 @@ def _check(benchmark: Benchmark[Any, Any], keep: Path | None, parts: Sequence[st
 def report(
     result: BenchmarkResult, keep: Path | None, plot: Callable[[BenchmarkResult, Path], None] | None = None
 ) -> None:
-    """Print a result, as a table for people and as one line of JSON; keep it and its plot in a folder."""
+    """Print a result, as a table and as one line of JSON; write it and its plot to a folder."""
     click.echo(result.as_table(), err=True)
     click.echo(f"{result.bench}: {'all targets met' if result.met else 'targets MISSED'}", err=True)
     path = write_result(keep, result) if keep else None

@@ -1,7 +1,7 @@
 """Measures contestants in turn on one core, so that disturbances hit all of them alike.
 
-CPU time counts, user and system, of all threads. So other work on the machine matters little, and a contestant gains
-nothing by a second core.
+CPU time counts, user and system, of all threads. So other work on the machine matters little, and a contestant has no
+advantage from a second core.
 """
 
 import gc

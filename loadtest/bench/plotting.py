@@ -1,4 +1,4 @@
-"""The sheet that all plots of benchmarks are drawn on: one look, with what was measured and where.
+"""The layout of all benchmark plots: one style, with the measured commit and machine.
 
 Colours are Okabe and Ito's, which remain distinct with colour-blind sight. The same result gives the same file.
 """

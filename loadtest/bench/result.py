@@ -25,7 +25,7 @@ Target = tuple[Comparison, bool | int | float]
 Figures = dict[str, Any]
 """By name: a number, a truth, None if there was nothing to measure, or a table of such.
 
-`Any`, since every benchmark has figures of its own: each part of a benchmark describes them in a Struct."""
+`Any`, since every benchmark has different figures: each part of a benchmark describes them in a Struct."""
 Part = TypeVar("Part", bound=Struct)
 
 _HOLDS: dict[Comparison, Callable[[Any, Any], bool]] = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
@@ -42,13 +42,13 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 class BenchmarkResult(Struct, frozen=True, kw_only=True):
-    """What a benchmark measured."""
+    """The result of a benchmark."""
 
     bench: str
     """Name of the benchmark."""
     figures: Figures
     targets: dict[str, Target]
-    """By the figure's name: what it must be. Only figures that were measured have a target here."""
+    """By the figure's name: its required value. Only measured figures have a target here."""
     met: bool
     """Whether all targets are met."""
     machine: Machine
@@ -65,7 +65,7 @@ class BenchmarkResult(Struct, frozen=True, kw_only=True):
             raise LoadtestError(f"bench: the figures of {self.bench} do not fit {part.__name__}: {error}") from error
 
     def as_table(self) -> str:
-        """The figures for people, each beside its target."""
+        """The figures as a table, each with its target."""
         width = max(map(len, self.figures), default=0)
         return "\n".join(self._row(name, figure, width) for name, figure in self.figures.items())
 
@@ -82,7 +82,7 @@ class BenchmarkResult(Struct, frozen=True, kw_only=True):
 
 
 def make_result(bench: str, figures: Figures, targets: Mapping[str, Target]) -> BenchmarkResult:
-    """Hold figures against their targets; targets of figures that were not measured are left out."""
+    """Compare figures with their targets; targets of figures that were not measured are left out."""
     measured = {name: target for name, target in targets.items() if name in figures}
     return BenchmarkResult(
         bench=bench,
@@ -127,7 +127,7 @@ def commit() -> str:
 
 
 def _is_met(figure: Any, target: Target) -> bool:
-    """Whether a figure is what it must be; None never is."""
+    """Whether a figure meets its target; None never does."""
     comparison, wanted = target
     return figure is not None and _HOLDS[comparison](figure, wanted)
 

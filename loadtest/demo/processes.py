@@ -1,10 +1,10 @@
 """The processes of a demo or a test: started, monitored and stopped by their ids.
 
-    broker      python -m stream broker      stands in for Kafka
-    api         python -m loadtest api       stands in for the service's APIs
+    broker      python -m stream broker      replaces Kafka
+    api         python -m loadtest api       replaces the service's APIs
     supervisor  supervisord                  Marquee itself: workers, collector, telemetry, schedule
 
-Each has a session of its own, so Ctrl-C reaches only the process that started them, which then stops them in order.
+Each has a separate session, so Ctrl-C reaches only the process that started them, which then stops them in order.
 """
 
 import os

@@ -1,10 +1,10 @@
 """The simulated catalogue: invented movies, with ids that look like the real ones.
 
-What influences users is held in arrays, row i for movie i; what only decorates the API record (overview, companies,
-languages ...) is made when the record is asked for. Movies of a series lie in consecutive rows in the order of their
-release, so a sequel is the next row.
+Attributes that influence users are in arrays, row i for movie i; purely decorative fields of the API record (overview,
+companies, languages ...) are generated when the record is requested. Movies of a series are in consecutive rows in the
+order of their release, so a sequel is the next row.
 
-Guarantee: the same arguments make the same catalogue, ids are unique and hold nothing but `[a-z0-9+\\-._*]`.
+Guarantee: the same arguments give the same catalogue, ids are unique and consist only of `[a-z0-9+\\-._*]`.
 """
 
 import re
@@ -119,7 +119,7 @@ def movie_id(title: str, year: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """All movies; every array has one row a movie, in the order of `ids`."""
+    """All movies; every array has one row per movie, in the order of `ids`."""
 
     seed: int
     generation: Generation
@@ -209,7 +209,7 @@ class Catalogue:
 
 
 def make_catalogue(movies: int, seed: int, generation: Generation = "2026") -> Catalogue:
-    """Make a catalogue, about a quarter of whose movies are in series of 2..8."""
+    """Generate a catalogue; about a quarter of its movies are in series of 2..8."""
     rng = np.random.default_rng([seed, 1])
     first, part = _lay_out_series(rng, movies)
     in_series = np.append(part[1:] > 0, False) | (part > 0)

@@ -2,10 +2,10 @@
 
 A taste is a nested choice, deliberately not a product of latent factors: a recommender that factorises a matrix must
 not find its own formula here. On a visit a user first takes one of four paths: the next part of a series just watched,
-the chart of what everybody watches, one of the small circles whose favourites lie across all genres, or a genre and
-then an era. `World` walks these paths; this file holds their odds, one row a user.
+the chart of popular movies, one of the small circles with favourites of all genres, or a genre and then an era. `World`
+walks these paths; this file has their odds, one row per user.
 
-Guarantee: the same arguments make the same users; nothing here grows faster than the number of users.
+Guarantee: the same arguments give the same users; no array grows faster than the number of users.
 """
 
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ class Activity:
     """How often and at which hours each user visits."""
 
     visits_per_day: npt.NDArray[np.float64]
-    """[users] expected visits a day: log-normal, mean 1.0; a few users watch all day, most of them seldom."""
+    """[users] expected visits per day: log-normal, mean 1.0; a few users watch all day, most of them seldom."""
     chronotype: npt.NDArray[np.int8]
     """[users] row of `HOUR_WEIGHTS`."""
 
@@ -78,13 +78,13 @@ class Population:
     genre_weights: npt.NDArray[np.float32]
     """[users, genres] odds of each genre on the genre path, rows sum to 1: Dirichlet around the segment's profile."""
     favourite_era: npt.NDArray[np.int8]
-    """The era that the user likes best; nearby eras are liked as well."""
+    """The user's favourite era; users also like nearby eras."""
     chart_odds: npt.NDArray[np.float32]
-    """Odds of the chart path: how much the user follows what everybody watches."""
+    """Odds of the chart path: how much the user follows the crowd."""
     circle_odds: npt.NDArray[np.float32]
     """Odds of the circle path; the rest goes to the genre path."""
     loyalty: npt.NDArray[np.float32]
-    """Odds of going on with a series whose last seen part has a successor, asked before any other path."""
+    """Odds of continuing a series whose last seen part has a successor; this path is tried before any other."""
     circles: npt.NDArray[np.int8]
     """[users, 2] the user's circles; the same one twice for a user of one circle."""
     rating_odds: npt.NDArray[np.float32]

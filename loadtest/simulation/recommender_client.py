@@ -1,6 +1,7 @@
-"""The service's client of the recommender: sends requests, judges answers as the service does, and makes its log line.
+"""The service's client of the recommender: sends requests, judges answers as the service does, and creates its log
+line.
 
-| the answer | status | what the line says |
+| the answer | status | text in the line |
 |---|---|---|
 | in time, 1..20 known ids | 200 | the ids |
 | in time, but unusable | 400 | `movie X not found`, or `invalid recommendation format (empty)` |

@@ -6,9 +6,9 @@
 | several ids, comma-separated | read as one unknown id | 200 and a list in the order asked, messages for the unknown |
 | more than 200 ids | the same | 400 and a message |
 
-Records come from a simulated world or from CSV files of real ones. What a file does not say is marked unknown as the
-service does (`"null"`, `{}`, `[]`, `"0"`); nothing is invented. Beyond the rate limit every request gets 429 with
-`retry-after`, except for `/healthz`.
+Records come from a simulated world or from CSV files of real ones. Missing values are marked unknown as the service
+does (`"null"`, `{}`, `[]`, `"0"`); none are invented. Beyond the rate limit every request gets 429 with `retry-after`,
+except for `/healthz`.
 """
 
 import csv
@@ -32,7 +32,7 @@ from loadtest.simulation.world import World
 from stream.settings import Generation
 
 MAX_IDS = 200
-"""Ids that one bulk request may ask for."""
+"""Most ids of a bulk request."""
 
 MAX_HEAD_BYTES = 16 * 1024
 """Longest request line and headers, the most that Sanic allows; longer ones get 413. 200 ids of 21 letters, the mean,
@@ -64,7 +64,7 @@ class Records:
 
 
 def records_of(settings: WorldSettings) -> Records:
-    """The records that the settings ask for: of the CSV files where they name any, else of their world."""
+    """The configured records: from the CSV files if there are any, else from the simulated world."""
     user = user_lookup(Path(settings.users_csv), settings.generation) if settings.users_csv else None
     movie = movie_lookup(Path(settings.catalog_csv), settings.generation) if settings.catalog_csv else None
     if user and movie:

@@ -31,7 +31,7 @@ _STRAY = (string.ascii_letters + string.digits + " -").encode()
 
 @dataclass
 class ServiceCounts:
-    """What the service did, as its own log would show it."""
+    """Counts of the service's actions, as in its own log."""
 
     lines: int = 0
     corrupted: int = 0
@@ -140,7 +140,7 @@ class Service:
             self.counts.corrupted += 1
         for row in np.flatnonzero(noise[1] < self._settings.repeated)[::-1].tolist():
             lines.insert(row, lines[row])
-        # a user who opens a movie twice within a second writes equal lines as well, which no reader can tell apart
+        # a user who opens a movie twice within a second also writes equal lines, which no reader can tell apart
         self.counts.repeated += len(lines) - len({value for _, value in lines})
         if lines:
             await self._writer.write([value for _, value in lines], [time_ms for time_ms, _ in lines])

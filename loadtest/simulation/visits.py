@@ -1,4 +1,4 @@
-"""Visits: which users come when, and the minutes and ratings of their sessions. Event time only.
+"""Visits: the times when users come, and the minutes and ratings of their sessions. Event time only.
 
 The history (whole days at once) and the live service (slices of a minute) both draw from here, so they behave alike.
 """
@@ -18,7 +18,7 @@ _RATING_AFTER_MS = 60_000
 
 @dataclass(frozen=True)
 class Visits:
-    """Visits in order of time; one a row."""
+    """Visits in time order; one per row."""
 
     users: np.ndarray
     """int64: row of the user in the population."""

@@ -1,6 +1,6 @@
-"""The simulated world: what users watch of their own accord, take from a list, finish and rate.
+"""The simulated world: the movies that users choose themselves or take from a list, finish and rate.
 
-`World` holds what never changes, the movies and the people, and is a pure function of its settings. What changes is in
+`World` has the constant data, movies and people, and is a pure function of its settings. Changing state is in
 `Seen`, and random numbers come from the caller's generator, so a caller can replay, fork and parallelise.
 
 Users and movies are rows of the population and the catalogue, from 0; the service's ids are `row + 1` and
@@ -44,12 +44,12 @@ class Seen:
     """Which user has seen which movie, and each user's last few movies.
 
     Pairs are int64 keys, `user * movies + movie`, in two sorted arrays: a large one, and a small one that takes new
-    pairs and is merged into the large one when it is full. That is 8 bytes a pair, so 20 M pairs of 1 M users and 27 k
-    movies take 160 MB, and adding a few pairs costs the copy of the small array only.
+    pairs and is merged into the large one when it is full. That is 8 bytes per pair, so 20 M pairs of 1 M users and 27
+    k movies take 160 MB, and adding a few pairs costs the copy of the small array only.
     """
 
     def __init__(self, users: int, movies: int) -> None:
-        """Nobody has seen anything."""
+        """Start with no user having seen a movie."""
         self.recent = np.full((users, _RECENT), -1, dtype=np.int32)
         """[users, 4] the last movies watched, the latest first, -1 for none."""
         self._movies = movies
@@ -125,7 +125,7 @@ class Urns:
 
 
 class WatchPlan(NamedTuple):
-    """How sessions proceed; one row a session."""
+    """The course of sessions; one row per session."""
 
     last_minute: npt.NDArray[np.int32]
     """The last minute that is played; a session plays the minutes 0..last_minute."""
@@ -139,7 +139,7 @@ class World:
     """The movies, the people, and their behaviour."""
 
     def __init__(self, settings: WorldSettings) -> None:
-        """The one world that belongs to these settings."""
+        """The world of these settings."""
         self.settings = settings
         self.catalogue = make_catalogue(settings.movies, settings.seed, settings.generation)
         self.people = make_population(settings.users, settings.seed, settings.generation)
@@ -189,7 +189,7 @@ class World:
         """The movie that the user takes from a list, best first; None for nothing.
 
         The cascade model of Craswell et al. (2008): ranks are examined from the top, an examined movie is taken with a
-        chance of its own, and after each rank the user goes on to the next with a chance that depends on the rank.
+        chance per movie, and after each rank the user continues to the next with a chance that depends on the rank.
         """
         takes = np.flatnonzero(rng.random(movies.size) < self.take_odds(user, movies, seen))
         if not takes.size:

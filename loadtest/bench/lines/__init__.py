@@ -1,1 +1,1 @@
-"""How fast and how accurately lines are judged, beside pydantic, pandera and Cerberus."""
+"""Speed and accuracy of judging lines, compared with pydantic, pandera and Cerberus."""

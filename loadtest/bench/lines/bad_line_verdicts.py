@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class BadLinesFigures(Struct, frozen=True, kw_only=True):
-    """What became of the bad lines."""
+    """The verdicts on the bad lines."""
 
     bad_lines: int
     bad_lines_per_s: int
@@ -34,7 +34,7 @@ class BadLinesFigures(Struct, frozen=True, kw_only=True):
 
 
 def measure(source: LineSource, count: int, seed: int) -> BadLinesFigures:
-    """Judge `count` bad lines, made from the source's good ones."""
+    """Judge `count` bad lines, derived from the source's good ones."""
     context, good = context_of(source.runtimes), source.sample(20_000)
     lines, fates, seconds = bad_lines(good.lines, random.Random(seed)), Counter[str](), 0.0
     accounted, left = True, count

@@ -1,4 +1,4 @@
-"""Damages lines: by one stray character, which is the stream's own fault, and far worse than the stream ever does.
+"""Damages lines: by one stray character, the stream's known fault, and far worse than in the real stream.
 
 Equal generators give equal damage.
 """

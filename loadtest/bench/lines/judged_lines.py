@@ -1,6 +1,6 @@
-"""Judges lines for the benchmarks: the only module of the benchmarks that knows how `quality` is called.
+"""Judges lines for the benchmarks: the only module of the benchmarks that calls `quality`.
 
-Batches are judged as the collector judges them, by rules that are made once. The catalogue, where there is one, is
+Batches are judged as the collector judges them, with rules compiled once. The catalogue, if there is one, is
 complete: a movie that is not in it does not exist.
 """
 
@@ -36,7 +36,7 @@ class JudgedLine(NamedTuple):
 
 
 def context_of(runtimes: Mapping[str, int | None]) -> JudgingContext:
-    """What lines are judged by: the settings' defaults, and a catalogue of movies with their minutes."""
+    """The context of judging: the default settings, and a catalogue of movies with their minutes."""
     return context_checks.make_context(SETTINGS, QualitySettings(), KnownIds(runtimes=runtimes))
 
 

@@ -1,8 +1,9 @@
-"""Speed of judging lines, beside pydantic, pandera and Cerberus: lines per second of one core, see `cpu_clock.py`.
+"""Speed of judging lines, compared with pydantic, pandera and Cerberus: lines per second of one core, see
+`cpu_clock.py`.
 
-Splitting alone takes the lines apart into the text fields of a watch line, by the pattern that reading begins with. No
-columnar reader can do less and still have time, user, movie and minute. Splitting at the two commas is faster, but
-leaves movie and minute in one piece; it is shown beside it.
+Splitting alone splits lines into the text fields of a watch line, with the pattern that parsing begins with. No
+columnar parser can do less and still have time, user, movie and minute. Splitting at the two commas is faster, but
+leaves movie and minute in one piece; it is measured for comparison.
 """
 
 import logging
@@ -37,7 +38,7 @@ _WATCH = (
 
 
 class SpeedFigures(Struct, frozen=True, kw_only=True):
-    """Speeds, and their ratios. `schema_only` is reading and the schemas alone: the work that the others do as well."""
+    """Speeds, and their ratios. `schema_only` is parsing and schemas alone: the work that the others also do."""
 
     lines_per_s: int
     """Of all of judging, as the collector does it."""
@@ -47,7 +48,7 @@ class SpeedFigures(Struct, frozen=True, kw_only=True):
     cerberus_lines_per_s: int
     """With a validator made for each line."""
     cerberus_kept_lines_per_s: int
-    """With one validator a kind."""
+    """With one validator per kind."""
     split_lines_per_s: int
     split_commas_lines_per_s: int
     split_ratio: float

@@ -1,1 +1,1 @@
-"""How long a night takes, and how much memory, as the service grows."""
+"""Time and memory of a night as the service grows."""

@@ -5,7 +5,7 @@ and, last, the ledger entry. Every line is accepted. The minutes of a session fo
 standard deviation of 10 s, never less than 20 s; a rating comes a minute after the last of them; 3 to 40 s before the
 first, most users looked at recommendations, 3 % of which timed out.
 
-The day is made in slots of half an hour, so memory holds the lines of the running sessions, not those of a whole day.
+The day is generated in slots of half an hour, so memory holds the lines of the running sessions, not of a whole day.
 Lines after midnight are not written: the history ends there.
 """
 
@@ -25,7 +25,7 @@ from stream.zone import DAY_MS
 STEP_S, _JITTER_S, _MOST_JITTER_S = 60.4, 7.07, 20.0
 RATING_AFTER_S = 60
 RATING, REQUEST = -1, -2
-"""In place of a minute's number: the line is a rating, or a recommendation."""
+"""Instead of a minute's number: the line is a rating, or a recommendation."""
 _SLOT_S, _DAY_S = 1800, DAY_MS // 1000
 _ASKED_S = (3, 40)
 _LAG_MS = 1_200

@@ -1,17 +1,17 @@
-"""The benchmark `night`: how long a night takes that learns from a million users, and how much memory it needs.
+"""The benchmark `night`: time and memory of a night on a million users.
 
 | part | what is measured |
 |---|---|
 | `compaction` | `python -m batch sessions` on a day of 95 million lines; and again, when there is nothing to do |
-| `night` | `python -m batch nightly`, all steps, on twenty days of which the last one lies in the archive |
-| `growth` | the same with a quarter and a half of the users, who do as much as before |
+| `night` | `python -m batch nightly`, all steps, on twenty days, the last of them in the archive |
+| `growth` | the same with a quarter and a half of the users, each as active as before |
 
 The data are written straight into Marquee's storage formats, see `synthetic_history.py`; no figure includes that. Each
-command is a process of its own with default settings, timed from its start to its end; for its memory see
-`measured_command.py`. Seconds and memory of the single steps come from the night's own summary.
+command is a separate process with default settings, timed from start to end; for its memory see `measured_command.py`.
+Seconds and memory of the single steps come from the night's own summary.
 
-`--quick` measures the same on 20,000 users, for which every target of time and memory is easily met; there only
-`compaction_again_changes_nothing` tells anything.
+`--quick` measures the same on 20,000 users, for which every target of time and memory is easily met; only
+`compaction_again_changes_nothing` is meaningful there.
 """
 
 import hashlib
@@ -102,7 +102,7 @@ class NightRun(BenchmarkRun[NightSize]):
         return {"users": self.size.history.users, "movies": self.size.history.movies}
 
     def write_history(self, name: str, size: HistorySize) -> SyntheticHistory:
-        """Write a history into a folder of its own. Raises `LoadtestError` if the disk is full."""
+        """Write a history into a new folder. Raises `LoadtestError` if the disk is full."""
         began = time.monotonic()
         history = synthetic_history.write(self.folder / name, size, self.seed)
         text = "%s users, %s sessions, %s minutes in the archive: %.1f s"

@@ -1,7 +1,7 @@
-"""A synthetic crowd of a million users and their choices: fast, and by a rule that is no model's own formula.
+"""A synthetic crowd of a million users and their choices: fast, and by a rule that is not the formula of any model.
 
 `loadtest.simulation.world` walks a nested choice for one visit at a time to give ground truth; here a million visits a
-day take a second. People, their hours and the movies are those of the simulated service (`make_population`,
+day take a second. People, their hours and the movies come from the simulated service (`make_population`,
 `make_catalogue`). Each visit takes one of these paths, tried in this order:
 
 | path | share | what |
@@ -16,10 +16,10 @@ day take a second. People, their hours and the movies are those of the simulated
 There are 200 clusters of all sizes (Zipf), each with 400 favourites that centre on two genres; a user's cluster
 depends on age and gender. The days differ: each movie's popularity and each cluster's favourites drift, some movies
 are talked about for a week, and every day one user in a hundred changes to another cluster. Only `again` repeats a
-movie: a user who draws a seen one draws anew twice, and then leaves. The number of visits of a user is log-normal, at
-most ten a day on average.
+movie: a user who draws a seen one draws again, at most twice, and then leaves. The number of visits of a user is
+log-normal, at most ten a day on average.
 
-Guarantee: a seed makes the same days. Memory: 250 MB of marks for what was seen, and a few arrays a user.
+Guarantee: a seed gives the same days. Memory: 250 MB of marks for seen movies, and a few arrays over users.
 """
 
 from dataclasses import dataclass

@@ -5,9 +5,9 @@
     var/archive/, its ledger  the last day: one line for each minute watched, in batches, see `busy_day.py`
     var/catalog/              the records of all movies and users, as the APIs would have answered
 
-People behave as `synthetic_crowd.py` says. A session that runs past midnight lies in two days, in two pieces, as in
-real data; the last day ends at its midnight. Zone and generation are the settings' defaults; none of the twenty days
-has 23 or 25 hours.
+People behave as `synthetic_crowd.py` says. A session across midnight is in two days, in two pieces, as in real data;
+the last day ends at its midnight. Zone and generation are the settings' defaults; none of the twenty days has 23 or 25
+hours.
 
 Guarantee: the same size and seed give the same bytes, except for the ledger's times of writing.
 """

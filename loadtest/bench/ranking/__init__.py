@@ -1,1 +1,1 @@
-"""How good the models' lists are, beside textbook models."""
+"""Quality of the models' lists, compared with textbook models."""

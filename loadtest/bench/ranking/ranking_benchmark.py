@@ -1,4 +1,4 @@
-"""The benchmark `ranking`: every model of the night on one split, beside textbook EASE and implicit ALS.
+"""The benchmark `ranking`: every model of the night on one split, compared with textbook EASE and implicit ALS.
 
 | part | data set | split |
 |---|---|---|
@@ -7,10 +7,10 @@
 | `shuffled` | the same without order | the same |
 | `movielens` | with `--data`: an archive of MovieLens | the same |
 
-See `sequences.py`. The night's own code fits and tunes all models on the slice that chooses, chooses one there, fits
-all anew and measures them on the test slice (`batch.evaluation`), on which nothing is chosen. The two rivals, see
+See `sequences.py`. The night's own code fits and tunes all models on the choice slice, chooses one there, refits all
+and measures them on the test slice (`batch.evaluation`), which is not used for any choice. The two rivals, see
 `reference_models.py`, have the same data, and the penalty of EASE is chosen on the same slice. All are measured by full
-ranking over the whole catalogue minus what the user had seen, for every user who did something new.
+ranking of the whole catalogue minus the movies that the user had seen, over all users with a new movie.
 
 `ranking_figures.py` describes the figures: `<part>` is a `RankedSet`, `<part>_…` are those of `SetComparison`.
 """
@@ -46,7 +46,7 @@ _ONE_MILLION = (950_000, 1_050_000)
 
 @dataclass(frozen=True)
 class RankingSize:
-    """How large the sets are that are made."""
+    """The size of the generated sets."""
 
     world: tuple[int, int, int]
     """Users, movies, days."""

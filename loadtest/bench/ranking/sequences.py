@@ -1,19 +1,18 @@
 """Histories for the ranking benchmark: of the simulated world, of long sequences with order, and of the same shuffled.
 
-Each is a `TrainingHistory`, as the night has it, made in memory. Times are those of the data; users and movies are
-dense.
+Each is a `TrainingHistory`, as in the night, built in memory, with the times of the data and dense users and movies.
 
 `world`: visits and sessions of `loadtest.simulation.world`, a nested choice that is no model's formula. Cut by time.
 
-`sequences`: many movies a user, in moods that last for a dozen movies and come back; the next movie is often related to
-the last one. Cut at each user's last tenth.
+`sequences`: many movies a user, in moods that last for a dozen movies and recur; the next movie is often related to the
+last one. Cut at each user's last tenth.
 
 `shuffled`: the same movies of the same users at the same times, in random order. A model that looks for order finds
 none, and must not lose by it.
 
 `movielens`: an archive of MovieLens, imported as `python -m batch import-movielens` does.
 
-Guarantee: a size and a seed make the same histories.
+Guarantee: a size and a seed give the same histories.
 """
 
 from dataclasses import replace

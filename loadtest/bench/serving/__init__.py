@@ -1,1 +1,1 @@
-"""How fast answers are, beside nginx and other servers, and what disturbances workers survive."""
+"""Cost and latency of answers, compared with nginx and other servers, and behaviour under disturbances."""

@@ -1,6 +1,6 @@
 """Processes of the benchmark `serving`: started, measured through /proc, and ended by their ids.
 
-Each process has a session of its own, so Ctrl-C and SIGTERM reach only the benchmark, which then ends the processes in
+Each process has a separate session, so Ctrl-C and SIGTERM reach only the benchmark, which then ends the processes in
 order. Leaving the `ProcessGroup` leaves nothing behind: a process that ignores SIGTERM is killed, with its children.
 """
 

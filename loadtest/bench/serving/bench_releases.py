@@ -1,9 +1,10 @@
 """Releases to serve from, written straight in the layout of `server/release.py`: of any size, within seconds.
 
 Movie ids are those of the simulated catalogue; lists are random, without repetition. So neither the names of a list nor
-the users that are asked for lie together in memory: nothing is easier than in production.
-The rendered release is the compact one with its answers rendered as well, and both exist twice: below a folder of their
-own, for the workers that are compared, and below one folder together, for those that swap. The files are hard links.
+the requested users are adjacent in memory: nothing is easier than in production.
+
+The rendered release is the compact one plus rendered answers, and both exist twice: below separate
+folders, for the compared workers, and below one folder together, for the swapping ones. The files are hard links.
 
     <folder>/compact/releases/<id>      <folder>/rendered/releases/<id>      <folder>/both/releases/<id>, <id>
 """

@@ -1,8 +1,8 @@
-"""What an answer costs each contestant: CPU time, latency, memory and first answer, under wrk.
+"""The cost of an answer for each contestant: CPU time, latency, memory and first answer, under wrk.
 
 CPU time is user and system time of the answering process and its children, from /proc, divided by the requests that wrk
-counted: other work on the machine matters little, and a server gains nothing by a second core. The contestants take
-turns, and the median of the rounds counts. Latency under wrk is that of a server at its limit.
+counted: other work on the machine matters little, and a server has no advantage from a second core. The contestants
+take turns, and the median of the rounds counts. Latency under wrk is that of a server at its limit.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""The contestants of `serving`, and how each is started: one process on a port of its own.
+"""The contestants of `serving`, and how each is started: one process per contestant, on a separate port.
 
 | name | what it is |
 |---|---|

@@ -1,14 +1,14 @@
 """An open-loop client: it sends at a constant rate, however slow the answers are.
 
 Each request is due at a time that was fixed before, and its latency runs from then until its answer is complete. A
-stalled server delays all requests that fall due meanwhile, and all of them count; a closed loop would not ask meanwhile
-and see one slow answer a connection (coordinated omission). A request waits where no connection is free. No request is
-retried: a request on a broken connection is an error, and a new connection is opened for later ones.
+stalled server delays all requests that fall due meanwhile, and all of them count; a closed loop would send none
+meanwhile and see one slow answer per connection (coordinated omission). A request waits if no connection is free. No
+request is retried: a request on a broken connection is an error, and a new connection is opened for later ones.
 
-How late the client itself was, with a free connection, is reported separately: it is part of each latency as well, and
-where it is as large as they are, the figures describe the client or its machine.
+How late the client itself was, with a free connection, is reported separately: it is also part of each latency, and if
+it is as large as the latencies, the figures describe the client or its machine.
 
-Runs as a process of its own (`python -m loadtest.bench.serving.openloop <plan>`), without garbage collection; prints
+Runs as a separate process (`python -m loadtest.bench.serving.openloop <plan>`), without garbage collection; prints
 its result as the last line of stdout.
 """
 
@@ -43,7 +43,7 @@ class LoadPlan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     port: int
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     seconds: float
     users: int
     """Requests are for random users from 1 to this."""
@@ -103,7 +103,7 @@ class _Head(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """The client; it needs a process of its own."""
+    """The client; it needs a separate process."""
 
     def __init__(self, plan: LoadPlan) -> None:
         self._plan, self._total = plan, round(plan.rate * plan.seconds)
@@ -298,7 +298,7 @@ def percentiles_ms(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def measure(plan: LoadPlan) -> LoadResult:
-    """Run the client in a process of its own. Raises `LoadtestError` if it fails."""
+    """Run the client in a separate process. Raises `LoadtestError` if it fails."""
     command = [sys.executable, "-m", "loadtest.bench.serving.openloop", msgspec.json.encode(plan).decode()]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:

@@ -1,7 +1,7 @@
 """Health probes during a flood: does a busy worker still answer them?
 
-4,000 clients request `/healthz` from a worker as fast as it answers; first over connections that are kept, then over a
-new one for each request. Meanwhile the operator's port and the public one are probed over fresh connections.
+4,000 clients request `/healthz` from a worker as fast as it answers; first over persistent connections, then over a new
+one per request. Meanwhile the operator's port and the public one are probed over fresh connections.
 """
 
 import subprocess

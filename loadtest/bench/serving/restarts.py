@@ -1,6 +1,6 @@
 """Rolling restarts under load: two workers under supervisord, an open-loop client, and other work on every core.
 
-`python -m server restart` again and again, while a client that never retries sends 1,000 requests a second. No request
+Repeats `python -m server restart` while a client that never retries sends 1,000 requests per second. No request
 may be lost or refused. Of supervisord.conf only the workers are started: the other programs need a Kafka.
 """
 

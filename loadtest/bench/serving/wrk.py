@@ -1,7 +1,8 @@
-"""wrk, the load for comparing contestants: 64 connections, each of which asks again as soon as it has an answer.
+"""wrk, the load for comparing contestants: 64 connections, each of which sends its next request as soon as it has an
+answer.
 
-This closed loop measures what an answer costs, and how many a server can give. It cannot tell the latency at a given
-rate, since it does not ask while the server stalls; `openloop.py` measures that.
+This closed loop measures the cost of an answer, and the capacity of a server. It cannot measure the latency at a given
+rate, since it sends no requests while the server stalls; `openloop.py` measures that.
 """
 
 import shutil
@@ -74,7 +75,7 @@ def tools() -> Tools:
 
 
 def run(wrk: str, folder: Path, port: int, seconds: int, users: int, seed: int) -> WrkResult:
-    """Ask for random users as fast as the answers come. Raises `LoadtestError` if wrk fails."""
+    """Request random users as fast as the answers arrive. Raises `LoadtestError` if wrk fails."""
     script = folder / "requests.lua"
     script.write_text(_LUA)
     command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://{HOST}:{port}"]
