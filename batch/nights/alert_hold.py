@@ -34,7 +34,7 @@ def require_no_blocking_alerts(
     if not alerts:
         return
     if despite_alerts:
-        log.warning("the night goes on in spite of %s", _describe(alerts))
+        log.warning("the night continues despite %s", _describe(alerts))
         return
     raise_alert(streaming.var, _alert(alerts, zone_named(streaming.timezone).day(stream_time(entries) or 0)))
     raise NightHeld(

@@ -51,7 +51,7 @@ FULL_PACE = 1e9
 NIGHT_SECONDS = 180.0
 NEEDED_BYTES = 2 << 30
 _SETTINGS = """\
-# Settings of this demo, used instead of the checkout's; every run writes them anew.
+# Settings of this demo, used instead of the checkout's; every run rewrites them.
 [stream]
 bootstrap = "{host}:{broker}"
 generation = "2026"
@@ -260,7 +260,7 @@ def _what_to_try(demo: Demo, port: int) -> str:
     commands = [
         (f"curl -i http://{HOST}:{port}/recommend/42", ""),
         (f"curl http://{HOST}:{demo.operator_port}/readyz", "or /metrics, /release"),
-        (f"{run_in_demo}.venv/bin/python -m loadtest service", "goes on with the service"),
+        (f"{run_in_demo}.venv/bin/python -m loadtest service", "continues the simulated service"),
         (f"{run_in_demo}.venv/bin/python -m batch nightly", "runs another night"),
         (f"{run_in_demo}make restart", "restarts the workers, one by one"),
         (f".venv/bin/locust -f loadtest/locustfile.py -H http://{HOST}:{port}", ""),

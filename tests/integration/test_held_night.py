@@ -56,7 +56,7 @@ def test_despite_alerts_the_night_goes_on(var: Path, start: Start) -> None:
     night = start(settings(var), "batch", "nightly", "--despite-alerts")
     assert night.ends() == 1  # this archive has nothing to learn from, and the night got as far as that
     assert "error: history: 0 days of sessions" in night.text()
-    assert "in spite of quarantined:2026-02-10T18Z:hold" in night.text()
+    assert "continues despite quarantined:2026-02-10T18Z:hold" in night.text()
 
 
 @pytest.mark.parametrize("hangs", [True, False])

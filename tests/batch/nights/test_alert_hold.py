@@ -85,7 +85,7 @@ def test_the_hour_of_the_release_counts_as_well(var: Path) -> None:
 
 def test_with_despite_alerts_the_night_goes_on_and_logs_them(var: Path, caplog: pytest.LogCaptureFixture) -> None:
     hold(var, entry_at(NOON + HOUR_MS, 9000), despite=True)
-    assert "in spite of quarantined:2026-02-10T18Z:hold" in caplog.text
+    assert "continues despite quarantined:2026-02-10T18Z:hold" in caplog.text
     assert alerts(var) == []
 
 
