@@ -24,12 +24,13 @@ from server.probes import Probes
 
 log = logging.getLogger(__name__)
 
-_FEW = 8
-_SHARE_S = 0.0003
+_BASE_ACCEPTED = 8
+"""Clients accepted in any turn, however short the last one was."""
+_ACCEPT_S = 0.0003
 """Another connection is accepted for each such interval of the last turn: the time to accept and answer one."""
 _MOST_ACCEPTED = 64
 """Clients accepted per turn at most: accepting many makes the next turn long, which would accept even more."""
-_MOST = 256
+_MOST_HANDLED = 256
 """Clients accepted, refused or dropped per turn at most."""
 _PAUSE_S = 0.1
 """Pause in accepting when no file descriptors are left, seconds."""
@@ -89,9 +90,9 @@ class Acceptor:
     def _accept(self) -> None:
         now, guard = monotonic(), self._guard
         late_s = max(0.0, now - guard.turn_began - BEAT_S)
-        room = min(_FEW + int(late_s / _SHARE_S), _MOST_ACCEPTED)
+        room = min(_BASE_ACCEPTED + int(late_s / _ACCEPT_S), _MOST_ACCEPTED)
         overload = self._is_overloaded(now)
-        for _ in range(_MOST):
+        for _ in range(_MOST_HANDLED):
             try:
                 client, _address = self._sock.accept()
             except (BlockingIOError, InterruptedError):

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _LOOK_S = 1.0
 BEAT_S = 0.02
 """Interval at which the beginning of a turn of the loop is recorded; each longer turn is recorded."""
-_FEW = 100
+_UNSHED_REQUESTS = 100
 """Nothing is shed up to this many waiting requests: some 15 ms of work."""
 _SPARE = 64
 """File descriptors kept free for other uses than connections."""
@@ -198,7 +198,7 @@ class GuardedProtocol(HttpProtocol):
         end = self._received - len(self.recv_buffer) + head_bytes
         while len(arrivals) > 1 and arrivals[0][0] < end:
             arrivals.popleft()
-        if guard.waiting - (self._pending > 0) <= _FEW or not arrivals or monotonic() <= arrivals[0][1]:
+        if guard.waiting - (self._pending > 0) <= _UNSHED_REQUESTS or not arrivals or monotonic() <= arrivals[0][1]:
             return False
         # if the client does not read, refusals would pile up, while an answer waits until it can be written
         return self.write_blocked_since is None and not self.recv_buffer.startswith(_PROBES)

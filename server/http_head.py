@@ -18,7 +18,7 @@ _HOST = re.compile(
 )
 """Host and port of RFC 3986, but without the comma in names: two `Host` lines joined by a proxy contain one."""
 _CODINGS = re.compile(rf"{TCHARS}(?:[\t ]*,[\t ]*{TCHARS})*")
-_MEANT = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect"})
+_FRAMING_FIELDS = frozenset({"host", "connection", "content-length", "transfer-encoding", "expect"})
 """Header fields that change how a request is read."""
 _LONGEST_NUMBER = 18
 """Digits of a length; one with more digits exceeds any limit and is not computed."""
@@ -58,7 +58,7 @@ def parse(data: bytes) -> Head:
         name, _, value = line.partition(":")
         name, value = field = name.lower(), value.strip(" \t")
         fields.append(field)
-        if name in _MEANT:
+        if name in _FRAMING_FIELDS:
             meant.setdefault(name, []).append(value)
     _require_host(meant.get("host", ()), version)
     length, is_chunked = _framing(meant.get("transfer-encoding", ()), meant.get("content-length", ()), version)

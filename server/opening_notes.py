@@ -17,7 +17,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-FEW = 2
+FATAL_DEATHS = 2
 """Deaths after which a release is refused; a single one may be chance."""
 _FORGOTTEN_S = 3600.0
 

@@ -27,16 +27,16 @@ from server.errors import BadRelease
 from server.good_releases import good_releases, note_good
 from server.hidden import HiddenState
 from server.limited import Hung, Limited
-from server.opening_notes import FEW, deaths, noted_opening
+from server.opening_notes import FATAL_DEATHS, deaths, noted_opening
 from server.release import Release, forget
 from server.release_files import Progress, no_progress
 from server.status import ReleaseStatus
 
 log = logging.getLogger(__name__)
 
-_AGAIN_S = 5.0
+_FIRST_RETRY_S = 5.0
 """Delay before a refused release is tried again, doubled each time: the fault may have been the disk's."""
-_SELDOM_S = 320.0
+_LONGEST_RETRY_S = 320.0
 """Largest delay."""
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class ReleaseWatcher:
         """The target of `current` in the last check."""
         self._used: str | None = None
         """The target that the release in use was opened from."""
-        self._again_at, self._again_s = 0.0, _AGAIN_S
+        self._again_at, self._again_s = 0.0, _FIRST_RETRY_S
         """Time of the next attempt to open `current`, and the delay after it if it is refused."""
         self._suspect: str | None = None
         """Why the release in use has to be verified again; None if it does not."""
@@ -192,7 +192,7 @@ class ReleaseWatcher:
         good = good_releases(self._releases)
         if not good or target in good:
             return self._open(target, True, progress)
-        if (count := deaths(self._releases, target)) >= FEW:
+        if (count := deaths(self._releases, target)) >= FATAL_DEATHS:
             why = f"{target}: {count} workers died while opening it; is there enough memory, is its disk broken?"
             return _OpenedRelease(target, None, self._hidden, why)
         with noted_opening(self._releases, target):
@@ -240,7 +240,7 @@ class ReleaseWatcher:
     def _follow_link(self, read: tuple[str | None, tuple[str, bool] | None]) -> None:
         target, changed = read
         if target != self._target:
-            self._target, self._again_at, self._again_s = target, 0.0, _AGAIN_S
+            self._target, self._again_at, self._again_s = target, 0.0, _FIRST_RETRY_S
             if target is None:
                 self._refuse(f"{self._releases / 'current'} is gone")
         elif target is None and self._first:
@@ -263,7 +263,7 @@ class ReleaseWatcher:
 
     def _judge(self, opened: _OpenedRelease) -> None:
         """Apply the outcome of verifying the release in use again."""
-        self._suspect, self._recheck_at = None, time.monotonic() + _AGAIN_S
+        self._suspect, self._recheck_at = None, time.monotonic() + _FIRST_RETRY_S
         if opened.answers is not None:
             self._answer_from(opened.answers, opened.hidden)
             log.info("release %s is whole", self._used)
@@ -311,7 +311,7 @@ class ReleaseWatcher:
             threading.Thread(target=_drop, args=(held, answers.release), daemon=True).start()
 
     def _refuse(self, why: str) -> None:
-        self._again_at, self._again_s = time.monotonic() + self._again_s, min(2 * self._again_s, _SELDOM_S)
+        self._again_at, self._again_s = time.monotonic() + self._again_s, min(2 * self._again_s, _LONGEST_RETRY_S)
         self._want_good = self.answers is None or not self.answers.whole
         why = why.encode(errors="backslashreplace").decode()  # for JSON: a link may point at any bytes
         if why == self.refused:
@@ -359,7 +359,7 @@ class ReleaseWatcher:
             self._noted = str(self._used)
         elif fault != self._note_fault:
             log.warning("%s cannot be noted as the last good release: %s", self._used, fault)
-        self._note_fault, self._note_at = fault, time.monotonic() + _SELDOM_S if fault else 0.0
+        self._note_fault, self._note_at = fault, time.monotonic() + _LONGEST_RETRY_S if fault else 0.0
 
     def _log_once(self, why: str) -> None:
         if why != self._complaint:
