@@ -139,15 +139,15 @@ def parse_manifest(data: bytes) -> Manifest:
 
 def _parse(data: bytes | msgspec.Raw, struct: type[Part]) -> Part:
     """Parse an object field by field: one that is unreadable counts as missing, and costs no other field."""
-    raw = decode_json(data, dict[str, msgspec.Raw])
+    raw, fields = decode_json(data, dict[str, msgspec.Raw]), msgspec.structs.fields(struct)
     readable: dict[str, object] = {}
-    for field in msgspec.structs.fields(struct):
+    for field in fields:
         nested = _struct_in(field.type)
         if field.name in raw:
             with suppress(msgspec.ValidationError):
                 value = _parse(raw[field.name], nested) if nested else decode_json(raw[field.name], field.type)
                 readable[field.name] = value
-    if missing := [name for name in struct.__struct_fields__ if name not in readable and _is_required(struct, name)]:
+    if missing := [field.name for field in fields if field.required and field.name not in readable]:
         raise msgspec.ValidationError(f"Object missing required field `{missing[0]}`")
     return struct(**readable)
 
@@ -156,7 +156,3 @@ def _struct_in(kind: object) -> type[msgspec.Struct] | None:
     """The struct that a field holds, optional or not; None for a field of another type."""
     options = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     return next((option for option in options if isinstance(option, type) and issubclass(option, msgspec.Struct)), None)
-
-
-def _is_required(struct: type[msgspec.Struct], name: str) -> bool:
-    return any(field.name == name and field.required for field in msgspec.structs.fields(struct))

@@ -206,18 +206,7 @@ def _made_of(release: Release) -> MadeOf:
 
 
 def _compared_figures(figures: ModelFigures | None) -> ComparedFigures:
-    if figures is None:
-        return ComparedFigures()
-    return ComparedFigures(
-        users=figures.users,
-        ndcg=figures.ndcg,
-        recall=figures.recall,
-        hit_rate=figures.hit_rate,
-        mrr=figures.mrr,
-        coverage=figures.coverage,
-        novelty_bits=figures.novelty_bits,
-        personal=figures.personal,
-    )
+    return msgspec.convert(figures, ComparedFigures, from_attributes=True) if figures else ComparedFigures()
 
 
 def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 from msgspec import Struct, field
 
-from batch.evaluation_file import ModelFigures, read_evaluation
+from batch.evaluation_file import read_evaluation
 from batch.releases import publish
 from loadtest.errors import DemoError
 from loadtest.simulation.service import ServiceCounts
@@ -170,18 +170,7 @@ def _read_report(var: Path, day: str) -> ReportSummary | None:
         report = read_report(var / "reports" / f"{day}.json")
     except ReportError as error:
         raise DemoError(f"demo: {error}; see telemetry.log") from error
-    if report is None:
-        return None
-    return ReportSummary(
-        final=report.final,
-        window_hours=report.window_hours,
-        answers=report.answers,
-        hits=report.hits,
-        hit_rate=report.hit_rate,
-        baseline=report.baseline,
-        uplift=report.uplift,
-        by_release=report.by_release,
-    )
+    return msgspec.convert(report, ReportSummary, from_attributes=True) if report else None
 
 
 def _release(var: Path, release: str) -> ReleaseSummary:
@@ -192,17 +181,10 @@ def _release(var: Path, release: str) -> ReleaseSummary:
         id=release,
         model=evaluation.chosen,
         counts=manifest.require_input().counts,
-        offline={name: _offline(figures) for name, figures in evaluation.test_models.items()},
-    )
-
-
-def _offline(figures: ModelFigures) -> OfflineFigures:
-    return OfflineFigures(
-        hit_rate=figures.hit_rate,
-        recall=figures.recall,
-        ndcg=figures.ndcg,
-        mrr=figures.mrr,
-        coverage=figures.coverage,
+        offline={
+            name: msgspec.convert(figures, OfflineFigures, from_attributes=True)
+            for name, figures in evaluation.test_models.items()
+        },
     )
 
 

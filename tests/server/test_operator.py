@@ -104,6 +104,16 @@ def test_the_release_in_use_is_told_without_secrets(var: Path) -> None:
         until(lambda: orjson.loads(ask(port, "/release").body)["hidden"] == ["movie+4+2000"])
 
 
+def test_a_manifest_that_cannot_be_shown_is_503_with_the_reason(var: Path) -> None:
+    manifest = var / "releases" / "one" / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b"{", b'{"new": 1e999, ', 1))  # the worker ignores the field
+    with serving(var) as worker, telling(var) as port:
+        assert worker.get("/readyz").status == 200
+        answer = ask(port, "/release")
+        assert answer.status == 503
+        assert "manifest.json cannot be read" in answer.body
+
+
 def test_metrics_are_those_of_the_workers(var: Path) -> None:
     with serving(var) as worker, telling(var) as port:
         for _ in range(3):

@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from msgspec import UNSET, to_builtins
+from msgspec import UNSET, convert, to_builtins
 
 from batch import models
 from batch.evaluation.evaluate import measure_models
 from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
-from batch.evaluation_file import ModelFigures
 from batch.history.interactions import TrainingHistory
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -84,7 +83,10 @@ def measure(name: str, history: TrainingHistory, seed: int) -> tuple[RankedSet, 
     parameters = evaluation.parameters.get(chosen, {})
     rivals, penalty = textbook_scores(splits, test, seed)
     chosen_scores = _scores(test, _chosen_lists(chosen, parameters, test, settings))
-    table = {model: _measured_intervals(figures) for model, figures in evaluation.test_models.items()}
+    table = {
+        model: convert(figures, MetricIntervals, from_attributes=True)
+        for model, figures in evaluation.test_models.items()
+    }
     table |= {rival: _intervals(scores, seed) for rival, scores in rivals.items()}
     ranked = RankedSet(
         users=history.shape[0],
@@ -144,10 +146,6 @@ def _chosen_lists(chosen: str, parameters: dict[str, float], test: Slice, settin
 
 def _scores(data: Slice, lists: np.ndarray) -> RankingScores:
     return measure_lists(data, data.users, lists).scores
-
-
-def _measured_intervals(figures: ModelFigures) -> MetricIntervals:
-    return MetricIntervals(ndcg=figures.ndcg, recall=figures.recall, hit_rate=figures.hit_rate)
 
 
 def _intervals(scores: RankingScores, seed: int) -> MetricIntervals:
