@@ -55,7 +55,7 @@ restart: $(READY)  ## restart the workers under the supervisord of MARQUEE_RUN o
 
 test: $(READY)  ## lint, types, unit and integration tests with coverage
 	$(MAKE) --no-print-directory lint
-	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --cov --cov-report=term --cov-fail-under=90 --durations=25
+	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 --durations=25
 
 test-kernels: $(READY)  ## the numerical tests under every BLAS kernel that this processor supports
 	$(RUN) -m tests.kernels -n logical --maxprocesses 4 --dist loadfile

@@ -1,4 +1,6 @@
-"""Setup of all tests: hypothesis ignores slow machines, and a requested BLAS kernel must be in use."""
+"""Setup of all tests: hypothesis ignores slow machines, slow files run first, and a requested BLAS kernel is in use."""
+
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +15,9 @@ settings.register_profile(
 )
 settings.load_profile("any machine")
 
+_SLOW = ("integration", "loadtest", "test_setup.py")
+"""Folders and files of whole processes. They run first, so that processes of xdist end at about the same time."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--blas-kernel", help="fail unless OpenBLAS uses this kernel, see tests/kernels.py")
@@ -25,3 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--blas-kernel: {kernel} was requested, but {' and '.join(kernels_in_use())} is in use"
         )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the slow files to the front; otherwise the order stays the random one."""
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _SLOW)
