@@ -94,7 +94,7 @@ def test_a_worker_that_is_stopped_is_silent_and_one_that_goes_on_is_not(var: Pat
     with serving(var, stall_s=600) as worker:
         assert worker.get("/healthz").status == 200
         worker.process.send_signal(signal.SIGSTOP)
-        assert ask_workers(var, 0.2) == {worker.process.pid: None}
+        until(lambda: ask_workers(var, 0.2) == {worker.process.pid: None})
         worker.process.send_signal(signal.SIGCONT)
         assert worker.status().ready
 
