@@ -12,7 +12,7 @@ from loadtest.bench.commands import bench
 from loadtest.demo.processes import ROOT
 from loadtest.settings import WorldSettings
 from stream import kafka
-from stream.archive import Archive, stream_time
+from stream.archive import Archive
 from stream.cli import run
 from stream.errors import SettingsError
 from stream.settings import StreamSettings, load
@@ -137,7 +137,8 @@ async def _serve(hours: float) -> None:
 
     streaming, settings = _settings()
     archive, clock = Archive(streaming.var), zone_named(streaming.timezone)
-    begins = ((stream_time(archive.entries()) or clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
+    ends = [entry.kafka_time.last for entry in archive.entries() if entry.kafka_time]
+    begins = (max(ends, default=clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
     audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS)
     backfill.replay_archive(archive, audience)
     caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)

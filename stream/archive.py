@@ -17,17 +17,19 @@ import datetime as dt
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import filelock
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
+from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
@@ -92,6 +94,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Records that Kafka delivered again after they were archived; `lines` does not count them."""
     clocks_apart_ms: int | None = None
     """Median distance of the lines from Kafka's time, if it was too large; their times were then not checked."""
+    clock: PartitionClock | None = None
+    """The partition's clock after the batch; None in entries without lines, and in those of older versions."""
     revision: int = 0
     """How many times a replay took lines out of the entry's quarantine."""
     written: str = ""
@@ -106,6 +110,13 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     def file_name(self) -> str:
         """The name of the Parquet files that are written for this revision."""
         return f"{self.name}{f'-r{self.revision}' if self.revision else ''}.parquet"
+
+    @property
+    def reached(self) -> int | None:
+        """How far the partition had come, ms UTC; None for an entry without lines."""
+        if self.clock is not None and self.clock.reached is not None:
+            return self.clock.reached
+        return None if self.kafka_time is None else self.kafka_time.last
 
     def with_files(self, files: list[ArchiveFile]) -> "LedgerEntry":
         """The same entry, with the files that were written for it."""
@@ -241,5 +252,51 @@ def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
 
 
 def stream_time(entries: Iterable[LedgerEntry]) -> int | None:
-    """Stream time: the latest Kafka time in the ledger, ms UTC; None for an empty ledger."""
-    return max((entry.kafka_time.last for entry in entries if entry.kafka_time), default=None)
+    """How far the stream has come, ms UTC, by the clock of the topic that has come furthest; None without lines."""
+    return furthest(latest_lines(entries))
+
+
+def furthest(partitions: Mapping[tuple[str, int], LatestLines]) -> int | None:
+    """How far the topic has come that has come furthest, from the latest lines by topic and partition."""
+    reached = (latest.reached for latest in topic_clocks(partitions).values())
+    return max((time_ms for time_ms in reached if time_ms is not None), default=None)
+
+
+def topic_clocks(partitions: Mapping[tuple[str, int], LatestLines]) -> dict[str, LatestLines]:
+    """By topic: its latest lines, which are its clock."""
+    topics: dict[str, LatestLines] = {}
+    for (topic, _), latest in partitions.items():
+        topics[topic] = topics[topic] + latest if topic in topics else latest
+    return topics
+
+
+def latest_lines(entries: Iterable[LedgerEntry]) -> dict[tuple[str, int], LatestLines]:
+    """By topic and partition: the latest lines, from which the stream's clock is computed."""
+    with_lines: dict[tuple[str, int], list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.kafka_time is not None:
+            with_lines.setdefault((entry.topic, entry.partition), []).append(entry)
+    return {partition: _latest_lines(part) for partition, part in with_lines.items()}
+
+
+def _latest_lines(entries: list[LedgerEntry]) -> LatestLines:
+    """The latest lines of a partition: those of its last entry; for entries of older versions a cautious guess.
+
+    Those have no lines, only the earliest and the latest Kafka time, and one wrong record can have moved either by
+    years. So some of an entry's lines count, each as of a user of its own, at the latest time if that is within the
+    allowance of the earliest one, and else at that.
+    """
+    *_, last = sorted(entries, key=lambda entry: entry.last)
+    if last.clock is not None:
+        return last.clock.read()
+    quorum = Quorum()
+    most = 2 * quorum.lines
+    times = [time for entry in entries for time in [_cautious_time(entry, quorum)] * min(entry.lines, most)]
+    latest = np.sort(np.array(times, np.int64))[-most * most :]
+    return LatestLines.of(quorum, latest, np.arange(len(latest)))
+
+
+def _cautious_time(entry: LedgerEntry, quorum: Quorum) -> int:
+    assert entry.kafka_time is not None
+    first, last = entry.kafka_time.first, entry.kafka_time.last
+    return last if last - first <= quorum.ahead_ms else first

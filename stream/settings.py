@@ -70,6 +70,14 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How long one poll of Kafka waits for lines, in milliseconds."""
     stall_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
     """Time without an answer from Kafka after which a consumer fails, in seconds; its supervisor restarts it."""
+    clock_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
+    """So many lines confirm how far the stream has come; a user's lines of one minute count once."""
+    clock_users: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+    """So many users must be among these lines."""
+    clock_ahead_minutes: Annotated[float, msgspec.Meta(gt=0, le=60_000_000)] = 60.0
+    """How far a record's Kafka time may be ahead of the confirmed one, in minutes; others are set aside."""
+    idle_minutes: Annotated[float, msgspec.Meta(gt=0, le=60_000_000)] = 5.0
+    """A partition that is read to its end and silent so long, in minutes of this machine's clock, is not waited for."""
 
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)

@@ -93,7 +93,9 @@ def input_goes_on(candidate: Candidate) -> str | None:
     if before is None:
         return "the current release does not say what it was made of"
     losses = []
-    if now.stream_time < before.stream_time:
+    # an input that has read more lines and yet ends earlier proves that the other one went by a wrong clock
+    has_more = any(last > before.offsets.get(partition, [0, -1])[1] for partition, (_, last) in now.offsets.items())
+    if now.stream_time < before.stream_time and not has_more:
         losses.append(f"the input ends at {now.stream_time}, that of the current release at {before.stream_time}")
     if lost := [day for day in before.days if day >= min(now.days) and day not in now.days]:
         losses.append(f"days are gone that the current release was made of: {', '.join(sorted(lost)[-5:])}")

@@ -38,7 +38,7 @@ from batch.settings import BatchSettings
 from server.manifest import parse_manifest
 from stream.archive import Archive, stream_time
 from stream.settings import StreamSettings, load
-from stream.zone import DAY_MS, Zone, zone_named
+from stream.zone import DAY_MS, HOUR_MS, Zone, zone_named
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,8 @@ RETRY_S = 60.0
 TRIES = 3
 GRACE_S = 5.0
 """How long a night may take to end after SIGTERM."""
+_AHEAD_MS = HOUR_MS
+"""A night that has read so much further than the stream has come went by a wrong clock."""
 _GRAIN_S = 1.0
 """Coarser than the time stamps of any file system."""
 
@@ -67,15 +69,19 @@ def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
     """How many tries of the night that is due have failed; None if no night is due.
 
     A night counts by how far its release had read the stream, so nights run by hand count and moves of a release do
-    not. For a release that was removed, or does not say, the time when it became current counts.
+    not. For a release that was removed, or does not say, the time when it became current counts. A night that had read
+    further than the stream has come went by a wrong clock, and does not count.
     """
-    changes, tries = publish.read_publications(var), outcomes.read_outcomes(var)
+    limit_ms = now_ms + _AHEAD_MS
+    changes = publish.read_publications(var)
+    tries = [outcome for outcome in outcomes.read_outcomes(var) if outcome.stream_time <= limit_ms]
     count = sum(not is_due(now_ms, outcome.stream_time, at, zone) for outcome in tries)
     if not changes:
         return count
     read_until = {change.release: change.stream_time for change in changes} | _read_until(var)
-    ended = [*read_until.values(), *(outcome.stream_time for outcome in tries if outcome.ending != "failed")]
-    return count if is_due(now_ms, max(ended), at, zone) and count < TRIES else None
+    ended = [time_ms for time_ms in read_until.values() if time_ms <= limit_ms]
+    ended += [outcome.stream_time for outcome in tries if outcome.ending != "failed"]
+    return count if is_due(now_ms, max(ended, default=None), at, zone) and count < TRIES else None
 
 
 def _read_until(var: Path) -> dict[str, int]:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from loadtest.errors import LoadtestError
 from loadtest.simulation.visits import Audience, Happenings
 from stream.archive import Archive, ArchiveFile, FateCount, LedgerEntry, TimeRange
+from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.event import Kind
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import HOUR_MS, Zone, day_name, day_number
@@ -84,6 +85,7 @@ def _archive_day(archive: Archive, audience: Audience, happened: Happenings, day
         lines=lines,
         counts=counts,
         kafka_time=TimeRange(int(happened.times[0]), int(happened.times[-1])),
+        clock=PartitionClock.of(LatestLines.of(Quorum(), happened.times, happened.users + 1)),
     )
     files: list[ArchiveFile] = []
     for kind, rows in kinds:

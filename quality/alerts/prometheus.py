@@ -8,7 +8,7 @@ crash, and a counter decreases only if the ledger itself lost entries. A file is
 | `marquee_lines_total{fate,reason}` | lines by fate and reason (or rule of repair); they add up to all lines |
 | `marquee_entries_total` | entries of the ledger |
 | `marquee_lost_lines_total` | lines that Kafka dropped before they were read |
-| `marquee_stream_time_seconds` | the latest archived Kafka time |
+| `marquee_stream_time_seconds` | how far the stream has come, by its own clock |
 | `marquee_alerts_total{alert,reason}` | alerts raised |
 | `marquee_alerts_unposted` | alerts not yet accepted by the webhook; 0 without one |
 """
@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.webhook import Outbox
 from quality.settings import QualitySettings
-from stream.archive import FATES, LedgerEntry
+from stream.archive import FATES, LedgerEntry, furthest, latest_lines
+from stream.clock import LatestLines
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +42,27 @@ class LedgerMetrics(Collector):
         self._registry = CollectorRegistry()
         self._registry.register(self)
         self._failing = False
-        self._stream_time: int | None = None
         self._reset()
 
     def resume(self, entries: Iterable[LedgerEntry]) -> None:
         """Recount the whole ledger, and remove temporary files left by a crash."""
         self._reset()
+        entries = list(entries)
         for entry in entries:
-            self.committed(entry)
+            self._count(entry)
+        self._latest.update(latest_lines(entries))
         for path in self._path.parent.glob(f"{self._path.name}.*"):
             path.unlink(missing_ok=True)
 
     def committed(self, entry: LedgerEntry) -> None:
         """Add a committed entry."""
+        self._count(entry)
+        for partition, latest in latest_lines([entry]).items():
+            self._latest[partition] = self._latest[partition] + latest if partition in self._latest else latest
+
+    def _count(self, entry: LedgerEntry) -> None:
         self._entries += 1
         self._lost += entry.lost
-        if entry.kafka_time is not None:
-            self._stream_time = max(self._stream_time or 0, entry.kafka_time.last)
         for count in entry.counts:
             self._lines[count.fate, count.reason or ""] += count.lines
 
@@ -82,9 +87,9 @@ class LedgerMetrics(Collector):
         yield lines
         yield CounterMetricFamily("marquee_entries", "Entries of the ledger.", value=self._entries)
         yield CounterMetricFamily("marquee_lost_lines", "Lines gone from Kafka before they were read.", self._lost)
-        if self._stream_time is not None:
-            time_s = self._stream_time / 1000
-            yield GaugeMetricFamily("marquee_stream_time_seconds", "Latest Kafka time that was archived.", time_s)
+        if (reached := furthest(self._latest)) is not None:
+            text = "How far the stream has come, by its own clock."
+            yield GaugeMetricFamily("marquee_stream_time_seconds", text, reached / 1000)
         alerts = CounterMetricFamily("marquee_alerts", "Alerts that were raised.", labels=["alert", "reason"])
         for (alert, reason), number in sorted(self._alerts.raised.items()):
             alerts.add_metric([alert, reason], number)
@@ -94,6 +99,7 @@ class LedgerMetrics(Collector):
 
     def _reset(self) -> None:
         self._entries, self._lost = 0, 0
-        self._stream_time = None
+        self._latest: dict[tuple[str, int], LatestLines] = {}
+        """By topic and partition: the latest lines, which are its clock."""
         # export every fate from the start: a series that appears only with its first line has no rate
         self._lines: Counter[tuple[str, str]] = Counter({(fate, ""): 0 for fate in FATES})

@@ -1,8 +1,8 @@
 """Alert thresholds: compares the faults of each hour of stream time with their normal numbers.
 
-A ledger entry belongs to the hour of its last Kafka time. Each commit re-judges the hours that it affects: its own, and
-those of the following week, which are compared with it. So the alerts depend on the ledger alone, however the lines
-were batched and whichever process was killed in between:
+A ledger entry belongs to the hour that its partition had reached by the stream's clock. Each commit re-judges the hours
+that it affects: its own, and those of the following week, which are compared with it. So the alerts depend on the
+ledger alone, however the lines were batched and whichever process was killed in between:
 
 | killed | what the next start does |
 |---|---|
@@ -54,9 +54,9 @@ class HourlyCounts:
 
     def add(self, entry: LedgerEntry) -> list[int]:
         """Count an entry; returns the hours that it affects, in order."""
-        if entry.kafka_time is None:
+        if entry.reached is None:
             return []
-        number = entry.kafka_time.last // HOUR_MS
+        number = entry.reached // HOUR_MS
         hour = self._hours.setdefault(number, HourCounts())
         hour.lines += entry.lines
         hour.batch = entry.name
@@ -68,9 +68,9 @@ class HourlyCounts:
 
     def affected(self, entry: LedgerEntry) -> list[int]:
         """The hours that an entry affects, in order: its own, and those of the following week."""
-        if entry.kafka_time is None:
+        if entry.reached is None:
             return []
-        number = entry.kafka_time.last // HOUR_MS
+        number = entry.reached // HOUR_MS
         return [other for other in range(number, number + WEEK + 1) if other in self._hours]
 
     def since(self, number: int) -> list[int]:
@@ -188,8 +188,8 @@ def _entry_alerts(entry: LedgerEntry) -> list[Alert]:
         name = "retention_gap"
         text = f"{entry.lost} records of {entry.topic}-{entry.partition} were gone from Kafka before they were read"
         return [Alert(id=f"{name}:{entry.name}", alert=name, text=text, lines=entry.lost, batch=entry.name)]
-    if entry.clocks_apart_ms is not None and entry.kafka_time is not None:
-        name, last = "clocks_apart", entry.kafka_time.last
+    if entry.clocks_apart_ms is not None and entry.reached is not None:
+        name, last = "clocks_apart", entry.reached
         hours = entry.clocks_apart_ms / HOUR_MS
         text = f"most lines of {entry.name} came {hours:+.1f} h after their own time; they were taken by that."
         text += " Is [stream] timezone right, and does the producer set the records' times?"

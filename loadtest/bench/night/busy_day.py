@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from loadtest.bench.night.synthetic_crowd import Crowd, CrowdVisits
 from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.event import Kind
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import DAY_MS
@@ -149,6 +150,7 @@ class BusyDay:
             lines=count,
             counts=[FateCount("accepted", kind, self._day, None, number) for kind, number in counts.items()],
             kafka_time=TimeRange(int(kafka_times[0]), int(kafka_times[-1])),
+            clock=PartitionClock.of(LatestLines.of(Quorum(), kafka_times, self._visits.users[lines.session] + 1)),
         )
         files = []
         for kind in counts:

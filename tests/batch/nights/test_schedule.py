@@ -95,6 +95,18 @@ def test_moving_current_by_hand_counts_as_no_night(tmp_path: Path) -> None:
     assert failed_tries(tmp_path, THREE + 5) is None
 
 
+def test_a_night_that_went_by_a_wrong_clock_does_not_count(tmp_path: Path) -> None:
+    """A record of 2099 had poisoned the ledger: its night seems to have read everything that will ever come."""
+    shipped(tmp_path, "a", THREE - DAY_MS)
+    shipped(tmp_path, "b", 4_102_444_799_999)
+    for _ in range(5):
+        outcomes.note_outcome(tmp_path, 1, 1, 4_102_444_799_999)
+    assert failed_tries(tmp_path, THREE + 1) == 0
+    shipped(tmp_path, "c", THREE + 1)
+    assert failed_tries(tmp_path, THREE + 2) is None
+    assert failed_tries(tmp_path, THREE + DAY_MS) == 0
+
+
 def test_a_damaged_manifest_is_ignored(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - DAY_MS)
     for number, content in enumerate((b"", b"[]", b"{}", b'{"stream_time": null}', b'{"stream_time": []}')):
@@ -109,8 +121,8 @@ def test_the_streams_clock_follows_the_ledger(tmp_path: Path, monkeypatch: pytes
     assert clock.now() is None
     monkeypatch.setattr(schedule, "_GRAIN_S", 1e6)  # longer than any suite
     for number in range(3):
-        archive.commit(entry_at(THREE + number, lines=1, first=number))
-        archive.commit(entry_at(THREE + 999, lines=1, first=number, topic="another"))
+        archive.commit(entry_at(THREE + number, lines=40, first=40 * number))
+        archive.commit(entry_at(THREE + 999, lines=40, first=40 * number, topic="another"))
         os.utime(archive.ledger, ns=(NOW_NS, NOW_NS))  # so coarse is the clock of the file system
         assert clock.now() == THREE + number
     os.utime(archive.ledger, (1, 1))
@@ -145,7 +157,7 @@ ENDS = [(0, 1, "published"), (3, 1, "refused"), (4, 1, "held"), (1, 3, "failed")
 def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int, tries: int, ending: str) -> None:
     shipped(tmp_path, "a", THREE - 12 * HOUR_MS)
     archive, metrics = Archive(tmp_path), tmp_path / "metrics" / "nights.prom"
-    archive.commit(entry_at(THREE - HOUR_MS, lines=1, first=0))
+    archive.commit(entry_at(THREE - HOUR_MS, lines=40, first=0))
 
     def written(line: str) -> bool:
         return metrics.exists() and line in metrics.read_text()
@@ -154,7 +166,7 @@ def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int
         until(lambda: written("marquee_release_age_seconds 39600.0"))  # and no night is due
         assert written(f'marquee_nights_total{{outcome="{ending}"}} 0.0')
         for day in (1, 2, 3):
-            archive.commit(entry_at(THREE + (day - 1) * DAY_MS + HOUR_MS, lines=1, first=day))
+            archive.commit(entry_at(THREE + (day - 1) * DAY_MS + HOUR_MS, lines=40, first=40 * day))
             until(lambda: written(f'marquee_nights_total{{outcome="{ending}"}} {float(tries * day)}'))  # noqa: B023
         assert written(f"marquee_night_last_exit_code {float(code)}")
     assert (tmp_path / "calls").read_text().count("night") == 3 * tries
@@ -163,10 +175,10 @@ def test_each_day_has_its_night_and_the_metrics_follow(tmp_path: Path, code: int
 def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> None:
     shipped(tmp_path, "a", THREE - 12 * HOUR_MS)
     archive, metrics = Archive(tmp_path), tmp_path / "metrics" / "nights.prom"
-    archive.commit(entry_at(THREE, lines=1, first=0))
+    archive.commit(entry_at(THREE, lines=40, first=0))
     with scheduled(tmp_path, f"touch {tmp_path}/begun; while [ ! -e {tmp_path}/go ]; do sleep 0.01; done"):
         until((tmp_path / "begun").exists)
-        archive.commit(entry_at(THREE + HOUR_MS, lines=1, first=1))
+        archive.commit(entry_at(THREE + HOUR_MS, lines=40, first=40))
         until(lambda: "marquee_release_age_seconds 46800.0" in metrics.read_text())
         assert outcomes.read_outcomes(tmp_path) == []
         (tmp_path / "go").touch()
@@ -176,7 +188,7 @@ def test_while_a_night_runs_the_metrics_follow_the_stream(tmp_path: Path) -> Non
 
 
 def test_a_hanging_night_is_killed_with_all_its_processes(tmp_path: Path) -> None:
-    Archive(tmp_path).commit(entry_at(THREE, lines=1, first=0))
+    Archive(tmp_path).commit(entry_at(THREE, lines=40, first=0))
     script = f"trap '' TERM; sleep 600 & echo $! $$ > {tmp_path}/p; mv {tmp_path}/p {tmp_path}/pids; wait; wait"
     with scheduled(tmp_path, script):
         until((tmp_path / "pids").exists)
@@ -206,7 +218,7 @@ run(schedule.command, "batch")
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_process_and_its_night_at_once(tmp_path: Path, number: signal.Signals) -> None:
-    Archive(tmp_path / "var").commit(entry_at(THREE, lines=1, first=0))
+    Archive(tmp_path / "var").commit(entry_at(THREE, lines=40, first=0))
     (tmp_path / "batch").mkdir()
     (tmp_path / "batch" / "__main__.py").write_text(FAKE)  # what `-m batch` is in that folder
     process = subprocess.Popen(
