@@ -75,7 +75,7 @@ Fault = Literal[
     "movies", "latency",
     "time_min", "time_max", "user_min", "user_max", "minute_min", "minute_max", "rating_min", "rating_max",
     "status_min", "status_max", "latency_ms_min",
-    "time_ahead", "time_behind", "user_unknown", "movie_unknown", "minute_runtime", "status_list",
+    "clock_ahead", "time_ahead", "time_behind", "user_unknown", "movie_unknown", "minute_runtime", "status_list",
     "one_character", "kafka_time",
 ]  # fmt: skip
 """Everything that can have a threshold: the fates, `reason` (all reasons without their own threshold), the reasons of

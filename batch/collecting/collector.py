@@ -20,6 +20,7 @@ from itertools import compress
 import numpy as np
 import pyarrow as pa
 
+from batch.collecting.set_aside import OpenCases
 from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
 from quality.alerts.prometheus import LedgerMetrics
@@ -27,10 +28,12 @@ from quality.alerts.thresholds import ThresholdMonitor
 from quality.alerts.webhook import Poster, posting
 from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext, make_context
+from quality.lines.quarantine import replay_entry
 from quality.lines.verdicts import ParsedLines, judge
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, LedgerEntry, count_by_fate
+from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
+from stream.clock import PartitionClock, Quorum, TopicClock
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
@@ -91,12 +94,14 @@ def archive_batch(
     partition: int,
     pending: PendingLines,
     zone: Zone,
+    clock: TopicClock,
     context_for: Callable[[ParsedLines], JudgingContext],
 ) -> LedgerEntry:
     """Judge a batch, write its files and commit it. `context_for` gives the context for its lines."""
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, zone)
-    context = context_for(lines)
+    clock.add(partition, *lines.times_and_users())
+    context = replace(context_for(lines), clock=clock.limit())
     apart_ms = lines.clocks_apart_ms(context)
     verdicts = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
     entry = LedgerEntry(
@@ -106,9 +111,10 @@ def archive_batch(
         last=int(offsets[-1]),
         lines=len(times),
         counts=verdicts.counts(times, zone),
-        kafka_time=verdicts.span(times),
+        kafka_time=verdicts.span(times if context.clock is None else np.minimum(times, context.clock.latest_ms)),
         redelivered=pending.redelivered,
         clocks_apart_ms=apart_ms,
+        clock=PartitionClock.of(clock.latest(partition), verdicts.ahead_from(times)),
     )
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
     files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, zone)
@@ -122,11 +128,12 @@ class Collector:
         self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
     ) -> None:
         self._settings, self._quality, self._poster = streaming, quality, poster
-        self._zone = zone_named(streaming.timezone)
+        self._topic, self._zone = streaming.topic, zone_named(streaming.timezone)
         self._archive = Archive(streaming.var)
         self._unknown_ids = UnknownIdLookup(streaming, settings)
         self._thresholds = ThresholdMonitor(streaming.var, quality)
         self._metrics = LedgerMetrics(streaming.var, "collect", quality)
+        self._clock, self._set_aside = TopicClock(Quorum.of(streaming), {}), OpenCases()
         self._pending: dict[int, PendingLines] = {}
         self._ends: dict[int, int] = {}
         """By partition: the offset after the last entry."""
@@ -136,10 +143,13 @@ class Collector:
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
         entries = self._archive.entries()
-        self._thresholds.resume(entries)
-        self._metrics.resume(entries)
-        self.publish_state()
-        self._ends = self._archive.positions(self._settings.topic)
+        partitions = {
+            number: latest for (topic, number), latest in latest_lines(entries).items() if topic == self._topic
+        }
+        self._clock = TopicClock(Quorum.of(self._settings), partitions)
+        self._set_aside = OpenCases(entry for entry in entries if entry.topic == self._topic)
+        self._recount(entries)
+        self._ends = self._archive.positions(self._topic)
         return dict(self._ends)
 
     async def take(self, polled: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
@@ -152,7 +162,7 @@ class Collector:
                 await self.flush()
                 lost = piece.last - piece.first + 1
                 entry = LedgerEntry(
-                    topic=self._settings.topic,
+                    topic=self._topic,
                     partition=piece.partition,
                     first=piece.first,
                     last=piece.last,
@@ -171,11 +181,29 @@ class Collector:
                 continue
             del self._pending[partition]
             # judging takes about a second: in a thread, so that the Kafka client keeps fetching
-            arguments = self._archive, self._settings.topic, partition, pending, self._zone, self._context_for
+            arguments = self._archive, self._topic, partition, pending, self._zone, self._clock, self._context_for
             entry = await asyncio.to_thread(archive_batch, *arguments)
             self._committed(entry)
+            await self._take_confirmed()
             ends[partition] = entry.last + 1
         return ends
+
+    async def _take_confirmed(self) -> None:
+        """Archive the records that were set aside and that the stream's clock has confirmed."""
+        limit = self._clock.limit()
+        confirmed = self._set_aside.confirmed(limit)
+        for entry in confirmed:
+            arguments = self._archive, entry, self._zone, lambda lines: replace(self._context_for(lines), clock=limit)
+            replayed = await asyncio.to_thread(replay_entry, *arguments)
+            self._set_aside.revised(replayed.entry)
+            log.info("the stream's clock has jumped: %s judged again, %s", entry.name, dict(replayed.fates))
+        if confirmed:
+            self._recount(self._archive.entries())
+
+    def _recount(self, entries: list[LedgerEntry]) -> None:
+        self._thresholds.resume(entries)
+        self._metrics.resume(entries)
+        self.publish_state()
 
     def _context_for(self, lines: ParsedLines) -> JudgingContext:
         return make_context(self._settings, self._quality, self._unknown_ids.known_for(lines))
@@ -188,6 +216,7 @@ class Collector:
 
     def _committed(self, entry: LedgerEntry) -> None:
         self._ends[entry.partition] = entry.last + 1
+        self._set_aside.committed(entry)
         self._thresholds.committed(entry)
         self._metrics.committed(entry)
         self.publish_state()

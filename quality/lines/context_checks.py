@@ -7,6 +7,7 @@ the schema, then `CHECKS`. A line that only *might* be wrong passes; a candidate
 | reason | fault |
 |---|---|
 | `<field>_<rule>` | the field breaks a rule of the schema |
+| `clock_ahead` | Kafka's time of the record is further ahead of the stream's clock than allowed |
 | `user_unknown` | the id is above the largest assigned one, and the API has not confirmed it |
 | `time_ahead`, `time_behind` | the sender's clock is further from Kafka's time of the record than allowed |
 | `movie_unknown` | the API says that the movie, or one of the list, does not exist |
@@ -26,6 +27,7 @@ import pyarrow as pa
 from quality.catalog import KnownIds
 from quality.lines.schemas import LONGEST_MINUTE, Schema, breaches, event_schemas
 from quality.settings import QualitySettings
+from stream.clock import CLOCK_AHEAD, ClockLimit
 from stream.event import ByKind, Kind
 from stream.line_columns import times_of
 from stream.settings import StreamSettings
@@ -52,6 +54,8 @@ class JudgingContext:
     behind_ms: int
     """How long after its own time a line may reach Kafka, ms."""
     known: KnownIds = field(default_factory=KnownIds)
+    clock: ClockLimit | None = None
+    """The limit of the stream's clock; None: no record is ahead of it."""
 
 
 def make_context(streaming: StreamSettings, quality: QualitySettings, known: KnownIds) -> JudgingContext:
@@ -96,6 +100,10 @@ def context_faults(
     for check in CHECKS[kind]:
         faults += [(reason, rows) for reason, rows in check(table, kafka_times, context, strict) if rows.any()]
     return faults
+
+
+def _clock(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
+    return [] if context.clock is None else [(CLOCK_AHEAD, context.clock.is_ahead(kafka_times))]
 
 
 def _users(table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool) -> Faults:
@@ -159,9 +167,9 @@ def _unknown(words: list[str], known: KnownIds, strict: bool) -> np.ndarray:
 Check = Callable[[pa.Table, np.ndarray, JudgingContext, bool], Faults]
 """From a table of one kind, Kafka's time of each row, context and whether to be strict, to the rows with each fault."""
 CHECKS: ByKind[tuple[Check, ...]] = {
-    "watch": (_times, _users, _movies_and_minutes),
-    "rate": (_times, _users, _movies),
-    "recommend": (_times, _users, _listed_movies, _statuses),
-    "account": (_times, _users),
+    "watch": (_clock, _times, _users, _movies_and_minutes),
+    "rate": (_clock, _times, _users, _movies),
+    "recommend": (_clock, _times, _users, _listed_movies, _statuses),
+    "account": (_clock, _times, _users),
 }
 """By kind of event: its checks, in the order that decides which fault is the reason of a quarantined line."""

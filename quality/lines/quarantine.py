@@ -6,8 +6,9 @@ fates holds at any moment and a crash changes nothing. A replay needs the archiv
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 import pyarrow as pa
@@ -17,10 +18,12 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import repair_candidates
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate
+from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate, latest_lines, topic_clocks
+from stream.clock import ClockLimit
 from stream.event import Kind
 from stream.grammar import LineRefused, parse, render
 from stream.tables import PROVENANCE_FIELDS, QUARANTINE_SCHEMA
+from stream.zone import Zone
 
 ROOM = "quarantine"
 
@@ -96,38 +99,69 @@ def replay_quarantine(
     With `write`, the caller holds the archive's lock.
     """
     total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
-    for entry in archive.entries():
+    entries = archive.entries()
+    clocks = topic_clocks(latest_lines(entries))
+    for entry in entries:
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
-            total.update(_replay_entry(archive, entry, context, day, write))
+            # entries of older versions were made without a clock
+            limit = None if entry.clock is None else clocks[entry.topic].limit
+            strict = partial(_strict_context, context, entry, limit)
+            total.update(replay_entry(archive, entry, context.zone, strict, day, write).fates)
     return total
 
 
-def _replay_entry(
-    archive: Archive, entry: LedgerEntry, context: JudgingContext, day: str | None, write: bool
-) -> Counter[Fate]:
+@dataclass(frozen=True)
+class Replayed:
+    """An entry, judged again."""
+
+    entry: LedgerEntry
+    """Its next revision, or the same entry if no verdict has changed."""
+    fates: Counter[Fate]
+    """The fates of the lines that were in its quarantine."""
+
+
+def replay_entry(
+    archive: Archive,
+    entry: LedgerEntry,
+    zone: Zone,
+    context_for: Callable[[ParsedLines], JudgingContext],
+    day: str | None = None,
+    write: bool = True,
+) -> Replayed:
+    """Judge the quarantined lines of an entry again. With `write`, the caller holds the archive's lock."""
     table = _table(archive, entry, day)
     values = table.column("raw").combine_chunks()
     kafka_times = table.column("kafka_time").cast(pa.int64()).to_numpy()
-    lines = ParsedLines.read(values, kafka_times, context.zone)
-    verdicts = judge(lines, _strict_context(context, lines, entry))
-    revised = _next_revision(entry, verdicts.counts(kafka_times, context.zone), day)
+    lines = ParsedLines.read(values, kafka_times, zone)
+    verdicts = judge(lines, context_for(lines))
+    counts = verdicts.counts(kafka_times, zone)
+    fates = count_by_fate([msgspec.structs.replace(entry, counts=counts)])
     unchanged = verdicts.reasons == table.column("reason").to_pylist()  # every line, each with its old reason
-    if write and not unchanged:
-        origin = table.select([name for name, _ in PROVENANCE_FIELDS])
-        files = archive_writer.write_batch(archive, revised, verdicts, values, origin, context.zone)
-        old_files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
-        archive.commit(revised.with_files([file for file in entry.files if file not in old_files] + files))
-        for file in old_files:
-            (archive.var / file.path).unlink()
-    return count_by_fate([msgspec.structs.replace(revised, counts=verdicts.counts(kafka_times, context.zone))])
+    if unchanged or not write:
+        return Replayed(entry, fates)
+    revised = _next_revision(entry, counts, day)
+    if day is None and revised.clock is not None:
+        ahead_from = verdicts.ahead_from(kafka_times)
+        revised = msgspec.structs.replace(revised, clock=msgspec.structs.replace(revised.clock, ahead_from=ahead_from))
+    origin = table.select([name for name, _ in PROVENANCE_FIELDS])
+    files = archive_writer.write_batch(archive, revised, verdicts, values, origin, zone)
+    old_files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
+    revised = archive.commit(revised.with_files([file for file in entry.files if file not in old_files] + files))
+    for file in old_files:
+        (archive.var / file.path).unlink()
+    return Replayed(revised, fates)
 
 
-def _strict_context(context: JudgingContext, lines: ParsedLines, entry: LedgerEntry) -> JudgingContext:
+def _strict_context(
+    context: JudgingContext, entry: LedgerEntry, limit_ms: int | None, lines: ParsedLines
+) -> JudgingContext:
     """The context for quarantined lines: a replay does not ask the API, so it accepts only movies of the catalogue."""
     known = context.known
     not_in_catalog = lines.movies() - known.runtimes.keys() if known.runtimes else set()
     ahead_ms = context.ahead_ms if entry.clocks_apart_ms is None else None
-    return replace(context, ahead_ms=ahead_ms, known=replace(known, missing=known.missing | not_in_catalog))
+    clock = None if limit_ms is None else ClockLimit(limit_ms)
+    known = replace(known, missing=known.missing | not_in_catalog)
+    return replace(context, ahead_ms=ahead_ms, known=known, clock=clock)
 
 
 def _next_revision(entry: LedgerEntry, counts: list[FateCount], day: str | None) -> LedgerEntry:

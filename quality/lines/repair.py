@@ -39,7 +39,7 @@ _LONGEST = 2_000
 """Longer lines, in bytes, are not repaired; a normal line is much shorter."""
 _CHUNK_LINES = 1_000
 """Lines whose readings are checked together."""
-_UNREPAIRABLE = ("empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
+_UNREPAIRABLE = ("clock_ahead", "empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
 """Reasons that no deletion repairs with certainty.
 
 For a user or a minute out of range, a slow API or a runtime that is too short is as likely a cause as a stray digit.

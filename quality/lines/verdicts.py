@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from quality.lines.context_checks import JudgingContext, arrival_delay_ms, context_faults, resolve_repeated_hour
 from quality.lines.repair import Repairs, repair_lines
 from stream.archive import Fate, FateCount, TimeRange
+from stream.clock import CLOCK_AHEAD
 from stream.event import KINDS, Kind
 from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
@@ -61,6 +62,12 @@ class ParsedLines:
         users = np.concatenate([table.column("user").to_numpy() for table in self.columns.events.values()])
         return set(users[users > most].tolist())
 
+    def times_and_users(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kafka's time (int64 ms UTC) and the user (uint32) of each well-formed line that is no duplicate."""
+        rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
+        users = np.concatenate([self.columns.events[kind].column("user").to_numpy() for kind in KINDS])
+        return self.kafka_times[self.rows[rows]], users
+
     def clocks_apart_ms(self, context: JudgingContext) -> int | None:
         """The lines' median distance from Kafka's time, ms, if it exceeds the limit of a repair; else None.
 
@@ -105,6 +112,13 @@ class Verdicts:
         rows = np.concatenate([kept.rows for kept in self.kept.values()])
         times = kafka_times[rows] if len(rows) else kafka_times
         return TimeRange(int(times.min()), int(times.max()))
+
+    def ahead_from(self, kafka_times: np.ndarray) -> int | None:
+        """The earliest Kafka time of the records that are ahead of the stream's clock; None without any."""
+        ahead = [
+            row for row, reason in zip(self.quarantined.tolist(), self.reasons, strict=True) if reason == CLOCK_AHEAD
+        ]
+        return int(kafka_times[ahead].min()) if ahead else None
 
     def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[FateCount]:
         """Lines by fate, kind, day and reason, in a fixed order."""

@@ -23,6 +23,7 @@ from stream.archive import Archive, LedgerEntry
 from stream.kafka import FetchedRecords
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS, zone_named
+from tests.ledger_entries import credulous
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_665_150_000_000  # 2022-10-07T09:40 in New York
@@ -61,7 +62,9 @@ def collected(archive: Archive) -> LedgerEntry:
     waiting = PendingLines(0)
     waiting.add(FetchedRecords(0, LINES, np.arange(len(LINES)), times))
     context = make_context(streaming, QualitySettings(), KnownIds())
-    return archive_batch(archive, "movielog1", 0, waiting, zone_named(streaming.timezone), lambda lines: context)
+    return archive_batch(
+        archive, "movielog1", 0, waiting, zone_named(streaming.timezone), credulous(), lambda lines: context
+    )
 
 
 def run_command(environ: dict[str, str], *arguments: str) -> Result:

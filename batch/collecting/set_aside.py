@@ -1,0 +1,72 @@
+"""The records that are set aside because their Kafka time is ahead of the stream's clock, while their case is open.
+
+It ends in one of two ways. If the clock jumps to their time, the stream really was there: they are judged again and
+archived. If instead a quorum of lines of the same partition comes after them at the old pace, they were wrong: they
+stay in the quarantine, also when the clock reaches their time some day (`quality quarantine replay` would then take
+them). What is nearer than half the allowance is no longer the old pace. Cases are ledger entries, and are decided by
+the ledger alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from stream.archive import LedgerEntry
+from stream.clock import ClockLimit, PartitionClock
+
+
+@dataclass
+class Case:
+    """An entry with records that are set aside."""
+
+    entry: LedgerEntry
+    clock: PartitionClock
+    ahead_from: int
+    """The earliest time of these records, ms UTC."""
+    lines_behind: int = 0
+    """Lines that came later in the partition, at the old pace."""
+
+    @property
+    def near_ms(self) -> int:
+        """Times from here on are near those of the records, ms UTC."""
+        return self.ahead_from - self.clock.ahead_ms // 2
+
+    def is_refuted(self) -> bool:
+        """Whether the partition went on at the old pace."""
+        return self.lines_behind >= self.clock.lines
+
+    def take(self, later: LedgerEntry) -> None:
+        """Take a later entry of the same partition into account."""
+        if later.kafka_time is not None and later.kafka_time.last < self.near_ms:
+            self.lines_behind += later.lines
+
+
+class OpenCases:
+    """The open cases of a topic."""
+
+    def __init__(self, entries: Iterable[LedgerEntry] = ()) -> None:
+        """`entries` are the topic's, ascending within a partition."""
+        self._cases: dict[str, Case] = {}
+        for entry in entries:
+            self.committed(entry)
+
+    def committed(self, entry: LedgerEntry) -> None:
+        """Take an entry into account: it opens a case, or closes those that it refutes."""
+        for case in self._of(entry.partition):
+            case.take(entry)
+            if case.is_refuted():
+                del self._cases[case.entry.name]
+        self.revised(entry)
+
+    def revised(self, entry: LedgerEntry) -> None:
+        """Replace an entry by its next revision."""
+        self._cases.pop(entry.name, None)
+        if entry.clock is not None and entry.clock.ahead_from is not None:
+            self._cases[entry.name] = Case(entry, entry.clock, entry.clock.ahead_from)
+
+    def confirmed(self, limit: ClockLimit | None) -> list[LedgerEntry]:
+        """The entries with records that the clock has come near to."""
+        confirmed_ms = -1 if limit is None else limit.latest_ms - limit.ahead_ms
+        return [case.entry for case in self._cases.values() if case.near_ms <= confirmed_ms]
+
+    def _of(self, partition: int) -> list[Case]:
+        return [case for case in self._cases.values() if case.entry.partition == partition]
