@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import click
+import msgspec
 import orjson
 import pyarrow as pa
 
 from stream import archive, broker, kafka
 from stream.cli import run
+from stream.clock_summary import summarize_clocks
 from stream.grammar import LineRefused, parse
 from stream.line_columns import read
 from stream.settings import StreamSettings, load
@@ -114,6 +116,17 @@ def show_archive() -> None:
         "reached_day": reached and zone_named(settings.timezone).day(reached),
     }
     click.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
+
+
+@commands.command("clock")
+def show_clock() -> None:
+    """Print how far the stream has come, by topic and partition, and the records that are set aside, as JSON.
+
+    A record is set aside while too few others confirm its Kafka time; docs/architecture.md defines the clock.
+    """
+    settings = load("stream", StreamSettings)
+    summary = summarize_clocks(archive.Archive(settings.var).entries(), zone_named(settings.timezone))
+    click.echo(msgspec.json.format(msgspec.json.encode(summary)))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from quality.lines.verdicts import ParsedLines, judge
 from quality.settings import QualitySettings
 from stream.__main__ import commands
 from stream.archive import Archive, FateCount, TimeRange
+from stream.clock import CLOCK_AHEAD, LatestLines, PartitionClock, Quorum
 from stream.settings import StreamSettings
+from stream.zone import HOUR_MS
 from tests.ledger_entries import entry, gap
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +106,29 @@ def test_check_is_silent_of_carriage_returns_where_there_are_none(tmp_path: Path
     done = said(environ, "check", tmp_path / "lines.txt")
     assert orjson.loads(done.stdout)["crlf"] == 0
     assert "CR LF" not in done.stderr
+
+
+def test_clock_shows_how_far_the_stream_has_come_and_what_is_set_aside(tmp_path: Path, environ: dict[str, str]) -> None:
+    assert orjson.loads(said(environ, "clock").stdout) == {}
+    archive, noon = Archive(tmp_path / "var"), 1_665_158_400_000
+    latest = LatestLines.of(Quorum(), noon + 1000 * np.arange(60), np.arange(60))
+    clock = PartitionClock.of(latest, noon + 5 * HOUR_MS)
+    faults = {f"quarantined:{CLOCK_AHEAD}": 2}
+    archive.commit(entry(0, 59, faults, kafka_time=TimeRange(noon, noon + 59_000), clock=clock))
+    assert orjson.loads(said(environ, "clock").stdout) == {
+        "movielog1": {
+            "reached": "2022-10-07T12:00:40",
+            "reached_ms": noon + 40_000,
+            "limit": "2022-10-07T13:00:40",
+            "partitions": {
+                "0": {
+                    "reached": "2022-10-07T12:00:40",
+                    "latest": "2022-10-07T12:00:59",
+                    "set_aside": {"lines": 2, "earliest": "2022-10-07T17:00"},
+                }
+            },
+        }
+    }
 
 
 def test_check_shows_hostile_bytes_in_ascii(tmp_path: Path, environ: dict[str, str]) -> None:
