@@ -140,7 +140,7 @@ def show_report(day: datetime) -> None:
     try:
         reports = Reports(store, settings, load("quality", QualitySettings))
         report = reports.written(number)
-        watermark = store.watermark(settings.topic)
+        watermark = store.reached(settings.topic)
         if report is None and (watermark is None or number not in store.days(final=False)):
             raise ReportError(f"report: the store has no lines of {day.date()}, not yet or not any more")
         document = msgspec.to_builtins(report or reports.build(number, watermark or 0))

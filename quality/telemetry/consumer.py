@@ -8,53 +8,29 @@
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
 
-Time is the stream's own (Kafka's record times): the watermark is the least of the latest times of the partitions. An
-empty partition does not hold it back, but only once Kafka has confirmed that it is empty: otherwise the first partition
-to be read could close days for which another one still has lines.
+Time is the stream's own clock (`stream.clock`): the watermark is the least over the partitions, without those that are
+idle (`idle_partitions`).
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-
 from quality.settings import QualitySettings
-from quality.telemetry.ingest import Ingest, TelemetryBatch
+from quality.telemetry.batch import batch_of
+from quality.telemetry.idle_partitions import IdlePartitions
+from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from stream import kafka
-from stream.line_columns import read
+from stream.clock import Quorum
 from stream.settings import StreamSettings
-from stream.zone import Zone, day_name, zone_named
+from stream.zone import day_name, zone_named
 
 GROUP = "marquee-telemetry"
 log = logging.getLogger(__name__)
-
-
-def batch_of(
-    polled: Sequence[kafka.FetchedRecords | kafka.RetentionGap], positions: dict[int, int], zone: Zone
-) -> TelemetryBatch:
-    """Parse fetched records; `positions` are the offsets to read next, by partition."""
-    fetched = [records for records in polled if isinstance(records, kafka.FetchedRecords)]
-    values = pa.array([value for records in fetched for value in records.values], pa.binary())
-    lost: dict[int, int] = {}
-    for gap in (gap for gap in polled if isinstance(gap, kafka.RetentionGap)):
-        lost[gap.partition] = lost.get(gap.partition, 0) + gap.last - gap.first + 1
-        log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
-    none = np.zeros(0, np.int64)
-    return TelemetryBatch(
-        read(values, zone),
-        np.concatenate([none, *(np.full(len(records.values), records.partition) for records in fetched)]),
-        np.concatenate([none, *(records.offsets for records in fetched)]),
-        np.concatenate([none, *(records.times for records in fetched)]),
-        dict(positions),
-        lost,
-    )
 
 
 @dataclass
@@ -67,7 +43,7 @@ class Telemetry:
 
     def report(self, *, now: bool = False) -> None:
         """Write the final reports of completed days, and rewrite open ones if they are due (or `now`)."""
-        watermark = self.store.watermark(self.reports.stream.topic)
+        watermark = self.ingest.watermark
         if watermark is None:
             return
         self._close(watermark)
@@ -102,7 +78,8 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     store = Store(stream_settings.var / "telemetry.db")
     try:
-        ingest = Ingest(store, stream_settings.topic, zone_named(stream_settings.timezone), settings)
+        zone, quorum = zone_named(stream_settings.timezone), Quorum.of(stream_settings)
+        ingest = Ingest(store, stream_settings.topic, zone, settings, quorum)
         telemetry = Telemetry(store, ingest, Reports(store, stream_settings, settings))
         async with kafka.reading(stream_settings, GROUP, store.positions(stream_settings.topic)) as reader:
             await follow(reader, telemetry, stop)
@@ -112,23 +89,21 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Store batches and write reports until `stop`."""
-    stream, store = telemetry.reports.stream, telemetry.store
-    silent_are_empty = False
+    stream, ingest = telemetry.reports.stream, telemetry.ingest
+    partitions = IdlePartitions(stream.idle_minutes * 60)
     while not stop.is_set():
         polled = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
         # in a thread, one after the other, so that the consumer's heartbeats and fetches continue
+        for gap in (piece for piece in polled if isinstance(piece, kafka.RetentionGap)):
+            log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
         if polled:
             batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone_named(stream.timezone))
-            await asyncio.to_thread(telemetry.ingest.take, batch)
+            await asyncio.to_thread(ingest.take, batch)
             await reader.commit(batch.positions)
-        silent = set(reader.positions) - set(store.kafka_times(stream.topic))
-        silent_are_empty = silent_are_empty or all(
-            unread == 0 for partition, unread in reader.unread().items() if partition in silent
-        )
-        if silent_are_empty:
-            await asyncio.to_thread(telemetry.report)
-    if silent_are_empty:
-        await asyncio.to_thread(telemetry.report, now=True)
+        partitions.update({piece.partition for piece in polled}, reader.unread(), ingest.with_lines)
+        ingest.idle = partitions.idle
+        await asyncio.to_thread(telemetry.report)
+    await asyncio.to_thread(telemetry.report, now=True)
 
 
 async def _gather(

@@ -8,8 +8,7 @@ match an existing row and are ignored.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from sqlite3 import Connection
 
@@ -19,9 +18,11 @@ import pyarrow.compute as pc
 
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key
 from quality.settings import QualitySettings
+from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.store import Store, pack_lists, session_rows
+from quality.telemetry.waiting import WaitingRecords
+from stream.clock import CLOCK_AHEAD, PartitionClock, Quorum, TopicClock
 from stream.event import LIST_LENGTH
-from stream.line_columns import LineColumns
 from stream.zone import Zone
 
 LATE = "late"
@@ -33,25 +34,7 @@ _SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
 _SQL_DROP_SESSION = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
 _SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
-_SQL_POSITION = "INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)"
 _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET value = min(value, excluded.value)"
-
-
-@dataclass(frozen=True, slots=True)
-class TelemetryBatch:
-    """Parsed lines with their provenance: n lines, of any partitions in any order."""
-
-    columns: LineColumns
-    partition: np.ndarray
-    """int32[n]."""
-    offset: np.ndarray
-    """int64[n]."""
-    kafka_time: np.ndarray
-    """int64[n], ms UTC."""
-    positions: dict[int, int]
-    """By partition: the offset to read after this batch."""
-    lost: dict[int, int] = field(default_factory=dict)
-    """By partition: the number of offsets that Kafka dropped."""
 
 
 class Ingest:
@@ -60,10 +43,20 @@ class Ingest:
     After an exception the state may be ahead of the store: create a new `Ingest`.
     """
 
-    def __init__(self, store: Store, topic: str, zone: Zone, settings: QualitySettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        topic: str,
+        zone: Zone,
+        settings: QualitySettings,
+        quorum: Quorum = Quorum(),  # noqa: B008
+    ) -> None:
         self._store, self._topic, self._zone, self._settings = store, topic, zone, settings
         self._positions = store.positions(topic)
-        self._kafka_times = store.kafka_times(topic)
+        self._clock = TopicClock(quorum, store.clocks(topic))
+        self._waiting = WaitingRecords(store, topic, quorum, zone)
+        self.idle: Collection[int] = ()
+        """The partitions that need not be waited for."""
         self._horizon = self._session_horizon()
         self._open = store.sessions(-1, np.iinfo(np.int64).max, self._horizon)
         self.refresh()
@@ -75,26 +68,42 @@ class Ingest:
         self._final_through = max(self._store.days(final=True), default=-1)
 
     @property
+    def watermark(self) -> int | None:
+        """The time up to which the stream was read, ms UTC; None while a partition is unread that might have lines.
+
+        It is the least over the partitions that are waited for; without any, how far the topic has come.
+        """
+        times = [self._clock.latest(number).reached for number in self._positions if number not in self.idle]
+        known = [time_ms for time_ms in times if time_ms is not None]
+        return None if len(known) < len(times) else min(known, default=self._clock.reached)
+
+    @property
+    def with_lines(self) -> set[int]:
+        """The partitions that had a line with a time."""
+        return {number for number in self._positions if self._clock.latest(number).reached is not None}
+
+    @property
     def open_since(self) -> int:
         """Sessions without a minute since then, ms UTC, can grow only by late lines."""
         return self._horizon
 
     def take(self, batch: TelemetryBatch) -> None:
         """Commit a batch: its rows and its positions."""
+        for partition, (times, users) in batch.times_and_users().items():
+            self._clock.add(partition, times, users)
         with self._store.transaction() as db:
+            admitted = self._waiting.admit(db, batch, self._clock.limit())
+            batch = admitted.batch
+            self._count_left_out(db, CLOCK_AHEAD, admitted.refuted)
             self._take_left_out(db, batch)
             self._take_answers(db, batch)
             self._take_minutes(db, batch.columns.events["watch"])
             self._take_positions(db, batch)
 
     def _take_positions(self, db: Connection, batch: TelemetryBatch) -> None:
-        for partition in sorted(set(batch.partition.tolist())):
-            latest = int(batch.kafka_time[batch.partition == partition].max())
-            self._kafka_times[partition] = max(latest, self._kafka_times.get(partition, latest))
         self._positions |= batch.positions
-        times = self._kafka_times
-        rows = [(self._topic, number, offset, times.get(number)) for number, offset in self._positions.items()]
-        db.executemany(_SQL_POSITION, rows)
+        clocks = {number: PartitionClock.of(self._clock.latest(number)) for number in self._positions}
+        self._store.set_positions(db, self._topic, self._positions, clocks)
         if len(batch.kafka_time):
             days = np.unique(self._zone.day_number(batch.kafka_time))
             db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
@@ -106,8 +115,13 @@ class Ingest:
         db.executemany(_SQL_LEFT_OUT, [(day, reason, lines) for (day, reason), lines in counts.items()])
         for partition, lines in batch.lost.items():
             # their times are unknown: count them for the day that the partition had reached
-            day = self._zone.day_number(self._kafka_times.get(partition, 0))
-            db.execute(_SQL_LEFT_OUT, (day, LOST, lines))
+            self._count_left_out(db, LOST, lines, self._clock.latest(partition).reached)
+
+    def _count_left_out(self, db: Connection, reason: str, lines: int, time_ms: int | None = None) -> None:
+        """Count lines without a credible time for the day of `time_ms`, or the day that the topic has reached."""
+        if lines:
+            day = self._zone.day_number(time_ms or self._clock.reached or 0)
+            db.execute(_SQL_LEFT_OUT, (day, reason, lines))
 
     def _take_answers(self, db: Connection, batch: TelemetryBatch) -> None:
         table, rows = batch.columns.events["recommend"], batch.columns.rows["recommend"]
@@ -184,8 +198,7 @@ class Ingest:
         return sessions[_is_among(sessions.key, np.unique(late.key))]
 
     def _session_horizon(self) -> int:
-        watermark = min(self._kafka_times.values(), default=0)
-        return max(0, watermark - self._settings.gap_ms - self._settings.grace_ms)
+        return max(0, (self.watermark or 0) - self._settings.gap_ms - self._settings.grace_ms)
 
 
 def requests(table: pa.Table) -> list[int]:

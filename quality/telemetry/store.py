@@ -5,7 +5,8 @@ nor repeats a line: it resumes after the last commit. `synchronous=NORMAL`: a po
 a whole, and their lines are read again. Tables are clustered by time, because rows are written, queried and pruned by
 time.
 
-    positions   by topic and partition: the offset to read next, the latest Kafka time seen (null for none)
+    positions   by topic and partition: the offset to read next, and the clock (`PartitionClock` as JSON, or null)
+    waiting     records ahead of the stream's clock: provenance, how many later lines came at the old pace, and the line
     movies      a number for each movie id that is mentioned below
     answers     one row for each different answer: time, user, list; `request` is a digest of all its fields
     sessions    one row for each session of a user and movie: first and last minute
@@ -17,23 +18,28 @@ All times are ms UTC; days are numbers counted from 1970-01-01 in the service's 
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from quality.errors import StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
+from stream.clock import LatestLines, PartitionClock, merged
+from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 
-LAYOUT = 1
+LAYOUT = 2
 _CHUNK = 50_000
 
 _TABLES = """
-CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, kafka_time INTEGER,
+CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, clock BLOB,
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
+CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
+    PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
 CREATE TABLE movies (number INTEGER PRIMARY KEY, movie TEXT NOT NULL UNIQUE);
 CREATE TABLE answers (time INTEGER, user INTEGER, request INTEGER, status INTEGER, latency_ms INTEGER, movies BLOB,
     partition INTEGER, "offset" INTEGER, PRIMARY KEY (time, user, request)) WITHOUT ROWID;
@@ -43,6 +49,27 @@ CREATE TABLE left_out (day INTEGER, reason TEXT, lines INTEGER, PRIMARY KEY (day
 CREATE TABLE days (day INTEGER PRIMARY KEY, final INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+_FROM_LAYOUT_1 = """
+ALTER TABLE positions DROP COLUMN kafka_time;
+ALTER TABLE positions ADD COLUMN clock BLOB;
+CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
+    PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
+"""
+"""The latest Kafka time, which layout 1 had, is dropped: a wrong record may have set it. New lines set the clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRecord:
+    """A record that is ahead of the stream's clock."""
+
+    partition: int
+    offset: int
+    kafka_time: int
+    """ms UTC."""
+    behind: int
+    """How many lines came after it in its partition at the old pace."""
+    line: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,8 @@ class Store:
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()
         if layout == 0:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={LAYOUT};COMMIT;")
+        elif layout == 1:
+            self._db.executescript(f"BEGIN;{_FROM_LAYOUT_1}PRAGMA user_version={LAYOUT};COMMIT;")
         elif layout != LAYOUT:
             raise StoreError(
                 f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again"
@@ -119,15 +148,34 @@ class Store:
         """By partition: the offset to read next."""
         return dict(self._db.execute("SELECT partition, next FROM positions WHERE topic = ?", (topic,)))
 
-    def kafka_times(self, topic: str) -> dict[int, int]:
-        """The latest Kafka time seen, by partition with lines."""
-        query = "SELECT partition, kafka_time FROM positions WHERE topic = ? AND kafka_time IS NOT NULL"
-        return dict(self._db.execute(query, (topic,)))
+    def clocks(self, topic: str) -> dict[int, LatestLines]:
+        """By partition with lines: its latest ones, which are its clock."""
+        query = "SELECT partition, clock FROM positions WHERE topic = ? AND clock IS NOT NULL"
+        rows = self._db.execute(query, (topic,)).fetchall()
+        return {partition: decode_json(data, PartitionClock).read() for partition, data in rows}
 
-    def watermark(self, topic: str) -> int | None:
-        """The time up to which the stream was read, ms UTC: the least over the partitions with lines; None before any
-        line."""
-        return min(self.kafka_times(topic).values(), default=None)
+    def reached(self, topic: str) -> int | None:
+        """How far the topic has come by its clock, ms UTC; None before any line."""
+        latest = merged(self.clocks(topic).values())
+        return None if latest is None else latest.reached
+
+    def set_positions(
+        self, db: sqlite3.Connection, topic: str, positions: Mapping[int, int], clocks: Mapping[int, PartitionClock]
+    ) -> None:
+        """Note how far the partitions were read; the caller commits."""
+        rows = [(topic, number, offset, msgspec.json.encode(clocks[number])) for number, offset in positions.items()]
+        db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", rows)
+
+    def waiting(self, topic: str) -> list[WaitingRecord]:
+        """The records that are ahead of the clock, by partition and offset."""
+        query = 'SELECT partition, "offset", kafka_time, behind, line FROM waiting WHERE topic = ? ORDER BY 1, 2'
+        return [WaitingRecord(*row) for row in self._db.execute(query, (topic,))]
+
+    def replace_waiting(self, db: sqlite3.Connection, topic: str, records: Iterable[WaitingRecord]) -> None:
+        """Replace the records that are ahead of the clock; the caller commits."""
+        db.execute("DELETE FROM waiting WHERE topic = ?", (topic,))
+        rows = [(topic, *(getattr(record, name) for name in WaitingRecord.__slots__)) for record in records]
+        db.executemany("INSERT INTO waiting VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def state(self, name: str) -> int | None:
         """A value of the table `state`."""

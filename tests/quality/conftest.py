@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import pyarrow as pa
 import pytest
 
-from quality.telemetry.ingest import TelemetryBatch
+from quality.telemetry.batch import TelemetryBatch
 from stream.event import KINDS, Event
+from stream.grammar import render
 from stream.line_columns import LineColumns, table_of
+from stream.zone import zone_named
 
+ZONE = zone_named("America/New_York")
 BatchOf = Callable[..., TelemetryBatch]
 PublishRelease = Callable[..., None]
 
@@ -33,6 +37,7 @@ def batch_of() -> BatchOf:
             [],
         )
         return TelemetryBatch(
+            pa.array([render(event, ZONE) for event in events], pa.binary()),
             columns,
             np.full(len(events), partition, np.int32),
             np.arange(first, first + len(events)),

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from quality.metrics.watch_sessions import TimeSpans, session_key
 from quality.settings import QualitySettings
 from quality.telemetry.attribution import attribute_starts, hit_ranks
+from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.day_report import DayReport
-from quality.telemetry.ingest import Ingest, TelemetryBatch, requests
+from quality.telemetry.ingest import Ingest, requests
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, StoredAnswers
 from stream.event import Event
 from stream.line_columns import table_of
 from stream.settings import StreamSettings
 from stream.zone import day_number, zone_named
+from tests.quality.telemetry.known_day import ONE_LINE
 
 HOUR = 3_600_000
 DAY = "2022-11-06"  # 25 hours long in New York
@@ -126,7 +128,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[list[Event]], list[bool]]:
 
 
 def ingest(store: Store) -> Ingest:
-    return Ingest(store, STREAM.topic, zone_named(STREAM.timezone), SETTINGS)
+    return Ingest(store, STREAM.topic, zone_named(STREAM.timezone), SETTINGS, ONE_LINE)
 
 
 @settings(deadline=None, max_examples=150)

@@ -27,6 +27,7 @@ from stream.grammar import render
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 from tests.polling import DEADLINE_S, until
+from tests.quality.telemetry.known_day import ONE_LINE
 
 ROOT = Path(__file__).parents[3]
 HOUR = 3_600_000
@@ -181,7 +182,7 @@ def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
 async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> DayReport:
     stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
     store = Store(var / "telemetry.db")
-    ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings)
+    ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings, ONE_LINE)
     script = cast(kafka.Reader, Script(stop, *polls))
     await follow(script, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
     store.close()

@@ -12,9 +12,10 @@ import pytest
 from quality.errors import ReportError
 from quality.metrics.bootstrap import Interval
 from quality.settings import QualitySettings
+from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.consumer import Telemetry
 from quality.telemetry.day_report import read_report
-from quality.telemetry.ingest import Ingest, TelemetryBatch
+from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.report_figures import AnswerCounts, LatencyPercentiles
 from quality.telemetry.report_html import render_html
@@ -23,7 +24,7 @@ from quality.telemetry.store import Store
 from stream.event import Event
 from stream.settings import StreamSettings, load
 from stream.zone import day_number, zone_named
-from tests.quality.telemetry.known_day import DAY, END, FIRST, HOUR, SETTINGS, answer, report_after, watch
+from tests.quality.telemetry.known_day import DAY, END, FIRST, HOUR, ONE_LINE, SETTINGS, answer, report_after, watch
 
 
 def test_figures_of_a_known_day(reports: Reports) -> None:
@@ -60,7 +61,7 @@ def test_an_answer_of_the_day_after_takes_the_start(tmp_path: Path, batch_of: Ca
     store, stream = Store(tmp_path / "telemetry.db"), StreamSettings(var=tmp_path)
     events = [answer(23, 1, ("a+2001",)), answer(23, 2, ("a+2001",)), answer(25, 2, ("b+2002",))]
     events += [watch(26, 1, "a+2001"), watch(26, 2, "a+2001")]
-    Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS).take(batch_of(events))
+    Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS, ONE_LINE).take(batch_of(events))
     report = report_after(Reports(store, stream, SETTINGS))
     store.close()
     assert (report.answers.closed, report.hits, report.movies_shown) == (2, 1, 1)
@@ -116,7 +117,9 @@ def test_open_reports_are_rewritten_once_in_an_hour_of_the_stream(
     store = Store(tmp_path / "telemetry.db")
     stream = StreamSettings(var=tmp_path)
     telemetry = Telemetry(
-        store, Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS), Reports(store, stream, SETTINGS)
+        store,
+        Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS, ONE_LINE),
+        Reports(store, stream, SETTINGS),
     )
     minutes_written: list[int] = []
     monkeypatch.setattr(

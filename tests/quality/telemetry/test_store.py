@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from quality.errors import StoreError
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from quality.settings import QualitySettings
-from quality.telemetry.consumer import Telemetry, batch_of
-from quality.telemetry.ingest import Ingest, TelemetryBatch
+from quality.telemetry.batch import TelemetryBatch, batch_of
+from quality.telemetry.consumer import Telemetry
+from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, pack_lists, unpack_lists
 from stream import kafka
@@ -23,6 +24,7 @@ from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings
 from stream.zone import day_name, zone_named
+from tests.quality.telemetry.known_day import ONE_LINE
 
 HOUR = 3_600_000
 NOON = 1_650_000_000_000 // HOUR * HOUR
@@ -40,7 +42,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def ingest(store: Store) -> Ingest:
-    return Ingest(store, STREAM.topic, ZONE, SETTINGS)
+    return Ingest(store, STREAM.topic, ZONE, SETTINGS, ONE_LINE)
 
 
 def watch(minute: int, user: int = 7, movie: str = "aliens+1986") -> Event:
@@ -80,7 +82,7 @@ def test_a_session_that_is_no_longer_held_is_found_again(store: Store, batch_of:
     taker = ingest(store)
     taker.take(batch_of([watch(0), watch(300, user=8)]))
     taker.take(batch_of([watch(301, user=8)], 2))
-    assert (taker.open_since - NOON) // 60_000 == 300 - 70  # watermark, less gap and grace
+    assert (taker.open_since - NOON) // 60_000 == 301 - 70  # watermark, less gap and grace
     taker.take(batch_of([watch(30), watch(-10)], 3))
     assert spans(store) == [(-10, 30), (300, 301)]
 
@@ -144,13 +146,18 @@ def test_a_batch_is_taken_whole_or_not_at_all(
 
 def test_the_watermark_is_that_of_the_slowest_partition(store: Store, batch_of: Callable[..., TelemetryBatch]) -> None:
     taker = ingest(store)
-    assert store.watermark(STREAM.topic) is None
+    assert ingest(store).watermark is None
     taker.take(batch_of([watch(5), watch(3)]))
-    assert store.watermark(STREAM.topic) == NOON + 5 * 60_000
+    assert taker.watermark == NOON + 5 * 60_000
     taker.take(batch_of([watch(2)], partition=1))
-    assert store.watermark(STREAM.topic) == NOON + 2 * 60_000
+    assert taker.watermark == ingest(store).watermark == NOON + 2 * 60_000
     assert store.positions(STREAM.topic) == {0: 2, 1: 1}
-    assert store.watermark("another") is None
+    assert store.reached(STREAM.topic) == NOON + 5 * 60_000
+    assert store.reached("another") is None
+    taker.idle = {1}
+    assert taker.watermark == NOON + 5 * 60_000
+    taker.idle = {0, 1}
+    assert taker.watermark == NOON + 5 * 60_000
 
 
 def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None:

@@ -1,0 +1,180 @@
+"""Records of a wrong clock in telemetry: no day closes by them, and only the count of lines left out differs."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from quality.settings import QualitySettings
+from quality.telemetry.batch import batch_of
+from quality.telemetry.consumer import Telemetry
+from quality.telemetry.idle_partitions import IdlePartitions
+from quality.telemetry.ingest import Ingest
+from quality.telemetry.report import Reports
+from quality.telemetry.store import Store
+from stream.clock import Quorum
+from stream.event import Event
+from stream.grammar import render
+from stream.kafka import FetchedRecords
+from stream.settings import StreamSettings
+from stream.zone import DAY_MS, HOUR_MS, zone_named
+
+ZONE = zone_named("America/New_York")
+DAY = "2026-02-10"
+FIRST, END = ZONE.bounds(DAY)
+MINUTE_MS = 60_000
+TOPIC = "movielog1"
+
+
+class Process:
+    """Telemetry on one partition, batch by batch, without Kafka; `restart` is a kill and a new start."""
+
+    def __init__(self, var: Path) -> None:
+        self.var, self._next = var, 0
+        self._stream, self._settings = StreamSettings(var=var), QualitySettings(bootstrap_samples=100)
+        self.restart()
+
+    def restart(self) -> None:
+        self.store = Store(self.var / "telemetry.db")
+        self.ingest = Ingest(self.store, TOPIC, ZONE, self._settings, Quorum.of(self._stream))
+        self._telemetry = Telemetry(self.store, self.ingest, Reports(self.store, self._stream, self._settings))
+
+    def take(self, *lines: tuple[int, bytes]) -> None:
+        """Take one batch: Kafka's time of each line, and the line."""
+        offsets = np.arange(self._next, self._next + len(lines))
+        self._next += len(lines)
+        records = FetchedRecords(
+            0, [line for _, line in lines], offsets, np.array([time for time, _ in lines], np.int64)
+        )
+        self.ingest.take(batch_of([records], {0: self._next}, ZONE))
+        self._telemetry.report()
+
+    def report(self, day: str = DAY) -> dict[str, object]:
+        return dict(orjson.loads((self.var / "reports" / f"{day}.json").read_bytes()))
+
+    def final(self) -> list[str]:
+        return [path.stem for path in sorted((self.var / "reports").glob("*.json")) if self.report(path.stem)["final"]]
+
+
+def watch(time_ms: int, user: int, ahead_ms: int = 0) -> tuple[int, bytes]:
+    return time_ms + ahead_ms, render(Event("watch", time_ms, user, "aliens+1986", minute=0), ZONE)
+
+
+def answer(time_ms: int, user: int, ahead_ms: int = 0) -> tuple[int, bytes]:
+    event = Event("recommend", time_ms, user, host="us:8082", status=200, movies=("aliens+1986",), latency_ms=9)
+    return time_ms + ahead_ms, render(event, ZONE)
+
+
+def hours(first: int, last: int) -> list[list[tuple[int, bytes]]]:
+    """A batch an hour of the day: forty users are answered, and each starts a session half an hour later."""
+    return [
+        [
+            *(answer(FIRST + hour * HOUR_MS + user * 1000, user) for user in range(1, 41)),
+            *(watch(FIRST + hour * HOUR_MS + HOUR_MS // 2 + user * 1000, user) for user in range(1, 41)),
+        ]
+        for hour in range(first, last)
+    ]
+
+
+Line = tuple[int, bytes]
+WRONG: dict[str, Callable[[int], Line]] = {
+    "ahead on both clocks": lambda ahead: watch(FIRST + 5 * HOUR_MS + ahead, 77),
+    "an answer ahead on both clocks": lambda ahead: answer(FIRST + 5 * HOUR_MS + ahead, 77),
+    "ahead on Kafka's": lambda ahead: watch(FIRST + 5 * HOUR_MS, 77, ahead),
+    "microseconds": lambda ahead: ((FIRST + 5 * HOUR_MS) * 1000, watch(FIRST + 5 * HOUR_MS, 77)[1]),
+    "ahead and torn": lambda ahead: (FIRST + 5 * HOUR_MS + ahead, b"2026-02-1"),
+}
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize("ahead_minutes", [90, 5_000])
+@pytest.mark.parametrize("kind", WRONG)
+def test_one_wrong_record_closes_no_day(tmp_path: Path, kind: str, ahead_minutes: int, alone: bool) -> None:
+    clean, dirty = Process(tmp_path / "clean"), Process(tmp_path / "dirty")
+    wrong = WRONG[kind](ahead_minutes * MINUTE_MS)
+    for hour, batch in enumerate(hours(0, 50)):
+        clean.take(*batch)
+        dirty.take(*batch, *([wrong] if hour == 4 and not alone else []))
+        if hour == 4 and alone:
+            dirty.take(wrong)
+        # when its time has come, the record is one line more, and lines are a second apart
+        assert 0 <= (dirty.ingest.watermark or 0) - (clean.ingest.watermark or 0) <= 1000
+        assert dirty.final() == clean.final()
+    assert clean.final() == [DAY]
+    expected, seen = clean.report(), dirty.report()
+    assert seen["left_out"] == {"lines": 1, "by_reason": {"clock_ahead": 1}}
+    assert {**seen, "left_out": None} == {**expected, "left_out": None}
+    assert not dirty.store.waiting(TOPIC)
+
+
+def test_a_true_jump_is_waited_for_and_then_taken(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for batch in hours(0, 5):
+        process.take(*batch)
+    later = [answer(FIRST + 3 * DAY_MS + user * 1000, user) for user in range(1, 31)]
+    for number, line in enumerate(later):
+        process.take(line)
+        process.restart()
+        assert (len(process.store.waiting(TOPIC)) > 0) == (number < 19)
+    got = process.store.answers(FIRST + 3 * DAY_MS, FIRST + 4 * DAY_MS)
+    assert got.user.tolist() == list(range(1, 31))
+    assert process.final() == [DAY]
+
+
+def test_few_lines_of_a_young_topic_do_not_believe_one(tmp_path: Path) -> None:
+    """Eight lines in all, one of them in microseconds."""
+    process, noon = Process(tmp_path), FIRST + 12 * HOUR_MS
+    for number in range(6):
+        process.take(watch(noon + number * MINUTE_MS, 10 + number))
+    process.take(((noon + 6 * MINUTE_MS) * 1000, watch(noon + 6 * MINUTE_MS, 16)[1]))
+    process.take(answer(noon + HOUR_MS, 17))
+    assert not process.final()
+    assert process.ingest.watermark is not None
+    assert ZONE.day(process.ingest.watermark) == DAY
+    assert len(process.store.answers(FIRST, END).time) == 1
+    assert process.store.left_out(ZONE.day_number(noon)) == {"clock_ahead": 1}
+
+
+def test_a_store_of_the_layout_before_is_taken_over_and_its_wrong_clock_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "telemetry.db"
+    Store(path).close()
+    with sqlite3.connect(path) as db:
+        db.executescript(
+            "DROP TABLE waiting; ALTER TABLE positions DROP COLUMN clock; ALTER TABLE positions ADD COLUMN kafka_time "
+            "INTEGER; INSERT INTO positions VALUES ('movielog1', 0, 7, 4102444799999); PRAGMA user_version=1;"
+        )
+    db.close()
+    process = Process(tmp_path)
+    assert process.store.positions(TOPIC) == {0: 7}
+    assert Process(tmp_path).ingest.watermark is None
+    for batch in hours(0, 2):
+        process.take(*batch)
+    assert process.ingest.watermark == FIRST + HOUR_MS + HOUR_MS // 2 + 21_000
+    assert not process.final()
+
+
+def test_a_partition_is_idle_once_it_is_read_and_silent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    now = [100.0]
+    partitions = IdlePartitions(300.0, lambda: now[0])
+    partitions.update([0, 1], {0: 5, 1: 0, 2: None, 3: 0}, {0, 1})
+    assert partitions.idle == {3}  # Kafka says that it is empty; of 2 nothing is known
+    now[0] += 299
+    partitions.update([0], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
+    assert partitions.idle == {2, 3}
+    now[0] += 2
+    partitions.update([], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
+    assert partitions.idle == {1, 2, 3}
+    partitions.update([], {0: 0, 1: 4, 2: 0, 3: 0}, {0, 1})
+    assert partitions.idle == {2, 3}  # lines wait there
+    partitions.update([1], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
+    assert partitions.idle == {2, 3}
+    now[0] += 301
+    partitions.update([3], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1, 3})
+    assert partitions.idle == {0, 1, 2}
+    said = [record.message for record in caplog.records]
+    assert said.count("partition 1 is read to its end and silent: it is not waited for") == 2
+    assert said[-1] == "partition 3 goes on: it is waited for again"
