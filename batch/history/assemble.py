@@ -1,7 +1,8 @@
 """Assembles the training history: the sessions of all days, with ratings, catalogue and segments.
 
-Sessions across midnight are joined from their pieces; movies missing in the catalogue are left out and counted; users
-and movies are numbered in ascending order. The history is stored in `night/`, so that all later steps use the same one.
+Sessions across midnight are joined from their pieces. Left out are events that lie ahead of the stream's clock, and
+those of movies that are missing in the catalogue, which are counted. Users and movies are numbered in ascending order.
+The history is stored in `night/`, so that all later steps use the same one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.history.day_store import DayStore
+from batch.history.day_store import DayPart, DayStore
 from batch.history.interactions import Requests, TrainingHistory
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from stream import durable
+from stream.zone import DAY_MS, day_name
 
 FILES = ("history.parquet", "requests.parquet", "users.npy", "movies.txt", "segments.npy")
+_MANY_USERS = 30
+"""So many users do not have the wrong time."""
+_USERS_AND_TIMES: tuple[DayPart, ...] = ("requests", "accounts")
 _SESSIONS = ("user", "movie", "start", "minutes", "share", "rating", "rated")
 
 
@@ -41,15 +46,38 @@ class GatheredDays:
     """Number of rows (sessions by day, and ratings) of unknown movies."""
 
 
-def gather_days(day_store: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int) -> GatheredDays:
-    """Read some days. The keys of `known` are the movies of the catalogue."""
-    sessions, ratings = day_store.read("sessions", days), day_store.read("ratings", days)
+def history_end(day_store: DayStore, days: Sequence[str], stream_time: int) -> int:
+    """The latest time that an event of a history may have, ms UTC: how far the stream has come (`stream_time`).
+
+    The clock of a sender may be wrong, and what it dated ahead belongs to a later night. But if many users began a
+    session after `stream_time`, it is Kafka's time that is behind, as in a replay or for a wrong zone. Then the history
+    ends where that many have come; in a small archive, more than half of the users.
+    """
+    recent = [day for day in days if day >= day_name(stream_time // DAY_MS - 1)]  # days are those of another zone
+    sessions = day_store.read("sessions", recent)
+    user, start = _column(sessions, "user"), _column(sessions, "start")
+    ahead = start > stream_time
+    _, row = np.unique(user[ahead], return_inverse=True)
+    latest = np.zeros(row.max(initial=-1) + 1, np.int64)
+    np.maximum.at(latest, row, start[ahead])
+    many = min(_MANY_USERS, len(_unique(user)) // 2 + 1)
+    return int(np.sort(latest)[-many]) if len(latest) >= many else stream_time
+
+
+def gather_days(
+    day_store: DayStore, days: Sequence[str], known: Mapping[str, object], gap_ms: int, end: int | None = None
+) -> GatheredDays:
+    """Read some days. The keys of `known` are the movies of the catalogue.
+
+    Sessions that began after `end` (ms UTC), and all other events after it, are left out.
+    """
+    sessions, ratings = day_store.read("sessions", days, end), day_store.read("ratings", days, end)
     movies = sorted((_named(sessions) | _named(ratings)) & known.keys())
     index = {name: number for number, name in enumerate(movies)}
     watched, rated = _movie_indices(sessions, index), _movie_indices(ratings, index)
     kept = watched >= 0
     users = [table.column("user").to_numpy() for table in (sessions, ratings)]
-    users += [day_store.read(part, days).column("user").to_numpy() for part in ("requests", "accounts")]
+    users += [day_store.read(part, days, end).column("user").to_numpy() for part in _USERS_AND_TIMES]
     unknown = int((~kept).sum() + (rated < 0).sum())
     keys = session_key(_column(sessions, "user")[kept], watched[kept])
     spans, rows = merge_spans(
@@ -94,9 +122,9 @@ def assemble(gathered: GatheredDays, runtimes: np.ndarray, best_rating: int, seg
     )
 
 
-def requests_of(day_store: DayStore, days: Sequence[str], users: np.ndarray) -> Requests:
-    """The lists that users (ids, ascending) were shown on some days."""
-    table = day_store.read("requests", days)
+def requests_of(day_store: DayStore, days: Sequence[str], users: np.ndarray, end: int | None = None) -> Requests:
+    """The lists that users (ids, ascending) were shown on some days, until `end` (ms UTC)."""
+    table = day_store.read("requests", days, end)
     return Requests(
         np.searchsorted(users, table.column("user").to_numpy()).astype(np.int32), table.column("time").to_numpy()
     )

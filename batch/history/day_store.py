@@ -75,12 +75,13 @@ class DayStore:
         (self.folder / f"day={day}" / "made.json").unlink(missing_ok=True)
         shutil.rmtree(self.folder / f"day={day}", ignore_errors=True)
 
-    def read(self, part: DayPart, days: Iterable[str]) -> pa.Table:
-        """The rows of some days, one day after the other, with one dictionary for all.
+    def read(self, part: DayPart, days: Iterable[str], end: int | None = None) -> pa.Table:
+        """The rows of some days, one day after the other, with one dictionary for all; none after `end`, ms UTC.
 
         Raises `NightFilesDamaged` if a file is missing or damaged.
         """
-        tables = [_read(self.folder / f"day={day}" / f"{part}.parquet", DAY_SCHEMAS[part]) for day in days]
+        paths = (self.folder / f"day={day}" / f"{part}.parquet" for day in days)
+        tables = [_until(_read(path, DAY_SCHEMAS[part]), end) for path in paths]
         return pa.concat_tables([DAY_SCHEMAS[part].empty_table(), *tables]).unify_dictionaries().combine_chunks()
 
 
@@ -97,6 +98,20 @@ def _read(path: Path, schema: pa.Schema) -> pa.Table:
             f"night: {path} is missing or damaged: {error}; remove the folder {path.parent}, and the next night makes"
             " it again from the archive (import an imported one again): python -m batch nightly"
         ) from error
+
+
+def _until(table: pa.Table, end: int | None) -> pa.Table:
+    """The rows that began, or happened, no later than `end`, ms UTC; all for None."""
+    if end is None:
+        return table
+    kept = table.column("start" if "start" in table.column_names else "time").to_numpy() <= end
+    if kept.all():
+        return table
+    table = table.filter(pa.array(kept))
+    if "movie" not in table.column_names:
+        return table
+    words = table.column("movie").cast(pa.string()).dictionary_encode()  # without those of the dropped rows
+    return table.set_column(table.column_names.index("movie"), "movie", words)
 
 
 def _read_source(folder: Path) -> DaySource | None:

@@ -116,10 +116,11 @@ class NightSteps:
 
         Raises `HiddenUnreadable`: lists that may hold hidden movies are worse than those of yesterday.
         """
-        read, days = self._archive_read(), self._days()
+        read = self._archive_read()
+        days, end = self._days(read.stream_time)
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
         with step("history"):
-            gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms)
+            gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms, end)
             if not len(gathered.spans) and not len(gathered.rated):
                 raise NotEnoughData(
                     f"history: {len(days)} days of sessions, {len(runtimes)} known movies, but none of these was"
@@ -129,7 +130,8 @@ class NightSteps:
             segments = segments_of(gathered.users, self._catalog.people())
             segments = without_small(segments, self._settings.minimum_segment)
             history = assemble.assemble(gathered, minutes, BEST_RATING[self._streaming.generation], segments)
-            assemble.save_history(self._folder, history, assemble.requests_of(self._day_store, days, history.users))
+            requests = assemble.requests_of(self._day_store, days, history.users, end)
+            assemble.save_history(self._folder, history, requests)
         users, movies = history.shape
         counts = InputCounts(
             sessions=len(history.user), users=users, movies=movies, ratings=len(gathered.rated),
@@ -148,6 +150,7 @@ class NightSteps:
         with step("evaluate", steps(self._settings)) as advance:
             evaluation = evaluate(history, self._settings, advance, self._incumbent(history), requests)
         write_evaluation(self._folder, evaluation)
+        log.info("%s makes the lists: %s", evaluation.chosen, evaluation.chosen_by)
         ndcg = {name: msgspec.to_builtins(figures.ndcg) for name, figures in evaluation.test_models.items()}
         return EvaluateResult(chosen=evaluation.chosen, chosen_by=evaluation.chosen_by, ndcg_at_20=ndcg)
 
@@ -261,8 +264,14 @@ class NightSteps:
         except EvaluationDamaged as error:
             raise NightFilesDamaged(f"night: {self._folder / EVALUATION_FILE} is damaged: {error}; {_ANEW}") from error
 
-    def _days(self) -> list[str]:
-        return list(self._day_store.days())[-self._settings.history_days :]
+    def _days(self, stream_time: int | None) -> tuple[list[str], int | None]:
+        """The days of the history, and its end, ms UTC; None without a stream, as after an import."""
+        days = list(self._day_store.days())
+        if stream_time is None:
+            return days[-self._settings.history_days :], None
+        end = assemble.history_end(self._day_store, days, stream_time)
+        last = zone_named(self._streaming.timezone).day(end)
+        return [day for day in days if day <= last][-self._settings.history_days :], end
 
     def _archive_read(self) -> night_inputs.ArchiveRead:
         with self._reading("read.json"):

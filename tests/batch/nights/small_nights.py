@@ -36,15 +36,17 @@ def run(steps: NightSteps, *names: StepName) -> Results:
     return {name: STEPS[name](steps) for name in names or ALL_BUT_CATALOG}
 
 
-def archive_events(archive: Archive, topic: str, events: list[Event]) -> None:
-    """One batch of events of one day (in UTC it is not looked at) in the archive."""
+def archive_events(
+    archive: Archive, topic: str, events: list[Event], day: str = "2030-01-01", kafka_ms: int | None = None
+) -> None:
+    """One batch of events of one day in the archive, with Kafka's times as they say, or all at one."""
     kinds: dict[Kind, list[Event]] = {}
     for event in events:
         kinds.setdefault(event.kind, []).append(event)
-    counts = [FateCount("accepted", kind, "2030-01-01", None, len(own)) for kind, own in kinds.items()]
-    times = [event.time for event in events]
+    counts = [FateCount("accepted", kind, day, None, len(own)) for kind, own in kinds.items()]
+    times = [event.time if kafka_ms is None else kafka_ms for event in events]
     batch = entry(0, len(events) - 1, topic=topic, counts=counts, kafka_time=TimeRange(min(times), max(times)))
-    files = [archive.write_events(batch, kind, "2030-01-01", table_of(kind, own)) for kind, own in kinds.items()]
+    files = [archive.write_events(batch, kind, day, table_of(kind, own)) for kind, own in kinds.items()]
     archive.commit(batch.with_files(files))
 
 
