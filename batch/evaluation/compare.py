@@ -27,8 +27,7 @@ from batch.evaluation.comparison import (
     StartedLater,
 )
 from batch.evaluation.figures import score_difference
-from batch.evaluation.incumbent import LEAST_USERS
-from batch.evaluation_file import Evaluation, ModelFigures, SliceFigures, read_evaluation
+from batch.evaluation_file import LEAST_USERS, Evaluation, ModelFigures, SliceFigures, read_evaluation
 from batch.history.assemble import gather_days
 from batch.history.day_store import DayStore
 from batch.releases import publish

@@ -19,10 +19,11 @@ import numpy as np
 from batch import models
 from batch.errors import NotEnoughData
 from batch.evaluation.figures import MeasuredLists, figures_of, measure_lists, score_difference
-from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent
+from batch.evaluation.incumbent import Incumbent, compare_with_incumbent
 from batch.evaluation.splits import Slice, Splits, by_time
 from batch.evaluation_file import (
     CHOICE_METRIC,
+    LEAST_USERS,
     AgainstCurrent,
     Evaluation,
     MeasuredSlices,

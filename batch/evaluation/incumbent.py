@@ -10,13 +10,11 @@ import numpy as np
 
 from batch.evaluation.figures import MeasuredLists, measure_lists, score_difference
 from batch.evaluation.splits import Slice
-from batch.evaluation_file import AgainstCurrent
+from batch.evaluation_file import LEAST_USERS, AgainstCurrent
 from batch.history.interactions import Requests, TrainingHistory
 from server.release import Release
 from stream.zone import HOUR_MS
 
-LEAST_USERS = 30
-"""With fewer users an interval says little."""
 _OVERLAP_MS = HOUR_MS
 """So much of the slice the incumbent may have read, since nights do not begin to the minute. That is to its
 disadvantage: it does not list what its users began in that hour, having seen it in their histories."""

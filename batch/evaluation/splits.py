@@ -1,7 +1,8 @@
 """Splits of the history: the data that models may know, and the slices that they are measured on.
 
 `by_time` is for the evaluation of a release: two slices of `test_hours` each are cut off the history's end, and models
-know what came before a slice. `by_order` is for comparison with published results: the last tenth of each user's events
+know what came before a slice. A slice that begins in hours without enough users, such as those of an outage, grows
+backwards until it has enough. `by_order` is for comparison with published results: the last tenth of each user's events
 is held out, whenever they were. It lets models see what others did later, so it does not measure a release.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from batch.errors import NotEnoughData
+from batch.evaluation_file import LEAST_USERS, enough_users
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
@@ -52,16 +54,43 @@ class Splits:
 def by_time(history: TrainingHistory, settings: BatchSettings) -> Splits:
     """The last two stretches of `test_hours`; of a short history, its last two quarters.
 
+    A stretch with too few users grows backwards (`_begin`), but leaves the first quarter of the history. Half of the
+    users of the choice slice are tuned on. The test slice grows for fewer users, since it is compared with the current
+    release only in hours which that had not read.
+
     Making a slice raises `NotEnoughData` where nothing was watched before it, or nothing new in it.
     """
-    until = history.until
-    step = min(round(settings.test_hours * HOUR_MS), (until - int(history.start.min())) // 4)
+    first, until = int(history.start.min()), history.until
+    latest = _latest_starts(history, until)
+    # not the very last start: a single sender's clock may be wrong
+    quarter = ((int(latest[LEAST_USERS - 1]) + 1 if len(latest) >= LEAST_USERS else until) - first) // 4
+    step = min(round(settings.test_hours * HOUR_MS), quarter)
+    test = _begin(history, until, step, LEAST_USERS)
+    choice = max(_begin(history, test, step, 2 * enough_users(len(latest))), first + quarter)
 
     def cut(since_ms: int, until_ms: int) -> Slice:
         rows = (history.start >= since_ms) & (history.start < until_ms)
         return _slice(history, history.before(since_ms, settings.half_life_days), rows, since_ms, until_ms)
 
-    return Splits(lambda: cut(until - 2 * step, until - step), lambda: cut(until - step, until))
+    return Splits(lambda: cut(choice, test), lambda: cut(test, until))
+
+
+def _begin(history: TrainingHistory, until_ms: int, step_ms: int, least: int) -> int:
+    """Where a slice begins that ends at a moment, ms UTC: a step before it, if enough users began something since then.
+
+    Else it begins a step before the latest moment since which enough have, and so holds a whole step of usual hours.
+    """
+    latest = _latest_starts(history, until_ms)
+    is_sparse = len(latest) >= least and latest[least - 1] < until_ms - step_ms
+    return (int(latest[least - 1]) if is_sparse else until_ms) - step_ms
+
+
+def _latest_starts(history: TrainingHistory, until_ms: int) -> np.ndarray:
+    """The last start before a moment of each user who began anything, the latest first: int64."""
+    rows = np.flatnonzero(history.start < until_ms)
+    user = history.user[rows]
+    is_last = np.append(user[1:] != user[:-1], True)[: len(rows)]
+    return np.sort(history.start[rows[is_last]])[::-1]
 
 
 def by_order(history: TrainingHistory) -> Splits:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 
+from batch import models
 from batch.errors import GateRefusal
-from batch.evaluation_file import ScoreDifference
+from batch.evaluation_file import LEAST_USERS, ScoreDifference, enough_users
 from batch.gate import evaluation_checks, ledger_gaps, list_checks, list_relevance, worker_trial
 from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import GateVerdict, RuleResult, Wrong
@@ -28,6 +29,8 @@ _SHRINK = 0.5
 """A release with fewer than this share of the current one's users, movies or sessions has lost part of its input."""
 _LEAST_USERS, _LEAST_MOVIES = 20, 5
 """Least users with a history, and least movies, to learn from. A service has them within minutes."""
+_LARGE_HISTORY = 4 * LEAST_USERS
+"""In a history of so many users, slices that grow hold enough of them; if they do not, the history is wrong."""
 _BEHIND_MS = 2 * DAY_MS
 """How far the input may be behind the stream."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
@@ -237,6 +240,29 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
     return Wrong(problems) if problems else None
 
 
+def measured_on_enough(candidate: Candidate) -> str | None:
+    """What replaces a personal release was measured on enough users, or has the model that the settings name."""
+    evaluation, users = candidate.evaluation, len(candidate.with_history)
+    if candidate.current is None:
+        return "there is no current release"
+    if not models.is_personal(candidate.current.manifest.model.lists or ""):  # it may be too old to say
+        return "the current release is not personal"
+    if evaluation.chosen == candidate.release.manifest.settings.get("model"):
+        return f"the settings name {evaluation.chosen}"
+    if users < _LARGE_HISTORY:
+        return f"too few users with a history to ask for more: {users}"
+    if not evaluation.is_measured:
+        return Wrong(f"{evaluation.chosen} is to replace a personal model, but {evaluation.chosen_by}")
+    # of few users a personal model may not be seen to be better, so it gives way to another kind only among many
+    needed = {"choice": LEAST_USERS if candidate.is_personal else enough_users(users), "test": LEAST_USERS}
+    few = [
+        f"on {count} users of the {part} slice, {needed[part]} are needed"
+        for part, count in evaluation.measured_users(evaluation.chosen).items()
+        if count < needed[part]
+    ]
+    return Wrong(f"{evaluation.chosen} is to replace a personal model: measured {'; '.join(few)}") if few else None
+
+
 def not_below_popular(candidate: Candidate) -> str | None:
     """The chosen model does not rank below the popular list, which is itself a model."""
     if candidate.evaluation.chosen == "popular":
@@ -272,8 +298,8 @@ def a_worker_answers(candidate: Candidate) -> str | None:
 RULES: tuple[Rule, ...] = (
     files_verify, ledger_balances, alerts_allow, input_is_recent, input_goes_on, counts_hold, there_is_enough,
     release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_differ, lists_suit_their_users,
-    embeddings_suit_their_movies, popular_lists_are_popular, evaluation_is_sound, not_below_popular, not_below_current,
-    a_worker_answers,
+    embeddings_suit_their_movies, popular_lists_are_popular, evaluation_is_sound, measured_on_enough, not_below_popular,
+    not_below_current, a_worker_answers,
 )  # fmt: skip
 
 

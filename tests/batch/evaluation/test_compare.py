@@ -15,8 +15,8 @@ from batch.errors import ReleaseError
 from batch.evaluation.compare import compare, compare_releases, list_overlap, open_release, started_later
 from batch.evaluation.compare_report import sentences
 from batch.evaluation.comparison import ListOverlap, ReadDays, ReleaseComparison
-from batch.evaluation.incumbent import LEAST_USERS
 from batch.evaluation_file import (
+    LEAST_USERS,
     AgainstCurrent,
     Evaluation,
     MeasuredSlices,

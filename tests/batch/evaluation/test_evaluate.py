@@ -198,13 +198,11 @@ def test_without_taste_the_popular_list_is_chosen(made_models: list[Taste]) -> N
 def test_with_too_few_users_the_popular_list_is_chosen(
     users: int, measured: int, chosen: str, made_models: list[Taste]
 ) -> None:
-    known = [row for row in planted() if row[2] < 190]
+    known = [row for row in planted() if row[0] < users and row[2] < 190]
     seen = {row[:2] for row in known}
-    new = [(user, movie) for user in range(USERS) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
+    new = [(user, movie) for user in range(users) for movie in range(user % 2 * 30, user % 2 * 30 + 30)]
     new = [pair for pair in new if pair not in seen]
-    first = [(user, movie, 200) for user, movie in new if user < users]
-    last = [(user, movie, 239) for user, movie in new if user == USERS - 1]
-    evaluation = evaluated([*known, *first, *last])
+    evaluation = evaluated([*known, *((user, movie, 239 if movie % 3 else 200) for user, movie in new)])
     assert figures_of(evaluation, "choice", "taste").users == measured
     assert evaluation.chosen == chosen
     assert ("30 are needed" in evaluation.chosen_by) is (chosen == "popular")

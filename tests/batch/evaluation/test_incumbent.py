@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse as sp
 
 from batch.evaluation.figures import MeasuredLists, measure_lists
-from batch.evaluation.incumbent import LEAST_USERS, Incumbent, compare_with_incumbent, incumbent_of
+from batch.evaluation.incumbent import Incumbent, compare_with_incumbent, incumbent_of
 from batch.evaluation.splits import Slice
-from batch.evaluation_file import AgainstCurrent
+from batch.evaluation_file import LEAST_USERS, AgainstCurrent
 from batch.history.interactions import Interactions, Requests, TrainingHistory
 from batch.releases.publish import publish
 from server.answers import Answers

@@ -254,6 +254,26 @@ def not_personal(parts: CandidateParts, model: str) -> None:
     parts.manifest["model"] = {"lists": model}
 
 
+def popular(parts: CandidateParts) -> None:
+    not_personal(parts, "popular")
+    one_ranking(parts)
+
+
+def unmeasured(parts: CandidateParts) -> None:
+    """Nothing could be held out, as in the first hours, so the popular list is taken."""
+    popular(parts)
+    why = "nothing could be held out: nothing new within a slice"
+    nothing = {"metric": "ndcg@20", "mean": None, "low": None, "high": None}
+    parts.evaluation.update(slices={}, against_popular=nothing, chosen_by=why, against_current={"none": why})
+
+
+def measured_on(parts: CandidateParts, choice: int, test: int) -> None:
+    """All models were measured on so many users of the slices."""
+    for part, users in (("choice", choice), ("test", test)):
+        for figures_of_model in models(parts, part).values():
+            figures_of_model["users"] = users
+
+
 def models(parts: CandidateParts, part: str) -> JsonObject:
     return parts.evaluation["slices"][part]["models"]
 

@@ -21,11 +21,14 @@ from tests.batch.gate.candidates import (
     hardly_popular,
     lost,
     measured,
+    measured_on,
     models,
     not_personal,
     numbered,
     one_ranking,
+    popular,
     sessions,
+    unmeasured,
     week_entry,
 )
 
@@ -121,6 +124,25 @@ def night_before(parts: CandidateParts) -> None:
 def against_another(parts: CandidateParts, current: Release) -> None:
     """As the current release was, but nothing was measured."""
     parts.evaluation["against_current"] = {"release": "20300105T030000Z-00000000", "none": "only 9 users"}
+
+
+def not_measured_of_120(parts: CandidateParts, _: Release) -> None:
+    parts.seen[120:] = False
+    unmeasured(parts)
+
+
+def fall(parts: CandidateParts, _: Release) -> None:
+    """The popular list won on one user fewer than a tenth of all."""
+    popular(parts)
+    measured_on(parts, 39, 30)
+
+
+def measured_on_few(choice: int, test: int) -> Callable[[CandidateParts, Release], object]:
+    def spoil(parts: CandidateParts, current: Release) -> None:
+        measured_on(parts, choice, test)
+        parts.evaluation["against_current"] = {"release": current.id, "none": "only 9 users"}
+
+    return spoil
 
 
 def difference(**changed: Any) -> Spoil:
@@ -247,6 +269,11 @@ NEXT: list[tuple[str, str, Callable[[CandidateParts, Release], object]]] = [
     ("counts_hold", "movies lost", lambda parts, now: setattr(parts, "current", numbered(now, movies=241))),
     ("counts_hold", "sessions lost",
      lambda parts, now: setattr(parts, "current", sessions(now, 2 * parts.facts["counts"]["sessions"] + 1))),
+    ("measured_on_enough", "nothing held out", lambda parts, _: unmeasured(parts)),
+    ("measured_on_enough", "nothing held out of 120 users", not_measured_of_120),
+    ("measured_on_enough", "chosen on few", measured_on_few(29, 200)),
+    ("measured_on_enough", "tested on few", measured_on_few(200, 29)),
+    ("measured_on_enough", "popular, chosen on few", fall),
     ("not_below_current", "worse than the current one",
      lambda parts, now: parts.evaluation.update(against_current=against(now, -0.01, 0.009))),
     ("not_below_current", "held against another one",

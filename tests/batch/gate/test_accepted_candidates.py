@@ -15,7 +15,7 @@ from batch.gate.verdict import RuleResult
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
-from server.manifest import InputFacts, Manifest
+from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream.zone import DAY_MS
 from tests.batch.gate.candidates import (
@@ -31,13 +31,16 @@ from tests.batch.gate.candidates import (
     hardly_popular,
     lost,
     measured,
+    measured_on,
     models,
     not_personal,
     numbered,
     one_ranking,
+    popular,
     refused,
     sealed,
     sessions,
+    unmeasured,
     week_entry,
 )
 from tests.ledger_entries import gap
@@ -47,22 +50,11 @@ pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
 NAMES = [rule.__name__ for rule in RULES]
 
 
-def popular(parts: CandidateParts) -> None:
-    not_personal(parts, "popular")
-    one_ranking(parts)
-
-
 def segment(parts: CandidateParts) -> None:
     """One ranking for everyone, and one for each segment."""
     not_personal(parts, "segment")
     counts = [parts.seen.sum(axis=0), *(parts.seen[part::3].sum(axis=0) for part in (1, 2))]
     parts.scores = np.stack(counts)[np.arange(len(parts.users)) % 3]
-
-
-def unmeasured(parts: CandidateParts) -> None:
-    """The first hours: nothing to hold out, so the popular list is taken."""
-    popular(parts)
-    parts.evaluation.update(slices={}, against_popular={"metric": "ndcg@20", "mean": None, "low": None, "high": None})
 
 
 def pinned(parts: CandidateParts) -> None:
@@ -195,9 +187,26 @@ def not_compared(parts: CandidateParts, current: Release, why: str) -> None:
     parts.evaluation["against_current"] = {"release": current.id, "none": why}
 
 
-def nothing_held_out(parts: CandidateParts, _: Release) -> None:
+def not_measured_after_popular(parts: CandidateParts, current: Release) -> None:
     unmeasured(parts)
-    parts.evaluation["against_current"] = {"none": "nothing could be held out"}
+    manifest = msgspec.structs.replace(current.manifest, model=ReleaseModel(lists="popular"))
+    parts.current = replace(current, manifest=manifest)
+
+
+def not_measured_of_few(parts: CandidateParts, _: Release) -> None:
+    """One user fewer than a history has whose slices hold enough."""
+    parts.seen[119:] = False
+    unmeasured(parts)
+
+
+def not_measured_but_wanted(parts: CandidateParts, _: Release) -> None:
+    unmeasured(parts)
+    parts.manifest["settings"] = {"model": "popular"}
+
+
+def fall_by_many(parts: CandidateParts, _: Release) -> None:
+    popular(parts)
+    measured_on(parts, 40, 30)
 
 
 def after_an_outage(parts: CandidateParts, current: Release) -> None:
@@ -209,7 +218,11 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "as it is": lambda parts, now: None,
     "no better and no worse": lambda parts, now: parts.evaluation.update(against_current=against(now, -0.01, 0.01)),
     "not compared": lambda parts, now: not_compared(parts, now, "it had read into the test slice"),
-    "nothing held out": nothing_held_out,
+    "hardly measured": lambda parts, now: measured_on(parts, 30, 30),
+    "measured on a tenth of the users, and popular": fall_by_many,
+    "not measured, of few users": not_measured_of_few,
+    "not measured, after a popular one": not_measured_after_popular,
+    "not measured, of the model that the settings name": not_measured_but_wanted,
     "after a week without a stream": after_an_outage,
     "twelve times the movies, forty times the users": lambda parts, now: setattr(
         parts, "current", numbered(now, 10, 10)
@@ -256,6 +269,16 @@ def test_the_verdict_says_which_rules_could_not_be_judged(tmp_path: Path, curren
     assert set(judge(sealed(tmp_path / "2", after(build_parts(), current))).summary().values()) == {"passed"}
     after(parts := build_parts(), current).evaluation["against_current"] = {"release": current.id, "none": "few"}
     assert judge(sealed(tmp_path / "3", parts)).summary()["not_below_current"] == "passed: not compared: few"
+    unmeasured(parts := after(build_parts(), current))
+    assert refused(sealed(tmp_path / "5", parts))["measured_on_enough"] == (
+        "popular is to replace a personal model, but nothing could be held out: nothing new within a slice"
+    )
+    popular(parts := after(build_parts(), current))
+    measured_on(parts, 39, 29)
+    assert refused(sealed(tmp_path / "6", parts))["measured_on_enough"] == (
+        "popular is to replace a personal model: measured on 39 users of the choice slice, 40 are needed; on 29 users"
+        " of the test slice, 30 are needed"
+    )
     verdict = judge(sealed(tmp_path / "4", build_parts(users=29))).summary()
     assert verdict["lists_differ"] == "passed: too few users or movies to tell"
     assert verdict["lists_suit_their_users"] == "passed: too little data to tell"
