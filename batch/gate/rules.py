@@ -100,8 +100,8 @@ def input_goes_on(candidate: Candidate) -> str | None:
     has_more = any(last > before.offsets.get(partition, [0, -1])[1] for partition, (_, last) in now.offsets.items())
     if now.stream_time < before.stream_time and not has_more:
         losses.append(f"the input ends at {now.stream_time}, that of the current release at {before.stream_time}")
-    if lost := [day for day in before.days if day >= min(now.days) and day not in now.days]:
-        losses.append(f"days are gone that the current release was made of: {', '.join(sorted(lost)[-5:])}")
+    if lost := _lost_days(candidate, before.days):
+        losses.append(f"days are gone that the current release was made of: {', '.join(lost[-5:])}")
     for partition, (_, last) in before.offsets.items():
         if now.offsets.get(partition, [0, -1])[1] < last:
             losses.append(f"{partition} was read to {last} for the current release, and not as far now")
@@ -335,6 +335,18 @@ def _result(rule: Rule, candidate: Candidate) -> RuleResult:
     except Exception as error:  # noqa: BLE001 - data that make a rule impossible to judge are no release
         text = Wrong(f"cannot be judged: {error!r}")
     return RuleResult(passed=not isinstance(text, Wrong), text=" ".join((text or "").split()))
+
+
+def _lost_days(candidate: Candidate, before: list[str]) -> list[str]:
+    """Days of the current release that the input should have and lacks, ascending.
+
+    A day that the stream has not come to held wrong times only, and the history no longer holds these.
+    """
+    now, days = stream_time(candidate.entries), candidate.facts.days
+    to_come_ms = (candidate.facts.stream_time if now is None else now) + DAY_MS  # in any zone
+    return sorted(
+        day for day in before if day >= min(days) and day not in days and evaluation_checks.day_ms(day) <= to_come_ms
+    )
 
 
 def _below(difference: ScoreDifference, what: str) -> str | None:

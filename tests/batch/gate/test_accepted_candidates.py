@@ -234,6 +234,9 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
         parts, "current", sessions(numbered(now, 800, 240), 2 * parts.facts["counts"]["sessions"])
     ),
     "nothing new": lambda parts, now: setattr(parts, "current", lost(now, **parts.facts)),
+    "after one that had read a day that is to come": lambda parts, now: setattr(
+        parts, "current", lost(now, days=[*DAYS, "2030-01-09"])
+    ),
     "the oldest days left out": lambda parts, now: parts.facts.update(days=DAYS[2:]),
     "after one that does not say what it was made of": lambda parts, now: setattr(
         parts, "current", replace(now, manifest=Manifest())
