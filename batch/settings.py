@@ -25,6 +25,9 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Requests to the API at once."""
     api_retries: Annotated[int, msgspec.Meta(ge=0, le=1_000)] = 8
     """Retries if the API fails or is busy; Retry-After is obeyed."""
+    proven_users: Count = 10
+    """While the API does not answer, what so many users have watched is a movie. A wrong spelling of even the most
+    watched movie is seen by one or two."""
     history_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
     """Days that a night learns from; older history is ignored."""
     test_hours: Hours = 24.0

@@ -110,6 +110,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stream_time: int | None = None
     """How far its night had read the stream, ms UTC."""
     input: InputFacts | None = None
+    proven_movies: int = 0
+    """Movies that only the stream proves, since the API did not answer: without runtimes, but watched by many users."""
     settings: dict[str, object] = {}
     """`[batch]` of that night, by the names of its version; URLs without passwords and keys."""
     model: ReleaseModel = ReleaseModel()

@@ -37,7 +37,8 @@ DEFAULTS = {
     },
     "batch": {
         "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,
-        "history_days": 90, "test_hours": 24.0, "evaluation_users": 20_000, "model": "best", "factors": 64,
+        "proven_users": 10, "history_days": 90, "test_hours": 24.0, "evaluation_users": 20_000, "model": "best",
+        "factors": 64,
         "iterations": 12, "regularization": 5.0, "confidence": 10.0, "fit_users": 200_000, "dense_movies": 8_192,
         "ease_penalty": 300.0, "order_penalty": 300.0, "half_life_days": 14.0, "minimum_segment": 100, "trees": 50,
         "answers": "auto", "seed": 1, "night_at": "03:00", "keep_releases": 14,

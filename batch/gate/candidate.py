@@ -43,6 +43,10 @@ class Candidate:
     """The moment after the history's last start, ms UTC."""
     catalog_movies: Collection[str]
     """All movies that the catalogue knows, as a set."""
+    denied_movies: Collection[str]
+    """All movies that do not exist, according to the API, as a set."""
+    proven_users: int
+    """So many users prove a movie on which the API has not answered."""
     hidden: Collection[str]
     """Movies that were hidden when the lists were made, as a set."""
     current: Release | None
@@ -66,6 +70,11 @@ class Candidate:
     def current_facts(self) -> InputFacts | None:
         """The facts of the current release's input; None if there is no current release, or they are missing."""
         return self.current.manifest.input if self.current else None
+
+    @property
+    def is_better_confirmed(self) -> bool:
+        """Whether the API has answered for movies since the current release, which has more of unconfirmed ones."""
+        return self.current is not None and self.current.manifest.proven_movies > self.release.manifest.proven_movies
 
     @cached_property
     def lists(self) -> np.ndarray:

@@ -31,6 +31,7 @@ _LEAST_USERS, _LEAST_MOVIES = 20, 5
 """Least users with a history, and least movies, to learn from. A service has them within minutes."""
 _LARGE_HISTORY = 4 * LEAST_USERS
 """In a history of so many users, slices that grow hold enough of them; if they do not, the history is wrong."""
+_UNCONFIRMED = "the current release has movies that no API had confirmed"
 _BEHIND_MS = 2 * DAY_MS
 """How far the input may be behind the stream."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
@@ -113,13 +114,16 @@ def counts_hold(candidate: Candidate) -> str | None:
     if candidate.current is None:
         return "there is no current release"
     sizes = {"users": (len(candidate.release.users), len(candidate.current.users))}
-    sizes["movies"] = len(candidate.release.names), len(candidate.current.names)
-    if candidate.current_facts is not None:
+    if not candidate.is_better_confirmed:
+        sizes["movies"] = len(candidate.release.names), len(candidate.current.names)
+    if not candidate.is_better_confirmed and candidate.current_facts is not None:
         sizes["sessions"] = candidate.facts.counts.sessions, candidate.current_facts.counts.sessions
     losses = [
         f"{new} {name}, the current release has {old}" for name, (new, old) in sizes.items() if new < _SHRINK * old
     ]
-    return Wrong("; ".join(losses)) if losses else None
+    if losses:
+        return Wrong("; ".join(losses))
+    return _UNCONFIRMED if candidate.is_better_confirmed else None
 
 
 def there_is_enough(candidate: Candidate) -> str | None:
@@ -144,9 +148,21 @@ def release_is_of_its_input(candidate: Candidate) -> str | None:
 
 
 def movies_are_known(candidate: Candidate) -> str | None:
-    """The catalogue knows every movie."""
-    unknown = [movie for movie in candidate.release.movies if movie not in candidate.catalog_movies]
-    return Wrong(f"{len(unknown)} movies are not in the catalogue: {', '.join(unknown[:5])}") if unknown else None
+    """The catalogue knows every movie, or while the API does not answer, many users have watched it."""
+    movies, counts = candidate.movies, np.bincount(candidate.seen.indices, minlength=len(candidate.movies))
+    unknown = {movie: count for movie, count in zip(movies, counts.tolist(), strict=True)
+               if movie not in candidate.catalog_movies}  # fmt: skip
+    if not unknown:
+        return None
+    named = candidate.release.manifest.proven_movies
+    if len(unknown) > named:
+        but = f", but the manifest says so of {named}" if named else ""
+        return Wrong(f"{len(unknown)} movies are not in the catalogue{but}: {', '.join([*unknown][:5])}")
+    if denied := [movie for movie in unknown if movie in candidate.denied_movies]:
+        return Wrong(f"the API denies {len(denied)} movies: {', '.join(denied[:5])}")
+    if unproven := [movie for movie, count in unknown.items() if count < candidate.proven_users]:
+        return Wrong(f"{len(unproven)} movies that no API confirms were watched by few: {', '.join(unproven[:5])}")
+    return f"the API has not answered on {len(unknown)} movies, which many users watched"
 
 
 def lists_are_full(candidate: Candidate) -> str | None:
@@ -278,6 +294,8 @@ def not_below_current(candidate: Candidate) -> str | None:
         return "there is no current release"
     if candidate.current.id == candidate.release.id:
         return "it is the current release"
+    if candidate.is_better_confirmed:
+        return _UNCONFIRMED
     against = candidate.evaluation.against_current
     if candidate.evaluation.is_measured and against.release != candidate.current.id:
         compared_with = against.release or "none"

@@ -45,6 +45,8 @@ class CatalogResult(StepResult, frozen=True, kw_only=True):
     users: dict[Status, int] | None = None
     failed: str | None = None
     """Why the API was not asked for the rest."""
+    proven_movies: int | None = None
+    """Movies that only the stream proves; None if the API answered."""
 
 
 class HistoryResult(StepResult, frozen=True, kw_only=True):

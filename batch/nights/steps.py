@@ -15,7 +15,7 @@ how far it read, and all later steps use that. `runner.py` runs the steps, and k
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,7 @@ from batch.history import assemble
 from batch.history.day_sessions import compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
 from batch.history.interactions import Requests, TrainingHistory
+from batch.history.proven_movies import proven_movies
 from batch.history.segments import NAMES, segments_of, without_small
 from batch.nights import alert_hold, night_inputs
 from batch.nights.step_results import (
@@ -46,12 +47,14 @@ from batch.nights.step_results import (
 from batch.progress import step
 from batch.releases import build, publish
 from batch.settings import BatchSettings
+from quality.alerts.alert_file import Alert, raise_alert
 from quality.catalog import Catalog, Status, Subject
 from quality.settings import QualitySettings
 from server import hidden
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import FILES, METRIC, Release
+from stream import durable
 from stream.archive import Archive, LedgerEntry, stream_time
 from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
@@ -91,7 +94,8 @@ class NightSteps:
     def catalog(self) -> CatalogResult:
         """Ask the APIs for the movies and users that the sessions name and the catalogue does not know yet.
 
-        If an API does not answer, the night continues with the existing records, and the result says so.
+        If an API does not answer, the night continues with the existing records, and the result says so. What many
+        users watched is then a movie as well (`proven.txt`).
         """
         days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
         tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
@@ -109,7 +113,14 @@ class NightSteps:
             except CatalogError as error:
                 log.error("%s; going on with the records that are known", error)
                 failed = str(error)
-        return CatalogResult(movies=counts.get("movie"), users=counts.get("user"), failed=failed)
+        proven = None if "movie" in counts else self._find_proven()
+        durable.write_bytes(self._folder / "proven.txt", "".join(f"{name}\n" for name in proven or ()).encode())
+        return CatalogResult(
+            movies=counts.get("movie"),
+            users=counts.get("user"),
+            failed=failed,
+            proven_movies=None if proven is None else len(proven),
+        )
 
     def history(self) -> HistoryResult:
         """Assemble the sessions of all days, with ratings, runtimes and segments.
@@ -119,6 +130,7 @@ class NightSteps:
         read = self._archive_read()
         days, end = self._days(read.stream_time)
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
+        runtimes = {**dict.fromkeys(self._read_proven()), **runtimes}
         with step("history"):
             gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms, end)
             if not len(gathered.spans) and not len(gathered.rated):
@@ -182,6 +194,8 @@ class NightSteps:
             rules.raise_refusal_alert(var, release, refusal, zone_named(self._streaming.timezone).day(now))
             raise
         moved = publish.make_current(var, release, now)
+        if proven := self._read_proven():
+            self._raise_proven_alert(release, len(proven), now)
         removed = publish.prune(var, self._settings.keep_releases)
         return PublishResult(release=release, current=moved, gate=verdict.summary(), removed=removed)
 
@@ -191,6 +205,7 @@ class NightSteps:
         return Manifest(
             stream_time=facts.stream_time,
             input=facts,
+            proven_movies=len(self._read_proven()),
             settings=public_settings(self._settings),
             model=ReleaseModel(
                 lists=evaluation.chosen,
@@ -206,6 +221,7 @@ class NightSteps:
 
     def _candidate(self, release: str, entries: list[LedgerEntry], hidden_movies: frozenset[str]) -> Candidate:
         history, _ = self._history()
+        known = self._catalog.known(self._streaming.max_user)
         return Candidate(
             folder=self._streaming.var / "releases" / release,
             entries=entries,
@@ -215,10 +231,35 @@ class NightSteps:
             seen=history.before(history.until, self._settings.half_life_days).matrix,
             segments=history.segments,
             until=history.until,
-            catalog_movies=self._catalog.known(self._streaming.max_user).runtimes.keys(),
+            catalog_movies=known.runtimes.keys(),
+            denied_movies=known.missing,
+            proven_users=self._settings.proven_users,
             hidden=hidden_movies,
             current=self._current(),
         )
+
+    def _find_proven(self) -> list[str]:
+        """The movies that the stream alone proves, ascending, since the API did not answer."""
+        days, end = self._days(self._archive_read().stream_time)
+        known, least = self._catalog.known(self._streaming.max_user), self._settings.proven_users
+        sessions = self._day_store.read("sessions", days, end)
+        proven = proven_movies(sessions, known.runtimes.keys() | known.missing, least)
+        log.warning("catalogue: %d movies are known only since %d users or more watched each", len(proven), least)
+        return proven
+
+    def _read_proven(self) -> list[str]:
+        """What `_find_proven` found this night; none if the API answered."""
+        with self._reading("proven.txt"), suppress(FileNotFoundError):  # written by this version only
+            return (self._folder / "proven.txt").read_text("utf-8").splitlines()
+        return []
+
+    def _raise_proven_alert(self, release: str, movies: int, now: int) -> None:
+        day = zone_named(self._streaming.timezone).day(now)
+        text = (
+            f"the movie API did not answer in the night of {day}: {release} has {movies} movies that only the stream"
+            " proves, without runtimes; the next night asks again"
+        )
+        raise_alert(self.var, Alert(id=f"movies_unconfirmed:{day}", alert="movies_unconfirmed", text=text))
 
     def _archived_days(self) -> list[str]:
         """The days of sessions that were made from the archive, rather than imported."""

@@ -46,6 +46,7 @@ class CandidateParts:
     manifest: JsonObject
     entries: list[LedgerEntry]
     catalog_movies: set[str]
+    denied_movies: set[str] = field(default_factory=set)
     lists: np.ndarray | None = None
     """int [n, 20], -1 for none, where they are not what follows from the scores."""
     fallbacks: np.ndarray | None = None
@@ -186,6 +187,8 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         segments=segments,
         until=NOW,
         catalog_movies=parts.catalog_movies,
+        denied_movies=parts.denied_movies,
+        proven_users=10,
         hidden=parts.hidden,
         current=parts.current,
     )
@@ -239,6 +242,18 @@ def week_entry(first: int = 0, last: int = 999, accepted: int | None = None, unt
     lines = last - first + 1
     counts = [FateCount("accepted", "watch", "2030-01-07", None, lines if accepted is None else accepted)]
     return entry(first, last, counts=counts, kafka_time=TimeRange(NOW - DAY_MS, until))
+
+
+def proven(parts: CandidateParts, movies: int) -> None:
+    """The API has not answered on the first so many movies; ten users watched each."""
+    parts.catalog_movies -= set(parts.movies[:movies])
+    parts.manifest["proven_movies"] = movies
+    parts.seen[10:, 0], parts.seen[:10, 0] = False, True
+
+
+def made_without_api(current: Release, movies: int = 1) -> Release:
+    """A current release with so many movies that no API had confirmed."""
+    return replace(current, manifest=msgspec.structs.replace(current.manifest, proven_movies=movies))
 
 
 def one_ranking(parts: CandidateParts) -> None:

@@ -20,6 +20,7 @@ from tests.batch.gate.candidates import (
     figures,
     hardly_popular,
     lost,
+    made_without_api,
     measured,
     measured_on,
     models,
@@ -27,6 +28,7 @@ from tests.batch.gate.candidates import (
     numbered,
     one_ranking,
     popular,
+    proven,
     sessions,
     unmeasured,
     week_entry,
@@ -110,6 +112,21 @@ def renamed(parts: CandidateParts) -> None:
     parts.catalog_movies |= set(parts.sealed_movies)
 
 
+def proven_by_nine(parts: CandidateParts) -> None:
+    proven(parts, 1)
+    parts.seen[9, 0] = False
+
+
+def proven_silently(parts: CandidateParts) -> None:
+    proven(parts, 2)
+    parts.manifest["proven_movies"] = 1
+
+
+def proven_but_denied(parts: CandidateParts) -> None:
+    proven(parts, 2)
+    parts.denied_movies.add(parts.movies[1])
+
+
 def upside_down(parts: CandidateParts) -> None:
     not_personal(parts, "popular")
     parts.scores = np.tile(-parts.seen.sum(axis=0), (len(parts.seen), 1))
@@ -129,6 +146,11 @@ def against_another(parts: CandidateParts, current: Release) -> None:
 def not_measured_of_120(parts: CandidateParts, _: Release) -> None:
     parts.seen[120:] = False
     unmeasured(parts)
+
+
+def lost_without_an_api_again(parts: CandidateParts, current: Release) -> None:
+    proven(parts, 1)
+    parts.current = made_without_api(numbered(current, movies=241))
 
 
 def fall(parts: CandidateParts, _: Release) -> None:
@@ -194,6 +216,9 @@ FIRST: list[tuple[str, str, Spoil]] = [
     ("release_is_of_its_input", "half of the titles renamed", renamed),
     ("movies_are_known", "one unknown movie", lambda parts: parts.catalog_movies.discard(parts.movies[-1])),
     ("movies_are_known", "wrong catalogue", lambda parts: setattr(parts, "catalog_movies", {"aliens+1986"})),
+    ("movies_are_known", "proven by nine users", proven_by_nine),
+    ("movies_are_known", "proven, but not named so", proven_silently),
+    ("movies_are_known", "proven, but denied", proven_but_denied),
     ("lists_are_full", "a list of 19", set_lists(lambda lists: lists.__setitem__((-1, 19), -1))),
     ("lists_are_full", "no list for a user", set_lists(lambda lists: lists.__setitem__(5, -1))),
     ("lists_are_full", "NaN for scores", set_lists(lambda lists: lists.__setitem__(slice(None), -1))),
@@ -269,6 +294,9 @@ NEXT: list[tuple[str, str, Callable[[CandidateParts, Release], object]]] = [
     ("counts_hold", "movies lost", lambda parts, now: setattr(parts, "current", numbered(now, movies=241))),
     ("counts_hold", "sessions lost",
      lambda parts, now: setattr(parts, "current", sessions(now, 2 * parts.facts["counts"]["sessions"] + 1))),
+    ("counts_hold", "movies lost, without an API as before", lost_without_an_api_again),
+    ("counts_hold", "users lost after one without an API",
+     lambda parts, now: setattr(parts, "current", made_without_api(numbered(now, users=801)))),
     ("measured_on_enough", "nothing held out", lambda parts, _: unmeasured(parts)),
     ("measured_on_enough", "nothing held out of 120 users", not_measured_of_120),
     ("measured_on_enough", "chosen on few", measured_on_few(29, 200)),

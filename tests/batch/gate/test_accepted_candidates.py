@@ -30,6 +30,7 @@ from tests.batch.gate.candidates import (
     figures,
     hardly_popular,
     lost,
+    made_without_api,
     measured,
     measured_on,
     models,
@@ -37,6 +38,7 @@ from tests.batch.gate.candidates import (
     numbered,
     one_ranking,
     popular,
+    proven,
     refused,
     sealed,
     sessions,
@@ -137,6 +139,7 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "segment": ({}, segment),
     "nothing held out": ({}, unmeasured),
     "pinned and not measured": ({}, pinned),
+    "a catalogue without answers": ({}, lambda parts: proven(parts, 1)),
     "32 bits": ({}, lambda parts: setattr(parts, "kind", np.uint32)),
     "as text": ({}, lambda parts: setattr(parts, "text", True)),
     "newcomers": ({}, newcomers),
@@ -204,6 +207,16 @@ def not_measured_but_wanted(parts: CandidateParts, _: Release) -> None:
     parts.manifest["settings"] = {"model": "popular"}
 
 
+def worse_but_confirmed(parts: CandidateParts, current: Release) -> None:
+    parts.current = made_without_api(current)
+    parts.evaluation.update(against_current=against(current, -0.01, 0.009))
+
+
+def without_an_api_again(parts: CandidateParts, current: Release) -> None:
+    proven(parts, 3)
+    parts.current = made_without_api(current, 3)
+
+
 def fall_by_many(parts: CandidateParts, _: Release) -> None:
     popular(parts)
     measured_on(parts, 40, 30)
@@ -237,6 +250,11 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "after one that had read a day that is to come": lambda parts, now: setattr(
         parts, "current", lost(now, days=[*DAYS, "2030-01-09"])
     ),
+    "an API confirms less than half of the movies": lambda parts, now: setattr(
+        parts, "current", made_without_api(sessions(numbered(now, movies=500), 10**6))
+    ),
+    "an API confirms movies, and ranks are lower": worse_but_confirmed,
+    "without an API as before": without_an_api_again,
     "the oldest days left out": lambda parts, now: parts.facts.update(days=DAYS[2:]),
     "after one that does not say what it was made of": lambda parts, now: setattr(
         parts, "current", replace(now, manifest=Manifest())
