@@ -10,6 +10,7 @@ that a release grows old, are kept up to date here (`outcomes.py`).
 | held by alerts, or refused by the gate | the same: the data do not get better by themselves, and an alert was raised |
 | it fails | it is resumed, three tries in all; after that the next day's night is due |
 | in any way, with no release so far | it is tried again until there is a release |
+| with a release made without the movie API | one more night is due as soon as the API answers (`api_probe.py`) |
 | SIGTERM or SIGHUP to the schedule | the night and its child processes are ended; the next start resumes it |
 
 Tries are read from disk, so a schedule that was killed neither repeats nor forgets a night. When clocks change, an hour
@@ -33,6 +34,7 @@ import click
 import msgspec
 
 from batch.nights import outcomes
+from batch.nights.api_probe import ApiProbe
 from batch.releases import publish
 from batch.settings import BatchSettings
 from server.manifest import parse_manifest
@@ -122,6 +124,7 @@ def run(
     """Start a night (`command`) whenever one is due, until `stop` is set."""
     var, at, service_clock = streaming.var, settings.night_at, zone_named(streaming.timezone)
     clock, metrics = StreamClock(Archive(var), streaming.topic), outcomes.NightMetrics(var)
+    probe = ApiProbe(streaming, settings)
     metrics.refresh(clock.now())
     again_at = 0.0
     while not stop.wait(POLL_S):
@@ -130,6 +133,8 @@ def run(
         if now is None or time.monotonic() < again_at:
             continue
         tried = tries_made(var, now, at, service_clock)
+        if tried is None and probe.is_night_due():
+            tried = 0
         if tried is None:
             continue
         log.info("night begins (try %d%s)", tried + 1, f" of {TRIES}" if publish.read_publications(var) else "")

@@ -257,7 +257,7 @@ class NightSteps:
         day = zone_named(self._streaming.timezone).day(now)
         text = (
             f"the movie API did not answer in the night of {day}: {release} has {movies} movies that only the stream"
-            " proves, without runtimes; the next night asks again"
+            " proves, without runtimes; once the API answers, the schedule runs another night"
         )
         raise_alert(self.var, Alert(id=f"movies_unconfirmed:{day}", alert="movies_unconfirmed", text=text))
 

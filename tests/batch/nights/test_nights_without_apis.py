@@ -81,7 +81,7 @@ def test_verdict_and_alert_say_that_no_api_has_confirmed_the_movies(without_apis
         (
             "movies_unconfirmed:2030-01-06",
             f"the movie API did not answer in the night of 2030-01-06: {release} has {movies} movies that only the"
-            " stream proves, without runtimes; the next night asks again",
+            " stream proves, without runtimes; once the API answers, the schedule runs another night",
         )
     ]
 
