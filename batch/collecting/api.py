@@ -6,9 +6,11 @@ answer, or answers without records many times in a row, raises an error.
 """
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from threading import Condition, Thread
+from urllib.parse import urlsplit
 
 import orjson
 import urllib3
@@ -31,8 +33,91 @@ _NO_RECORDS = ("HTTP ", "not JSON")
 """Prefix of reasons that concern a whole answer rather than one record."""
 _CONTRADICTORY = object()
 """Instead of a record: the answer has two different records of one id."""
+_KEEP_RECORDS, _KEEP_S = 1_000, 0.25
+"""Records are kept once they are so many, or the first of them has waited so long; a crash loses no more than these."""
 _URL_BYTES = 6_000
 """The longest list of ids in a URL: HTTP servers refuse request lines of more than about 8 KB."""
+
+
+class _Requests:
+    """Threads that request chunks of ids; the records wait here until they are taken, many at once.
+
+    A commit for each record would take longer than its request.
+    """
+
+    def __init__(
+        self, api: str, request: Callable[[list[str]], list[FoundRecord]], chunks: list[list[str]], connections: int
+    ) -> None:
+        """`api` is its name in errors."""
+        self._api, self._request = api, request
+        self._changed = Condition()
+        """Guards all that follows."""
+        self._chunks = iter(chunks)
+        self._records: list[FoundRecord] = []
+        self._failed = 0
+        """Answers without any record since the last one with records."""
+        self._stopped = False
+        self._error: Exception | None = None
+        self._running = min(connections, len(chunks))
+        for _ in range(self._running):  # daemons: an endless answer does not delay the end of the process
+            Thread(target=self._run, daemon=True).start()
+
+    def records(self) -> Iterator[list[FoundRecord]]:
+        """The records in bulks, each soon after its first record arrived.
+
+        Raises the first error of a request, after all records that arrived before it.
+        """
+        ended = False
+        while not ended:
+            with self._changed:
+                self._changed.wait_for(lambda: self._has_ended() or self._is_full(), _KEEP_S)
+                records, self._records = self._records, []
+                ended = self._has_ended()
+                self._changed.notify_all()
+            if records:
+                yield records
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, error: Exception | None = None) -> None:
+        """Send no more requests; those that are running end by themselves."""
+        with self._changed:
+            self._stopped, self._error = True, self._error or error
+            self._changed.notify_all()
+
+    def _has_ended(self) -> bool:
+        return self._stopped or not self._running
+
+    def _is_full(self) -> bool:
+        return len(self._records) >= _KEEP_RECORDS
+
+    def _run(self) -> None:
+        try:
+            while chunk := self._next_chunk():
+                self._add(self._request(chunk))
+        except Exception as error:  # noqa: BLE001 – raised by the thread that takes the records
+            self.stop(error)
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+
+    def _next_chunk(self) -> list[str]:
+        """The next ids; none at the end. Waits while many records have not been taken."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._has_ended() or not self._is_full())
+            return [] if self._stopped else next(self._chunks, [])
+
+    def _add(self, answer: list[FoundRecord]) -> None:
+        with self._changed:
+            self._records += answer
+            no_records = all(reason.startswith(_NO_RECORDS) for _, _, _, reason in answer)
+            self._failed = self._failed + 1 if no_records else 0
+            if self._failed == _GIVE_UP:
+                raise CatalogError(
+                    f"catalogue: {_GIVE_UP} answers of {self._api} in a row held no records; is [batch] api right?"
+                )
+            if self._is_full():
+                self._changed.notify_all()
 
 
 class ServiceApi:
@@ -52,46 +137,28 @@ class ServiceApi:
             raise_on_status=False,
         )
         timeout = urllib3.Timeout(settings.api_timeout_s)
-        self._pool = urllib3.PoolManager(maxsize=settings.api_connections, retries=retries, timeout=timeout)
+        # not PoolManager, which takes a fifth more CPU: all requests go to one host
+        self._pool = urllib3.connection_from_url(
+            self._root, maxsize=settings.api_connections, retries=retries, timeout=timeout
+        )
+        self._path = urlsplit(self._root).path
 
     def fetch_records(self, subject: Subject, ids: Sequence[str], keep: Callable[[list[FoundRecord]], None]) -> None:
-        """Request records; `keep` gets them as they arrive. Raises `CatalogError` if the API does not answer."""
+        """Request records; `keep` gets them in bulks, while more arrive.
+
+        Raises `CatalogError` if the API does not answer; `keep` has then got all records that arrived before.
+        """
         chunks = _chunks(ids, self._bulk)
-        if self._connections == 1:  # without threads: the process would wait for them at exit
-            self._keep_all((self._request(subject, chunk) for chunk in chunks), keep)
-            return
-        with ThreadPoolExecutor(self._connections) as threads:
-            try:
-                self._keep_all(self._answers(threads, subject, chunks), keep)
-            except CatalogError:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _answers(self, threads: Executor, subject: Subject, chunks: list[list[str]]) -> Iterator[list[FoundRecord]]:
-        """The answers in the order of the chunks. Only a few requests run ahead of the consumed answers: a broken API
-        does not get all requests, and few answers wait in memory."""
-        running: deque[Future[list[FoundRecord]]] = deque()
-        for chunk in chunks:
-            running.append(threads.submit(self._request, subject, chunk))
-            if len(running) > 2 * self._connections:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
-
-    def _keep_all(self, answers: Iterable[list[FoundRecord]], keep: Callable[[list[FoundRecord]], None]) -> None:
-        failed = 0
-        for answer in answers:
-            keep(answer)
-            failed = failed + 1 if all(reason.startswith(_NO_RECORDS) for _, _, _, reason in answer) else 0
-            if failed == _GIVE_UP:
-                raise CatalogError(
-                    f"catalogue: {failed} answers of {self._shown} in a row held no records; is [batch] api right?"
-                )
-
-    def _request(self, subject: Subject, ids: Sequence[str]) -> list[FoundRecord]:
-        url = f"{self._root}/{subject}/{','.join(ids)}"
+        requests = _Requests(self._shown, partial(self._request, subject), chunks, self._connections)
         try:
-            response = self._pool.request("GET", url)
+            for records in requests.records():
+                keep(records)
+        finally:
+            requests.stop()
+
+    def _request(self, subject: Subject, ids: list[str]) -> list[FoundRecord]:
+        try:
+            response = self._pool.request("GET", f"{self._path}/{subject}/{','.join(ids)}")
         except urllib3.exceptions.HTTPError as error:
             reason = getattr(error, "reason", None) or error
             raise CatalogError(f"catalogue: no answer from {self._shown}: {reason}; is [batch] api right?") from error

@@ -139,6 +139,7 @@ class ScriptedApi:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else an answer in two packets takes 40 ms
 
             def do_GET(self) -> None:
                 with lock:

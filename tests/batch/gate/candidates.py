@@ -155,8 +155,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     """The candidate with a release of its own below `var`."""
     folder, none = var / "night", np.iinfo(parts.kind).max
     folder.mkdir(parents=True, exist_ok=True)
-    lists, fallbacks = parts.made_lists(), parts.made_fallbacks()
-    names = parts.sealed_movies or parts.movies
+    lists, fallbacks, names = parts.made_lists(), parts.made_fallbacks(), parts.sealed_movies or parts.movies
     users = parts.users if parts.sealed_users is None else parts.sealed_users
     segments = (np.arange(len(users)) % 3).astype(np.uint8) if parts.segments is None else parts.segments
     arrays = {
