@@ -26,10 +26,12 @@ from batch.settings import BatchSettings
 from quality.alerts.prometheus import LedgerMetrics
 from quality.alerts.thresholds import ThresholdMonitor
 from quality.alerts.webhook import Poster, posting
+from quality.catalog import KnownIds
 from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext, make_context
 from quality.lines.quarantine import replay_entry
-from quality.lines.verdicts import ParsedLines, judge
+from quality.lines.repair import unconfirmed_movies
+from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
@@ -96,14 +98,19 @@ def archive_batch(
     zone: Zone,
     clock: TopicClock,
     context_for: Callable[[ParsedLines], JudgingContext],
+    confirm: Callable[[list[frozenset[str]]], KnownIds] | None = None,
 ) -> LedgerEntry:
-    """Judge a batch, write its files and commit it. `context_for` gives the context for its lines."""
+    """Judge a batch, write its files and commit it.
+
+    `context_for` gives the context for its lines; `confirm` the known ids after it has asked which of the movies exist
+    that would make a quarantined line valid.
+    """
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, zone)
     clock.add(partition, *lines.times_and_users())
     context = replace(context_for(lines), clock=clock.limit())
     apart_ms = lines.clocks_apart_ms(context)
-    verdicts = judge(lines, context if apart_ms is None else replace(context, ahead_ms=None))
+    verdicts = _judge(lines, context if apart_ms is None else replace(context, ahead_ms=None), confirm)
     entry = LedgerEntry(
         topic=topic,
         partition=partition,
@@ -119,6 +126,19 @@ def archive_batch(
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
     files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, zone)
     return archive.commit(entry.with_files(files))
+
+
+def _judge(
+    lines: ParsedLines, context: JudgingContext, confirm: Callable[[list[frozenset[str]]], KnownIds] | None
+) -> Verdicts:
+    """Judge a batch; once more if movies were confirmed that may repair quarantined lines."""
+    verdicts = judge(lines, context)
+    quarantined = dict(zip(verdicts.quarantined.tolist(), verdicts.reasons, strict=True))
+    if confirm is None or not (groups := unconfirmed_movies(lines.values, lines.kafka_times, quarantined, context)):
+        return verdicts
+    known = confirm(groups)
+    confirmed = any(movie in known.runtimes for group in groups for movie in group)
+    return judge(lines, replace(context, known=known)) if confirmed else verdicts
 
 
 class Collector:
@@ -181,8 +201,17 @@ class Collector:
                 continue
             del self._pending[partition]
             # judging takes about a second: in a thread, so that the Kafka client keeps fetching
-            arguments = self._archive, self._topic, partition, pending, self._zone, self._clock, self._context_for
-            entry = await asyncio.to_thread(archive_batch, *arguments)
+            entry = await asyncio.to_thread(
+                archive_batch,
+                self._archive,
+                self._topic,
+                partition,
+                pending,
+                self._zone,
+                self._clock,
+                self._context_for,
+                self._unknown_ids.confirm,
+            )
             self._committed(entry)
             await self._take_confirmed()
             ends[partition] = entry.last + 1

@@ -39,6 +39,8 @@ _LONGEST = 2_000
 """Longer lines, in bytes, are not repaired; a normal line is much shorter."""
 _CHUNK_LINES = 1_000
 """Lines whose readings are checked together."""
+_ASKED_LINES = 200
+"""Quarantined lines of a batch whose movies may be unconfirmed."""
 _UNREPAIRABLE = ("clock_ahead", "empty", "too_long", "fields", "status_list", "user_unknown", "minute_runtime")
 """Reasons that no deletion repairs with certainty.
 
@@ -71,6 +73,27 @@ def repair_lines(
 def repair_candidates(line: bytes, kafka_time: int, reason: str, context: JudgingContext) -> set[Event]:
     """All valid events that one faulty line could mean; a line with exactly one is repaired."""
     return _valid({0: readings(line, reason, context)}, np.array([kafka_time]), context).get(0, set())
+
+
+def unconfirmed_movies(
+    values: pa.Array, kafka_times: np.ndarray, quarantined: Mapping[int, str], context: JudgingContext
+) -> list[frozenset[str]]:
+    """For each quarantined line (index in `values`: reason) without a valid reading: the movies that the catalogue
+    lacks, but that would make readings valid. Lines without such movies are left out.
+
+    Such a line can be repaired once it is known of *all* its movies whether they exist; else the only one that is known
+    might not be the only one that exists. Considers few lines of a batch: movies that nobody else named are rare.
+    """
+    rows = islice((row for row, reason in sorted(quarantined.items()) if reason not in _UNREPAIRABLE), _ASKED_LINES)
+    candidates = {row: readings(values[row].as_py(), quarantined[row], context) for row in rows}
+    ambiguous = _valid(candidates, kafka_times, context)
+    unread = {row: events for row, events in candidates.items() if row not in ambiguous}
+    any_movie = replace(context, known=replace(context.known, runtimes={}))
+    groups = (
+        frozenset(movie for event in events for movie in event.movies or (event.movie,) if movie is not None)
+        for events in _valid(unread, kafka_times, any_movie).values()
+    )
+    return [lacking for group in groups if (lacking := group - context.known.runtimes.keys())]
 
 
 def readings(line: bytes, reason: str, context: JudgingContext) -> set[Event]:

@@ -1,13 +1,20 @@
 """Repair of movie ids and lists: the catalogue decides what can have been meant."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import assume, given
 
 from quality.catalog import KnownIds
-from quality.lines.repair import ONE_CHARACTER, repair_candidates
+from quality.lines.context_checks import JudgingContext
+from quality.lines.repair import ONE_CHARACTER, repair_candidates, unconfirmed_movies
 from stream.event import Event
+from stream.grammar import LineRefused, parse
 from tests.quality.lines.faulty_lines import (
+    CLOCK,
     HEAD,
     HELD,
+    INSERTED,
     MOVIE,
     MOVIES,
     NEVER,
@@ -18,6 +25,7 @@ from tests.quality.lines.faulty_lines import (
     fault_of,
     knowing,
     repair,
+    with_one_inserted,
 )
 
 
@@ -118,3 +126,53 @@ def test_a_list_beside_another_status_than_200_is_quarantined(result: str) -> No
     )
     assert fault_of(line.encode(), held, NOW) == "status_list"
     assert repair(line, held) is None
+
+
+NO_MOVIES = {"other+1999": None}
+
+
+def movie_of(line: bytes) -> frozenset[str]:
+    """The movie that a well-formed line names."""
+    try:
+        movie = parse(line, CLOCK).movie
+    except LineRefused:
+        return frozenset()
+    return frozenset() if movie is None else frozenset({movie})
+
+
+def unconfirmed(line: bytes, held: JudgingContext) -> frozenset[str]:
+    """The movies that would make a line valid if they existed; none if one of the catalogue does, or no movie would."""
+    reason = fault_of(line, held, NOW)
+    assert reason is not None
+    [group] = unconfirmed_movies(pa.array([line], pa.binary()), np.array([NOW]), {0: reason}, held) or [frozenset()]
+    return group
+
+
+@given(with_one_inserted())
+def test_all_movies_that_a_corrupt_line_may_mean_must_be_confirmed(line: bytes) -> None:
+    held = context(known=KnownIds(NO_MOVIES, movie_of(line)))
+    reason = fault_of(line, held, NOW)
+    assume(reason is not None and reason not in {"rating_max", *NEVER})
+    valid = by_brute_force(line, context(known=KnownIds({}, held.known.missing)), NOW)
+    meant = {movie for event in valid for movie in event.movies or (event.movie,)} - {None}
+    assert unconfirmed(line, held) == (set() if by_brute_force(line, held, NOW) else meant)
+
+
+@pytest.mark.parametrize("letter", INSERTED)
+def test_the_movies_that_must_be_confirmed_decide_what_is_repaired(letter: str) -> None:
+    true = "everyone+else+2009"
+    line = f"{HEAD}GET /rate/everyo{letter}ne+else+2009=4".encode()
+    denied = movie_of(line)
+    group = unconfirmed(line, context(known=KnownIds(NO_MOVIES, denied)))
+    assert true in group
+    for movie in group:
+        confirmed = context(known=KnownIds(NO_MOVIES | {movie: None}, denied | group - {movie}))
+        assert repair(line, confirmed) == (ONE_CHARACTER, Event("rate", NOW, 5, movie, rating=4))
+    two = dict.fromkeys([true, next(iter(group - {true}), true)])
+    assert (repair(line, context(known=KnownIds(NO_MOVIES | two, denied))) is None) is (len(two) == 2)
+    assert not unconfirmed(line, context(known=KnownIds(NO_MOVIES, denied | group)))
+
+
+def test_a_list_that_contradicts_its_status_needs_no_movie_confirmed() -> None:
+    line = f"{HEAD}recommendation request a:1, status 400, result: {MOVIES[1]}, {MOVIES[2]}, 5 ms-".encode()
+    assert unconfirmed(line, knowing(*MOVIES[1:3])) == frozenset()
