@@ -2,8 +2,8 @@
 
 One SQLite file, `var/catalog/catalog.sqlite`, has a row for each id: `known` with the normalized record; `unknown` if
 the API denies it, so that a mistyped id is not requested every night; `bad` with the reason if a required field of the
-record breaks its schema. A known record lacks its other wrong fields, and has the reason beside it. Bad ids are
-requested again; so are ids without a row, for which no answer came.
+record breaks its schema. A known record lacks its other wrong fields, and has the reason beside it. Each night requests
+ids without a row again, for which no answer came, bad ids, and some known records that lack wrong fields.
 
 `KnownIds` is the part that lines are checked against.
 """
@@ -73,6 +73,11 @@ class Catalog:
         """The status of each id that has one."""
         return dict(self._rows("SELECT id, status FROM records WHERE subject = ?", subject))
 
+    def partly_known(self, subject: Subject) -> set[str]:
+        """The known ids whose records lack fields that were wrong."""
+        rows = self._rows("SELECT id FROM records WHERE subject = ? AND status = 'known' AND reason <> ''", subject)
+        return {name for (name,) in rows}
+
     def records(self, subject: Subject) -> dict[str, Record]:
         """The known records by id."""
         rows = self._rows("SELECT id, body FROM records WHERE subject = ? AND status = 'known'", subject)
@@ -104,12 +109,20 @@ class Catalog:
         )
 
     def keep(self, subject: Subject, records: list[FoundRecord]) -> None:
-        """Store the API's answers for these ids, durably, replacing earlier ones."""
+        """Store the API's answers for these ids, durably.
+
+        They replace earlier ones, but only a record replaces a record: the API may fail when it is asked again.
+        """
         rows = [
             (subject, name, status, record and orjson.dumps(record), reason) for name, status, record, reason in records
         ]
         with self._opened() as store, store:
-            store.executemany("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+            store.executemany(
+                "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET status = excluded.status, body = excluded.body, reason = excluded.reason"
+                " WHERE records.status <> 'known' OR excluded.status = 'known'",
+                rows,
+            )
 
     def forget_unknown(self) -> int:
         """Drop the ids that the API denied, so that they are requested again; returns how many."""

@@ -35,6 +35,8 @@ _CONTRADICTORY = object()
 """Instead of a record: the answer has two different records of one id."""
 _KEEP_RECORDS, _KEEP_S = 1_000, 0.25
 """Records are kept once they are so many, or the first of them has waited so long; a crash loses no more than these."""
+_MOST_PARTLY_KNOWN = 1_000
+"""Records that lack wrong fields and are requested again in a night: five bulk requests."""
 _URL_BYTES = 6_000
 """The longest list of ids in a URL: HTTP servers refuse request lines of more than about 8 KB."""
 
@@ -235,7 +237,8 @@ def refresh_catalog(
     api: ServiceApi,
     advance: Callable[[int], object] = lambda asked: None,
 ) -> Counter[Status]:
-    """Request the ids whose status is neither known nor unknown; returns how many got which status.
+    """Request the ids whose status is neither known nor unknown, and some whose record lacks wrong fields: the service
+    may have corrected them. Returns how many got which status.
 
     `advance` gets the number of finished ids. Raises `CatalogError` if the API does not answer; earlier records are
     kept.
@@ -243,6 +246,8 @@ def refresh_catalog(
     statuses = catalog.statuses(subject)
     missing = [name for name in ids if statuses.get(name, "bad") == "bad"]
     missing.sort(key=lambda name: name in statuses)  # previously bad ids come last
+    partly_known = catalog.partly_known(subject)
+    missing += [name for name in ids if name in partly_known][:_MOST_PARTLY_KNOWN]
     advance(len(ids) - len(missing))
     return fetch_into_catalog(catalog, subject, missing, api, advance)
 

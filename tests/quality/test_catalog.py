@@ -78,8 +78,11 @@ records = st.one_of(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.lists(records, max_size=4), max_size=4))
-def test_what_was_said_last_counts(answers: list[list[FoundRecord]]) -> None:
-    last = {record[0]: record for answer in answers for record in answer}
+def test_the_last_answer_counts_but_only_a_record_replaces_a_record(answers: list[list[FoundRecord]]) -> None:
+    last: dict[str, FoundRecord] = {}
+    for record in (record for answer in answers for record in answer):
+        if record[1] == "known" or record[0] not in last or last[record[0]][1] != "known":
+            last[record[0]] = record
     with tempfile.TemporaryDirectory() as folder:
         catalog = Catalog(Path(folder))
         for answer in answers:

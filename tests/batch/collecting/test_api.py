@@ -12,6 +12,7 @@ import msgspec
 import orjson
 import pytest
 
+from batch.collecting import api as api_module
 from batch.collecting.api import ServiceApi, fetch_into_catalog, refresh_catalog
 from batch.errors import CatalogError
 from batch.settings import BatchSettings
@@ -278,7 +279,6 @@ def test_a_number_that_cannot_be_kept_is_unknown_and_counted_and_harms_no_other(
     records.append({"id": "b+1984", "budget": "5", "vote_count": "null"})
     with scripted(lambda *_: says(records)) as server:
         assert refresh_catalog(catalog, "movie", ["a+1984", "c+1984", "b+1984"], api(server.root)) == {"known": 3}
-        assert refresh_catalog(catalog, "movie", ["a+1984"], api(server.root)) == {}
     assert catalog.records("movie") == {
         "a+1984": {"id": "a+1984", "budget": None, "runtime": 95, "genres": []},
         "b+1984": {"id": "b+1984", "budget": 5, "vote_count": None, "genres": []},
@@ -288,6 +288,41 @@ def test_a_number_that_cannot_be_kept_is_unknown_and_counted_and_harms_no_other(
     [warning] = caplog.messages
     assert warning.startswith("2 partly unknown movie records: budget: ")
     assert warning.endswith("(a+1984, …)")
+
+
+def test_partly_unknown_records_are_asked_again_a_few_a_night_until_they_are_whole(
+    scripted: Scripted, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "_MOST_PARTLY_KNOWN", 2)
+    movies, corrected, progress = ["a+1984", "b+1984", "c+1984"], threading.Event(), list[int]()
+
+    def reply(path: str, _: int) -> Reply:
+        ids = path.removeprefix("/movie/").split(",")
+        return says([{"id": movie, "runtime": 95 if corrected.is_set() else "long"} for movie in ids])
+
+    with scripted(reply) as server:
+        asked = api(server.root)
+        assert refresh_catalog(catalog, "movie", movies, asked) == {"known": 3}
+        movies.append("d+1984")
+        assert refresh_catalog(catalog, "movie", movies, asked, progress.append) == {"known": 3}
+        corrected.set()
+        for expected in ({"known": 2}, {"known": 2}, {}):
+            assert refresh_catalog(catalog, "movie", movies, asked) == expected
+        assert [path.replace("+1984", "").removeprefix("/movie/") for path in server.asked] == [
+            "a,b,c", "d,a,b", "a,b", "c,d",
+        ]  # fmt: skip
+    assert progress == [1, 3]
+    assert catalog.known(1).runtimes == dict.fromkeys(movies, 95)
+
+
+@pytest.mark.parametrize("reply", [says({}, 500), says({"message": "movie not found"}), says([])])
+def test_a_known_record_stays_if_the_api_has_no_better_one(scripted: Scripted, catalog: Catalog, reply: Reply) -> None:
+    partly = says({"id": "a+1984", "runtime": 95, "budget": "much"})
+    with scripted(lambda _, before: reply if before else partly) as server:
+        for _ in range(2):
+            refresh_catalog(catalog, "movie", ["a+1984"], api(server.root, api_retries=0))
+        assert server.asked == ["/movie/a+1984"] * 2
+    assert catalog.known(1).runtimes == {"a+1984": 95}
 
 
 def test_long_ids_are_split_into_requests_of_accepted_length(scripted: Scripted, catalog: Catalog) -> None:
