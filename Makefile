@@ -20,7 +20,7 @@ LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 # The lock's entry of one package.
 ENTRY = awk '/^[^ ]/ { wanted = /^$(1)==/ } wanted' requirements.lock > $(VENV)/$(1).lock
 
-.PHONY: help setup demo stop restart test test-kernels lint bench fuzz lock clean
+.PHONY: help setup demo stop restart test test-kernels test-kafka lint bench fuzz lock clean
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -59,6 +59,9 @@ test: $(READY)  ## lint, types, unit and integration tests with coverage
 
 test-kernels: $(READY)  ## the numerical tests under every BLAS kernel that this processor supports
 	$(RUN) -m tests.kernels -n logical --maxprocesses 4 --dist loadfile
+
+test-kafka: $(READY)  ## the tests against a real Apache Kafka, which Maven fetches once; needs Java 17 and Maven
+	$(RUN) -m pytest -m kafka tests/integration/kafka
 
 # For Python 3.12 and later the lock has newer numpy and scipy, whose types need fewer exceptions than 3.11's.
 lint: $(READY)  ## ruff and mypy

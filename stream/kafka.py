@@ -2,7 +2,8 @@
 
 A `Reader` reads all partitions of a topic by itself (one process per store, without a consumer group, so nothing is
 ever rebalanced). It starts at the positions of its owner's store, and reports a `RetentionGap` if Kafka has dropped the
-next records. A broker may report the end of a partition too early, so no code here waits for an end.
+next records. Records of aborted transactions are skipped, as is the record that ends a transaction, so offsets have
+holes. A broker may report the end of a partition too early, so no code here waits for an end.
 """
 
 import asyncio
@@ -79,6 +80,7 @@ class Reader:
         """
         try:
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
+            await self._advance()
         except OffsetOutOfRangeError as error:
             return [await self._gap(tp.partition) for tp in error.args[0]]
         except KafkaError as error:
@@ -99,19 +101,29 @@ class Reader:
 
     def unread(self) -> dict[int, int | None]:
         """By partition: records not yet polled, as of the last fetch; None before the first fetch."""
-        ends = {
-            partition: self._consumer.highwater(TopicPartition(self._topic, partition)) for partition in self.positions
-        }
+        ends = {partition: self._readable_end(partition) for partition in self.positions}
         return {
             partition: None if end is None else max(0, end - self.positions[partition])
             for partition, end in ends.items()
         }
 
-    def _to_arrays(self, partition: int, records: list[ConsumerRecord]) -> FetchedRecords:
+    def _readable_end(self, partition: int) -> int | None:
+        """The end of a partition as of the last fetch, at most the first record of an open transaction."""
+        tp = TopicPartition(self._topic, partition)
+        stable: int | None = self._consumer.last_stable_offset(tp)
+        end: int | None = self._consumer.highwater(tp)
+        return end if stable is None or stable < 0 else stable
+
+    async def _advance(self) -> None:
+        """Set the positions to those of the client: they also pass aborted records and the marks of transactions."""
+        for tp in self._consumer.assignment():
+            self.positions[tp.partition] = await self._consumer.position(tp)
+
+    @staticmethod
+    def _to_arrays(partition: int, records: list[ConsumerRecord]) -> FetchedRecords:
         values = [record.value or b"" for record in records]
         offsets = np.array([record.offset for record in records], np.int64)
         times = np.array([record.timestamp for record in records], np.int64)
-        self.positions[partition] = int(offsets[-1]) + 1
         return FetchedRecords(partition, values, offsets, times)
 
     async def _partitions(self) -> list[int]:
@@ -150,12 +162,16 @@ class Reader:
 
 @asynccontextmanager
 async def reading(settings: StreamSettings, group: str, positions: Mapping[int, int]) -> AsyncIterator[Reader]:
-    """A `Reader` of the configured topic. Raises `BrokerError` without a broker, `StreamError` without the topic."""
+    """A `Reader` of the configured topic; it never reads records of aborted transactions.
+
+    Raises `BrokerError` without a broker, `StreamError` without the topic.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap,
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="none",
+        isolation_level="read_committed",
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_bytes=2 * _FETCH_BYTES,
     )

@@ -1,0 +1,54 @@
+"""The reader's arithmetic of offsets, with a scripted Kafka client; tests/integration reads real brokers."""
+
+import asyncio
+from typing import cast
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from stream.kafka import FetchedRecords, Reader
+from stream.settings import StreamSettings
+
+TP = TopicPartition("movielog1", 0)
+
+
+def record(offset: int) -> ConsumerRecord:
+    return ConsumerRecord("movielog1", 0, offset, 1_000 + offset, 0, None, b"line", None, -1, 4, ())
+
+
+class Client:
+    """One partition: committed records at 0 and 1, aborted ones at 2 and 3, the end of the transaction at 4."""
+
+    def __init__(self, end: int = 5) -> None:
+        self._end, self._polls = end, [{TP: [record(0), record(1)]}]
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TP}
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        return self._polls.pop() if self._polls else {}
+
+    async def position(self, tp: TopicPartition) -> int:
+        return 2 if self._polls else 5
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return 9
+
+    def last_stable_offset(self, tp: TopicPartition) -> int:
+        return self._end
+
+    async def end_offsets(self, tps: set[TopicPartition]) -> dict[TopicPartition, int]:
+        return {TP: self._end}
+
+
+def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:
+    async def read() -> None:
+        reader = Reader(cast(AIOKafkaConsumer, Client()), StreamSettings(stall_seconds=1e-9))
+        [records] = await reader.poll(10)
+        assert isinstance(records, FetchedRecords)
+        assert records.offsets.tolist() == [0, 1]
+        assert reader.positions == {0: 5}
+        assert await reader.poll(10) == []  # long silent, but nothing waits
+        assert reader.unread() == {0: 0}  # not the records of a transaction that is still open
+
+    asyncio.run(read())
