@@ -1,13 +1,15 @@
 """Reads and writes Kafka: a thin shell. The positions are ours; offsets are committed to Kafka only for lag monitors.
 
 A `Reader` reads all partitions of a topic by itself (one process per store, without a consumer group, so nothing is
-ever rebalanced). It starts at the positions of its owner's store, and reports a `RetentionGap` if Kafka has dropped the
-next records. Records of aborted transactions are skipped, as is the record that ends a transaction, so offsets have
-holes. A broker may report the end of a partition too early, so no code here waits for an end.
+ever rebalanced). It starts at the positions of its owner's store, reads partitions that are added later from their
+beginning, and reports a `RetentionGap` if Kafka has dropped the next records. Records of aborted transactions are
+skipped, as is the record that ends a transaction, so offsets have holes. A broker may report the end of a partition too
+early, so no code here waits for an end.
 """
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -23,7 +25,13 @@ from stream.errors import BrokerError, StreamError
 from stream.settings import StreamSettings
 from stream.zone import EARLIEST_MS, LATEST_MS
 
+log = logging.getLogger(__name__)
+
 _FETCH_BYTES = 16 << 20
+_METADATA_S = 20.0
+"""How often Kafka is asked for the topic's partitions, and the answer looked at: new ones are read within a minute."""
+_LEADER_S = 5.0
+"""How long polling waits for the brokers of new partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,13 @@ class Reader:
         self._topic, self._bootstrap = settings.topic, settings.bootstrap
         self._timeout_ms = settings.fetch_timeout_ms
         self._stall_seconds = settings.stall_seconds
-        self._last_arrival = time.monotonic()
+        self._last_arrival = self._looked = time.monotonic()
         self.positions: dict[int, int] = {}
         """By partition: the offset to read next."""
 
     async def start(self, positions: Mapping[int, int]) -> None:
         """Assign all partitions; a partition missing in `positions` is read from its beginning."""
-        partitions = await self._partitions()
-        self._consumer.assign([TopicPartition(self._topic, partition) for partition in partitions])
-        beginnings = await self._consumer.beginning_offsets(self._consumer.assignment())
-        for partition in partitions:
-            tp = TopicPartition(self._topic, partition)
-            self.positions[partition] = positions.get(partition, beginnings[tp])
-            self._consumer.seek(tp, self.positions[partition])
+        await self._assign({partition: positions.get(partition) for partition in await self._partitions()})
 
     async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
         """The next records, at most `most`; empty after the fetch timeout.
@@ -79,6 +81,7 @@ class Reader:
         Raises `StreamError` if Kafka no longer answers, or a partition ends before the next offset.
         """
         try:
+            await self._add_partitions()
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
             await self._advance()
         except OffsetOutOfRangeError as error:
@@ -106,6 +109,36 @@ class Reader:
             partition: None if end is None else max(0, end - self.positions[partition])
             for partition, end in ends.items()
         }
+
+    async def _assign(self, positions: Mapping[int, int | None]) -> None:
+        """Read these partitions, each from its position; None is the beginning."""
+        topic_partitions = {partition: TopicPartition(self._topic, partition) for partition in positions}
+        unknown = [topic_partitions[partition] for partition, position in positions.items() if position is None]
+        beginnings = await self._consumer.beginning_offsets(unknown) if unknown else {}
+        self.positions = {
+            partition: beginnings[topic_partitions[partition]] if position is None else position
+            for partition, position in positions.items()
+        }
+        # without a pause in between: the client would begin to fetch from elsewhere
+        self._consumer.assign(list(topic_partitions.values()))
+        for partition, tp in topic_partitions.items():
+            self._consumer.seek(tp, self.positions[partition])
+
+    async def _add_partitions(self) -> None:
+        """Also read partitions that were added to the topic, from their beginning; the others go on where they are."""
+        if time.monotonic() - self._looked < _METADATA_S:
+            return
+        self._looked = time.monotonic()
+        added = sorted((self._consumer.partitions_for_topic(self._topic) or set()) - self.positions.keys())
+        if not added:
+            return
+        try:
+            async with asyncio.timeout(_LEADER_S):
+                await self._assign({**self.positions, **dict.fromkeys(added)})
+        except TimeoutError:
+            log.warning("%s has new partitions that Kafka does not serve yet: %s", self._topic, added)
+        else:
+            log.info("%s has new partitions, which are read from their beginning: %s", self._topic, added)
 
     def _readable_end(self, partition: int) -> int | None:
         """The end of a partition as of the last fetch, at most the first record of an open transaction."""
@@ -172,6 +205,7 @@ async def reading(settings: StreamSettings, group: str, positions: Mapping[int, 
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",
+        metadata_max_age_ms=int(_METADATA_S * 1000),
         max_partition_fetch_bytes=_FETCH_BYTES,
         fetch_max_bytes=2 * _FETCH_BYTES,
     )

@@ -3,9 +3,11 @@
 import asyncio
 from typing import cast
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
+from stream import kafka
 from stream.kafka import FetchedRecords, Reader
 from stream.settings import StreamSettings
 
@@ -21,6 +23,9 @@ class Client:
 
     def __init__(self, end: int = 5) -> None:
         self._end, self._polls = end, [{TP: [record(0), record(1)]}]
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return {0}
 
     def assignment(self) -> set[TopicPartition]:
         return {TP}
@@ -50,5 +55,40 @@ def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:
         assert reader.positions == {0: 5}
         assert await reader.poll(10) == []  # long silent, but nothing waits
         assert reader.unread() == {0: 0}  # not the records of a transaction that is still open
+
+    asyncio.run(read())
+
+
+class Growing(Client):
+    """A topic that has one partition at first, and then three; it notes from where each is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.partitions, self.read_from = {0}, dict[int, int]()
+
+    def partitions_for_topic(self, topic: str) -> set[int]:
+        return self.partitions
+
+    async def beginning_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return {tp: 40 + tp.partition for tp in tps}
+
+    def assign(self, tps: list[TopicPartition]) -> None:
+        self.read_from = dict.fromkeys((tp.partition for tp in tps), -1)
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        self.read_from[tp.partition] = offset
+
+
+def test_added_partitions_are_read_from_their_beginning_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read() -> None:
+        client = Growing()
+        reader = Reader(cast(AIOKafkaConsumer, client), StreamSettings())
+        await reader.poll(10)
+        client.partitions = {0, 1, 2}
+        await reader.poll(10)
+        assert client.read_from == {}  # not yet looked at
+        monkeypatch.setattr(kafka, "_METADATA_S", 0.0)
+        await reader.poll(10)
+        assert client.read_from == {0: 5, 1: 41, 2: 42}
 
     asyncio.run(read())
