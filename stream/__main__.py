@@ -15,6 +15,7 @@ import pyarrow as pa
 from stream import archive, broker, kafka
 from stream.cli import run
 from stream.clock_summary import summarize_clocks
+from stream.errors import StreamError, TopicRemade
 from stream.grammar import LineRefused, parse
 from stream.line_columns import read
 from stream.settings import StreamSettings, load
@@ -99,6 +100,32 @@ async def _tail(settings: StreamSettings, most: int, seconds: float) -> None:
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     click.echo(f"{records.partition}:{offset}\t{_reason(value)}\t{value.decode('utf-8', 'replace')}")
                     shown += 1
+
+
+@commands.command("new-topic")
+def new_topic() -> None:
+    """Go on with a topic that was deleted and made anew: collector and telemetry read it from its beginning.
+
+    What was read of the old one is kept. Refused if Kafka still has the topic that was read.
+    """
+    click.echo(asyncio.run(_begin_again(load("stream", StreamSettings))))
+
+
+async def _begin_again(settings: StreamSettings) -> str:
+    ledger, topic = archive.Archive(settings.var), settings.topic
+    with ledger.writing():
+        positions = ledger.positions(topic)
+        try:
+            async with kafka.reading(settings, "marquee-new-topic", positions, ledger.marks(topic)) as reader:
+                while None in reader.unread().values():
+                    await reader.poll(1)
+        except TopicRemade as error:
+            found = error.found
+        else:
+            if positions:
+                raise StreamError(f"kafka: {topic} is the topic that was read; there is nothing to do")
+            found = "nothing is known of the old one"
+        return f"{topic} is read from its beginning, as {ledger.begin_again(topic, found).topic} in the ledger"
 
 
 @commands.command("archive")

@@ -9,6 +9,10 @@ create synthetic history. Each holds the lock of `Archive.writing` while it writ
     quarantine/day=YYYY-MM-DD/<topic>-<partition>-<first>-<last>.parquet         refused lines, `QUARANTINE_SCHEMA`
     archive/ledger/<topic>-<partition>-<first>-<last>.json                       the commits, one `LedgerEntry` each
 
+A topic that was deleted and made anew begins with offset 0 again. Its entries have the name `<topic>~<n>` in place of
+the topic (n counts from 1), so that ranges, file names, provenance and the offsets in manifests stay unique without a
+change to what reads them. An entry without records (`remade`) begins each.
+
 An entry is replaced only as a whole, by its own next revision, in which lines of its quarantine became events under
 changed rules. Files are never changed; those of a revision have its number in their names.
 """
@@ -16,6 +20,7 @@ changed rules. Files are never changed; those of a revision have its number in t
 import datetime as dt
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,8 +38,11 @@ from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
+from stream.record_mark import RecordMark
 
 Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
+REMADE = "~"
+"""Stands before the number in the name of a topic that was made anew; no topic of Kafka can have it in its name."""
 FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
 
 
@@ -79,6 +87,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One commit: the fates of the records `first`..`last` of a partition."""
 
     topic: str
+    """The topic, and `<topic>~<n>` when it was deleted and made anew n times: then its offsets begin again."""
     partition: int
     first: int
     last: int
@@ -94,6 +103,10 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Records that Kafka delivered again after they were archived; `lines` does not count them."""
     clocks_apart_ms: int | None = None
     """Median distance of the lines from Kafka's time, if it was too large; their times were then not checked."""
+    mark: RecordMark | None = None
+    """The last record that was read, by which its topic is recognised; None in older entries and those of gaps."""
+    remade: str = ""
+    """In the entry that begins a topic made anew: what showed it. The entry has no records: `last` is `first` - 1."""
     clock: PartitionClock | None = None
     """The partition's clock after the batch; None in entries without lines, and in those of older versions."""
     revision: int = 0
@@ -151,12 +164,12 @@ class Archive:
             raise ArchiveBusy(f"archive: another process writes {path.parent}; stop it first") from error
 
     def entries(self, topic: str | None = None) -> list[LedgerEntry]:
-        """All commits, by topic, partition and offset.
+        """All commits, or those of a topic, also before it was made anew; by name, partition and offset.
 
         Raises `ArchiveError` if an entry cannot be read, two overlap, or one is missing between two.
         """
         self._read = {state: self._read.get(state) or self._read_entry(state[0]) for state in self._ledger_files()}
-        entries = sorted(self._read.values(), key=lambda entry: (entry.topic, entry.partition, entry.first))
+        entries = sorted(self._read.values(), key=in_order)
         for left, right in itertools.pairwise(entries):
             if right.first == left.last + 1 or (left.topic, left.partition) != (right.topic, right.partition):
                 continue
@@ -164,11 +177,35 @@ class Archive:
             if right.first <= left.last:
                 raise ArchiveError(f"ledger: ranges overlap: {names}; remove the wrong entry")
             raise ArchiveError(f"ledger: an entry is missing between {names}; {_MEND}")
-        return [entry for entry in entries if topic in (None, entry.topic)]
+        return [entry for entry in entries if topic in (None, entry.topic.partition(REMADE)[0])]
+
+    def name_of(self, topic: str) -> str:
+        """The name that entries of a topic have now: its own, or `<topic>~<n>` if it was made anew n times."""
+        count = self.times_remade(topic)
+        return f"{topic}{REMADE}{count}" if count else topic
+
+    def times_remade(self, topic: str) -> int:
+        """How many times a topic was deleted and made anew, as the ledger says."""
+        remade = re.compile(rf"{re.escape(topic + REMADE)}(\d+)-")
+        if not self.ledger.is_dir():
+            return 0
+        with os.scandir(self.ledger) as listing:
+            return max((int(found[1]) for file in listing if (found := remade.match(file.name))), default=0)
 
     def positions(self, topic: str) -> dict[int, int]:
-        """By partition: the offset to read next."""
-        return {entry.partition: entry.last + 1 for entry in self.entries(topic)}
+        """By partition of a topic as it is now: the offset to read next."""
+        name = self.name_of(topic)
+        return {entry.partition: entry.last + 1 for entry in self.entries(topic) if entry.topic == name}
+
+    def marks(self, topic: str) -> dict[int, RecordMark]:
+        """By partition of a topic as it is now: the last record that was read and not dropped since."""
+        name = self.name_of(topic)
+        return {each.partition: each.mark for each in self.entries(topic) if each.topic == name and each.mark}
+
+    def begin_again(self, topic: str, found: str) -> LedgerEntry:
+        """Commit that a topic was made anew, as was `found`: from now on it has another name and no records."""
+        name = f"{topic}{REMADE}{self.times_remade(topic) + 1}"
+        return self.commit(LedgerEntry(topic=name, partition=0, first=0, last=-1, lines=0, remade=found))
 
     def write_events(self, entry: LedgerEntry, kind: Kind, day: str, table: pa.Table) -> ArchiveFile:
         """Write a batch's events of one kind and day (not yet committed)."""
@@ -240,6 +277,11 @@ class Archive:
             return decode_json(path.read_bytes(), LedgerEntry)
         except (OSError, msgspec.DecodeError) as error:
             raise ArchiveError(f"ledger: cannot read {path}: {error}; {_MEND}") from error
+
+
+def in_order(entry: LedgerEntry) -> tuple[str, int, int, int]:
+    """Sorts entries by topic, partition and offset; the empty entry that begins a topic comes first."""
+    return entry.topic, entry.partition, entry.first, entry.last
 
 
 def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:

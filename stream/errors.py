@@ -21,6 +21,17 @@ class StreamError(MarqueeError):
     """Kafka or the archive cannot be read or written."""
 
 
+class TopicRemade(StreamError):
+    """The topic is not the one that was read: it was deleted and made anew. Nothing of the new one was stored."""
+
+    def __init__(self, topic: str, found: str) -> None:
+        super().__init__(
+            f"kafka: {topic} was deleted and made anew: {found}. Nothing of the new topic is read; to read it from its"
+            " beginning, and keep what was read of the old one: python -m stream new-topic"
+        )
+        self.topic, self.found = topic, found
+
+
 class BrokerError(StreamError):
     """No broker answers, or the embedded one cannot start."""
 

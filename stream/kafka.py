@@ -21,8 +21,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from aiokafka.structs import ConsumerRecord
 
-from stream.errors import BrokerError, StreamError
+from stream.errors import BrokerError, StreamError, TopicRemade
+from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
+from stream.topic_check import CHECK_BYTES, TopicCheck
 from stream.zone import EARLIEST_MS, LATEST_MS
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,11 @@ class FetchedRecords:
     def __post_init__(self) -> None:
         object.__setattr__(self, "times", np.clip(self.times, EARLIEST_MS, LATEST_MS))
 
+    @property
+    def last_mark(self) -> RecordMark:
+        """The mark of the last record."""
+        return RecordMark.of(int(self.offsets[-1]), int(self.times[-1]), self.values[-1])
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionGap:
@@ -62,8 +69,12 @@ class RetentionGap:
 class Reader:
     """Reads a topic from given positions. Created by `reading`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, settings: StreamSettings) -> None:
-        self._consumer = consumer
+    def __init__(self, consumer: AIOKafkaConsumer, settings: StreamSettings, check: TopicCheck) -> None:
+        self._consumer, self._check = consumer, check
+        self._marks: dict[int, RecordMark] = {}
+        """By partition: a record by which the topic is recognised, the latest that a check has confirmed."""
+        self._latest: dict[int, RecordMark] = {}
+        """By partition: the last record that was polled."""
         self._topic, self._bootstrap = settings.topic, settings.bootstrap
         self._timeout_ms = settings.fetch_timeout_ms
         self._stall_seconds = settings.stall_seconds
@@ -71,20 +82,44 @@ class Reader:
         self.positions: dict[int, int] = {}
         """By partition: the offset to read next."""
 
-    async def start(self, positions: Mapping[int, int]) -> None:
-        """Assign all partitions; a partition missing in `positions` is read from its beginning."""
-        await self._assign({partition: positions.get(partition) for partition in await self._partitions()})
+    async def start(self, positions: Mapping[int, int], marks: Mapping[int, RecordMark]) -> None:
+        """Assign all partitions; a partition missing in `positions` is read from its beginning.
+
+        Raises `TopicRemade` if the topic is not the one that positions and marks are of.
+        """
+        partitions, self.positions = await self._partitions(), dict(positions)
+        if gone := sorted((positions.keys() | marks.keys()) - set(partitions)):
+            raise await self._remade(f"it has no partition {gone[0]} any more")
+        self._marks = dict(marks)
+        if not await self.verify():
+            raise BrokerError(f"kafka: {self._bootstrap} does not answer what {self._topic} has where it was read")
+        await self._assign({partition: positions.get(partition) for partition in partitions})
+
+    async def verify(self) -> bool:
+        """Whether Kafka has confirmed that all that was polled came from one topic; False if it does not answer.
+
+        To be called before polled records are stored. Raises `TopicRemade`.
+        """
+        latest = dict(self._latest)
+        difference = await self._check.differs(self._marks)
+        if difference:
+            raise await self._remade(difference)
+        if difference is None:
+            return False
+        self._marks |= latest
+        return True
 
     async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
         """The next records, at most `most`; empty after the fetch timeout.
 
-        Raises `StreamError` if Kafka no longer answers, or a partition ends before the next offset.
+        Raises `StreamError` if Kafka no longer answers, `TopicRemade` if it has another topic of the name.
         """
         try:
-            await self._add_partitions()
+            await self._look_after()
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
             await self._advance()
         except OffsetOutOfRangeError as error:
+            await self.verify()
             return [await self._gap(tp.partition) for tp in error.args[0]]
         except KafkaError as error:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
@@ -92,7 +127,9 @@ class Reader:
             self._last_arrival = time.monotonic()
         elif time.monotonic() - self._last_arrival > self._stall_seconds:
             await self._probe()
-        return [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
+        polled = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
+        self._latest |= {records.partition: records.last_mark for records in polled}
+        return [*polled]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them."""
@@ -124,11 +161,15 @@ class Reader:
         for partition, tp in topic_partitions.items():
             self._consumer.seek(tp, self.positions[partition])
 
+    async def _look_after(self) -> None:
+        """Now and then: is it still the same topic, and does it have new partitions?"""
+        if time.monotonic() - self._looked >= _METADATA_S:
+            self._looked = time.monotonic()
+            await self.verify()
+            await self._add_partitions()
+
     async def _add_partitions(self) -> None:
         """Also read partitions that were added to the topic, from their beginning; the others go on where they are."""
-        if time.monotonic() - self._looked < _METADATA_S:
-            return
-        self._looked = time.monotonic()
         added = sorted((self._consumer.partitions_for_topic(self._topic) or set()) - self.positions.keys())
         if not added:
             return
@@ -172,13 +213,16 @@ class Reader:
         first = (await self._consumer.beginning_offsets([tp]))[tp]
         next_offset = self.positions[partition]
         if first <= next_offset:
-            raise StreamError(
-                f"kafka: {self._topic}-{partition} ends before offset {next_offset}, which is to be read next: was the "
-                "topic recreated? Then give it another name, or move var/ away and start over"
-            )
+            raise await self._remade(f"partition {partition} ends before offset {next_offset}, the next to read")
         self.positions[partition] = first
         self._consumer.seek(tp, first)
         return RetentionGap(partition, next_offset, first - 1)
+
+    async def _remade(self, found: str) -> TopicRemade:
+        """The error for a topic made anew, with how many of its records a reader that went on would never read."""
+        there = set(await self._partitions())
+        missed = await self._check.read_before({p: offset for p, offset in self.positions.items() if p in there})
+        return TopicRemade(self._topic, f"{found}; {missed} of its records lie where the old ones were read")
 
     async def _probe(self) -> None:
         """After a long silence: raise `StreamError` unless Kafka answers and has no unread records."""
@@ -194,30 +238,39 @@ class Reader:
 
 
 @asynccontextmanager
-async def reading(settings: StreamSettings, group: str, positions: Mapping[int, int]) -> AsyncIterator[Reader]:
-    """A `Reader` of the configured topic; it never reads records of aborted transactions.
+async def reading(
+    settings: StreamSettings, group: str, positions: Mapping[int, int], marks: Mapping[int, RecordMark] | None = None
+) -> AsyncIterator[Reader]:
+    """A `Reader` of the configured topic, from the positions and marks of its owner's store.
 
-    Raises `BrokerError` without a broker, `StreamError` without the topic.
+    It never reads records of aborted transactions. Raises `BrokerError` without a broker, `StreamError` without the
+    topic, `TopicRemade` if the topic was deleted and made anew.
     """
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap,
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        metadata_max_age_ms=int(_METADATA_S * 1000),
-        max_partition_fetch_bytes=_FETCH_BYTES,
-        fetch_max_bytes=2 * _FETCH_BYTES,
-    )
+    consumer = _consumer(settings, _FETCH_BYTES, group_id=group, metadata_max_age_ms=int(_METADATA_S * 1000))
+    checker = _consumer(settings, CHECK_BYTES)
     try:
         await consumer.start()
-        reader = Reader(consumer, settings)
-        await reader.start(positions)
+        await checker.start()
+        reader = Reader(consumer, settings, TopicCheck(checker, settings.topic))
+        await reader.start(positions, marks or {})
         yield reader
     except KafkaError as error:
         raise BrokerError(_unreachable(settings.bootstrap, error)) from error
     finally:
+        await checker.stop()
         await consumer.stop()
+
+
+def _consumer(settings: StreamSettings, fetch_bytes: int, **options: object) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap,
+        enable_auto_commit=False,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=fetch_bytes,
+        fetch_max_bytes=2 * _FETCH_BYTES,
+        **options,
+    )
 
 
 class Writer:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from batch.collecting.set_aside import OpenCases
 from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
+from quality.alerts.alert_file import alert_if_remade
 from quality.alerts.prometheus import LedgerMetrics
 from quality.alerts.thresholds import ThresholdMonitor
 from quality.alerts.webhook import Poster, posting
@@ -36,6 +37,7 @@ from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
 from stream.clock import PartitionClock, Quorum, TopicClock
+from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
@@ -120,6 +122,7 @@ def archive_batch(
         counts=verdicts.counts(times, zone),
         kafka_time=verdicts.span(times if context.clock is None else np.minimum(times, context.clock.latest_ms)),
         redelivered=pending.redelivered,
+        mark=RecordMark.of(int(offsets[-1]), int(times[-1]), pending.values[-1]),
         clocks_apart_ms=apart_ms,
         clock=PartitionClock.of(clock.latest(partition), verdicts.ahead_from(times)),
     )
@@ -155,6 +158,8 @@ class Collector:
         self._metrics = LedgerMetrics(streaming.var, "collect", quality)
         self._clock, self._set_aside = TopicClock(Quorum.of(streaming), {}), OpenCases()
         self._pending: dict[int, PendingLines] = {}
+        self._topic = streaming.topic
+        """The topic's name in the ledger."""
         self._ends: dict[int, int] = {}
         """By partition: the offset after the last entry."""
 
@@ -163,14 +168,24 @@ class Collector:
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
         entries = self._archive.entries()
-        partitions = {
-            number: latest for (topic, number), latest in latest_lines(entries).items() if topic == self._topic
-        }
+        self._topic = self._archive.name_of(self._settings.topic)
+        of_topic = [entry for entry in entries if entry.topic == self._topic]
+        partitions = {number: latest for (_, number), latest in latest_lines(of_topic).items()}
         self._clock = TopicClock(Quorum.of(self._settings), partitions)
-        self._set_aside = OpenCases(entry for entry in entries if entry.topic == self._topic)
+        self._set_aside = OpenCases(of_topic)
         self._recount(entries)
-        self._ends = self._archive.positions(self._topic)
+        self._ends = self._archive.positions(self._settings.topic)
         return dict(self._ends)
+
+    def marks(self) -> dict[int, RecordMark]:
+        """By partition: the last archived record."""
+        return self._archive.marks(self._settings.topic)
+
+    def has_due(self, only_due: bool) -> bool:
+        """Whether `flush` has something to archive."""
+        return any(
+            pending.values and (not only_due or pending.due(self._settings)) for pending in self._pending.values()
+        )
 
     async def take(self, polled: list[kafka.FetchedRecords | kafka.RetentionGap]) -> None:
         """Buffer polled records; a gap is committed at once, as a separate entry."""
@@ -257,14 +272,19 @@ async def collect(
 ) -> None:
     """Collect until SIGTERM or SIGINT, or until no line came for `until_idle` seconds; then archive pending lines.
 
-    Raises `ArchiveBusy` if another collector runs, `BrokerError` or `StreamError` if Kafka fails.
+    Raises `ArchiveBusy` if another collector runs, `BrokerError` or `StreamError` if Kafka fails, `TopicRemade` if the
+    topic was deleted and made anew.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with Archive(streaming.var).writing(), posting(streaming.var, quality) as poster:
         collector = Collector(streaming, quality, settings, poster)
-        async with kafka.reading(streaming, GROUP, collector.resume()) as reader:
+        positions = collector.resume()
+        async with (
+            alert_if_remade(streaming.var),
+            kafka.reading(streaming, GROUP, positions, collector.marks()) as reader,
+        ):
             last_arrival = published = time.monotonic()
             while not stop.is_set() and (until_idle is None or time.monotonic() - last_arrival < until_idle):
                 polled = await reader.poll(streaming.batch_lines)
@@ -278,6 +298,8 @@ async def collect(
 
 
 async def _flush_and_commit(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:
+    if collector.has_due(only_due):
+        await reader.verify()
     positions = await collector.flush(only_due)
     if positions:
         await reader.commit(positions)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
-from stream.archive import LedgerEntry
+from stream.archive import LedgerEntry, in_order
 
 
 def first_gap(entries: Sequence[LedgerEntry], offsets: Mapping[str, Sequence[int]]) -> str:
@@ -14,7 +14,7 @@ def first_gap(entries: Sequence[LedgerEntry], offsets: Mapping[str, Sequence[int
     if unbalanced := [entry.name for entry in entries if not entry.balances()]:
         return f"the lines of {', '.join(unbalanced[:5])} do not add up"
     covered: dict[str, tuple[int, int]] = {}
-    ordered = sorted(entries, key=lambda entry: (entry.topic, entry.partition, entry.first))
+    ordered = sorted(entries, key=in_order)
     for partition, group in groupby(ordered, key=lambda entry: f"{entry.topic}-{entry.partition}"):
         ranges = list(group)
         for before, after in pairwise(ranges):

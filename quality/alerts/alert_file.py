@@ -15,8 +15,8 @@ import datetime as dt
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,9 @@ import filelock
 import msgspec
 
 from stream import durable
+from stream.archive import Archive
 from stream.decoding import decode_json
+from stream.errors import TopicRemade
 
 log = logging.getLogger(__name__)
 
@@ -172,6 +174,18 @@ class AlertFile:
 def raise_alert(var: Path, alert: Alert) -> bool:
     """Raise an alert unless its id is in the file already. Returns whether it is new."""
     return bool(AlertFile(var).append([alert]))
+
+
+@asynccontextmanager
+async def alert_if_remade(var: Path) -> AsyncIterator[None]:
+    """Raise an alert if the block ends because the topic was deleted and made anew."""
+    try:
+        yield
+    except TopicRemade as error:
+        name = "topic_remade"
+        id_ = f"{name}:{Archive(var).name_of(error.topic)}"  # once, however often the processes are restarted
+        raise_alert(var, Alert(id=id_, alert=name, text=str(error)))
+        raise
 
 
 def _whole_lines(path: Path, start: int) -> list[tuple[int, bytes]]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from stream.event import KINDS
 from stream.kafka import FetchedRecords, RetentionGap
 from stream.line_columns import LineColumns, read
+from stream.record_mark import RecordMark
 from stream.zone import Zone
 
 
@@ -29,6 +30,8 @@ class TelemetryBatch:
     """By partition: the offset to read after this batch."""
     lost: dict[int, int] = field(default_factory=dict)
     """By partition: the number of offsets that Kafka dropped."""
+    marks: dict[int, RecordMark] = field(default_factory=dict)
+    """By partition with lines: the last record."""
 
     def times_and_users(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """By partition: Kafka's time (int64 ms UTC) and the user (uint32) of each well-formed line."""
@@ -58,4 +61,5 @@ def batch_of(
         np.concatenate([none, *(records.times for records in fetched)]),
         dict(positions),
         lost,
+        {records.partition: records.last_mark for records in fetched},
     )

@@ -7,6 +7,7 @@
 | killed while a report is written | the old file is whole; the report is written again |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
+| the topic was deleted and made anew | error, alert; `python -m stream new-topic` goes on with the new one |
 
 Time is the stream's own clock (`stream.clock`): the watermark is the least over the partitions, without those that are
 idle (`idle_partitions`).
@@ -18,6 +19,7 @@ import signal
 import time
 from dataclasses import dataclass
 
+from quality.alerts.alert_file import alert_if_remade
 from quality.settings import QualitySettings
 from quality.telemetry.batch import batch_of
 from quality.telemetry.idle_partitions import IdlePartitions
@@ -25,6 +27,7 @@ from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from stream import kafka
+from stream.archive import Archive
 from stream.clock import Quorum
 from stream.settings import StreamSettings
 from stream.zone import day_name, zone_named
@@ -78,10 +81,15 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     store = Store(stream_settings.var / "telemetry.db")
     try:
+        store.follow_topic(stream_settings.topic, Archive(stream_settings.var).times_remade(stream_settings.topic))
         zone, quorum = zone_named(stream_settings.timezone), Quorum.of(stream_settings)
         ingest = Ingest(store, stream_settings.topic, zone, settings, quorum)
         telemetry = Telemetry(store, ingest, Reports(store, stream_settings, settings))
-        async with kafka.reading(stream_settings, GROUP, store.positions(stream_settings.topic)) as reader:
+        positions, marks = store.positions(stream_settings.topic), store.marks(stream_settings.topic)
+        async with (
+            alert_if_remade(stream_settings.var),
+            kafka.reading(stream_settings, GROUP, positions, marks) as reader,
+        ):
             await follow(reader, telemetry, stop)
     finally:
         store.close()
@@ -98,6 +106,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
             log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
         if polled:
             batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone_named(stream.timezone))
+            await reader.verify()
             await asyncio.to_thread(ingest.take, batch)
             await reader.commit(batch.positions)
         partitions.update({piece.partition for piece in polled}, reader.unread(), ingest.with_lines)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from hashlib import blake2b
 from sqlite3 import Connection
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +35,7 @@ _SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
 _SQL_DROP_SESSION = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
 _SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
+_SQL_MARK = "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)"
 _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET value = min(value, excluded.value)"
 
 
@@ -104,6 +106,8 @@ class Ingest:
         self._positions |= batch.positions
         clocks = {number: PartitionClock.of(self._clock.latest(number)) for number in self._positions}
         self._store.set_positions(db, self._topic, self._positions, clocks)
+        marks = [(self._topic, number, *msgspec.structs.astuple(mark)) for number, mark in batch.marks.items()]
+        db.executemany(_SQL_MARK, marks)
         if len(batch.kafka_time):
             days = np.unique(self._zone.day_number(batch.kafka_time))
             db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])

@@ -7,12 +7,14 @@ time.
 
     positions   by topic and partition: the offset to read next, and the clock (`PartitionClock` as JSON, or null)
     waiting     records ahead of the stream's clock: provenance, how many later lines came at the old pace, and the line
+    marks       by topic and partition: the last record read, by which the topic is recognised
     movies      a number for each movie id that is mentioned below
     answers     one row for each different answer: time, user, list; `request` is a digest of all its fields
     sessions    one row for each session of a user and movie: first and last minute
     left_out    by day of Kafka's time and reason: lines that are in no figure
     days        the days that have lines, and whether their report is final
-    state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports
+    state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports;
+                `remade:<topic>`: how many times the topic had been made anew when it was last read
 
 All times are ms UTC; days are numbers counted from 1970-01-01 in the service's zone.
 """
@@ -31,6 +33,7 @@ from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
 from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
+from stream.record_mark import RecordMark
 
 LAYOUT = 2
 _CHUNK = 50_000
@@ -40,6 +43,8 @@ CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, clock BLOB,
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
     PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
+CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, digest TEXT,
+    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE movies (number INTEGER PRIMARY KEY, movie TEXT NOT NULL UNIQUE);
 CREATE TABLE answers (time INTEGER, user INTEGER, request INTEGER, status INTEGER, latency_ms INTEGER, movies BLOB,
     partition INTEGER, "offset" INTEGER, PRIMARY KEY (time, user, request)) WITHOUT ROWID;
@@ -55,6 +60,8 @@ ALTER TABLE positions DROP COLUMN kafka_time;
 ALTER TABLE positions ADD COLUMN clock BLOB;
 CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
     PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
+CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, digest TEXT,
+    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 """
 """The latest Kafka time, which layout 1 had, is dropped: a wrong record may have set it. New lines set the clock."""
 
@@ -125,6 +132,23 @@ class Store:
             raise StoreError(
                 f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again"
             )
+
+    def follow_topic(self, topic: str, remade: int) -> None:
+        """Forget how far a topic was read that was made anew since then; all other rows stay.
+
+        `remade` says how many times it was.
+        """
+        name = f"remade:{topic}"
+        if remade != (self.state(name) or 0):
+            with self.transaction() as db:
+                for table in ("positions", "waiting", "marks"):
+                    db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))
+                db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, remade))
+
+    def marks(self, topic: str) -> dict[int, RecordMark]:
+        """By partition: the last record that was read."""
+        query = 'SELECT partition, "offset", kafka_time, digest FROM marks WHERE topic = ?'
+        return {partition: RecordMark(*mark) for partition, *mark in self._db.execute(query, (topic,))}
 
     def close(self) -> None:
         """Close the file; commits stay."""

@@ -1,6 +1,7 @@
 """The reader's arithmetic of offsets, with a scripted Kafka client; tests/integration reads real brokers."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 import pytest
@@ -9,7 +10,22 @@ from aiokafka.structs import ConsumerRecord
 
 from stream import kafka
 from stream.kafka import FetchedRecords, Reader
+from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
+from stream.topic_check import TopicCheck
+
+
+class AsBefore(TopicCheck):
+    """Every topic is the one that was read."""
+
+    async def differs(self, marks: Mapping[int, RecordMark]) -> str | None:
+        return ""
+
+
+def reader_of(client: "ScriptedClient", settings: StreamSettings) -> Reader:
+    consumer = cast(AIOKafkaConsumer, client)
+    return Reader(consumer, settings, AsBefore(consumer, settings.topic))
+
 
 TP = TopicPartition("movielog1", 0)
 
@@ -18,7 +34,7 @@ def record(offset: int) -> ConsumerRecord:
     return ConsumerRecord("movielog1", 0, offset, 1_000 + offset, 0, None, b"line", None, -1, 4, ())
 
 
-class Client:
+class ScriptedClient:
     """One partition: committed records at 0 and 1, aborted ones at 2 and 3, the end of the transaction at 4."""
 
     def __init__(self, end: int = 5) -> None:
@@ -48,7 +64,7 @@ class Client:
 
 def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:
     async def read() -> None:
-        reader = Reader(cast(AIOKafkaConsumer, Client()), StreamSettings(stall_seconds=1e-9))
+        reader = reader_of(ScriptedClient(), StreamSettings(stall_seconds=1e-9))
         [records] = await reader.poll(10)
         assert isinstance(records, FetchedRecords)
         assert records.offsets.tolist() == [0, 1]
@@ -59,7 +75,7 @@ def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:
     asyncio.run(read())
 
 
-class Growing(Client):
+class Growing(ScriptedClient):
     """A topic that has one partition at first, and then three; it notes from where each is read."""
 
     def __init__(self) -> None:
@@ -82,7 +98,7 @@ class Growing(Client):
 def test_added_partitions_are_read_from_their_beginning_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     async def read() -> None:
         client = Growing()
-        reader = Reader(cast(AIOKafkaConsumer, client), StreamSettings())
+        reader = reader_of(client, StreamSettings())
         await reader.poll(10)
         client.partitions = {0, 1, 2}
         await reader.poll(10)

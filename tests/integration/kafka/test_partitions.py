@@ -1,43 +1,28 @@
 """Partitions that are added on a real Kafka: running processes read them from their beginning, and miss no line."""
 
 import signal
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from tests.integration.kafka.topics import Topic
 from tests.integration.marquee_processes import Start
+from tests.integration.topics import Topic
 from tests.polling import until
 
 pytestmark = pytest.mark.kafka
 
 
-def stored(store: Path) -> dict[int, int]:
-    """By partition: how far telemetry has read."""
-    if not store.exists():
-        return {}
-    with closing(sqlite3.connect(store, timeout=600)) as db:
-        try:
-            return dict(db.execute("SELECT partition, next FROM positions"))
-        except sqlite3.OperationalError:  # not laid out yet
-            return {}
-
-
-def test_added_partitions_are_read_by_running_processes(environ: dict[str, str], start: Start, tmp_path: Path) -> None:
+def test_added_partitions_are_read_by_running_processes(environ: dict[str, str], start: Start) -> None:
     topic = Topic(environ)
     topic.make(partitions=12)
     written = topic.write(50)
     processes = [start(environ, "batch", "collect"), start(environ, "quality", "telemetry")]
-    store = tmp_path / "var" / "telemetry.db"
-    until(lambda: topic.archived() == written and stored(store).get(0) == 50)
+    until(lambda: topic.archived() == written and topic.stored().get(0) == 50)
     topic.grow(15)
     for partition in (12, 13, 14):
         written |= topic.write(100, partition)
     written |= topic.write(50, first=50)
     until(lambda: topic.archived() == written)
-    until(lambda: stored(store) == {**dict.fromkeys(range(12), 0), 0: 100, 12: 100, 13: 100, 14: 100})
+    until(lambda: topic.stored() == {**dict.fromkeys(range(12), 0), 0: 100, 12: 100, 13: 100, 14: 100})
     for process in processes:
         process.process.send_signal(signal.SIGTERM)
         assert process.ends() == 0, process.text()

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.integration.kafka.topics import Place, Topic
 from tests.integration.marquee_processes import Start
+from tests.integration.topics import Place, Topic
 
 pytestmark = pytest.mark.kafka
 

@@ -1,7 +1,9 @@
 """What the tests write into a topic and find in the archive: topics made, deleted and grown, lines by their place."""
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import closing
 
 import pyarrow as pa
 from aiokafka import AIOKafkaProducer
@@ -83,6 +85,26 @@ class Topic:
         entries = [entry for entry in self.archive.entries() if entry.topic == (topic or self.name)]
         tables = [self.archive.read(file) for entry in entries for file in entry.files if file.room == "watch"]
         return dict(each for table in tables for each in _rendered(table))
+
+    def stored(self) -> dict[int, int]:
+        """By partition: how far telemetry has read."""
+        store = self.archive.var / "telemetry.db"
+        if not store.exists():
+            return {}
+        with closing(sqlite3.connect(store, timeout=600)) as db:
+            try:
+                return dict(db.execute("SELECT partition, next FROM positions"))
+            except sqlite3.OperationalError:  # not laid out yet
+                return {}
+
+    def is_stored(self) -> bool:
+        """Whether telemetry has read the line that was written last."""
+        with closing(sqlite3.connect(self.archive.var / "telemetry.db", timeout=600)) as db:
+            try:
+                last = NOON + (self.written - 1) * 1000
+                return bool(db.execute("SELECT 1 FROM marks WHERE kafka_time = ?", (last,)).fetchone())
+            except sqlite3.OperationalError:  # not laid out yet
+                return False
 
     def _administer(self, does: Callable[[AIOKafkaAdminClient], Awaitable[object]]) -> None:
         async def administering() -> None:
