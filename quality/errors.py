@@ -15,6 +15,10 @@ class StoreError(QualityError):
     """The telemetry store is missing, cannot be read or written, or has a different layout."""
 
 
+class StoreBusy(StoreError):
+    """Another telemetry writes the store."""
+
+
 class ReleaseHistoryError(QualityError):
     """The history of releases, `releases/history.jsonl`, cannot be read."""
 

@@ -7,6 +7,7 @@
 | killed while a report is written | the old file is whole; the report is written again |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
+| another telemetry runs on the same `var` | one error line, exit 1; the store is not touched |
 | the topic was deleted and made anew | error, alert; `python -m stream new-topic` goes on with the new one |
 
 Time is the stream's own clock (`stream.clock`): the watermark is the least over the partitions, without those that are
@@ -17,6 +18,7 @@ import asyncio
 import logging
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from quality.alerts.alert_file import alert_if_remade
@@ -25,7 +27,7 @@ from quality.telemetry.batch import batch_of
 from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
-from quality.telemetry.store import Store
+from quality.telemetry.store import Store, writing
 from stream import kafka
 from stream.archive import Archive
 from stream.clock import Quorum
@@ -75,24 +77,22 @@ class Telemetry:
 
 
 async def run(stream_settings: StreamSettings, settings: QualitySettings) -> None:
-    """Follow the topic until SIGTERM or SIGINT."""
+    """Follow the topic until SIGTERM or SIGINT.
+
+    Raises `StoreBusy` if another telemetry runs, `BrokerError` or `StreamError` if Kafka fails, `TopicRemade` if the
+    topic was deleted and made anew.
+    """
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    store = Store(stream_settings.var / "telemetry.db")
-    try:
-        store.follow_topic(stream_settings.topic, Archive(stream_settings.var).times_remade(stream_settings.topic))
-        zone, quorum = zone_named(stream_settings.timezone), Quorum.of(stream_settings)
-        ingest = Ingest(store, stream_settings.topic, zone, settings, quorum)
+    var, topic = stream_settings.var, stream_settings.topic
+    with writing(var), closing(Store(var / "telemetry.db")) as store:
+        store.follow_topic(topic, Archive(var).times_remade(topic))
+        ingest = Ingest(store, topic, zone_named(stream_settings.timezone), settings, Quorum.of(stream_settings))
         telemetry = Telemetry(store, ingest, Reports(store, stream_settings, settings))
-        positions, marks = store.positions(stream_settings.topic), store.marks(stream_settings.topic)
-        async with (
-            alert_if_remade(stream_settings.var),
-            kafka.reading(stream_settings, GROUP, positions, marks) as reader,
-        ):
+        positions, marks = store.positions(topic), store.marks(topic)
+        async with alert_if_remade(var), kafka.reading(stream_settings, GROUP, positions, marks) as reader:
             await follow(reader, telemetry, stop)
-    finally:
-        store.close()
 
 
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:

@@ -25,10 +25,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import filelock
 import msgspec
 import numpy as np
 
-from quality.errors import StoreError
+from quality.errors import StoreBusy, StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
 from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
@@ -98,6 +99,20 @@ class StoredAnswers:
         return StoredAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
+@contextmanager
+def writing(var: Path) -> Iterator[None]:
+    """Hold telemetry's lock of one `var`, so that only one process reads the stream into its store and writes reports.
+
+    The system releases it when the process ends, in whatever way. Raises `StoreBusy` if it is taken.
+    """
+    var.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(var / "telemetry.lock", blocking=False):
+            yield
+    except filelock.Timeout as error:
+        raise StoreBusy(f"telemetry: another process writes {var / 'telemetry.db'}; stop it first") from error
+
+
 class Store:
     """One open store. Raises `StoreError` if the file cannot be opened or has a different layout."""
 
@@ -141,8 +156,9 @@ class Store:
         name = f"remade:{topic}"
         if remade != (self.state(name) or 0):
             with self.transaction() as db:
-                for table in ("positions", "waiting", "marks"):
-                    db.execute(f"DELETE FROM {table} WHERE topic = ?", (topic,))
+                db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
+                db.execute("DELETE FROM waiting WHERE topic = ?", (topic,))
+                db.execute("DELETE FROM marks WHERE topic = ?", (topic,))
                 db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, remade))
 
     def marks(self, topic: str) -> dict[int, RecordMark]:

@@ -17,7 +17,7 @@ def read_both(environ: dict[str, str], start: Start, topic: Topic) -> None:
     """Let collector and telemetry read to the end of the topic."""
     assert start(environ, "batch", "collect", "--until-idle", "1").ends() == 0
     telemetry = start(environ, "quality", "telemetry")
-    until(lambda: topic.is_stored())
+    until(lambda: topic.is_stored() or telemetry.process.poll() is not None)
     telemetry.process.terminate()
     assert telemetry.ends() == 0, telemetry.text()
 

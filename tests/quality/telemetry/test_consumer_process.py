@@ -205,6 +205,17 @@ def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
     assert (report.final, report.answers.requests) == (True, 2)
 
 
+def test_a_second_telemetry_is_refused_in_one_line(bootstrap: str, tmp_path: Path) -> None:
+    with telemetry(bootstrap, tmp_path) as first:
+        until((tmp_path / "telemetry.db").exists)
+        with telemetry(bootstrap, tmp_path) as second:
+            assert second.wait(DEADLINE_S) == 1
+        assert first.poll() is None
+    log = (tmp_path / "log").read_text()
+    assert f"error: telemetry: another process writes {tmp_path}/telemetry.db; stop it first" in log
+    assert "Traceback" not in log
+
+
 def test_without_a_broker_one_line_says_so(tmp_path: Path) -> None:
     with telemetry("127.0.0.1:1", tmp_path) as process:
         assert process.wait(DEADLINE_S) == 1

@@ -143,8 +143,9 @@ def test_a_store_of_the_layout_before_is_taken_over_and_its_wrong_clock_forgotte
     Store(path).close()
     with sqlite3.connect(path) as db:
         db.executescript(
-            "DROP TABLE waiting; DROP TABLE marks; ALTER TABLE positions DROP COLUMN clock; ALTER TABLE positions ADD COLUMN kafka_time "
-            "INTEGER; INSERT INTO positions VALUES ('movielog1', 0, 7, 4102444799999); PRAGMA user_version=1;"
+            "DROP TABLE waiting; DROP TABLE marks; ALTER TABLE positions DROP COLUMN clock;"
+            "ALTER TABLE positions ADD COLUMN kafka_time INTEGER;"
+            "INSERT INTO positions VALUES ('movielog1', 0, 7, 4102444799999); PRAGMA user_version=1;"
         )
     db.close()
     process = Process(tmp_path)
