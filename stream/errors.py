@@ -32,6 +32,10 @@ class TopicRemade(StreamError):
         self.topic, self.found = topic, found
 
 
+class KafkaSilent(StreamError):
+    """Kafka has not answered for too long. What was read before is whole."""
+
+
 class BrokerError(StreamError):
     """No broker answers, or the embedded one cannot start."""
 

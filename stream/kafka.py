@@ -21,7 +21,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
 from aiokafka.structs import ConsumerRecord
 
-from stream.errors import BrokerError, StreamError, TopicRemade
+from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
+from stream.kafka_contact import KafkaContact
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.topic_check import CHECK_BYTES, TopicCheck
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 _FETCH_BYTES = 16 << 20
 _METADATA_S = 20.0
 """How often Kafka is asked for the topic's partitions, and the answer looked at: new ones are read within a minute."""
+_COMMIT_S = 5.0
+"""How long a reader that ends waits until its last offsets are committed."""
 _LEADER_S = 5.0
 """How long polling waits for the brokers of new partitions."""
 
@@ -78,7 +81,12 @@ class Reader:
         self._topic, self._bootstrap = settings.topic, settings.bootstrap
         self._timeout_ms = settings.fetch_timeout_ms
         self._stall_seconds = settings.stall_seconds
+        self._contact = KafkaContact(f"{self._topic} at {self._bootstrap}")
         self._last_arrival = self._looked = time.monotonic()
+        self._from: dict[int, int] = {}
+        """By partition: the offset that reading began at; empty once it was logged."""
+        self._to_commit: dict[TopicPartition, int] = {}
+        self._committing: asyncio.Task[None] | None = None
         self.positions: dict[int, int] = {}
         """By partition: the offset to read next."""
 
@@ -94,12 +102,15 @@ class Reader:
         if not await self.verify():
             raise BrokerError(f"kafka: {self._bootstrap} does not answer what {self._topic} has where it was read")
         await self._assign({partition: positions.get(partition) for partition in partitions})
+        self._from = dict(self.positions)
 
     async def verify(self) -> bool:
         """Whether Kafka has confirmed that all that was polled came from one topic; False if it does not answer.
 
         To be called before polled records are stored. Raises `TopicRemade`.
         """
+        if self._contact.lost:
+            return False
         latest = dict(self._latest)
         difference = await self._check.differs(self._marks)
         if difference:
@@ -116,8 +127,9 @@ class Reader:
         """
         try:
             await self._look_after()
+            began = time.monotonic()
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
-            await self._advance()
+            await self._advance(time.monotonic() - began)
         except OffsetOutOfRangeError as error:
             await self.verify()
             return [await self._gap(tp.partition) for tp in error.args[0]]
@@ -125,19 +137,38 @@ class Reader:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
         if fetched:
             self._last_arrival = time.monotonic()
-        elif time.monotonic() - self._last_arrival > self._stall_seconds:
-            await self._probe()
+        self._require_progress()
         polled = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
         self._latest |= {records.partition: records.last_mark for records in polled}
         return [*polled]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
-        """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them."""
-        offsets = {TopicPartition(self._topic, partition): offset for partition, offset in positions.items()}
-        try:
-            await self._consumer.commit(offsets)
-        except KafkaError as error:
-            raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
+        """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them.
+
+        In the background: nothing waits for a Kafka that does not answer. Raises `StreamError` if it refuses.
+        """
+        self._to_commit |= {TopicPartition(self._topic, partition): offset for partition, offset in positions.items()}
+        if self._committing is not None and self._committing.done():
+            self._committing.result()
+            self._committing = None
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_all())
+
+    async def _commit_all(self) -> None:
+        while self._to_commit:
+            offsets, self._to_commit = self._to_commit, {}
+            try:
+                await self._consumer.commit(offsets)
+            except KafkaError as error:
+                raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
+
+    async def finish(self) -> None:
+        """Give the last commit a few seconds. Raises `StreamError` if Kafka refuses it."""
+        if self._committing is None:
+            return
+        await asyncio.wait([self._committing], timeout=0 if self._contact.lost else _COMMIT_S)
+        if not self._committing.cancel():  # it is over
+            self._committing.result()
 
     def unread(self) -> dict[int, int | None]:
         """By partition: records not yet polled, as of the last fetch; None before the first fetch."""
@@ -188,10 +219,27 @@ class Reader:
         end: int | None = self._consumer.highwater(tp)
         return end if stable is None or stable < 0 else stable
 
-    async def _advance(self) -> None:
-        """Set the positions to those of the client: they also pass aborted records and the marks of transactions."""
+    async def _advance(self, seconds: float) -> None:
+        """Follow the client after a poll of so many seconds; its positions also pass aborted records and the marks of
+        transactions."""
+        answers = {}
         for tp in self._consumer.assignment():
             self.positions[tp.partition] = await self._consumer.position(tp)
+            answers[tp.partition] = self._consumer.last_poll_timestamp(tp)
+        self._contact.polled(answers, seconds)
+        ends = {partition: self._readable_end(partition) for partition in self._from}
+        if self._from and (None not in ends.values() or self._contact.lost):
+            self._say_what_is_read(ends)
+
+    def _say_what_is_read(self, ends: Mapping[int, int | None]) -> None:
+        behind = {
+            partition: "?" if end is None else max(0, end - self._from[partition]) for partition, end in ends.items()
+        }
+        each = [
+            f"{partition} from {self._from[partition]} ({behind[partition]} behind)" for partition in sorted(self._from)
+        ]
+        log.info("reading %s at %s: partition %s", self._topic, self._bootstrap, ", ".join(each))
+        self._from = {}
 
     @staticmethod
     def _to_arrays(partition: int, records: list[ConsumerRecord]) -> FetchedRecords:
@@ -224,14 +272,13 @@ class Reader:
         missed = await self._check.read_before({p: offset for p, offset in self.positions.items() if p in there})
         return TopicRemade(self._topic, f"{found}; {missed} of its records lie where the old ones were read")
 
-    async def _probe(self) -> None:
-        """After a long silence: raise `StreamError` unless Kafka answers and has no unread records."""
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                ends = await self._consumer.end_offsets(self._consumer.assignment())
-        except (KafkaError, TimeoutError) as error:
-            raise StreamError(f"kafka: no answer for {self._stall_seconds:.0f} s: {error!r}") from error
-        behind = sum(max(0, end - self.positions[tp.partition]) for tp, end in ends.items())
+    def _require_progress(self) -> None:
+        """Raise `KafkaSilent` after a long outage, `StreamError` if records wait but none came for long."""
+        if self._contact.silent_s > self._stall_seconds:
+            raise KafkaSilent(f"kafka: no answer from {self._bootstrap} for {self._stall_seconds:.0f} s")
+        if time.monotonic() - self._last_arrival <= self._stall_seconds:
+            return
+        behind = sum(unread or 0 for unread in self.unread().values())
         if behind:
             raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
         self._last_arrival = time.monotonic()
@@ -254,11 +301,21 @@ async def reading(
         reader = Reader(consumer, settings, TopicCheck(checker, settings.topic))
         await reader.start(positions, marks or {})
         yield reader
+        await reader.finish()
     except KafkaError as error:
         raise BrokerError(_unreachable(settings.bootstrap, error)) from error
     finally:
-        await checker.stop()
+        await _stop(checker)
+        await _stop(consumer)
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    try:
         await consumer.stop()
+    except asyncio.CancelledError:  # in an outage the client lets the cancellation of its own requests through
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
 
 
 def _consumer(settings: StreamSettings, fetch_bytes: int, **options: object) -> AIOKafkaConsumer:

@@ -37,6 +37,7 @@ from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
 from stream.clock import PartitionClock, Quorum, TopicClock
+from stream.errors import KafkaSilent
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
@@ -287,7 +288,7 @@ async def collect(
         ):
             last_arrival = published = time.monotonic()
             while not stop.is_set() and (until_idle is None or time.monotonic() - last_arrival < until_idle):
-                polled = await reader.poll(streaming.batch_lines)
+                polled = await _poll(collector, reader, streaming.batch_lines)
                 await collector.take(polled)
                 await _flush_and_commit(collector, reader, only_due=True)
                 if time.monotonic() - published > METRICS_S:
@@ -295,6 +296,16 @@ async def collect(
                     published = time.monotonic()
                 last_arrival = time.monotonic() if polled else last_arrival  # after the work, which is not idle time
             await _flush_and_commit(collector, reader, only_due=False)
+
+
+async def _poll(
+    collector: Collector, reader: kafka.Reader, most: int
+) -> list[kafka.FetchedRecords | kafka.RetentionGap]:
+    try:
+        return await reader.poll(most)
+    except KafkaSilent:
+        await collector.flush()  # the process ends, and Kafka may not be back for long
+        raise
 
 
 async def _flush_and_commit(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:

@@ -38,7 +38,7 @@ class ScriptedClient:
     """One partition: committed records at 0 and 1, aborted ones at 2 and 3, the end of the transaction at 4."""
 
     def __init__(self, end: int = 5) -> None:
-        self._end, self._polls = end, [{TP: [record(0), record(1)]}]
+        self._end, self._polls, self._answers = end, [{TP: [record(0), record(1)]}], 0
 
     def partitions_for_topic(self, topic: str) -> set[int]:
         return {0}
@@ -47,6 +47,7 @@ class ScriptedClient:
         return {TP}
 
     async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        self._answers += 1
         return self._polls.pop() if self._polls else {}
 
     async def position(self, tp: TopicPartition) -> int:
@@ -58,8 +59,8 @@ class ScriptedClient:
     def last_stable_offset(self, tp: TopicPartition) -> int:
         return self._end
 
-    async def end_offsets(self, tps: set[TopicPartition]) -> dict[TopicPartition, int]:
-        return {TP: self._end}
+    def last_poll_timestamp(self, tp: TopicPartition) -> int:
+        return self._answers
 
 
 def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:

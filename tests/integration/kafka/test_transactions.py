@@ -18,8 +18,8 @@ def test_aborted_records_are_never_taken_and_hold_nothing_up(environ: dict[str, 
             committed |= {(0, offset + row): value for row, value in enumerate(values)}
         offset += 26  # the record that ends a transaction takes an offset as well
     # silent for longer than `stall_seconds`: what comes after the last committed line is nothing that waits
-    environ["MARQUEE_STREAM_STALL_SECONDS"] = "1"
-    collector = start(environ, "batch", "collect", "--until-idle", "4")
+    environ["MARQUEE_STREAM_STALL_SECONDS"] = "4"
+    collector = start(environ, "batch", "collect", "--until-idle", "10")
     assert collector.ends() == 0, collector.text()
     assert topic.archived() == committed
     assert [(entry.first, entry.last, entry.lines) for entry in topic.archive.entries()] == [(0, 76, 50)]
