@@ -87,7 +87,7 @@ def replay(file: Path, rate: float, partitions: int) -> None:
     streaming, _ = _settings()
 
     async def write() -> int:
-        async with kafka.writing(streaming.bootstrap, streaming.topic, partitions) as writer:
+        async with kafka.writing(streaming, partitions) as writer:
             with step("replay", count(file)) as advance:
                 return await replay_lines(file, writer, zone_named(streaming.timezone), rate, partitions, advance)
 
@@ -145,7 +145,7 @@ async def _serve(hours: float) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with kafka.writing(streaming.bootstrap, streaming.topic) as writer:
+    async with kafka.writing(streaming) as writer:
         playing = Service(audience, clock, caller, writer, settings, begins)
         over: Callable[[], bool] = lambda: bool(hours) and playing.now_ms >= begins + hours * 3_600_000  # noqa: E731
         await playing.run(lambda: stop.is_set() or over())

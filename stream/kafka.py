@@ -8,7 +8,6 @@ early, so no code here waits for an end.
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -17,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
+from stream.connection_faults import connection_fault, unreachable
 from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
+from stream.kafka_connection import client_arguments
 from stream.kafka_contact import KafkaContact
+from stream.kafka_topic import ensure_topic, partitions_of
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.topic_check import CHECK_BYTES, TopicCheck
@@ -78,7 +79,7 @@ class Reader:
         """By partition: a record by which the topic is recognised, the latest that a check has confirmed."""
         self._latest: dict[int, RecordMark] = {}
         """By partition: the last record that was polled."""
-        self._topic, self._bootstrap = settings.topic, settings.bootstrap
+        self._settings, self._topic, self._bootstrap = settings, settings.topic, settings.bootstrap
         self._timeout_ms = settings.fetch_timeout_ms
         self._stall_seconds = settings.stall_seconds
         self._contact = KafkaContact(f"{self._topic} at {self._bootstrap}")
@@ -95,7 +96,7 @@ class Reader:
 
         Raises `TopicRemade` if the topic is not the one that positions and marks are of.
         """
-        partitions, self.positions = await self._partitions(), dict(positions)
+        partitions, self.positions = await partitions_of(self._settings), dict(positions)
         if gone := sorted((positions.keys() | marks.keys()) - set(partitions)):
             raise await self._remade(f"it has no partition {gone[0]} any more")
         self._marks = dict(marks)
@@ -137,7 +138,7 @@ class Reader:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
         if fetched:
             self._last_arrival = time.monotonic()
-        self._require_progress()
+        await self._require_progress()
         polled = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
         self._latest |= {records.partition: records.last_mark for records in polled}
         return [*polled]
@@ -248,14 +249,6 @@ class Reader:
         times = np.array([record.timestamp for record in records], np.int64)
         return FetchedRecords(partition, values, offsets, times)
 
-    async def _partitions(self) -> list[int]:
-        # from the brokers: a consumer knows only the partitions of topics that it has subscribed to
-        async with _administering(self._bootstrap) as admin:
-            topics = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
-        if not topics.get(self._topic):
-            raise StreamError(f"kafka: no topic '{self._topic}'; it has {', '.join(sorted(topics)) or 'none'}")
-        return sorted(partition["partition"] for partition in topics[self._topic])
-
     async def _gap(self, partition: int) -> RetentionGap:
         tp = TopicPartition(self._topic, partition)
         first = (await self._consumer.beginning_offsets([tp]))[tp]
@@ -268,14 +261,15 @@ class Reader:
 
     async def _remade(self, found: str) -> TopicRemade:
         """The error for a topic made anew, with how many of its records a reader that went on would never read."""
-        there = set(await self._partitions())
+        there = set(await partitions_of(self._settings))
         missed = await self._check.read_before({p: offset for p, offset in self.positions.items() if p in there})
         return TopicRemade(self._topic, f"{found}; {missed} of its records lie where the old ones were read")
 
-    def _require_progress(self) -> None:
+    async def _require_progress(self) -> None:
         """Raise `KafkaSilent` after a long outage, `StreamError` if records wait but none came for long."""
         if self._contact.silent_s > self._stall_seconds:
-            raise KafkaSilent(f"kafka: no answer from {self._bootstrap} for {self._stall_seconds:.0f} s")
+            fault = await connection_fault(self._settings) or "it can be reached again"
+            raise KafkaSilent(f"kafka: no answer from {self._bootstrap} for {self._stall_seconds:.0f} s: {fault}")
         if time.monotonic() - self._last_arrival <= self._stall_seconds:
             return
         behind = sum(unread or 0 for unread in self.unread().values())
@@ -303,7 +297,7 @@ async def reading(
         yield reader
         await reader.finish()
     except KafkaError as error:
-        raise BrokerError(_unreachable(settings.bootstrap, error)) from error
+        raise await unreachable(settings, error) from error
     finally:
         await _stop(checker)
         await _stop(consumer)
@@ -320,7 +314,7 @@ async def _stop(consumer: AIOKafkaConsumer) -> None:
 
 def _consumer(settings: StreamSettings, fetch_bytes: int, **options: object) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap,
+        **client_arguments(settings),
         enable_auto_commit=False,
         auto_offset_reset="none",
         isolation_level="read_committed",
@@ -357,38 +351,14 @@ class Writer:
 
 
 @asynccontextmanager
-async def writing(bootstrap: str, topic: str, partitions: int = 1) -> AsyncIterator[Writer]:
-    """A `Writer` of a topic; a missing topic is created with that many partitions."""
-    await _ensure_topic(bootstrap, topic, partitions)
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=1 << 20, max_request_size=4 << 20)
+async def writing(settings: StreamSettings, partitions: int = 1) -> AsyncIterator[Writer]:
+    """A `Writer` of the configured topic, which is created with that many partitions if it is missing."""
+    await ensure_topic(settings, partitions)
+    producer = AIOKafkaProducer(**client_arguments(settings), max_batch_size=1 << 20, max_request_size=4 << 20)
     try:
         await producer.start()
-        yield Writer(producer, topic)
+        yield Writer(producer, settings.topic)
     except KafkaError as error:
-        raise BrokerError(_unreachable(bootstrap, error)) from error
+        raise await unreachable(settings, error) from error
     finally:
         await producer.stop()
-
-
-async def _ensure_topic(bootstrap: str, topic: str, partitions: int) -> None:
-    async with _administering(bootstrap) as admin:
-        if topic not in await admin.list_topics():
-            with contextlib.suppress(TopicAlreadyExistsError):  # another process created it first
-                await admin.create_topics([NewTopic(topic, partitions, 1)])
-
-
-@asynccontextmanager
-async def _administering(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client. Raises `BrokerError` without a broker."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        await admin.start()
-        yield admin
-    except KafkaError as error:
-        raise BrokerError(_unreachable(bootstrap, error)) from error
-    finally:
-        await admin.close()
-
-
-def _unreachable(bootstrap: str, error: KafkaError) -> str:
-    return f"kafka: {bootstrap} does not answer correctly: {error!r}; is [stream] bootstrap right and the broker up?"

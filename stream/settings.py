@@ -3,7 +3,8 @@
 In order of precedence: `MARQUEE_<ROOM>_<KEY>` in the environment; the file that `MARQUEE_SETTINGS` names, or else
 `settings.toml` in the working folder; the defaults in the classes, which a test checks. Each room's class is in its own
 `settings.py`; this module loads them all and holds the settings that every room needs. Numbers have limits on both
-sides, so that a slip of the finger is an error at the start and not a process that waits for ever.
+sides, so that a slip of the finger is an error at the start and not a process that waits for ever. A `Secret` is read
+from the environment only, since settings files are copied, mailed and committed.
 """
 
 import difflib
@@ -18,6 +19,7 @@ import msgspec
 import msgspec.inspect
 
 from stream.errors import SettingsError
+from stream.redaction import Secret
 
 _PREFIX = "MARQUEE_"
 ROOMS = ("stream", "quality", "batch", "server", "loadtest")
@@ -78,6 +80,58 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How far a record's Kafka time may be ahead of the confirmed one, in minutes; others are set aside."""
     idle_minutes: Annotated[float, msgspec.Meta(gt=0, le=60_000_000)] = 5.0
     """A partition that is read to its end and silent so long, in minutes of this machine's clock, is not waited for."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to Kafka: `SSL` is TLS; the `SASL_` ones log in with user and password."""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """How to log in; needed with SASL, and only then."""
+    sasl_user: str = ""
+    """User to log in as; needed with SASL, and only then."""
+    sasl_password: Secret = Secret()
+    """Password of the user, from the environment only; or else in `sasl_password_file`."""
+    sasl_password_file: str = ""
+    """File with the password of the user, one line."""
+    ssl_ca_file: str = ""
+    """PEM file with the certificates that sign those of the brokers; empty: those of the system."""
+    ssl_certificate_file: str = ""
+    """PEM file with Marquee's own certificate, for brokers that ask for one."""
+    ssl_key_file: str = ""
+    """PEM file with the private key of the certificate; may be the same file."""
+    ssl_key_password: Secret = Secret()
+    """Password of the private key, from the environment only; or else in `ssl_key_password_file`."""
+    ssl_key_password_file: str = ""
+    """File with the password of the private key, one line."""
+
+    def __post_init__(self) -> None:
+        if problem := _contradiction(self):
+            raise ValueError(problem)
+
+
+_OF_SASL = ("sasl_mechanism", "sasl_user", "sasl_password", "sasl_password_file")
+_OF_TLS = ("ssl_ca_file", "ssl_certificate_file", "ssl_key_file", "ssl_key_password", "ssl_key_password_file")
+
+
+def _contradiction(settings: StreamSettings) -> str | None:
+    """What is wrong with the keys of the connection taken together.
+
+    Passwords and files are missed, read and checked only by processes that connect: a worker needs none of them.
+    """
+    protocol = settings.security_protocol
+    given = {key for key in (*_OF_SASL, *_OF_TLS) if getattr(settings, key)}
+    for keys, part in ((_OF_SASL, "SASL"), (_OF_TLS, "SSL")):
+        if part not in protocol and (idle := [key for key in keys if key in given]):
+            return f"security_protocol = {protocol} does not use {idle[0]}; choose one with {part}, or remove {idle[0]}"
+    needed = {"sasl_mechanism", "sasl_user"} if "SASL" in protocol else set()
+    if missing := sorted(needed - given):
+        return f"security_protocol = {protocol} needs {missing[0]}"
+    pairs = [("ssl_certificate_file", "ssl_key_file"), ("ssl_key_file", "ssl_certificate_file")]
+    pairs += [("ssl_key_password", "ssl_key_file"), ("ssl_key_password_file", "ssl_key_file")]
+    for key, other in pairs:
+        if key in given and other not in given:
+            return f"{key} needs {other}"
+    for key in ("sasl_password", "ssl_key_password"):
+        if {key, f"{key}_file"} <= given:
+            return f"{key}_file is set, and so is {key} in the environment; remove one"
+    return None
 
 
 Settings = TypeVar("Settings", bound=msgspec.Struct)
@@ -92,6 +146,7 @@ def load(room: str, kind: type[Settings], environ: Mapping[str, str] | None = No
     environ = os.environ if environ is None else environ
     _require_known_variables(environ)
     table = dict(_tables(environ).get(room, {}))
+    _require_no_secrets(room, kind, table)
     prefix = f"{_PREFIX}{room.upper()}_"
     table |= {key[len(prefix) :].lower(): value for key, value in environ.items() if key.startswith(prefix)}
     try:
@@ -100,6 +155,13 @@ def load(room: str, kind: type[Settings], environ: Mapping[str, str] | None = No
     except msgspec.ValidationError as error:
         problem = _out_of_range(str(error), table, msgspec.inspect.type_info(kind)) or str(error)
         raise SettingsError(f"settings: [{room}] {problem} (see settings.toml for the keys)") from error
+
+
+def _require_no_secrets(room: str, kind: type[msgspec.Struct], table: Mapping[str, object]) -> None:
+    """Raise `SettingsError` if the table of a file holds a password."""
+    for key in [field.name for field in msgspec.structs.fields(kind) if field.type is Secret and field.name in table]:
+        variable = f"{_PREFIX}{room.upper()}_{key.upper()}"
+        raise SettingsError(f"settings: [{room}] {key} may not stand in this file; set {variable}, or {key}_file")
 
 
 def _tables(environ: Mapping[str, str]) -> dict[str, dict[str, object]]:
@@ -162,4 +224,6 @@ def _decode(kind: type, value: object) -> object:
         if not value.strip():
             raise ValueError("Expected a folder, got an empty text")
         return Path(value)
+    if kind is Secret and isinstance(value, str):
+        return Secret(value)
     raise TypeError(f"Expected `str`, got {value!r}")

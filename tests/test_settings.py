@@ -17,6 +17,7 @@ from server.settings import ServerSettings
 from stream.archive import FATES
 from stream.errors import SettingsError
 from stream.grammar import Reason
+from stream.redaction import Secret
 from stream.settings import ROOMS, StreamSettings, load
 from tests.room_settings import SETTINGS
 
@@ -28,7 +29,9 @@ DEFAULTS = {
     "stream": {
         "bootstrap": "127.0.0.1:9092", "topic": "movielog1", "generation": "2022", "timezone": "America/New_York",
         "var": Path("var"), "max_user": 1_000_000, "batch_lines": 100_000, "batch_seconds": 30.0,
-        "fetch_timeout_ms": 500, "stall_seconds": 120.0,
+        "fetch_timeout_ms": 500, "stall_seconds": 120.0, "security_protocol": "PLAINTEXT", "sasl_mechanism": "",
+        "sasl_user": "", "sasl_password": Secret(), "sasl_password_file": "", "ssl_ca_file": "",
+        "ssl_certificate_file": "", "ssl_key_file": "", "ssl_key_password": Secret(), "ssl_key_password_file": "",
     },
     "quality": {
         "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,

@@ -132,7 +132,7 @@ class Demo:
             asyncio.run(self._make_topic())
 
     async def _make_topic(self) -> None:
-        async with kafka.writing(self.streaming.bootstrap, self.streaming.topic):
+        async with kafka.writing(self.streaming):
             pass
 
     def _night(self) -> None:
@@ -154,7 +154,7 @@ class Demo:
         second_night = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 1))[0] + 3 * HOUR_MS
         closes = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 2))[0]
         closes += self.quality.window_ms + self.quality.grace_ms + SLICE_MS
-        async with kafka.writing(self.streaming.bootstrap, self.streaming.topic) as writer:
+        async with kafka.writing(self.streaming) as writer:
             service = Service(audience, self.zone, caller, writer, settings, opens_ms)
             service.pace = FULL_PACE
             with step("live", (closes - opens_ms) // SLICE_MS) as advance:

@@ -44,7 +44,7 @@ async def play(environ: dict[str, str], hours: int) -> Service:
     begins = clock.bounds("2026-02-10")[0]
     audience = Audience(World(settings), clock, settings.seed)
     caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
-    async with kafka.writing(streaming.bootstrap, streaming.topic) as writer:
+    async with kafka.writing(streaming) as writer:
         service = Service(audience, clock, caller, writer, settings, begins)
         service.pace = 1e9
         await service.run(lambda: service.now_ms >= begins + hours * HOUR_MS)

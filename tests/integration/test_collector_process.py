@@ -40,8 +40,7 @@ def lines(count: int, first: int = 0) -> tuple[list[bytes], list[int]]:
 
 def write(environ: dict[str, str], values: list[bytes], times: list[int], partitions: int = 1) -> None:
     async def writing() -> None:
-        topic, address = environ["MARQUEE_STREAM_TOPIC"], environ["MARQUEE_STREAM_BOOTSTRAP"]
-        async with kafka.writing(address, topic, partitions) as writer:
+        async with kafka.writing(load("stream", StreamSettings, environ), partitions) as writer:
             for partition in range(partitions):
                 await writer.write(values[partition::partitions], times[partition::partitions], partition)
 
@@ -138,6 +137,8 @@ def test_a_second_collector_is_refused_in_one_line(environ: dict[str, str], star
         ({"MARQUEE_STREAM_BATCH_LINES": "many"}, "batch_lines"),
         ({"MARQUEE_STREAM_BOOTSTRAP": "localhost:port"}, "bootstrap"),
         ({"MARQUEE_STREAM_VAR": "/proc/nowhere"}, "/proc/nowhere"),
+        ({"MARQUEE_STREAM_SECURITY_PROTOCOL": "SASL_SSL"}, "SASL_SSL needs sasl_mechanism"),
+        ({"MARQUEE_STREAM_SECURITY_PROTOCOL": "SSL", "MARQUEE_STREAM_SSL_CA_FILE": "/nowhere"}, "cannot be read"),
     ],
 )
 def test_a_wrong_setting_is_one_line(environ: dict[str, str], start: Start, changed: dict[str, str], told: str) -> None:

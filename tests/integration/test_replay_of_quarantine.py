@@ -45,7 +45,7 @@ def line(second: int, rating: int | None = None) -> bytes:
 
 def write(environ: dict[str, str], values: list[bytes]) -> None:
     async def writing() -> None:
-        async with kafka.writing(environ["MARQUEE_STREAM_BOOTSTRAP"], environ["MARQUEE_STREAM_TOPIC"]) as writer:
+        async with kafka.writing(load("stream", StreamSettings, environ)) as writer:
             await writer.write(values, [at(second) + 300 for second in range(len(values))])
 
     asyncio.run(writing())

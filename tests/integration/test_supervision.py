@@ -18,6 +18,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from loadtest.demo.processes import ROOT, free_port
 from server.worker_status import WorkerStatus, ask_workers
 from stream import durable, kafka
+from stream.settings import StreamSettings, load
 from tests.polling import DEADLINE_S, until
 from tests.process_is_gone import is_gone
 from tests.server.sample_releases import write_release
@@ -87,7 +88,7 @@ class Supervised:
 @pytest.fixture
 def supervised(tmp_path: Path, environ: dict[str, str]) -> Iterator[Supervised]:
     async def make_topic() -> None:
-        async with kafka.writing(environ["MARQUEE_STREAM_BOOTSTRAP"], environ["MARQUEE_STREAM_TOPIC"]):
+        async with kafka.writing(load("stream", StreamSettings, environ)):
             pass
 
     asyncio.run(make_topic())  # without the topic the collector and telemetry keep ending

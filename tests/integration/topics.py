@@ -13,6 +13,7 @@ from stream import kafka
 from stream.archive import Archive
 from stream.event import Event
 from stream.grammar import render
+from stream.kafka_connection import client_arguments
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
 
@@ -27,7 +28,7 @@ class Topic:
 
     def __init__(self, environ: dict[str, str]) -> None:
         self._settings = load("stream", StreamSettings, environ)
-        self.name, self.bootstrap = self._settings.topic, self._settings.bootstrap
+        self.name = self._settings.topic
         self.archive = Archive(self._settings.var)
         self.written = 0
         """Lines written so far: each line is another one."""
@@ -44,7 +45,7 @@ class Topic:
         values, times = self.lines(count)
 
         async def writing() -> None:
-            async with kafka.writing(self.bootstrap, self.name) as writer:
+            async with kafka.writing(self._settings) as writer:
                 await writer.write(values, times, partition)
 
         asyncio.run(writing())
@@ -55,7 +56,7 @@ class Topic:
         values, times = self.lines(count)
 
         async def transact() -> None:
-            producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=f"of-{self.name}")
+            producer = AIOKafkaProducer(**client_arguments(self._settings), transactional_id=f"of-{self.name}")
             await producer.start()
             try:
                 await producer.begin_transaction()
@@ -108,7 +109,7 @@ class Topic:
 
     def _administer(self, does: Callable[[AIOKafkaAdminClient], Awaitable[object]]) -> None:
         async def administering() -> None:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+            admin = AIOKafkaAdminClient(**client_arguments(self._settings))
             await admin.start()
             try:
                 answer = await does(admin)

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from loadtest.bench.lines.line_sources import SETTINGS, LineSample
 from loadtest.demo.processes import ROOT, free_port
@@ -58,9 +59,9 @@ def measure(sample: LineSample, runtimes: Mapping[str, int | None], runs: int, f
 
 
 async def _write(sample: LineSample, bootstrap: str) -> None:
-    async with kafka.writing(bootstrap, _EMPTY):
+    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=_EMPTY)):
         pass
-    async with kafka.writing(bootstrap, _TOPIC) as writer:
+    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=_TOPIC)) as writer:
         for start in range(0, len(sample), _LINES_A_WRITE):
             end = start + _LINES_A_WRITE
             await writer.write(sample.lines[start:end], sample.kafka_times[start:end].tolist())

@@ -64,7 +64,7 @@ def story() -> list[Event]:
 async def write(bootstrap: str) -> None:
     """Write users with even and odd ids into a partition each, with a torn line and a redelivered one."""
     events = story()
-    async with kafka.writing(bootstrap, TOPIC, PARTITIONS) as writer:
+    async with kafka.writing(StreamSettings(bootstrap=bootstrap, topic=TOPIC), PARTITIONS) as writer:
         for partition in range(PARTITIONS):
             own = [event for event in events if event.user % PARTITIONS == partition]
             lines = [render(event, zone_named("America/New_York")) for event in own]

@@ -1,0 +1,46 @@
+"""What Kafka says of the configured topic as a whole, and how the topic is made."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+
+from stream.connection_faults import unreachable
+from stream.errors import StreamError
+from stream.kafka_connection import client_arguments
+from stream.settings import StreamSettings
+
+
+async def partitions_of(settings: StreamSettings) -> list[int]:
+    """The partitions of the topic, ascending. Raises `StreamError` if there is no such topic."""
+    # from the brokers: a consumer knows only the partitions of topics that it has subscribed to
+    async with _administering(settings) as admin:
+        topics = {topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()}
+    if not topics.get(settings.topic):
+        visible = f" that {settings.sasl_user} may see" if settings.sasl_user else ""
+        raise StreamError(f"kafka: no topic '{settings.topic}'{visible}; it has {', '.join(sorted(topics)) or 'none'}")
+    return sorted(partition["partition"] for partition in topics[settings.topic])
+
+
+async def ensure_topic(settings: StreamSettings, partitions: int) -> None:
+    """Make the topic if it is missing. Raises `StreamError` if Kafka refuses."""
+    async with _administering(settings) as admin:
+        if settings.topic not in await admin.list_topics():
+            response = await admin.create_topics([NewTopic(settings.topic, partitions, 1)])
+            for topic, code, *_ in response.topic_errors:
+                if code not in (NoError.errno, TopicAlreadyExistsError.errno):  # another process may have been faster
+                    raise StreamError(f"kafka: cannot create topic '{topic}': {for_code(code).__name__}")
+
+
+@asynccontextmanager
+async def _administering(settings: StreamSettings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client. Raises `BrokerError` without a broker."""
+    admin = AIOKafkaAdminClient(**client_arguments(settings))
+    try:
+        await admin.start()
+        yield admin
+    except (KafkaError, TimeoutError) as error:
+        raise await unreachable(settings, error) from error
+    finally:
+        await admin.close()
