@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.demo.processes import free_port
@@ -58,18 +59,25 @@ def kafka_jars() -> Path:
 
 
 class ApacheKafka:
-    """One broker. Its records and its address outlive `stop`."""
+    """One broker. Its records and its address outlive `stop`.
 
-    def __init__(self, jars: Path, folder: Path) -> None:
+    `properties` are further lines of `server.properties`, with the same places to fill in; the last line of a key
+    counts. `formatting` are further arguments of `kafka-storage.sh format`.
+    """
+
+    def __init__(self, jars: Path, folder: Path, properties: str = "", formatting: Sequence[str] = ()) -> None:
         self._port = free_port()
         self.address = f"127.0.0.1:{self._port}"
         self._java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
         self._properties, self._log = folder / "server.properties", folder / "kafka.log"
-        text = _PROPERTIES.format(port=self._port, controller=free_port(), folder=folder)
+        text = (_PROPERTIES + properties).format(port=self._port, controller=free_port(), folder=folder)
         self._properties.write_text(text, "utf-8")
         self._process: subprocess.Popen[bytes] | None = None
-        formatting = ["kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties)]
-        subprocess.run([*self._java, *formatting], check=True, capture_output=True)
+        self.run_tool("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._properties), *formatting)
+
+    def run_tool(self, name: str, *arguments: str) -> None:
+        """Run one of Kafka's own tools, named by its class."""
+        subprocess.run([*self._java, name, *arguments], check=True, capture_output=True)
 
     def start(self) -> None:
         """Start the broker and wait until it listens."""
