@@ -38,8 +38,12 @@ from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
+from stream.parquet_columns import read_columns
 from stream.record_mark import RecordMark
+from stream.tables import ARCHIVE_SCHEMAS, QUARANTINE_SCHEMA
 
+_SCHEMAS: dict[str, pa.Schema] = {"quarantine": QUARANTINE_SCHEMA} | {kind: ARCHIVE_SCHEMAS[kind] for kind in KINDS}
+"""By `ArchiveFile.room`."""
 Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
 REMADE = "~"
 """Stands before the number in the name of a topic that was made anew; no topic of Kafka can have it in its name."""
@@ -247,8 +251,8 @@ class Archive:
     def read(self, file: ArchiveFile) -> pa.Table:
         """The rows of a file. Raises `ArchiveError` if it is missing or damaged."""
         try:
-            return pq.ParquetFile(self.var / file.path).read()
-        except (OSError, pa.ArrowInvalid) as error:
+            return read_columns(self.var / file.path, _SCHEMAS[file.room])
+        except (OSError, pa.ArrowException) as error:
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
 
     def is_whole(self, file: ArchiveFile) -> bool:

@@ -16,14 +16,15 @@ from typing import assert_never
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batch.errors import MixedSources
-from batch.history.day_store import DAY_SCHEMAS, LAYOUT, DayPart, DaySource, DayStore, day_table
+from batch.history.day_store import LAYOUT, DayPart, DaySource, DayStore, day_table
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
 from stream.archive import Archive, LedgerEntry
 from stream.errors import ArchiveError
 from stream.event import KINDS, Kind
+from stream.parquet_columns import read_columns
+from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import DAY_MS, day_number
 
 Files = dict[Kind, list[Path]]
@@ -125,9 +126,10 @@ def _day_part(
         case "rate":
             return "ratings", _ratings(files, advance), Counter()
         case "recommend":
-            return "requests", _users_and_times(files, advance, pc.field("status") == 200), Counter()
+            answered = _read(kind, files, ["user", "time", "status"], advance).filter(pc.field("status") == 200)
+            return "requests", _users_and_times(answered), Counter()
         case "account":
-            return "accounts", _users_and_times(files, advance), Counter()
+            return "accounts", _users_and_times(_read(kind, files, ["user", "time"], advance)), Counter()
         case _:
             assert_never(kind)
 
@@ -168,7 +170,7 @@ def sessions_of(
 def _minutes(
     path: Path, numbers: _MovieNumbers, base: int, advance: Callable[[int], object]
 ) -> tuple[np.ndarray, np.ndarray]:
-    table = _rows(path, ["time", "user", "movie", "minute"])
+    table = _rows("watch", path, ["time", "user", "movie", "minute"])
     keys = session_key(table.column("user").to_numpy(), numbers.indices(table.column("movie")))
     since = (table.column("time").cast(pa.int64()).to_numpy() - base).astype(np.uint64)
     advance(table.num_rows)
@@ -209,7 +211,7 @@ def _cut(keys: np.ndarray, times: np.ndarray, base: int, gap_ms: int) -> tuple[T
 
 def _ratings(files: list[Path], advance: Callable[[int], object]) -> pa.Table:
     """All ratings without duplicates, sorted by user, movie and time."""
-    table = _read(files, ["user", "movie", "time", "rating"], advance, None)
+    table = _read("rate", files, ["user", "movie", "time", "rating"], advance)
     numbers, column = _MovieNumbers(), table.column("movie").unify_dictionaries()
     number = numbers.indices(column) if len(table) else np.zeros(0, np.int32)
     names, index = numbers.sorted()
@@ -220,31 +222,27 @@ def _ratings(files: list[Path], advance: Callable[[int], object]) -> pa.Table:
     return day_table("ratings", {"user": rows[:, 0], "movie": movie, "time": rows[:, 2], "rating": rows[:, 3]})
 
 
-def _users_and_times(
-    files: list[Path], advance: Callable[[int], object], condition: pc.Expression | None = None
-) -> pa.Table:
-    table = _read(files, ["user", "time"], advance, condition)
+def _users_and_times(table: pa.Table) -> pa.Table:
     user, time = table.column("user").to_numpy(), table.column("time").cast(pa.int64()).to_numpy()
     order = np.lexsort((time, user))
     return day_table("requests", {"user": user[order], "time": time[order]})
 
 
-def _read(
-    files: list[Path], columns: list[str], advance: Callable[[int], object], condition: pc.Expression | None
-) -> pa.Table:
-    tables = []
+def _read(kind: Kind, files: list[Path], columns: list[str], advance: Callable[[int], object]) -> pa.Table:
+    tables = [_columns(kind, columns).empty_table()]
     for path in files:
-        whole = _rows(path)
-        advance(whole.num_rows)
-        tables.append((whole if condition is None else whole.filter(condition)).select(columns))
-    if not tables:
-        return DAY_SCHEMAS["ratings"].empty_table().select(columns)
+        tables.append(_rows(kind, path, columns))
+        advance(tables[-1].num_rows)
     return pa.concat_tables(tables).unify_dictionaries()
 
 
-def _rows(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _columns(kind: Kind, columns: list[str]) -> pa.Schema:
+    return pa.schema([ARCHIVE_SCHEMAS[kind].field(name) for name in columns])
+
+
+def _rows(kind: Kind, path: Path, columns: list[str]) -> pa.Table:
     try:
-        return pq.ParquetFile(path).read(columns=columns)
+        return read_columns(path, _columns(kind, columns))
     except (OSError, pa.ArrowException) as error:
         remedy = "restore it, or remove its ledger entry and all later ones of its partition: they are then read again"
         raise ArchiveError(f"archive: {path} is missing or damaged: {error}; {remedy}") from error

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from batch.errors import NightFilesDamaged
 from stream import durable
 from stream.decoding import decode_json
+from stream.parquet_columns import read_columns
 
 DayPart = Literal["sessions", "ratings", "requests", "accounts"]
 
@@ -91,8 +92,7 @@ def _write(path: Path, table: pa.Table) -> None:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     try:
-        # cast: an empty file returns its dictionary column as plain text
-        return pq.ParquetFile(path).read().cast(schema)
+        return read_columns(path, schema)
     except (OSError, pa.ArrowException) as error:
         raise NightFilesDamaged(
             f"night: {path} is missing or damaged: {error}; remove the folder {path.parent}, and the next night makes"

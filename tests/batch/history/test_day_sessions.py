@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,6 +194,26 @@ def test_a_missing_or_damaged_archive_file_is_an_error(tmp_path: Path, kind: str
     with pytest.raises(ArchiveError, match=f"{path} is missing or damaged"):
         compacted(tmp_path)
     assert DayStore(tmp_path).days() == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "column"),
+    [("watch", "minute"), ("watch", "movie"), ("rate", "rating"), ("recommend", "status"), ("account", "user")],
+)
+@pytest.mark.parametrize("is_there", [False, True], ids=["without", "as text"])
+def test_a_file_without_a_column_or_with_another_type_is_an_error(
+    tmp_path: Path, kind: str, column: str, is_there: bool
+) -> None:
+    new, asked = Event("account", FIRST, 1), Event("recommend", FIRST, 1, host="a:1", status=200, movies=(MOVIES[0],))
+    archive(tmp_path, [[minute(1, MOVIES[0], FIRST), rated(1, MOVIES[0], 1, 3), new, asked]])
+    path = next((tmp_path / "archive" / kind).glob("*/*.parquet"))
+    table = pq.ParquetFile(path).read()
+    position, words = table.column_names.index(column), pa.array([[b"x"]] * len(table))
+    table = table.remove_column(position)
+    pq.write_table(table.add_column(position, column, words) if is_there else table, path)
+    problem = "" if is_there else f"it has no column {column}; restore it"
+    with pytest.raises(ArchiveError, match=f"archive: {path} is missing or damaged: .*{problem}"):
+        compacted(tmp_path)
 
 
 def test_an_imported_day_stays_apart_from_the_archive(tmp_path: Path) -> None:

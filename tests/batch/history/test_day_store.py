@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch.errors import NightFilesDamaged
@@ -63,6 +64,16 @@ def test_an_empty_part_has_the_type_of_its_columns(tmp_path: Path) -> None:
     day_store = DayStore(tmp_path)
     day_store.write(DAY, DaySource(), {})
     assert day_store.read("sessions", [DAY]).schema.equals(DAY_SCHEMAS["sessions"])
+
+
+@pytest.mark.parametrize("column", ["user", "movie", "start", "last", "minutes"])
+def test_a_part_without_a_column_is_an_error_that_names_both(tmp_path: Path, column: str) -> None:
+    day_store = DayStore(tmp_path)
+    day_store.write(DAY, DaySource(), {"sessions": SESSIONS})
+    path = tmp_path / "sessions" / f"day={DAY}" / "sessions.parquet"
+    pq.write_table(pq.ParquetFile(path).read().drop_columns([column]), path)
+    with pytest.raises(NightFilesDamaged, match=f"night: {path} is missing or damaged: it has no column {column}; rem"):
+        day_store.read("sessions", [DAY])
 
 
 @pytest.mark.parametrize("content", [None, b"PAR1 and no more"])
