@@ -7,14 +7,26 @@
 """
 
 import random
+import sys
 
 from locust import HttpUser, constant, task
 
 from loadtest.settings import WorldSettings
+from stream.errors import SettingsError
 from stream.event import LIST_LENGTH
 from stream.settings import load
 
-_KNOWN = load("loadtest", WorldSettings).users
+
+def _known_users() -> int:
+    """The number of users of the service. Exits with one line for wrong settings, which locust would print as a bug."""
+    try:
+        return load("loadtest", WorldSettings).users
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+_KNOWN = _known_users()
 _UNKNOWN = (10**9, 2 * 10**9)
 _INVALID = ("abc", "-5", "1.5", "%F0%9F%8E%AC", "9" * 20, "1%2C2", "0x10")
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from loadtest.demo.processes import ROOT
+from stream.errors import SettingsError
 from tests.loadtest.faulty_proxy import Harm, drops, faulty_proxy, spoils
 from tests.server.worker_processes import WorkerProcess
 
@@ -45,6 +46,15 @@ def swarm(port: int, seconds: int) -> tuple[int, list[LocustCounts]]:
         return done.returncode, msgspec.json.decode(counts, type=list[LocustCounts])
     except (ValueError, msgspec.DecodeError):
         pytest.fail(done.stderr)
+
+
+def test_wrong_settings_are_one_line() -> None:
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "-H", "http://127.0.0.1:1", "--headless"]
+    environ = {**os.environ, "MARQUEE_LOADTEST_USERS": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == SettingsError.exit_code
+    assert "error: settings: [loadtest] users = 0 is out of range" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_honest_worker_has_no_failures(worker: WorkerProcess) -> None:
