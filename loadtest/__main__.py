@@ -82,14 +82,16 @@ def api() -> None:
 def replay(file: Path, rate: float, partitions: int) -> None:
     """Write the recorded lines of FILE to the topic, byte for byte."""
     from batch.progress import step
-    from loadtest.replay import count, replay_lines
+    from loadtest.replay import count, oldest_time, replay_lines, require_kept
 
     streaming, _ = _settings()
+    clock = zone_named(streaming.timezone)
 
     async def write() -> int:
         async with kafka.writing(streaming, partitions) as writer:
+            await require_kept(streaming, oldest_time(file, clock))
             with step("replay", count(file)) as advance:
-                return await replay_lines(file, writer, zone_named(streaming.timezone), rate, partitions, advance)
+                return await replay_lines(file, writer, clock, rate, partitions, advance)
 
     click.echo(f"{asyncio.run(write())} lines written to {streaming.topic}")
 
@@ -129,6 +131,7 @@ def service(hours: float) -> None:
 
 
 async def _serve(hours: float) -> None:
+    from loadtest.replay import require_kept
     from loadtest.simulation import backfill
     from loadtest.simulation.recommender_client import RecommenderClient
     from loadtest.simulation.service import SLICE_MS, Service
@@ -146,6 +149,7 @@ async def _serve(hours: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with kafka.writing(streaming) as writer:
+        await require_kept(streaming, begins)
         playing = Service(audience, clock, caller, writer, settings, begins)
         over: Callable[[], bool] = lambda: bool(hours) and playing.now_ms >= begins + hours * 3_600_000  # noqa: E731
         await playing.run(lambda: stop.is_set() or over())

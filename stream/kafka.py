@@ -352,7 +352,10 @@ class Writer:
 
 @asynccontextmanager
 async def writing(settings: StreamSettings, partitions: int = 1) -> AsyncIterator[Writer]:
-    """A `Writer` of the configured topic, which is created with that many partitions if it is missing."""
+    """A `Writer` of the configured topic, which is created with that many partitions if it is missing.
+
+    A topic that is created keeps its records for ever, as recorded and simulated lines are old.
+    """
     await ensure_topic(settings, partitions)
     producer = AIOKafkaProducer(**client_arguments(settings), max_batch_size=1 << 20, max_request_size=4 << 20)
     try:

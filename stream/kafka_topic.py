@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError, NoError, TopicAlreadyExistsError, for_code
 
 from stream.connection_faults import unreachable
 from stream.errors import StreamError
 from stream.kafka_connection import client_arguments
 from stream.settings import StreamSettings
+
+_RETENTION = "retention.ms"
 
 
 async def partitions_of(settings: StreamSettings) -> list[int]:
@@ -23,11 +26,25 @@ async def partitions_of(settings: StreamSettings) -> list[int]:
     return sorted(partition["partition"] for partition in topics[settings.topic])
 
 
+async def retention_ms(settings: StreamSettings) -> int | None:
+    """How long Kafka keeps the topic's records, by their own times; None: for ever, or the broker does not say."""
+    async with _administering(settings) as admin:
+        topic = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {_RETENTION: None})
+        try:
+            [response] = await admin.describe_configs([topic])
+        except KafkaConnectionError:  # the embedded broker ends the connection at this request; it keeps everything
+            return None
+    values = [int(value) for *_, configs in response.resources for _, value, *_ in configs]
+    return next((value for value in values if value >= 0), None)
+
+
 async def ensure_topic(settings: StreamSettings, partitions: int) -> None:
-    """Make the topic if it is missing. Raises `StreamError` if Kafka refuses."""
+    """Make the topic if it is missing, to keep its records for ever. Raises `StreamError` if Kafka refuses."""
     async with _administering(settings) as admin:
         if settings.topic not in await admin.list_topics():
-            response = await admin.create_topics([NewTopic(settings.topic, partitions, 1)])
+            response = await admin.create_topics(
+                [NewTopic(settings.topic, partitions, 1, topic_configs={_RETENTION: "-1"})]
+            )
             for topic, code, *_ in response.topic_errors:
                 if code not in (NoError.errno, TopicAlreadyExistsError.errno):  # another process may have been faster
                     raise StreamError(f"kafka: cannot create topic '{topic}': {for_code(code).__name__}")

@@ -69,9 +69,10 @@ class Topic:
         asyncio.run(transact())
         return values
 
-    def make(self, partitions: int = 1) -> None:
-        """Make the topic."""
-        self._administer(lambda admin: admin.create_topics([NewTopic(self.name, partitions, 1)]))
+    def make(self, partitions: int = 1, configs: dict[str, str] | None = None) -> None:
+        """Make the topic; `configs` are Kafka's settings of a topic."""
+        new = NewTopic(self.name, partitions, 1, topic_configs=configs)
+        self._administer(lambda admin: admin.create_topics([new]))
 
     def delete(self) -> None:
         """Delete the topic with all its records."""
