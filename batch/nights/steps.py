@@ -95,7 +95,7 @@ class NightSteps:
         """Ask the APIs for the movies and users that the sessions name and the catalogue does not know yet.
 
         If an API does not answer, the night continues with the existing records, and the result says so. What many
-        users watched is then a movie as well (`proven.txt`).
+        users watched is then a movie as well (`proven.txt`), as it is if the answers have left the catalogue empty.
         """
         days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
         tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
@@ -113,7 +113,8 @@ class NightSteps:
             except CatalogError as error:
                 log.error("%s; going on with the records that are known", error)
                 failed = str(error)
-        proven = None if "movie" in counts else self._find_proven()
+        is_answered = "movie" in counts and (not movies or self._catalog.known(self._streaming.max_user).runtimes)
+        proven = None if is_answered else self._find_proven()
         durable.write_bytes(self._folder / "proven.txt", "".join(f"{name}\n" for name in proven or ()).encode())
         return CatalogResult(
             movies=counts.get("movie"),
@@ -244,7 +245,9 @@ class NightSteps:
         known, least = self._catalog.known(self._streaming.max_user), self._settings.proven_users
         sessions = self._day_store.read("sessions", days, end)
         proven = proven_movies(sessions, known.runtimes.keys() | known.missing, least)
-        log.warning("catalogue: %d movies are known only since %d users or more watched each", len(proven), least)
+        log.warning(
+            "catalogue: %d movies count as such only because at least %d users watched each", len(proven), least
+        )
         return proven
 
     def _read_proven(self) -> list[str]:

@@ -18,10 +18,13 @@ from quality.alerts.alert_file import AlertFile
 from quality.catalog import Catalog
 from server.release import Release
 from stream.archive import Archive
+from tests.batch.conftest import Reply, ScriptedApi
 from tests.batch.nights.small_nights import Results, answer_of, night, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
 Simulated = Callable[[WorldSettings], AbstractContextManager[str]]
+
+Scripted = Callable[[Callable[[str, int], Reply]], AbstractContextManager[ScriptedApi]]
 
 
 def whole_night(var: Path, **changed: Any) -> Results:
@@ -69,6 +72,16 @@ def test_the_release_has_the_movies_that_ten_users_watched(without_apis: tuple[P
     movies, source = answer_of(release, 999_999)
     assert (len(movies), source) == (20, "popular")
     assert {len(answer_of(release, user)[0]) for user in release.users.tolist()} == {20}
+
+
+def test_an_api_that_answers_with_errors_only_counts_as_none(
+    past: Path, without_apis: tuple[Path, Results], tmp_path: Path, scripted: Scripted
+) -> None:
+    shutil.copytree(past / "archive", tmp_path / "archive")
+    with scripted(lambda path, before: (500, b"oops", {})) as api:
+        results = run(night(tmp_path, api=api.root), "sessions", "catalog", "history")
+    assert set(results["catalog"].movies) == {"bad"}
+    assert results["catalog"].proven_movies == results["history"].movies == without_apis[1]["history"].movies
 
 
 def test_verdict_and_alert_say_that_no_api_has_confirmed_the_movies(without_apis: tuple[Path, Results]) -> None:
