@@ -24,6 +24,7 @@ from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
 from stream.kafka_connection import client_arguments
 from stream.kafka_contact import KafkaContact
 from stream.kafka_topic import ensure_topic, partitions_of
+from stream.offset_commits import OffsetCommits
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.topic_check import CHECK_BYTES, TopicCheck
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 _FETCH_BYTES = 16 << 20
 _METADATA_S = 20.0
 """How often Kafka is asked for the topic's partitions, and the answer looked at: new ones are read within a minute."""
+_START_S = 30.0
+"""How long a reader that starts waits for the records at its marks."""
+_RETRY_S = 0.1
 _COMMIT_S = 5.0
 """How long a reader that ends waits until its last offsets are committed."""
 _LEADER_S = 5.0
@@ -86,8 +90,7 @@ class Reader:
         self._last_arrival = self._looked = time.monotonic()
         self._from: dict[int, int] = {}
         """By partition: the offset that reading began at; empty once it was logged."""
-        self._to_commit: dict[TopicPartition, int] = {}
-        self._committing: asyncio.Task[None] | None = None
+        self._commits = OffsetCommits(consumer, self._topic)
         self.positions: dict[int, int] = {}
         """By partition: the offset to read next."""
 
@@ -100,8 +103,11 @@ class Reader:
         if gone := sorted((positions.keys() | marks.keys()) - set(partitions)):
             raise await self._remade(f"it has no partition {gone[0]} any more")
         self._marks = dict(marks)
-        if not await self.verify():
-            raise BrokerError(f"kafka: {self._bootstrap} does not answer what {self._topic} has where it was read")
+        deadline = time.monotonic() + _START_S
+        while not await self.verify():
+            if time.monotonic() > deadline:
+                raise BrokerError(f"kafka: {self._bootstrap} does not answer what {self._topic} has where it was read")
+            await asyncio.sleep(_RETRY_S)
         await self._assign({partition: positions.get(partition) for partition in partitions})
         self._from = dict(self.positions)
 
@@ -120,6 +126,10 @@ class Reader:
             return False
         self._marks |= latest
         return True
+
+    def confirmed(self) -> dict[int, int]:
+        """By partition: the last offset whose record is surely of the topic that was read before."""
+        return {partition: mark.offset for partition, mark in self._marks.items()}
 
     async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
         """The next records, at most `most`; empty after the fetch timeout.
@@ -146,30 +156,13 @@ class Reader:
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them.
 
-        In the background: nothing waits for a Kafka that does not answer. Raises `StreamError` if it refuses.
+        In the background. Raises `StreamError` if Kafka refused an earlier commit.
         """
-        self._to_commit |= {TopicPartition(self._topic, partition): offset for partition, offset in positions.items()}
-        if self._committing is not None and self._committing.done():
-            self._committing.result()
-            self._committing = None
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_all())
-
-    async def _commit_all(self) -> None:
-        while self._to_commit:
-            offsets, self._to_commit = self._to_commit, {}
-            try:
-                await self._consumer.commit(offsets)
-            except KafkaError as error:
-                raise StreamError(f"kafka: cannot commit offsets of {self._topic}: {error!r}") from error
+        self._commits.put(positions)
 
     async def finish(self) -> None:
         """Give the last commit a few seconds. Raises `StreamError` if Kafka refuses it."""
-        if self._committing is None:
-            return
-        await asyncio.wait([self._committing], timeout=0 if self._contact.lost else _COMMIT_S)
-        if not self._committing.cancel():  # it is over
-            self._committing.result()
+        await self._commits.finish(0 if self._contact.lost else _COMMIT_S)
 
     def unread(self) -> dict[int, int | None]:
         """By partition: records not yet polled, as of the last fetch; None before the first fetch."""

@@ -62,16 +62,19 @@ class TopicCheck:
         try:
             fetched = await self._consumer.getmany(tp, timeout_ms=_FETCH_MS, max_records=1)
         except OffsetOutOfRangeError:
-            first = (await self._consumer.beginning_offsets([tp]))[tp]
-            return "" if mark.offset < first else f"{where}, which was read, does not exist any more"
+            return await self._dropped_or(tp, mark, f"{where} does not exist any more")
         for record in fetched.get(tp, []):
             if record.offset == mark.offset:
                 same = RecordMark.of(record.offset, record.timestamp, record.value or b"") == mark
                 return "" if same else f"{where} holds another record"
-        if await self._consumer.position(tp) > mark.offset:
-            return f"{where} holds no record any more"
         end = self._fetched_end(tp)
-        return None if end is None or end > mark.offset else f"{where}, which was read, does not exist any more"
+        if await self._consumer.position(tp) > mark.offset:
+            return await self._dropped_or(tp, mark, f"{where} holds no record any more")
+        return None if end is None or end > mark.offset else f"{where} does not exist any more"
+
+    async def _dropped_or(self, tp: TopicPartition, mark: RecordMark, difference: str) -> str:
+        """A difference, unless retention has dropped the record."""
+        return "" if mark.offset < (await self._consumer.beginning_offsets([tp]))[tp] else difference
 
     def _fetched_end(self, tp: TopicPartition) -> int | None:
         """The end of what can be read of a partition, as of the last fetch; None without an answer."""

@@ -6,6 +6,8 @@
 | while it writes files | files that no entry names | removes them and reads the lines again |
 | after the ledger entry | the whole batch | continues after it, and raises the alerts that were due |
 
+If the topic is deleted and made anew, lines that were surely of the old one are archived before the process ends.
+
 `PendingLines` buffers lines; `archive_batch` judges and writes one batch; `collect` is the process around them.
 """
 
@@ -13,7 +15,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import compress
 
@@ -37,7 +39,7 @@ from quality.settings import QualitySettings
 from stream import kafka
 from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
 from stream.clock import PartitionClock, Quorum, TopicClock
-from stream.errors import KafkaSilent
+from stream.errors import KafkaSilent, TopicRemade
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
@@ -85,6 +87,15 @@ class PendingLines:
         self.size += sum(map(len, values))
         self.offsets.append(records.offsets[new])
         self.times.append(records.times[new])
+
+    def cut(self, last: int) -> int:
+        """Forget the lines after an offset; returns how many."""
+        offsets, times = (np.concatenate([np.zeros(0, np.int64), *parts]) for parts in (self.offsets, self.times))
+        kept = int(np.searchsorted(offsets, last, side="right"))
+        self.values = self.values[:kept]
+        self.offsets, self.times = ([offsets[:kept]], [times[:kept]]) if kept else ([], [])
+        self.size = sum(map(len, self.values))
+        return len(offsets) - kept
 
     def due(self, settings: StreamSettings) -> bool:
         """Whether the batch is full, or its first line has waited long enough."""
@@ -250,6 +261,13 @@ class Collector:
         self._metrics.resume(entries)
         self.publish_state()
 
+    async def flush_until(self, confirmed: Mapping[int, int]) -> None:
+        """Archive the pending lines up to an offset of each partition. Later ones may be of a topic made anew."""
+        left_out = sum(pending.cut(confirmed.get(partition, -1)) for partition, pending in self._pending.items())
+        if left_out:
+            log.warning("%d lines are left out: the topic may have been made anew before they were read", left_out)
+        await self.flush()
+
     def _context_for(self, lines: ParsedLines) -> JudgingContext:
         return make_context(self._settings, self._quality, self._unknown_ids.known_for(lines))
 
@@ -286,26 +304,29 @@ async def collect(
             alert_if_remade(streaming.var),
             kafka.reading(streaming, GROUP, positions, collector.marks()) as reader,
         ):
-            last_arrival = published = time.monotonic()
-            while not stop.is_set() and (until_idle is None or time.monotonic() - last_arrival < until_idle):
-                polled = await _poll(collector, reader, streaming.batch_lines)
-                await collector.take(polled)
-                await _flush_and_commit(collector, reader, only_due=True)
-                if time.monotonic() - published > METRICS_S:
-                    collector.publish_state()
-                    published = time.monotonic()
-                last_arrival = time.monotonic() if polled else last_arrival  # after the work, which is not idle time
-            await _flush_and_commit(collector, reader, only_due=False)
+            try:
+                await _follow(collector, reader, streaming.batch_lines, stop, until_idle)
+            except TopicRemade:
+                await collector.flush_until(reader.confirmed())
+                raise
+            except KafkaSilent:
+                await collector.flush()  # the process ends, and Kafka may not be back for long
+                raise
 
 
-async def _poll(
-    collector: Collector, reader: kafka.Reader, most: int
-) -> list[kafka.FetchedRecords | kafka.RetentionGap]:
-    try:
-        return await reader.poll(most)
-    except KafkaSilent:
-        await collector.flush()  # the process ends, and Kafka may not be back for long
-        raise
+async def _follow(
+    collector: Collector, reader: kafka.Reader, most: int, stop: asyncio.Event, until_idle: float | None
+) -> None:
+    last_arrival = published = time.monotonic()
+    while not stop.is_set() and (until_idle is None or time.monotonic() - last_arrival < until_idle):
+        polled = await reader.poll(most)
+        await collector.take(polled)
+        await _flush_and_commit(collector, reader, only_due=True)
+        if time.monotonic() - published > METRICS_S:
+            collector.publish_state()
+            published = time.monotonic()
+        last_arrival = time.monotonic() if polled else last_arrival  # after the work, which is not idle time
+    await _flush_and_commit(collector, reader, only_due=False)
 
 
 async def _flush_and_commit(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:

@@ -1,5 +1,6 @@
 """The collector's batches: archive and quarantine hold what was read, line for line, wherever it stops."""
 
+import asyncio
 import tempfile
 from collections import Counter
 from dataclasses import replace
@@ -158,6 +159,22 @@ def test_a_gap_is_its_own_entry_after_the_lines_before_it(tmp_path: Path) -> Non
         (100, 101, 2, 0),
     ]
     assert [(alert["alert"], alert["lines"]) for alert in alerts(tmp_path)] == [("retention_gap", 97)]
+
+
+def test_only_lines_that_are_surely_of_the_old_topic_are_archived_when_it_was_made_anew(tmp_path: Path) -> None:
+    collector = collector_of(tmp_path)
+
+    polled = [fetched(LINES[:3]), fetched(LINES[3:5], 7, 1), fetched(LINES[5:6], 3), fetched(LINES, 0, 2)]
+
+    async def end() -> None:
+        await collector.take([*polled])
+        await collector.flush_until({0: 1, 1: 8})
+
+    asyncio.run(end())
+    entries = Archive(tmp_path).entries()
+    ranges = [(entry.partition, entry.first, entry.last, entry.lines) for entry in entries]
+    assert ranges == [(0, 0, 1, 2), (1, 7, 8, 2)]
+    assert collector_of(tmp_path).resume() == {0: 2, 1: 9}
 
 
 def test_leftovers_of_a_crash_are_removed_and_their_lines_read_again(tmp_path: Path) -> None:
