@@ -104,28 +104,36 @@ class Reader:
             raise await self._remade(f"it has no partition {gone[0]} any more")
         self._marks = dict(marks)
         deadline = time.monotonic() + _START_S
-        while not await self.verify():
+        while not await self.verify(whole=True):
             if time.monotonic() > deadline:
                 raise BrokerError(f"kafka: {self._bootstrap} does not answer what {self._topic} has where it was read")
             await asyncio.sleep(_RETRY_S)
         await self._assign({partition: positions.get(partition) for partition in partitions})
         self._from = dict(self.positions)
 
-    async def verify(self) -> bool:
+    async def verify(self, *, whole: bool = False) -> bool:
         """Whether Kafka has confirmed that all that was polled came from one topic; False if it does not answer.
 
-        To be called before polled records are stored. Raises `TopicRemade`.
+        To be called before polled records are stored. One partition in turn speaks for all, since a topic is deleted
+        with all of them; `whole` asks for each. Raises `TopicRemade`.
         """
         if self._contact.lost:
             return False
         latest = dict(self._latest)
-        difference = await self._check.differs(self._marks)
+        difference = await self._check.differs(self._marks if whole else self._next_mark())
         if difference:
             raise await self._remade(difference)
         if difference is None:
             return False
         self._marks |= latest
         return True
+
+    def _next_mark(self) -> dict[int, RecordMark]:
+        """The mark of one partition, of another one each time."""
+        for partition in self._marks:
+            self._marks[partition] = mark = self._marks.pop(partition)  # to the end of the line
+            return {partition: mark}
+        return {}
 
     def confirmed(self) -> dict[int, int]:
         """By partition: the last offset whose record is surely of the topic that was read before."""
@@ -190,7 +198,7 @@ class Reader:
         """Now and then: is it still the same topic, and does it have new partitions?"""
         if time.monotonic() - self._looked >= _METADATA_S:
             self._looked = time.monotonic()
-            await self.verify()
+            await self.verify(whole=True)
             await self._add_partitions()
 
     async def _add_partitions(self) -> None:

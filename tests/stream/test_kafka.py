@@ -109,3 +109,29 @@ def test_added_partitions_are_read_from_their_beginning_and_the_others_go_on(mon
         assert client.read_from == {0: 5, 1: 41, 2: 42}
 
     asyncio.run(read())
+
+
+class Remembering(AsBefore):
+    """Notes the partitions that are asked for."""
+
+    def __init__(self, topic: str) -> None:
+        super().__init__(cast(AIOKafkaConsumer, None), topic)
+        self.asked: list[list[int]] = []
+
+    async def differs(self, marks: Mapping[int, RecordMark]) -> str | None:
+        self.asked.append(sorted(marks))
+        return await super().differs(marks)
+
+
+def test_one_partition_in_turn_speaks_for_all_before_a_commit() -> None:
+    async def read() -> None:
+        check = Remembering("movielog1")
+        reader = Reader(cast(AIOKafkaConsumer, Growing()), StreamSettings(), check)
+        mark = RecordMark.of(7, 1_000, b"line")
+        reader._marks = {0: mark, 1: mark, 2: mark}
+        for _ in range(4):
+            assert await reader.verify()
+        assert await reader.verify(whole=True)
+        assert check.asked == [[0], [1], [2], [0], [0, 1, 2]]
+
+    asyncio.run(read())
