@@ -1,7 +1,8 @@
-"""Shared by all command lines: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr."""
+"""Shared by all command lines: errors in one line, Ctrl-C without a traceback, logs as plain lines on stderr, UTF-8."""
 
 import io
 import logging
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -17,6 +18,7 @@ INTERRUPTED = 130
 
 def run(commands: click.Command, name: str) -> NoReturn:
     """Run a room's commands and exit: 0, the error's own code, 2 for wrong usage, 130 after Ctrl-C."""
+    _ensure_utf8()
     if all(option.name != "version" for option in commands.params):
         commands = click.version_option(stream.__version__, prog_name="marquee")(commands)
     end_with_supervisor()
@@ -42,6 +44,17 @@ def run(commands: click.Command, name: str) -> NoReturn:
     except MarqueeError as error:
         _leave(f"error: {error}", error.exit_code)
     sys.exit(0)
+
+
+def _ensure_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding.
+
+    Python would name files in the locale's encoding, and pyarrow and Annoy in UTF-8.
+    """
+    if sys.getfilesystemencoding() == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - there is no shell
 
 
 def _leave(message: str, code: int) -> NoReturn:

@@ -183,6 +183,8 @@ def _require_known_variables(environ: Mapping[str, str]) -> None:
     of_rooms = tuple(f"{room.upper()}_" for room in ROOMS)
     names = [name.removeprefix(_PREFIX) for name in sorted(environ) if name.startswith(_PREFIX)]
     for name in names:
+        if not _is_utf8(environ[f"{_PREFIX}{name}"]):
+            raise SettingsError(f"settings: the value of {_PREFIX}{name} is not text in UTF-8")
         if name in VARIABLES or name.startswith(of_rooms) or _FOREIGN.fullmatch(name):
             continue
         key = name.partition("_")[2]
@@ -190,6 +192,11 @@ def _require_known_variables(environ: Mapping[str, str]) -> None:
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         advice = f"did you mean {_PREFIX}{nearest[0]}?" if nearest else "docs/operations.md lists them"
         raise SettingsError(f"settings: unknown variable of the environment {_PREFIX}{name}; {advice}")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text of the environment was UTF-8; bytes that are not stand there as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _out_of_range(error: str, value: Any, kind: msgspec.inspect.Type) -> str | None:

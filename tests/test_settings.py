@@ -1,5 +1,6 @@
 """Settings of all rooms: precedence, defaults, and errors that name what is mistyped."""
 
+import os
 import re
 from pathlib import Path
 from typing import get_args
@@ -135,6 +136,12 @@ def test_a_variable_that_means_nothing_is_an_error_that_names_it(name: str, advi
     with pytest.raises(SettingsError) as refused:
         load("server", ServerSettings, {name: "1"})
     assert str(refused.value) == f"settings: unknown variable of the environment {name}; {advice}"
+
+
+def test_a_value_that_is_not_utf8_is_an_error_that_names_its_variable() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load("stream", StreamSettings, {"MARQUEE_STREAM_VAR": os.fsdecode(b"/v\xe4r")})
+    assert str(refused.value) == "settings: the value of MARQUEE_STREAM_VAR is not text in UTF-8"
 
 
 @rooms
