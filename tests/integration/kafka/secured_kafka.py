@@ -8,6 +8,7 @@
 | `login` | SASL_PLAINTEXT | user and password |
 | `secure` | SASL_SSL | user and password |
 | `elsewhere` | SASL_SSL | the same, and shows the certificate of another host |
+| `moved` | PLAINTEXT | nothing, but advertises an address where nothing listens, `NOWHERE` |
 
 `marquee` has the rights that docs/operations.md names, `stranger` has none.
 """
@@ -22,9 +23,11 @@ PASSWORD = "pl4nted-P4ssword"
 """Of both users, by SCRAM-SHA-512 and PLAIN."""
 _PROTOCOLS = {
     "TLS": "SSL", "MUTUAL": "SSL", "LOGIN": "SASL_PLAINTEXT", "SECURE": "SASL_SSL", "ELSEWHERE": "SASL_SSL",
+    "MOVED": "PLAINTEXT",
 }  # fmt: skip
 SCRAM = {"sasl_mechanism": "SCRAM-SHA-512", "sasl_user": "marquee", "sasl_password": PASSWORD}
 PLAIN = {**SCRAM, "sasl_mechanism": "PLAIN"}
+NOWHERE = "127.0.0.1:1"
 _USERS = ("marquee", "stranger")
 _LOGIN_MODULES = "org.apache.kafka.common.security"
 _PROPERTIES = """
@@ -81,7 +84,8 @@ class SecuredKafka:
         addresses = ",".join(f"{name}://{where}" for name, where in listeners.items())
         protocols = ",".join(f"{name}:{protocol}" for name, protocol in _PROTOCOLS.items())
         lines.append(f"listeners=PLAINTEXT://127.0.0.1:{{port}},CONTROLLER://127.0.0.1:{{controller}},{addresses}")
-        lines.append(f"advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},{addresses}")
+        advertised = addresses.replace(f"MOVED://{listeners['MOVED']}", f"MOVED://{NOWHERE}")
+        lines.append(f"advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},{advertised}")
         lines.append(f"listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,{protocols}")
         passwords = " ".join(f'user_{user}="{PASSWORD}"' for user in _USERS)
         for login in (f"listener.name.{name.lower()}" for name, protocol in _PROTOCOLS.items() if "SASL" in protocol):

@@ -9,10 +9,11 @@ import pytest
 from msgspec.structs import replace
 
 from stream import kafka
+from stream.connection_faults import connection_fault
 from stream.errors import BrokerError, StreamError
 from stream.settings import StreamSettings, load
 from tests.certificates import Authority
-from tests.integration.kafka.secured_kafka import PASSWORD, PLAIN, SCRAM, SecuredKafka
+from tests.integration.kafka.secured_kafka import NOWHERE, PASSWORD, PLAIN, SCRAM, SecuredKafka
 from tests.integration.marquee_processes import Start
 from tests.integration.topics import Place, Topic
 from tests.polling import until
@@ -100,6 +101,13 @@ def test_every_way_that_fails_names_the_setting(
         asyncio.run(read())
     assert re.match(rf"kafka: {settings.bootstrap} .*{fault}", str(failed.value))
     assert PASSWORD not in str(failed.value)
+
+
+def test_an_advertised_address_that_does_not_answer_is_named(secured: SecuredKafka, environ: dict[str, str]) -> None:
+    settings = load("stream", StreamSettings, environ | secured.environ("moved"))
+    fault = asyncio.run(connection_fault(settings))
+    assert fault is not None
+    assert re.match(rf"{NOWHERE} does not answer correctly: Connection refused; .*Kafka advertises this address", fault)
 
 
 @pytest.mark.parametrize(
