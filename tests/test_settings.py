@@ -30,7 +30,8 @@ DEFAULTS = {
     "stream": {
         "bootstrap": "127.0.0.1:9092", "topic": "movielog1", "generation": "2022", "timezone": "America/New_York",
         "var": Path("var"), "max_user": 1_000_000, "batch_lines": 100_000, "batch_seconds": 30.0,
-        "fetch_timeout_ms": 500, "stall_seconds": 120.0, "security_protocol": "PLAINTEXT", "sasl_mechanism": "",
+        "fetch_timeout_ms": 500, "stall_seconds": 120.0, "clock_lines": 20, "clock_users": 10,
+        "clock_ahead_minutes": 60.0, "idle_minutes": 5.0, "security_protocol": "PLAINTEXT", "sasl_mechanism": "",
         "sasl_user": "", "sasl_password": Secret(), "sasl_password_file": "", "ssl_ca_file": "",
         "ssl_certificate_file": "", "ssl_key_file": "", "ssl_key_password": Secret(), "ssl_key_password_file": "",
     },
