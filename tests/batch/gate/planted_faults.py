@@ -282,7 +282,7 @@ FIRST: list[tuple[str, str, Spoil]] = [
 
 NEXT: list[tuple[str, str, Callable[[CandidateParts, Release], object]]] = [
     ("input_goes_on", "the stream turned back",
-     lambda parts, now: setattr(parts, "current", lost(now, stream_time=NOW + 1))),
+     lambda parts, now: setattr(parts, "current", lost(now, stream_time=NOW + 1, offsets=parts.facts["offsets"]))),
     ("input_goes_on", "a day in between is gone", lambda parts, _: parts.facts["days"].remove("2030-01-04")),
     ("input_goes_on", "the newest day is gone",
      lambda parts, now: setattr(parts, "current", lost(now, days=[*DAYS, "2030-01-08"]))),

@@ -250,6 +250,9 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "after one that had read a day that is to come": lambda parts, now: setattr(
         parts, "current", lost(now, days=[*DAYS, "2030-01-09"])
     ),
+    "after one that had read fewer lines by a wrong clock": lambda parts, now: setattr(
+        parts, "current", lost(now, stream_time=NOW + 3 * DAY_MS)
+    ),
     "an API confirms less than half of the movies": lambda parts, now: setattr(
         parts, "current", made_without_api(sessions(numbered(now, movies=500), 10**6))
     ),
