@@ -265,9 +265,6 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "after one that says little": lambda parts, now: setattr(
         parts, "current", replace(now, manifest=Manifest(input=InputFacts(stream_time=0)))
     ),
-    "after one by a wrong clock": lambda parts, now: setattr(
-        parts, "current", lost(now, stream_time=NOW + 80 * 365 * DAY_MS, offsets={"movielog1-0": [0, 5]})
-    ),
     "another partition": another_partition,
 }
 
