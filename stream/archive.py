@@ -18,6 +18,7 @@ changed rules. Files are never changed; those of a revision have its number in t
 """
 
 import datetime as dt
+import heapq
 import itertools
 import os
 import re
@@ -336,10 +337,10 @@ def _latest_lines(entries: list[LedgerEntry]) -> LatestLines:
     if last.clock is not None:
         return last.clock.read()
     quorum = Quorum()
-    most = 2 * quorum.lines
-    times = [time for entry in entries for time in [_cautious_time(entry, quorum)] * min(entry.lines, most)]
-    latest = np.sort(np.array(times, np.int64))[-most * most :]
-    return LatestLines.of(quorum, latest, np.arange(len(latest)))
+    most = 2 * quorum.lines  # of each of the latest entries, of which some may have a line only, and a wrong one
+    latest = heapq.nlargest(most * most, [(_cautious_time(entry, quorum), min(entry.lines, most)) for entry in entries])
+    times = np.repeat(*np.array(latest, np.int64).reshape(-1, 2).T)
+    return LatestLines.of(quorum, times, np.arange(len(times)))
 
 
 def _cautious_time(entry: LedgerEntry, quorum: Quorum) -> int:
