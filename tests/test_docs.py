@@ -21,6 +21,7 @@ from batch.releases import publish
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.prometheus import LedgerMetrics
 from quality.settings import QualitySettings, Threshold
+from quality.telemetry.stream_metrics import StreamMetrics, StreamState
 from server import openapi, operator_openapi
 from server.exposition import Exposition
 from server.shared_counts import SharedCounts, WorkerCounts
@@ -153,6 +154,11 @@ def night_metrics(var: Path) -> str:
     return (var / "metrics" / "nights.prom").read_text("utf-8")
 
 
+def telemetry_metrics(var: Path) -> str:
+    StreamMetrics(var).refresh(StreamState(1, 0, {0: 5}, {0}))
+    return (var / "metrics" / "telemetry.prom").read_text("utf-8")
+
+
 def metrics_in(text: str) -> set[str]:
     """Metrics with their labels, as the docs name them."""
     metrics = set[str]()
@@ -166,6 +172,7 @@ def metrics_in(text: str) -> set[str]:
 METRICS = {
     "### Workers": worker_metrics,
     "### Archive and alerts": ledger_metrics,
+    "### Telemetry": telemetry_metrics,
     "### Releases and nights": night_metrics,
 }
 

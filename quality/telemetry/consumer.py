@@ -28,6 +28,7 @@ from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, writing
+from quality.telemetry.stream_metrics import StreamMetrics, StreamState
 from stream import kafka
 from stream.archive import Archive
 from stream.clock import Quorum
@@ -98,7 +99,7 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Store batches and write reports until `stop`."""
     stream, ingest = telemetry.reports.stream, telemetry.ingest
-    partitions = IdlePartitions(stream.idle_minutes * 60)
+    partitions, metrics = IdlePartitions(stream.idle_minutes * 60), StreamMetrics(stream.var)
     while not stop.is_set():
         polled = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
         # in a thread, one after the other, so that the consumer's heartbeats and fetches continue
@@ -109,9 +110,11 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
             await reader.verify()
             await asyncio.to_thread(ingest.take, batch)
             await reader.commit(batch.positions)
-        partitions.update({piece.partition for piece in polled}, reader.unread(), ingest.with_lines)
+        unread = reader.unread()
+        partitions.update({piece.partition for piece in polled}, unread, ingest.with_lines)
         ingest.idle = partitions.idle
         await asyncio.to_thread(telemetry.report)
+        metrics.refresh(StreamState(ingest.watermark, ingest.waiting, unread, partitions.idle), now=stop.is_set())
     await asyncio.to_thread(telemetry.report, now=True)
 
 

@@ -85,6 +85,11 @@ class Ingest:
         return {number for number in self._positions if self._clock.latest(number).reached is not None}
 
     @property
+    def waiting(self) -> int:
+        """How many records wait because they are ahead of the stream's clock."""
+        return len(self._waiting)
+
+    @property
     def open_since(self) -> int:
         """Sessions without a minute since then, ms UTC, can grow only by late lines."""
         return self._horizon

@@ -35,6 +35,9 @@ class WaitingRecords:
         self._store, self._topic, self._quorum, self._zone = store, topic, quorum, zone
         self._waiting = store.waiting(topic)
 
+    def __len__(self) -> int:
+        return len(self._waiting)
+
     def admit(self, db: Connection, batch: TelemetryBatch, limit: ClockLimit | None) -> Admitted:
         """Let new records wait that are ahead, and decide about those that waited; the caller commits."""
         ahead = np.zeros(len(batch.kafka_time), bool) if limit is None else limit.is_ahead(batch.kafka_time)

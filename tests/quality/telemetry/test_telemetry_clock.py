@@ -15,6 +15,7 @@ from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
+from quality.telemetry.stream_metrics import StreamMetrics, StreamState
 from stream.clock import Quorum
 from stream.event import Event
 from stream.grammar import render
@@ -155,6 +156,33 @@ def test_a_store_of_the_layout_before_is_taken_over_and_its_wrong_clock_forgotte
         process.take(*batch)
     assert process.ingest.watermark == FIRST + HOUR_MS + HOUR_MS // 2 + 21_000
     assert not process.final()
+
+
+def test_metrics_say_what_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    metrics, path = StreamMetrics(tmp_path), tmp_path / "metrics" / "telemetry.prom"
+    metrics.refresh(StreamState(None, 0, {0: None}))
+    assert 'marquee_telemetry_idle{partition="0"} 0.0' in path.read_text()
+    assert "unread_records{" not in path.read_text()
+    assert "marquee_telemetry_watermark_seconds " not in path.read_text()
+    state = StreamState(5000, 3, {0: 0, 1: 7}, {0})
+    metrics.refresh(state)
+    assert "marquee_telemetry_waiting_records 0.0" in path.read_text()  # not due
+    metrics.refresh(state, now=True)
+    written = path.read_text().splitlines()
+    assert [line.removeprefix("marquee_telemetry_") for line in written if not line.startswith("#")] == [
+        "watermark_seconds 5.0",
+        "waiting_records 3.0",
+        'unread_records{partition="0"} 0.0',
+        'unread_records{partition="1"} 7.0',
+        'idle{partition="0"} 1.0',
+        'idle{partition="1"} 0.0',
+    ]
+    (tmp_path / "other" / "metrics").parent.mkdir()
+    (tmp_path / "other" / "metrics").write_text("no folder")
+    failing = StreamMetrics(tmp_path / "other")
+    for _ in range(2):
+        failing.refresh(state, now=True)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_a_partition_is_idle_once_it_is_read_and_silent(caplog: pytest.LogCaptureFixture) -> None:
