@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
-from stream.clock import LatestLines, PartitionClock, Quorum
+from stream.clock import LatestLines, PartitionClock, Quorum, TopicClock
 from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
@@ -182,7 +182,7 @@ class Archive:
             if right.first <= left.last:
                 raise ArchiveError(f"ledger: ranges overlap: {names}; remove the wrong entry")
             raise ArchiveError(f"ledger: an entry is missing between {names}; {_MEND}")
-        return [entry for entry in entries if topic in (None, entry.topic.partition(REMADE)[0])]
+        return [entry for entry in entries if topic in (None, topic_of(entry.topic))]
 
     def name_of(self, topic: str) -> str:
         """The name that entries of a topic have now: its own, or `<topic>~<n>` if it was made anew n times."""
@@ -310,11 +310,30 @@ def furthest(partitions: Mapping[tuple[str, int], LatestLines]) -> int | None:
 
 
 def topic_clocks(partitions: Mapping[tuple[str, int], LatestLines]) -> dict[str, LatestLines]:
-    """By topic: its latest lines, which are its clock."""
+    """By topic: its latest lines, which are its clock. A topic made anew keeps the clock that it had."""
     topics: dict[str, LatestLines] = {}
-    for (topic, _), latest in partitions.items():
+    for (name, _), latest in partitions.items():
+        topic = topic_of(name)
         topics[topic] = topics[topic] + latest if topic in topics else latest
     return topics
+
+
+def topic_of(name: str) -> str:
+    """The topic that entries of a name are of, whether it was made anew or not."""
+    return name.partition(REMADE)[0]
+
+
+def was_live(entries: Iterable[LedgerEntry]) -> bool:
+    """Whether a topic was in step with the machine's clock in the ten minutes before its last entry was written."""
+    in_step = sorted(
+        (written_ms := dt.datetime.fromisoformat(entry.written).timestamp() * 1000,
+         abs(written_ms - entry.clock.reached) <= entry.clock.ahead_ms)
+        for entry in entries
+        if entry.clock is not None and entry.clock.reached is not None and entry.written
+    )  # fmt: skip
+    since = in_step[-1][0] - TopicClock.LIVE_S * 1000 if in_step else 0
+    earlier, recent = [each for at, each in in_step if at < since], [each for at, each in in_step if at >= since]
+    return bool(earlier) and earlier[-1] and all(recent)
 
 
 def latest_lines(entries: Iterable[LedgerEntry]) -> dict[tuple[str, int], LatestLines]:

@@ -11,11 +11,12 @@ can only raise them, so they never go backwards. Fewer wrong lines than a quorum
 are beyond the limit, and by that many lines when their time has come; a true jump is followed once a quorum has made
 it. A quiet stream is late by two quorums of lines at most.
 
-While a stream is young (fewer lines than two quorums), more than half of its lines, and of its users, are the quorum:
-the time may then go backwards, which heals a stream that began with a wrong record.
+While a stream is young (fewer lines than two quorums, or fewer than 30 users), more than half of its lines, and of its
+users, are the quorum: the time may then go backwards, which heals a stream that began with a wrong record.
 
-`LatestLines` is what must be remembered of the lines: the latest of them, some forty in a busy stream. It is stored in
-each ledger entry, for its partition; those of several partitions are merged to the clock of the topic.
+`LatestLines` is what must be remembered of the lines: the latest of them, some forty in a busy stream, 320 where there
+are very few users. It is stored in each ledger entry, for its partition; those of several partitions are merged to the
+clock of the topic.
 """
 
 import time as wall
@@ -31,8 +32,6 @@ from stream.zone import LATEST_MS
 CLOCK_AHEAD = "clock_ahead"
 """Why a record that is ahead of the clock is in the quarantine."""
 _MINUTE_MS = 60_000
-_MOST = 1_000
-"""Most lines that are remembered. Only a stream of very few users has so many; its older users are then forgotten."""
 _SAMPLE = 2_048
 """So many of the latest lines of a batch nearly always hold those that are remembered."""
 
@@ -61,7 +60,15 @@ class Quorum:
         has a quorum of the other lines as well.
         """
         full = (_count(user) >= 2 * self.lines) & (_users_so_far(user) >= self._enough_users)
-        return min(int(np.argmax(full)) + 1 if full.any() else len(user), _MOST)
+        return int(np.argmax(full)) + 1 if full.any() else len(user)
+
+    @property
+    def most(self) -> int:
+        """Most lines to remember: more are of few users, who are then thinned.
+
+        So many hold all lines of users who are too few to confirm a time, and beside them enough of others.
+        """
+        return max(300, self.users * self.lines + 4 * (self.lines + self.users))
 
     def is_full(self, user: np.ndarray) -> bool:
         """Whether lines (`user`: theirs) are so many that the earlier ones do not matter: the stream is not young."""
@@ -131,6 +138,10 @@ class LatestLines:
         first = np.sort(np.unique(minutes, return_index=True)[1])  # the latest line of each user and minute
         time, user = time[first], user[first]
         kept = self.quorum.kept(user)
+        if kept > self.quorum.most:  # few users: more than a quorum of lines of one of them confirm nothing more
+            few = _count_by_user(user) <= self.quorum.lines
+            time, user = time[few], user[few]
+            kept = min(self.quorum.kept(user), self.quorum.most)
         return LatestLines(self.quorum, time[:kept], user[:kept])
 
 
@@ -147,9 +158,13 @@ class PartitionClock(msgspec.Struct, frozen=True, kw_only=True):
     """The latest lines: their Kafka times (n × int64, ms UTC) and users (n × uint32), little-endian; base64 in JSON."""
     ahead_from: int | None = None
     """The earliest Kafka time of the batch's records that are set aside as `clock_ahead`, ms UTC; None without any."""
+    behind: dict[str, int] = {}
+    """By earlier entry with records that are set aside: how many lines of this one came at the old pace."""
 
     @classmethod
-    def of(cls, latest: LatestLines, ahead_from: int | None = None) -> "PartitionClock":
+    def of(
+        cls, latest: LatestLines, ahead_from: int | None = None, behind: Mapping[str, int] | None = None
+    ) -> "PartitionClock":
         """The stored form."""
         quorum = latest.quorum
         return cls(
@@ -159,6 +174,7 @@ class PartitionClock(msgspec.Struct, frozen=True, kw_only=True):
             reached=latest.reached,
             latest=latest.time.astype("<i8").tobytes() + latest.user.astype("<u4").tobytes(),
             ahead_from=ahead_from,
+            behind=dict(behind or {}),
         )
 
     def read(self) -> LatestLines:
@@ -205,7 +221,7 @@ class TopicClock:
 
     Where the stream is live, this machine's clock bounds it: times beyond it and the allowance confirm nothing, however
     many lines have them. A stream is live once it has kept within the allowance of this machine's clock for ten
-    minutes, so that a simulation or a replay, whose time runs faster, is none.
+    minutes, so that a simulation or a replay, whose time runs faster, is none; or at once if it `was_live` before.
     """
 
     LIVE_S = 600.0
@@ -214,13 +230,14 @@ class TopicClock:
         self,
         quorum: Quorum,
         partitions: Mapping[int, LatestLines],
+        was_live: bool = False,
         now_s: Callable[[], float] = wall.time,
         monotonic_s: Callable[[], float] = wall.monotonic,
     ) -> None:
         self._quorum, self._now_s, self._monotonic_s = quorum, now_s, monotonic_s
         # the settings may have changed since the lines were stored
         self._partitions = {number: LatestLines(quorum) + latest for number, latest in partitions.items()}
-        self._live_since: float | None = None
+        self._live_since: float | None = monotonic_s() - self.LIVE_S if was_live else None
 
     def add(self, partition: int, kafka_times: np.ndarray, users: np.ndarray) -> None:
         """Take lines of a partition into account: n of them, int64 ms UTC and integers."""
@@ -248,18 +265,30 @@ class TopicClock:
             return None
         return ClockLimit(latest.limit, self._now_ms(), self._quorum.ahead_ms)
 
-    def _bound(self) -> int | None:
-        now, reached = self._now_ms(), self.reached
-        if reached is None or abs(now - reached) > self._quorum.ahead_ms:
+    def is_live(self) -> bool:
+        """Whether the stream has kept in step with this machine's clock."""
+        reached = self.reached
+        if reached is None or abs(self._now_ms() - reached) > self._quorum.ahead_ms:
             self._live_since = None
-            return None
+            return False
         if self._live_since is None:
             self._live_since = self._monotonic_s()
-        is_live = self._monotonic_s() - self._live_since >= self.LIVE_S
-        return now + self._quorum.ahead_ms if is_live else None
+        return self._monotonic_s() - self._live_since >= self.LIVE_S
+
+    def _bound(self) -> int | None:
+        return self._now_ms() + self._quorum.ahead_ms if self.is_live() else None
 
     def _now_ms(self) -> int:
         return round(self._now_s() * 1000)
+
+
+def _count_by_user(user: np.ndarray) -> np.ndarray:
+    """How many lines up to each one are of its user: int64[n]."""
+    order = np.argsort(user, kind="stable")
+    first = np.searchsorted(user[order], user[order])
+    counts = np.empty(len(user), np.int64)
+    counts[order] = np.arange(len(user)) - first + 1
+    return counts
 
 
 def _count(user: np.ndarray) -> np.ndarray:

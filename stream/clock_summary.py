@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from stream.archive import LedgerEntry, latest_lines, topic_clocks
+from stream.archive import LedgerEntry, latest_lines, topic_clocks, topic_of
 from stream.clock import CLOCK_AHEAD
 from stream.grammar import render_time
 from stream.zone import Zone
@@ -51,8 +51,8 @@ def summarize_clocks(entries: Iterable[LedgerEntry], zone: Zone) -> dict[str, To
                 latest=_text(int(part.time[0]) if len(part.time) else None, zone),
                 set_aside=set_aside.get((topic, number)),
             )
-            for (own_topic, number), part in latest.items()
-            if own_topic == topic
+            for (name, number), part in latest.items()  # of a topic made anew, the new one comes last
+            if topic_of(name) == topic
         }
         topics[topic] = TopicSummary(_text(clock.reached, zone), clock.reached, _text(clock.limit, zone), partitions)
     return topics
@@ -62,7 +62,7 @@ def _set_aside(entries: Iterable[LedgerEntry], zone: Zone) -> dict[tuple[str, in
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for entry in entries:
         if entry.clock is not None and entry.clock.ahead_from is not None:
-            partition = entry.topic, entry.partition
+            partition = topic_of(entry.topic), entry.partition
             lines, earliest = found.get(partition, (0, entry.clock.ahead_from))
             lines += sum(count.lines for count in entry.counts if count.reason == CLOCK_AHEAD)
             found[partition] = lines, min(earliest, entry.clock.ahead_from)

@@ -28,6 +28,8 @@ from stream.zone import Zone
 
 LATE = "late"
 """Reason of an answer that arrived after its day's report was final."""
+LIVE = "live"
+"""State of the store: the stream was in step with the machine's clock."""
 LOST = "lost"
 """Reason of offsets that Kafka dropped before they were read."""
 
@@ -55,7 +57,8 @@ class Ingest:
     ) -> None:
         self._store, self._topic, self._zone, self._settings = store, topic, zone, settings
         self._positions = store.positions(topic)
-        self._clock = TopicClock(quorum, store.clocks(topic))
+        was_live = store.state(LIVE) is not None
+        self._clock = TopicClock(quorum, store.clocks(topic), was_live)
         self._waiting = WaitingRecords(store, topic, quorum, zone)
         self.idle: Collection[int] = ()
         """The partitions that need not be waited for."""
@@ -73,11 +76,12 @@ class Ingest:
     def watermark(self) -> int | None:
         """The time up to which the stream was read, ms UTC; None while a partition is unread that might have lines.
 
-        It is the least over the partitions that are waited for; without any, how far the topic has come.
+        It is the least over the partitions that are waited for, and never beyond what the topic has come to: of a
+        partition with few lines, one may be wrong.
         """
         times = [self._clock.latest(number).reached for number in self._positions if number not in self.idle]
-        known = [time_ms for time_ms in times if time_ms is not None]
-        return None if len(known) < len(times) else min(known, default=self._clock.reached)
+        known = [time_ms for time_ms in (*times, self._clock.reached) if time_ms is not None]
+        return min(known) if known and len(known) == len(times) + 1 else None
 
     @property
     def with_lines(self) -> set[int]:
@@ -111,6 +115,10 @@ class Ingest:
         self._positions |= batch.positions
         clocks = {number: PartitionClock.of(self._clock.latest(number)) for number in self._positions}
         self._store.set_positions(db, self._topic, self._positions, clocks)
+        if self._clock.is_live():
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, 1)", (LIVE,))
+        else:
+            db.execute("DELETE FROM state WHERE name = ?", (LIVE,))
         marks = [(self._topic, number, *msgspec.structs.astuple(mark)) for number, mark in batch.marks.items()]
         db.executemany(_SQL_MARK, marks)
         if len(batch.kafka_time):

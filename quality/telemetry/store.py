@@ -14,7 +14,8 @@ time.
     left_out    by day of Kafka's time and reason: lines that are in no figure
     days        the days that have lines, and whether their report is final
     state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports;
-                `remade:<topic>`: how many times the topic had been made anew when it was last read
+                `remade:<topic>`: how many times the topic had been made anew when it was last read; `live`: is there
+                while the stream is in step with the machine's clock
 
 All times are ms UTC; days are numbers counted from 1970-01-01 in the service's zone.
 """
@@ -38,6 +39,8 @@ from stream.record_mark import RecordMark
 
 LAYOUT = 2
 _CHUNK = 50_000
+_BEFORE = -1
+"""Instead of a partition: the topic before it was made anew."""
 
 _TABLES = """
 CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, clock BLOB,
@@ -149,14 +152,17 @@ class Store:
             )
 
     def follow_topic(self, topic: str, remade: int) -> None:
-        """Forget how far a topic was read that was made anew since then; all other rows stay.
+        """Forget how far a topic was read that was made anew since then; its clock and all other rows stay.
 
         `remade` says how many times it was.
         """
         name = f"remade:{topic}"
         if remade != (self.state(name) or 0):
+            latest = merged(self.clocks(topic).values())
+            clock = None if latest is None else msgspec.json.encode(PartitionClock.of(latest))
             with self.transaction() as db:
                 db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
+                db.execute("INSERT INTO positions VALUES (?, ?, 0, ?)", (topic, _BEFORE, clock))
                 db.execute("DELETE FROM waiting WHERE topic = ?", (topic,))
                 db.execute("DELETE FROM marks WHERE topic = ?", (topic,))
                 db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, remade))
@@ -186,10 +192,12 @@ class Store:
 
     def positions(self, topic: str) -> dict[int, int]:
         """By partition: the offset to read next."""
-        return dict(self._db.execute("SELECT partition, next FROM positions WHERE topic = ?", (topic,)))
+        return dict(
+            self._db.execute("SELECT partition, next FROM positions WHERE topic = ? AND partition >= 0", (topic,))
+        )
 
     def clocks(self, topic: str) -> dict[int, LatestLines]:
-        """By partition with lines: its latest ones, which are its clock."""
+        """By partition with lines, and for the topic before it was made anew: the latest lines, which are its clock."""
         query = "SELECT partition, clock FROM positions WHERE topic = ? AND clock IS NOT NULL"
         rows = self._db.execute(query, (topic,)).fetchall()
         return {partition: decode_json(data, PartitionClock).read() for partition, data in rows}

@@ -53,7 +53,9 @@ class WaitingRecords:
         waiting += [_record(batch, row) for row in np.flatnonzero(ahead & ~no_times).tolist()]
         self._store.replace_waiting(db, self._topic, waiting)
         self._waiting = waiting
-        return Admitted(self._without(batch, ahead, confirmed), len(refuted) + int(no_times.sum()))
+        if ahead.any() or confirmed:
+            batch = self._without(batch, ahead, confirmed)
+        return Admitted(batch, len(refuted) + int(no_times.sum()))
 
     def _behind(self, record: WaitingRecord, batch: TelemetryBatch) -> WaitingRecord:
         later = (batch.partition == record.partition) & (batch.offset > record.offset)

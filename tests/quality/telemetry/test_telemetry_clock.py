@@ -158,6 +158,34 @@ def test_a_store_of_the_layout_before_is_taken_over_and_its_wrong_clock_forgotte
     assert not process.final()
 
 
+def test_one_wrong_record_in_a_new_partition_closes_no_day(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for batch in hours(0, 3):
+        process.take(*batch)
+    reached = process.ingest.watermark
+    process.ingest.idle = {0}
+    time_ms, line = watch(FIRST + 10 * DAY_MS, 5)
+    wrong = FetchedRecords(1, [line], np.array([0]), np.array([time_ms]))
+    process.ingest.take(batch_of([wrong], {0: 240, 1: 1}, ZONE))
+    assert process.ingest.watermark == reached
+    assert process.ingest.waiting == 1
+
+
+def test_a_topic_made_anew_keeps_its_clock_in_the_store(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for batch in hours(0, 3):
+        process.take(*batch)
+    reached = process.store.reached(TOPIC)
+    for remade in (1, 2):
+        process.store.follow_topic(TOPIC, remade)
+        assert process.store.positions(TOPIC) == {}
+        assert process.store.reached(TOPIC) == reached
+    process.restart()
+    process.take(watch(FIRST + 10 * DAY_MS, 5))
+    assert process.ingest.watermark == reached
+    assert not process.final()
+
+
 def test_metrics_say_what_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     metrics, path = StreamMetrics(tmp_path), tmp_path / "metrics" / "telemetry.prom"
     metrics.refresh(StreamState(None, 0, {0: None}))
