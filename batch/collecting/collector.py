@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import compress
 
 import numpy as np
@@ -37,8 +38,8 @@ from quality.lines.repair import unconfirmed_movies
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines
-from stream.clock import PartitionClock, Quorum, TopicClock
+from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines, was_live
+from stream.clock import ClockLimit, PartitionClock, Quorum, TopicClock
 from stream.errors import KafkaSilent, TopicRemade
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
@@ -111,6 +112,7 @@ def archive_batch(
     pending: PendingLines,
     zone: Zone,
     clock: TopicClock,
+    set_aside: OpenCases,
     context_for: Callable[[ParsedLines], JudgingContext],
     confirm: Callable[[list[frozenset[str]]], KnownIds] | None = None,
 ) -> LedgerEntry:
@@ -136,7 +138,9 @@ def archive_batch(
         redelivered=pending.redelivered,
         mark=RecordMark.of(int(offsets[-1]), int(times[-1]), pending.values[-1]),
         clocks_apart_ms=apart_ms,
-        clock=PartitionClock.of(clock.latest(partition), verdicts.ahead_from(times)),
+        clock=PartitionClock.of(
+            clock.latest(partition), verdicts.ahead_from(times), set_aside.lines_behind(partition, times)
+        ),
     )
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
     files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, zone)
@@ -163,7 +167,7 @@ class Collector:
         self, streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings, poster: Poster | None = None
     ) -> None:
         self._settings, self._quality, self._poster = streaming, quality, poster
-        self._topic, self._zone = streaming.topic, zone_named(streaming.timezone)
+        self._zone = zone_named(streaming.timezone)
         self._archive = Archive(streaming.var)
         self._unknown_ids = UnknownIdLookup(streaming, settings)
         self._thresholds = ThresholdMonitor(streaming.var, quality)
@@ -182,8 +186,7 @@ class Collector:
         entries = self._archive.entries()
         self._topic = self._archive.name_of(self._settings.topic)
         of_topic = [entry for entry in entries if entry.topic == self._topic]
-        partitions = {number: latest for (_, number), latest in latest_lines(of_topic).items()}
-        self._clock = TopicClock(Quorum.of(self._settings), partitions)
+        self._clock = _clock_of(self._archive.entries(self._settings.topic), self._topic, self._settings)
         self._set_aside = OpenCases(of_topic)
         self._recount(entries)
         self._ends = self._archive.positions(self._settings.topic)
@@ -236,6 +239,7 @@ class Collector:
                 pending,
                 self._zone,
                 self._clock,
+                self._set_aside,
                 self._context_for,
                 self._unknown_ids.confirm,
             )
@@ -246,15 +250,23 @@ class Collector:
 
     async def _take_confirmed(self) -> None:
         """Archive the records that were set aside and that the stream's clock has confirmed."""
-        limit = self._clock.limit()
-        confirmed = self._set_aside.confirmed(limit)
-        for entry in confirmed:
-            arguments = self._archive, entry, self._zone, lambda lines: replace(self._context_for(lines), clock=limit)
-            replayed = await asyncio.to_thread(replay_entry, *arguments)
+        limit, revised = self._clock.limit(), False
+        for entry in self._set_aside.confirmed(limit):
+            context_for = partial(self._context_again, entry, limit)
+            replayed = await asyncio.to_thread(replay_entry, self._archive, entry, self._zone, context_for)
             self._set_aside.revised(replayed.entry)
+            if replayed.entry is entry:  # no verdict has changed, nor will one
+                self._set_aside.closed(entry)
+                continue
+            revised = True
             log.info("the stream's clock has jumped: %s judged again, %s", entry.name, dict(replayed.fates))
-        if confirmed:
+        if revised:
             self._recount(self._archive.entries())
+
+    def _context_again(self, entry: LedgerEntry, limit: ClockLimit | None, lines: ParsedLines) -> JudgingContext:
+        """The context for lines of an entry that are judged again."""
+        context = replace(self._context_for(lines), clock=limit)
+        return context if entry.clocks_apart_ms is None else replace(context, ahead_ms=None)
 
     def _recount(self, entries: list[LedgerEntry]) -> None:
         self._thresholds.resume(entries)
@@ -284,6 +296,15 @@ class Collector:
         self._metrics.committed(entry)
         self.publish_state()
         log.info("archived %s: %d lines, %s", entry.name, entry.lines, dict(count_by_fate([entry])))
+
+
+def _clock_of(entries: list[LedgerEntry], name: str, settings: StreamSettings) -> TopicClock:
+    """The clock of a topic, from its entries; `name` are those since it was made anew, if it was."""
+    latest = latest_lines(entries)
+    partitions = {number: lines for (own, number), lines in latest.items() if own == name}
+    before = [lines for (own, _), lines in latest.items() if own != name]
+    partitions |= {-1 - number: lines for number, lines in enumerate(before)}  # of no partition that there is
+    return TopicClock(Quorum.of(settings), partitions, was_live(entries))
 
 
 async def collect(

@@ -10,6 +10,8 @@ the ledger alone.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from stream.archive import LedgerEntry
 from stream.clock import ClockLimit, PartitionClock
 
@@ -36,8 +38,8 @@ class Case:
 
     def take(self, later: LedgerEntry) -> None:
         """Take a later entry of the same partition into account."""
-        if later.kafka_time is not None and later.kafka_time.last < self.near_ms:
-            self.lines_behind += later.lines
+        if later.clock is not None:
+            self.lines_behind += later.clock.behind.get(self.entry.name, 0)
 
 
 class OpenCases:
@@ -56,6 +58,14 @@ class OpenCases:
             if case.is_refuted():
                 del self._cases[case.entry.name]
         self.revised(entry)
+
+    def lines_behind(self, partition: int, kafka_times: np.ndarray) -> dict[str, int]:
+        """By open case of a partition: how many of some lines (int64 ms UTC) came at the old pace."""
+        return {case.entry.name: int((kafka_times < case.near_ms).sum()) for case in self._of(partition)}
+
+    def closed(self, entry: LedgerEntry) -> None:
+        """Close the case of an entry: nothing more can be decided."""
+        self._cases.pop(entry.name, None)
 
     def revised(self, entry: LedgerEntry) -> None:
         """Replace an entry by its next revision."""

@@ -18,8 +18,18 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import repair_candidates
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate, latest_lines, topic_clocks
-from stream.clock import ClockLimit
+from stream.archive import (
+    FATES,
+    Archive,
+    Fate,
+    FateCount,
+    LedgerEntry,
+    count_by_fate,
+    latest_lines,
+    topic_clocks,
+    topic_of,
+)
+from stream.clock import CLOCK_AHEAD, ClockLimit
 from stream.event import Kind
 from stream.grammar import LineRefused, parse, render
 from stream.tables import PROVENANCE_FIELDS, QUARANTINE_SCHEMA
@@ -104,7 +114,7 @@ def replay_quarantine(
     for entry in entries:
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
             # entries of older versions were made without a clock
-            limit = None if entry.clock is None else clocks[entry.topic].limit
+            limit = None if entry.clock is None else clocks[topic_of(entry.topic)].limit
             strict = partial(_strict_context, context, entry, limit)
             total.update(replay_entry(archive, entry, context.zone, strict, day, write).fates)
     return total
@@ -140,8 +150,9 @@ def replay_entry(
     if unchanged or not write:
         return Replayed(entry, fates)
     revised = _next_revision(entry, counts, day)
-    if day is None and revised.clock is not None:
-        ahead_from = verdicts.ahead_from(kafka_times)
+    if revised.clock is not None:
+        ahead = [verdicts.ahead_from(kafka_times), _ahead_from(archive, entry, day)]
+        ahead_from = min((time_ms for time_ms in ahead if time_ms is not None), default=None)
         revised = msgspec.structs.replace(revised, clock=msgspec.structs.replace(revised.clock, ahead_from=ahead_from))
     origin = table.select([name for name, _ in PROVENANCE_FIELDS])
     files = archive_writer.write_batch(archive, revised, verdicts, values, origin, zone)
@@ -172,6 +183,19 @@ def _next_revision(entry: LedgerEntry, counts: list[FateCount], day: str | None)
         lines[count.fate, count.kind, count.day, count.reason] += count.lines
     counts = [FateCount(*key, lines=number) for key, number in sorted(lines.items(), key=str)]
     return msgspec.structs.replace(entry, counts=counts, revision=entry.revision + 1)
+
+
+def _ahead_from(archive: Archive, entry: LedgerEntry, day: str | None) -> int | None:
+    """The earliest Kafka time of the records that are ahead of the clock and in the quarantine of other days."""
+    days = {file.day for file in entry.files if file.room == ROOM and day not in (None, file.day)}
+    tables = [_table(archive, entry, other) for other in days]
+    times = [
+        int(row["kafka_time"].timestamp() * 1000)
+        for table in tables
+        for row in table.select(["reason", "kafka_time"]).to_pylist()
+        if row["reason"] == CLOCK_AHEAD
+    ]
+    return min(times, default=None)
 
 
 def _table(archive: Archive, entry: LedgerEntry, day: str | None = None) -> pa.Table:

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from batch.collecting.collector import PendingLines, archive_batch
+from batch.collecting.set_aside import OpenCases
 from quality.__main__ import commands
 from quality.catalog import Catalog, KnownIds
 from quality.lines.context_checks import make_context
@@ -62,9 +63,8 @@ def collected(archive: Archive) -> LedgerEntry:
     waiting = PendingLines(0)
     waiting.add(FetchedRecords(0, LINES, np.arange(len(LINES)), times))
     context = make_context(streaming, QualitySettings(), KnownIds())
-    return archive_batch(
-        archive, "movielog1", 0, waiting, zone_named(streaming.timezone), credulous(), lambda lines: context
-    )
+    zone, clock = zone_named(streaming.timezone), credulous()
+    return archive_batch(archive, "movielog1", 0, waiting, zone, clock, OpenCases(), lambda lines: context)
 
 
 def run_command(environ: dict[str, str], *arguments: str) -> Result:

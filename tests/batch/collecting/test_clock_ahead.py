@@ -3,6 +3,7 @@
 The stream is three partitions of lines a second apart. A wrong record is ahead on Kafka's clock alone, or on both.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -11,13 +12,14 @@ import pytest
 
 from batch.collecting import collector as collecting
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
-from stream.archive import Archive, LedgerEntry, count_by_fate, stream_time
+from stream.archive import Archive, LedgerEntry, count_by_fate, stream_time, was_live
 from stream.clock import CLOCK_AHEAD, PartitionClock
 from stream.decoding import decode_json
 from stream.grammar import render_time
 from stream.kafka import FetchedRecords
 from stream.zone import DAY_MS, HOUR_MS
 from tests.batch.collecting.collected_lines import CLOCK, HELD, NOW, TOPIC, alerts, collector_of, run
+from tests.ledger_entries import clock_at, entry
 
 MINUTE_MS = 60_000
 FOLDER = Path(__file__).parents[1] / "old_files"
@@ -162,8 +164,8 @@ def test_a_wrong_record_stays_aside_when_the_clock_reaches_its_time(tmp_path: Pa
 def test_a_replay_by_hand_leaves_aside_what_is_ahead(tmp_path: Path) -> None:
     collected(tmp_path, [stretch(0, 100)], [stretch(100, 1, NOW + 2 * HOUR_MS)])
     assert replay_quarantine(Archive(tmp_path), HELD)["quarantined"] == 1
-    (entry,) = [entry for entry in Archive(tmp_path).entries() if entry.first == 100]
-    assert (entry.revision, entry.clock and entry.clock.ahead_from) == (0, NOW + 2 * HOUR_MS)
+    (own,) = [each for each in Archive(tmp_path).entries() if each.first == 100]
+    assert (own.revision, own.clock and own.clock.ahead_from) == (0, NOW + 2 * HOUR_MS)
 
 
 def test_a_quiet_stream_comes_through_late_but_whole(tmp_path: Path) -> None:
@@ -189,3 +191,55 @@ def test_a_ledger_that_a_wrong_record_has_poisoned_heals(tmp_path: Path) -> None
     assert isinstance(msgspec.to_builtins(entries[-1].clock), dict)
     assert isinstance(entries[-1].clock, PartitionClock)
     assert entries[-1].topic == TOPIC
+
+
+def test_the_old_pace_is_counted_line_by_line(tmp_path: Path) -> None:
+    """One batch of ten hours reaches beyond the record's time, but begins far before it."""
+    later = stretch(101, 600, NOW + 100_000, step_ms=MINUTE_MS)
+    collected(tmp_path, [stretch(0, 100)], [stretch(100, 1, NOW + 3 * HOUR_MS)], [later])
+    assert [line.reason for line in quarantined_lines(Archive(tmp_path))] == [CLOCK_AHEAD]
+
+
+def test_a_topic_made_anew_keeps_its_clock_in_the_ledger(tmp_path: Path) -> None:
+    collected(tmp_path, [stretch(0, 100)], [stretch(100, 3, NOW + 2 * HOUR_MS)])
+    Archive(tmp_path).begin_again(TOPIC, "seen in a test")
+    entries = collected(tmp_path, [stretch(0, 1, NOW + 40 * DAY_MS)])
+    assert stream_time(entries) == NOW + 80_000
+    assert count_by_fate(entries)["quarantined"] == 4
+    later = collected(tmp_path, *([stretch(1 + 100 * n, 100, NOW + HOUR_MS * n)] for n in range(4)))
+    assert (stream_time(later) or 0) > NOW + 2 * HOUR_MS
+    assert replay_quarantine(Archive(tmp_path), HELD)["accepted"] == 3  # those of before as well
+
+
+def test_a_case_that_a_replay_of_one_day_has_settled_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = records([NOW + 2 * HOUR_MS, NOW + 30 * HOUR_MS], 100)
+    collected(tmp_path, [stretch(0, 100), wrong])
+    collected(tmp_path, *([stretch(102 + n * 40, 40, NOW + n * HOUR_MS)] for n in range(5)))
+    assert replay_quarantine(Archive(tmp_path), HELD, CLOCK.day(NOW + 2 * HOUR_MS))["accepted"] == 1
+    [first] = [each for each in Archive(tmp_path).entries() if each.first == 0]
+    assert (first.clock and first.clock.ahead_from) == NOW + 30 * HOUR_MS
+    recounts: list[object] = []
+    collector = collector_of(tmp_path)
+    monkeypatch.setattr(collector, "_recount", recounts.append)
+    collector.resume()
+    for n in range(40):
+        run(collector, [stretch(302 + n * 40, 40, NOW + (5 + n) * HOUR_MS)])
+    assert len(recounts) == 1  # at the start
+
+
+def test_liveness_is_read_from_the_ledger() -> None:
+    def entries(*behind_ms: int) -> list[LedgerEntry]:
+        made = []
+        for number, ms in enumerate(behind_ms):  # five minutes apart
+            written_ms = NOW + number * 300_000
+            written = datetime.fromtimestamp(written_ms / 1000, UTC).isoformat()
+            clock = msgspec.structs.replace(clock_at(written_ms - ms), ahead_ms=HOUR_MS)
+            made.append(entry(number, number, clock=clock, written=written))
+        return made
+
+    assert was_live(entries(*[1000] * 5))
+    assert not was_live([])
+    assert not was_live(entries(1000, 1000))  # for too short a time
+    assert not was_live(entries(2 * HOUR_MS, 1000, 1000, 1000))
+    assert not was_live(entries(*[1000] * 4, 2 * HOUR_MS))
+    assert not was_live(entries(*[DAY_MS] * 5))

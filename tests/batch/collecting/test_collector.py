@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from batch.collecting import collector
 from batch.collecting.collector import PendingLines, archive_batch
+from batch.collecting.set_aside import OpenCases
 from quality.catalog import Catalog
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
@@ -49,7 +50,7 @@ def test_every_line_lies_once_in_the_archive_or_is_counted_as_a_duplicate(
         first, second = fetched(lines[:cut], 100, 3, step), fetched(lines[cut:], 100 + cut * step, 3, step)
         pieces = [piece for piece in (first, second) if piece.values]
         entry = archive_batch(
-            Archive(var), TOPIC, 3, pending(*pieces, first=90), CLOCK, credulous(), held
+            Archive(var), TOPIC, 3, pending(*pieces, first=90), CLOCK, credulous(), OpenCases(), held
         )  # Kafka has nothing at 90..99
         rows = rows_of(var, entry)
         offsets = np.concatenate([piece.offsets for piece in pieces]).tolist()
@@ -83,7 +84,9 @@ def check(row: Row, line: bytes, kafka_time: int) -> None:
 
 
 def test_a_batch_is_counted_by_fate_kind_and_day(tmp_path: Path) -> None:
-    entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), CLOCK, credulous(), held)
+    entry = archive_batch(
+        Archive(tmp_path), TOPIC, 0, pending(fetched([*LINES, LINES[0]])), CLOCK, credulous(), OpenCases(), held
+    )
     counts = Counter({(count.fate, count.kind, count.reason): count.lines for count in entry.counts})
     assert counts == {
         ("accepted", "watch", None): 1,
@@ -194,7 +197,7 @@ def test_leftovers_of_a_crash_are_removed_and_their_lines_read_again(tmp_path: P
 def test_a_batch_whose_clocks_are_apart_records_it_and_refuses_no_line_for_its_time(tmp_path: Path) -> None:
     good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 31)]
     piece = replace(fetched([*good, b"yesterday,7,GET /create_account"]), times=np.full(31, NOW - 5 * HOUR_MS))
-    entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, credulous(), held)
+    entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, credulous(), OpenCases(), held)
     assert entry.clocks_apart_ms == -5 * HOUR_MS
     assert count_by_fate([entry]) == {"accepted": 30, "repaired": 0, "quarantined": 1, "duplicate": 0}
 
@@ -202,7 +205,7 @@ def test_a_batch_whose_clocks_are_apart_records_it_and_refuses_no_line_for_its_t
 def test_a_batch_with_some_late_lines_quarantines_these(tmp_path: Path) -> None:
     good = [f"2022-10-07T09:40,{user},GET /create_account".encode() for user in range(1, 6)]
     piece = replace(fetched(good), times=np.array([NOW, NOW, NOW, NOW + 2 * DAY_MS, NOW - 2 * HOUR_MS]))
-    entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, credulous(), held)
+    entry = archive_batch(Archive(tmp_path), TOPIC, 0, pending(piece), CLOCK, credulous(), OpenCases(), held)
     assert entry.clocks_apart_ms is None
     assert {count.reason for count in entry.counts} == {None, "time_ahead", "time_behind"}
 
