@@ -57,8 +57,7 @@ class LedgerMetrics(Collector):
     def committed(self, entry: LedgerEntry) -> None:
         """Add a committed entry."""
         self._count(entry)
-        for partition, latest in latest_lines([entry]).items():
-            self._latest[partition] = self._latest[partition] + latest if partition in self._latest else latest
+        self._latest.update(latest_lines([entry]))
 
     def _count(self, entry: LedgerEntry) -> None:
         self._entries += 1

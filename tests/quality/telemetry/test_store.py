@@ -4,7 +4,6 @@ import os
 import sqlite3
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from quality.telemetry.batch import TelemetryBatch, batch_of
 from quality.telemetry.consumer import Telemetry
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
-from quality.telemetry.store import _TABLES, Store, pack_lists, unpack_lists
+from quality.telemetry.store import Store, pack_lists, unpack_lists
 from stream import kafka
 from stream.event import Event
 from stream.grammar import render
@@ -186,16 +185,6 @@ def test_a_topic_made_anew_is_read_from_its_beginning_and_rows_stay(store: Store
     ingest(store).take(batch_of([again], {0: 1}, ZONE))
     store.follow_topic(STREAM.topic, 1)
     assert store.positions(STREAM.topic) == {0: 1}
-
-
-def test_a_store_without_marks_goes_on(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "telemetry.db")) as db:
-        db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version=1;COMMIT;")  # as older versions made it
-        db.execute("INSERT INTO positions VALUES ('movielog1', 0, 50, 1)")
-        db.commit()
-    store = Store(tmp_path / "telemetry.db")
-    assert (store.positions(STREAM.topic), store.marks(STREAM.topic)) == ({0: 50}, {})
-    store.close()
 
 
 def test_a_store_of_another_layout_is_left_alone(tmp_path: Path) -> None:
