@@ -40,6 +40,8 @@ _START_S = 30.0
 _RETRY_S = 0.1
 _COMMIT_S = 5.0
 """How long a reader that ends waits until its last offsets are committed."""
+_COUNT_S = 10.0
+"""How long a reader that ends waits for the number of records that it would never read."""
 _LEADER_S = 5.0
 """How long polling waits for the brokers of new partitions."""
 
@@ -262,8 +264,15 @@ class Reader:
 
     async def _remade(self, found: str) -> TopicRemade:
         """The error for a topic made anew, with how many of its records a reader that went on would never read."""
-        there = set(await partitions_of(self._settings))
-        missed = await self._check.read_before({p: offset for p, offset in self.positions.items() if p in there})
+        missed: int | str
+        try:
+            async with asyncio.timeout(_COUNT_S):
+                there = set(await partitions_of(self._settings))
+                known = {partition: offset for partition, offset in self.positions.items() if partition in there}
+                missed = await self._check.read_before(known)
+        except (StreamError, KafkaError, TimeoutError) as error:  # no reason to call the topic anything else
+            log.warning("kafka: cannot count what %s has where it was read: %r", self._topic, error)
+            missed = "an unknown number"
         return TopicRemade(self._topic, f"{found}; {missed} of its records lie where the old ones were read")
 
     async def _require_progress(self) -> None:

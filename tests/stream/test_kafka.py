@@ -6,9 +6,11 @@ from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from stream import kafka
+from stream.errors import BrokerError, TopicRemade
 from stream.kafka import FetchedRecords, Reader
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
@@ -134,4 +136,32 @@ def test_one_partition_in_turn_speaks_for_all_before_a_commit() -> None:
         assert await reader.verify(whole=True)
         assert check.asked == [[0], [1], [2], [0], [0, 1, 2]]
 
+    asyncio.run(read())
+
+
+class MadeAnew(AsBefore):
+    """The topic is another one, and Kafka does not answer how many records it has."""
+
+    async def differs(self, marks: Mapping[int, RecordMark]) -> str | None:
+        return "offset 7 of partition 0 holds another record"
+
+    async def read_before(self, positions: Mapping[int, int]) -> int:
+        raise KafkaError("no answer")
+
+
+@pytest.mark.parametrize("partitions_known", [True, False])
+def test_a_topic_made_anew_is_said_also_if_its_records_cannot_be_counted(
+    partitions_known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def partitions_of(settings: StreamSettings) -> list[int]:
+        if not partitions_known:
+            raise BrokerError("no answer")
+        return [0]
+
+    async def read() -> None:
+        check = MadeAnew(cast(AIOKafkaConsumer, None), "movielog1")
+        with pytest.raises(TopicRemade, match="another record; an unknown number of its records lie where"):
+            await Reader(cast(AIOKafkaConsumer, Growing()), StreamSettings(), check).verify()
+
+    monkeypatch.setattr(kafka, "partitions_of", partitions_of)
     asyncio.run(read())
