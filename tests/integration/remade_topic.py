@@ -39,6 +39,7 @@ def check_remade(environ: dict[str, str], start: Start, lines: int) -> None:
         assert f"{topic.name} was deleted and made anew" in error
         assert f"{min(lines, 50)} of its records lie where the old ones were read" in error
         assert "python -m stream new-topic" in error
+        assert "unclean leader election" in error
         assert "Traceback" not in refused.text()
     assert alerts(topic.archive.var) == ["topic_remade"]
     assert topic.archived() == old
