@@ -109,7 +109,8 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     clocks_apart_ms: int | None = None
     """Median distance of the lines from Kafka's time, if it was too large; their times were then not checked."""
     mark: RecordMark | None = None
-    """The last record that was read, by which its topic is recognised; None in older entries and those of gaps."""
+    """The last record that was read, by which its topic is recognised; None in older entries, those of gaps, and of
+    records that Kafka has not confirmed to be of the topic before they were archived, in an outage."""
     remade: str = ""
     """In the entry that begins a topic made anew: what showed it. The entry has no records: `last` is `first` - 1."""
     clock: PartitionClock | None = None

@@ -22,7 +22,7 @@ class StreamError(MarqueeError):
 
 
 class TopicRemade(StreamError):
-    """The topic is not the one that was read: it was deleted and made anew. Nothing of the new one was stored.
+    """The topic is not the one that was read: it was deleted and made anew. Nothing of it is stored from now on.
 
     A topic that lost its last records, and has others in their place, looks the same.
     """

@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 from stream.connection_faults import connection_fault, unreachable
 from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
 from stream.kafka_connection import client_arguments
-from stream.kafka_contact import KafkaContact
+from stream.kafka_contact import SILENT_S, KafkaContact
 from stream.kafka_topic import ensure_topic, partitions_of
 from stream.offset_commits import OffsetCommits
 from stream.record_mark import RecordMark
@@ -116,13 +116,16 @@ class Reader:
     async def verify(self, *, whole: bool = False) -> bool:
         """Whether Kafka has confirmed that all that was polled came from one topic; False if it does not answer.
 
-        To be called before polled records are stored. One partition in turn speaks for all, since a topic is deleted
-        with all of them; `whole` asks for each. Raises `TopicRemade`.
+        To be called before polled records are stored. Unconfirmed ones may only be stored when Kafka is
+        `out_of_reach`, without their marks. One partition in turn speaks for all, since a topic is deleted with all of
+        them; `whole` asks for each. Raises `TopicRemade`.
         """
-        if self._contact.lost:
-            return False
-        latest = dict(self._latest)
-        difference = await self._check.differs(self._marks if whole else self._next_mark())
+        return False if self._contact.lost else await self._confirm(self._marks if whole else self._next_mark())
+
+    async def _confirm(self, marks: Mapping[int, RecordMark]) -> bool:
+        latest, began = dict(self._latest), time.monotonic()
+        difference = await self._check.differs(marks)
+        self._contact.checked(difference is not None, time.monotonic() - began)
         if difference:
             raise await self._remade(difference)
         if difference is None:
@@ -136,6 +139,11 @@ class Reader:
             self._marks[partition] = mark = self._marks.pop(partition)  # to the end of the line
             return {partition: mark}
         return {}
+
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether Kafka has not answered for so long that what was polled may be stored unconfirmed."""
+        return self._contact.lost or self._contact.unchecked_s >= SILENT_S
 
     def confirmed(self) -> dict[int, int]:
         """By partition: the last offset whose record is surely of the topic that was read before."""
@@ -152,8 +160,7 @@ class Reader:
             fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
             await self._advance(time.monotonic() - began)
         except OffsetOutOfRangeError as error:
-            await self.verify()
-            return [await self._gap(tp.partition) for tp in error.args[0]]
+            return await self._gaps([tp.partition for tp in error.args[0]])
         except KafkaError as error:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
         if fetched:
@@ -252,6 +259,13 @@ class Reader:
         times = np.array([record.timestamp for record in records], np.int64)
         return FetchedRecords(partition, values, offsets, times)
 
+    async def _gaps(self, partitions: list[int]) -> list[FetchedRecords | RetentionGap]:
+        """The gaps of these partitions; none while Kafka does not confirm the topic: the next poll finds them again."""
+        if await self._confirm(self._next_mark()):  # also after an outage, which this answer has ended
+            return [await self._gap(partition) for partition in partitions]
+        await self._require_answer(self._contact.unchecked_s)
+        return []
+
     async def _gap(self, partition: int) -> RetentionGap:
         tp = TopicPartition(self._topic, partition)
         first = (await self._consumer.beginning_offsets([tp]))[tp]
@@ -277,15 +291,18 @@ class Reader:
 
     async def _require_progress(self) -> None:
         """Raise `KafkaSilent` after a long outage, `StreamError` if records wait but none came for long."""
-        if self._contact.silent_s > self._stall_seconds:
-            fault = await connection_fault(self._settings) or "it can be reached again"
-            raise KafkaSilent(f"kafka: no answer from {self._bootstrap} for {self._stall_seconds:.0f} s: {fault}")
+        await self._require_answer(self._contact.silent_s)
         if time.monotonic() - self._last_arrival <= self._stall_seconds:
             return
         behind = sum(unread or 0 for unread in self.unread().values())
         if behind:
             raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
         self._last_arrival = time.monotonic()
+
+    async def _require_answer(self, silent_s: float) -> None:
+        if silent_s > self._stall_seconds:
+            fault = await connection_fault(self._settings) or "it can be reached again"
+            raise KafkaSilent(f"kafka: no answer from {self._bootstrap} for {self._stall_seconds:.0f} s: {fault}")
 
 
 @asynccontextmanager

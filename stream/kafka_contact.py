@@ -22,11 +22,25 @@ class KafkaContact:
         """By partition: seconds of polling since then."""
         self._since: float | None = None
         """When the last answer before the outage came, seconds of the monotonic clock; None while there is none."""
+        self._unchecked_since: float | None = None
+        """When the topic was checked without an answer for the first time since one was answered."""
 
     @property
     def lost(self) -> bool:
         """Whether there is an outage."""
         return self._since is not None
+
+    @property
+    def unchecked_s(self) -> float:
+        """Seconds since a check of the topic that was not answered, as none was after it."""
+        return 0.0 if self._unchecked_since is None else time.monotonic() - self._unchecked_since
+
+    def checked(self, answered: bool, seconds: float) -> None:
+        """Note whether Kafka answered a check of the topic, which took so many seconds."""
+        if answered:
+            self._unchecked_since = None
+        elif self._unchecked_since is None:
+            self._unchecked_since = time.monotonic() - seconds
 
     @property
     def silent_s(self) -> float:

@@ -6,7 +6,8 @@
 | while it writes files | files that no entry names | removes them and reads the lines again |
 | after the ledger entry | the whole batch | continues after it, and raises the alerts that were due |
 
-If the topic is deleted and made anew, lines that were surely of the old one are archived before the process ends.
+If the topic is deleted and made anew, lines that were surely of the old one are archived before the process ends. Lines
+wait until Kafka confirms that they are of the topic; in an outage they are archived without a mark of their own.
 
 `PendingLines` buffers lines; `archive_batch` judges and writes one batch; `collect` is the process around them.
 """
@@ -52,6 +53,8 @@ BATCH_BYTES = 256 << 20
 """A batch of so many bytes is full, however few lines it has."""
 METRICS_S = 15.0
 """How often the metrics are written while no lines come."""
+_RETRY_S = 0.1
+"""How long the collector waits, at its end, before it asks Kafka again."""
 
 
 @dataclass
@@ -115,8 +118,10 @@ def archive_batch(
     set_aside: OpenCases,
     context_for: Callable[[ParsedLines], JudgingContext],
     confirm: Callable[[list[frozenset[str]]], KnownIds] | None = None,
+    *,
+    marked: bool = True,
 ) -> LedgerEntry:
-    """Judge a batch, write its files and commit it.
+    """Judge a batch, write its files and commit it; `marked` if Kafka has confirmed that it is of the topic.
 
     `context_for` gives the context for its lines; `confirm` the known ids after it has asked which of the movies exist
     that would make a quarantined line valid.
@@ -136,7 +141,7 @@ def archive_batch(
         counts=verdicts.counts(times, zone),
         kafka_time=verdicts.span(times if context.clock is None else np.minimum(times, context.clock.latest_ms)),
         redelivered=pending.redelivered,
-        mark=RecordMark.of(int(offsets[-1]), int(times[-1]), pending.values[-1]),
+        mark=RecordMark.of(int(offsets[-1]), int(times[-1]), pending.values[-1]) if marked else None,
         clocks_apart_ms=apart_ms,
         clock=PartitionClock.of(
             clock.latest(partition), verdicts.ahead_from(times), set_aside.lines_behind(partition, times)
@@ -223,8 +228,11 @@ class Collector:
                 if piece.partition in self._pending:  # it has only a count of redelivered records
                     self._pending[piece.partition].first = piece.last + 1
 
-    async def flush(self, only_due: bool = False) -> dict[int, int]:
-        """Archive all pending batches, or those that are due; returns the offset after each by partition."""
+    async def flush(self, only_due: bool = False, *, marked: bool = True) -> dict[int, int]:
+        """Archive all pending batches, or those that are due; returns the offset after each by partition.
+
+        `marked` if Kafka has confirmed that they are of the topic: otherwise the latest mark stays the old one.
+        """
         ends = {}
         for partition, pending in list(self._pending.items()):
             if not pending.values or (only_due and not pending.due(self._settings)):
@@ -242,6 +250,7 @@ class Collector:
                 self._set_aside,
                 self._context_for,
                 self._unknown_ids.confirm,
+                marked=marked,
             )
             self._committed(entry)
             await self._take_confirmed()
@@ -331,7 +340,7 @@ async def collect(
                 await collector.flush_until(reader.confirmed())
                 raise
             except KafkaSilent:
-                await collector.flush()  # the process ends, and Kafka may not be back for long
+                await collector.flush(marked=False)  # the process ends, and Kafka may not be back for long
                 raise
 
 
@@ -351,8 +360,11 @@ async def _follow(
 
 
 async def _flush_and_commit(collector: Collector, reader: kafka.Reader, only_due: bool) -> None:
-    if collector.has_due(only_due):
-        await reader.verify()
-    positions = await collector.flush(only_due)
-    if positions:
-        await reader.commit(positions)
+    """Archive lines once Kafka confirms their topic, or in an outage; those that are due wait for the next poll."""
+    if not collector.has_due(only_due):
+        return
+    while not (confirmed := await reader.verify()) and not reader.out_of_reach:
+        if only_due:
+            return
+        await asyncio.sleep(_RETRY_S)  # the process ends, so there is no next poll
+    await reader.commit(await collector.flush(only_due, marked=confirmed))

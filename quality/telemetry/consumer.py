@@ -7,6 +7,7 @@
 | killed while a report is written | the old file is whole; the report is written again |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
+| Kafka does not confirm that a batch is of the topic | it waits; in an outage it is stored, and the marks stay |
 | another telemetry runs on the same `var` | one error line, exit 1; the store is not touched |
 | the topic was deleted and made anew | error, alert; `python -m stream new-topic` goes on with the new one |
 
@@ -19,7 +20,7 @@ import logging
 import signal
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quality.alerts.alert_file import alert_if_remade
 from quality.settings import QualitySettings
@@ -33,7 +34,7 @@ from stream import kafka
 from stream.archive import Archive
 from stream.clock import Quorum
 from stream.settings import StreamSettings
-from stream.zone import day_name, zone_named
+from stream.zone import Zone, day_name, zone_named
 
 GROUP = "marquee-telemetry"
 log = logging.getLogger(__name__)
@@ -100,22 +101,36 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
     """Store batches and write reports until `stop`."""
     stream, ingest = telemetry.reports.stream, telemetry.ingest
     partitions, metrics = IdlePartitions(stream.idle_minutes * 60), StreamMetrics(stream.var)
+    polled: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     while not stop.is_set():
-        polled = await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
-        # in a thread, one after the other, so that the consumer's heartbeats and fetches continue
-        for gap in (piece for piece in polled if isinstance(piece, kafka.RetentionGap)):
-            log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
-        if polled:
-            batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone_named(stream.timezone))
-            await reader.verify()
-            await asyncio.to_thread(ingest.take, batch)
-            await reader.commit(batch.positions)
+        polled += await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
+        if polled and not await _stored(reader, ingest, polled, zone_named(stream.timezone)):
+            continue  # Kafka is asked again after the next poll
         unread = reader.unread()
         partitions.update({piece.partition for piece in polled}, unread, ingest.with_lines)
         ingest.idle = partitions.idle
         await asyncio.to_thread(telemetry.report)
         metrics.refresh(StreamState(ingest.watermark, ingest.waiting, unread, partitions.idle), now=stop.is_set())
+        polled = []
     await asyncio.to_thread(telemetry.report, now=True)
+
+
+async def _stored(
+    reader: kafka.Reader, ingest: Ingest, polled: list[kafka.FetchedRecords | kafka.RetentionGap], zone: Zone
+) -> bool:
+    """Store what was polled if Kafka confirms that it is of the topic, or does not answer in an outage.
+
+    In threads, one after the other, so that the consumer's heartbeats and fetches continue.
+    """
+    confirmed = await reader.verify()
+    if not confirmed and not reader.out_of_reach:
+        return False
+    batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone)
+    for gap in (piece for piece in polled if isinstance(piece, kafka.RetentionGap)):
+        log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
+    await asyncio.to_thread(ingest.take, batch if confirmed else replace(batch, marks={}))
+    await reader.commit(batch.positions)
+    return True
 
 
 async def _gather(

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from stream import kafka
-from stream.errors import BrokerError, TopicRemade
-from stream.kafka import FetchedRecords, Reader
+from stream.errors import BrokerError, KafkaSilent, TopicRemade
+from stream.kafka import FetchedRecords, Reader, RetentionGap
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.topic_check import TopicCheck
@@ -135,6 +135,48 @@ def test_one_partition_in_turn_speaks_for_all_before_a_commit() -> None:
             assert await reader.verify()
         assert await reader.verify(whole=True)
         assert check.asked == [[0], [1], [2], [0], [0, 1, 2]]
+
+    asyncio.run(read())
+
+
+class PastRetention(Growing):
+    """Retention has dropped what would be read next: the beginning is 40."""
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        raise OffsetOutOfRangeError({TP: 5})
+
+
+class Unanswered(AsBefore):
+    """Kafka answers no check until it is told to."""
+
+    answer: str | None = None
+
+    async def differs(self, marks: Mapping[int, RecordMark]) -> str | None:
+        return self.answer
+
+
+def test_a_gap_is_none_before_kafka_confirms_that_the_topic_is_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read() -> None:
+        check = Unanswered(cast(AIOKafkaConsumer, None), "movielog1")
+        reader = Reader(cast(AIOKafkaConsumer, PastRetention()), StreamSettings(), check)
+        reader.positions = {0: 5}
+        assert await reader.poll(10) == []
+        at_once = reader.out_of_reach
+        monkeypatch.setattr(kafka, "SILENT_S", 0.0)
+        assert (at_once, reader.out_of_reach) == (False, True)
+        check.answer = ""
+        assert await reader.poll(10) == [RetentionGap(0, 5, 39)]
+
+    asyncio.run(read())
+
+
+def test_a_gap_that_is_never_confirmed_is_an_error() -> None:
+    async def read() -> None:
+        settings = StreamSettings(bootstrap="127.0.0.1:1", stall_seconds=1e-9)
+        check = Unanswered(cast(AIOKafkaConsumer, None), "movielog1")
+        reader = Reader(cast(AIOKafkaConsumer, PastRetention()), settings, check)
+        with pytest.raises(KafkaSilent):
+            await reader.poll(10)
 
     asyncio.run(read())
 

@@ -29,6 +29,17 @@ def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixtur
     ]
 
 
+def test_checks_without_an_answer_count_from_the_first_one() -> None:
+    contact = KafkaContact("log at host:1")
+    assert contact.unchecked_s == 0.0
+    contact.checked(False, SILENT_S)
+    contact.checked(False, 1.0)
+    assert contact.unchecked_s >= SILENT_S
+    contact.checked(True, 1.0)
+    contact.checked(False, 0.0)
+    assert contact.unchecked_s < SILENT_S
+
+
 def test_answers_in_time_and_added_partitions_are_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     contact = KafkaContact("log at host:1")

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -151,6 +151,9 @@ class Script:
     def __init__(self, stop: asyncio.Event, *polls: list[kafka.FetchedRecords]) -> None:
         self._polls, self._stop = list(polls), stop
         self.positions = {0: 0, 1: 0}
+        self.answers: list[bool] = []
+        """Of the next checks: whether Kafka confirms the topic; then it does."""
+        self.out_of_reach = False
 
     async def poll(self, most: int) -> list[kafka.FetchedRecords]:
         if not self._polls:
@@ -161,7 +164,7 @@ class Script:
         return got
 
     async def verify(self) -> bool:
-        return True
+        return self.answers.pop(0) if self.answers else True
 
     async def commit(self, positions: dict[int, int]) -> None:
         pass
@@ -182,13 +185,17 @@ def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
     return kafka.FetchedRecords(partition, lines, np.arange(len(hours)), np.array([event.time for event in events]))
 
 
+async def follow_script(var: Path, script: Script, stop: asyncio.Event) -> None:
+    stream, settings = StreamSettings(var=var), QualitySettings()
+    with closing(Store(var / "telemetry.db")) as store:
+        ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings, ONE_LINE)
+        reader = cast(kafka.Reader, script)
+        await follow(reader, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
+
+
 async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> DayReport:
-    stop, stream, settings = asyncio.Event(), StreamSettings(var=var), QualitySettings()
-    store = Store(var / "telemetry.db")
-    ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings, ONE_LINE)
-    script = cast(kafka.Reader, Script(stop, *polls))
-    await follow(script, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
-    store.close()
+    stop = asyncio.Event()
+    await follow_script(var, Script(stop, *polls), stop)
     report = read_report(var / "reports" / f"{DAY}.json")
     assert report is not None
     return report
@@ -203,6 +210,36 @@ def test_no_day_is_closed_before_every_partition_was_looked_at(tmp_path: Path) -
 def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], []))
     assert (report.final, report.answers.requests) == (True, 2)
+
+
+@pytest.mark.parametrize(
+    ("answers", "out_of_reach", "stored", "marked"),
+    [
+        pytest.param([False, True], False, 3, 2, id="confirmed after the next poll"),
+        pytest.param([False] * 9, False, 0, None, id="never confirmed"),
+        pytest.param([True, False, False], True, 3, 1, id="an outage after the first batch"),
+    ],
+)
+def test_a_batch_waits_until_kafka_confirms_its_topic(
+    tmp_path: Path, answers: list[bool], out_of_reach: bool, stored: int, marked: int | None
+) -> None:
+    async def read() -> None:
+        stop = asyncio.Event()
+        lines = fetched(0, 1, 2, 3)
+        parts = [
+            kafka.FetchedRecords(0, lines.values[rows], lines.offsets[rows], lines.times[rows])
+            for rows in (slice(0, 2), slice(2, 3))
+        ]
+        script = Script(stop, [parts[0]], [], [parts[1]], [])
+        script.answers, script.out_of_reach = answers, out_of_reach
+        await follow_script(tmp_path, script, stop)
+
+    asyncio.run(read())
+    with closing(Store(tmp_path / "telemetry.db")) as store:
+        topic = StreamSettings().topic
+        positions, marks = store.positions(topic), store.marks(topic)
+    assert positions.get(0, 0) == stored
+    assert {number: mark.offset for number, mark in marks.items()} == ({} if marked is None else {0: marked})
 
 
 def test_a_second_telemetry_is_refused_in_one_line(bootstrap: str, tmp_path: Path) -> None:
