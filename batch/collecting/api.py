@@ -12,6 +12,7 @@ from functools import partial
 from threading import Condition, Thread
 from urllib.parse import urlsplit
 
+import numpy as np
 import orjson
 import urllib3
 
@@ -236,20 +237,32 @@ def refresh_catalog(
     ids: Sequence[str],
     api: ServiceApi,
     advance: Callable[[int], object] = lambda asked: None,
+    seed: int = 0,
 ) -> Counter[Status]:
     """Request the ids whose status is neither known nor unknown, and some whose record lacks wrong fields: the service
     may have corrected them. Returns how many got which status.
 
-    `advance` gets the number of finished ids. Raises `CatalogError` if the API does not answer; earlier records are
-    kept.
+    `advance` gets the number of finished ids; with another `seed` (0 or more), others of the incomplete records are
+    requested. Raises `CatalogError` if the API does not answer; earlier records are kept.
     """
     statuses = catalog.statuses(subject)
     missing = [name for name in ids if statuses.get(name, "bad") == "bad"]
     missing.sort(key=lambda name: name in statuses)  # previously bad ids come last
-    partly_known = catalog.partly_known(subject)
-    missing += [name for name in ids if name in partly_known][:_MOST_PARTLY_KNOWN]
+    missing += _sample_partly_known(catalog, subject, ids, seed)
     advance(len(ids) - len(missing))
     return fetch_into_catalog(catalog, subject, missing, api, advance)
+
+
+def _sample_partly_known(catalog: Catalog, subject: Subject, ids: Sequence[str], seed: int) -> list[str]:
+    """Some of the ids whose records lack wrong fields, in the order of `ids`.
+
+    They are drawn: the first ones would be requested again every night if the service does not correct them, and the
+    others never.
+    """
+    partly_known = catalog.partly_known(subject)
+    names = [name for name in ids if name in partly_known]
+    drawn = np.random.default_rng(seed).permutation(len(names))[:_MOST_PARTLY_KNOWN]
+    return [names[at] for at in sorted(drawn.tolist())]
 
 
 def fetch_into_catalog(

@@ -105,11 +105,12 @@ class NightSteps:
         api = ServiceApi(self._settings, self._streaming.generation)
         counts: dict[Subject, dict[Status, int]] = {}
         failed = None
+        seed = stream_time(self._archive.entries()) or 0  # goes on from night to night
         subjects: dict[Subject, list[str]] = {"movie": sorted(movies), "user": [str(user) for user in users.tolist()]}
         for subject, ids in subjects.items():
             try:
                 with step(f"catalogue: {subject}s", len(ids)) as advance:
-                    counts[subject] = dict(refresh_catalog(self._catalog, subject, ids, api, advance))
+                    counts[subject] = dict(refresh_catalog(self._catalog, subject, ids, api, advance, seed))
             except CatalogError as error:
                 log.error("%s; going on with the records that are known", error)
                 failed = str(error)

@@ -308,11 +308,26 @@ def test_partly_unknown_records_are_asked_again_a_few_a_night_until_they_are_who
         corrected.set()
         for expected in ({"known": 2}, {"known": 2}, {}):
             assert refresh_catalog(catalog, "movie", movies, asked) == expected
-        assert [path.replace("+1984", "").removeprefix("/movie/") for path in server.asked] == [
-            "a,b,c", "d,a,b", "a,b", "c,d",
-        ]  # fmt: skip
+        assert [len(path.split(",")) for path in server.asked] == [3, 3, 2, 2]
     assert progress == [1, 3]
     assert catalog.known(1).runtimes == dict.fromkeys(movies, 95)
+
+
+def test_records_that_stay_partly_unknown_do_not_keep_others_from_being_asked_again(
+    scripted: Scripted, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_module, "_MOST_PARTLY_KNOWN", 10)
+    movies = [f"{number:02}+1984" for number in range(40)]
+
+    def reply(path: str, _: int) -> Reply:
+        return says([{"id": movie, "runtime": "long"} for movie in path.removeprefix("/movie/").split(",")])
+
+    with scripted(reply) as server:
+        for night in range(40):
+            refresh_catalog(catalog, "movie", movies, api(server.root), seed=night)
+        again = [path.removeprefix("/movie/").split(",") for path in server.asked[1:]]
+    assert [len(ids) for ids in again] == [10] * 39
+    assert {movie for ids in again for movie in ids} == set(movies)
 
 
 @pytest.mark.parametrize("reply", [says({}, 500), says({"message": "movie not found"}), says([])])
