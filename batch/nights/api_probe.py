@@ -1,8 +1,9 @@
 """Notices that the movie API answers again, so that a release made without it is replaced soon, not at the next night.
 
 While the current release has movies that only the stream proves, the API is asked for one of them once a minute, by a
-background thread. Once it knows or denies the movie, one more night is due. Should that end without another release,
-the next one is due at its hour: whatever stopped it would stop the next try as well.
+background thread: one without a record, or another one if all have records by now. Once it knows or denies the movie,
+one more night is due. Should that end without another release, the next one is due at its hour: whatever stopped it
+would stop the next try as well.
 """
 
 import logging
@@ -16,7 +17,8 @@ from batch.collecting.api import ServiceApi
 from batch.errors import CatalogError
 from batch.releases import publish
 from batch.settings import BatchSettings
-from quality.catalog import FoundRecord
+from quality.catalog import Catalog, FoundRecord, Status
+from quality.errors import RecordsError
 from server.manifest import parse_manifest
 from stream.settings import StreamSettings
 
@@ -24,13 +26,15 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 60.0
 """Between two requests."""
+_PREFERENCE: dict[Status | None, int] = {None: 0, "bad": 1, "known": 2, "unknown": 2}
+"""By what the catalogue says of a movie: which is asked for rather, least first."""
 
 
 class ApiProbe:
     """Asks for the current release of one `var` folder."""
 
     def __init__(self, streaming: StreamSettings, settings: BatchSettings) -> None:
-        self._var = streaming.var
+        self._var, self._catalog = streaming.var, Catalog(streaming.var)
         asks_once = msgspec.structs.replace(settings, api_retries=0, api_connections=1)
         self._api = ServiceApi(asks_once, streaming.generation)
         self._release: Path | None = None
@@ -45,7 +49,7 @@ class ApiProbe:
         """Whether the API has answered: once for each release that was made without it. Never waits."""
         release = publish.current_release(self._var)
         if release != self._release:
-            self._release, self._movie = release, _unconfirmed_movie(release)
+            self._release, self._movie = release, _unconfirmed_movie(release, self._catalog)
         if self._movie is None or (self._thread is not None and self._thread.is_alive()):
             return False
         if self._answered.is_set():
@@ -71,12 +75,18 @@ class ApiProbe:
             log.debug("%s", error)  # the night has said so, and raised an alert
 
 
-def _unconfirmed_movie(release: Path | None) -> str | None:
-    """A movie of a release that has some which no API has confirmed; else None, as for a damaged release."""
+def _unconfirmed_movie(release: Path | None, catalog: Catalog) -> str | None:
+    """A movie of a release that has some which no API has confirmed; else None, as for a damaged release.
+
+    It is the first without an answer, else the first whose record was bad, which it may be for good, else the first.
+    """
     try:
         if release is None or not parse_manifest((release / "manifest.json").read_bytes()).proven_movies:
             return None
-        with (release / "movies.txt").open(encoding="utf-8") as movies:
-            return movies.readline().strip() or None
+        movies, statuses = (release / "movies.txt").read_text("utf-8").split(), catalog.statuses("movie")
+        return min(movies, key=lambda movie: _PREFERENCE[statuses.get(movie)], default=None)
     except (OSError, UnicodeDecodeError, msgspec.DecodeError):
+        return None
+    except RecordsError as error:
+        log.error("%s; the movie API is not asked whether it answers again", error)
         return None

@@ -13,6 +13,7 @@ from batch.nights.api_probe import ApiProbe
 from batch.releases import publish
 from batch.settings import BatchSettings
 from loadtest.demo.processes import free_port
+from quality.catalog import Catalog, Status
 from stream import durable
 from stream.archive import Archive
 from stream.settings import StreamSettings
@@ -78,6 +79,34 @@ def test_a_release_gets_one_more_night_and_so_does_the_next_one_made_without_the
         make_current(tmp_path, "c", 0)
         assert not any(probe.is_night_due() for _ in range(9))
         assert len(api.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        ({MOVIE: "known"}, "zodiac+2007"),
+        ({MOVIE: "unknown"}, "zodiac+2007"),
+        ({MOVIE: "bad"}, "zodiac+2007"),
+        ({MOVIE: "known", "zodiac+2007": "bad"}, "zodiac+2007"),
+        ({MOVIE: "known", "zodiac+2007": "known"}, MOVIE),
+        ({"alien+1979": "known"}, MOVIE),
+    ],
+)
+def test_a_movie_that_the_api_has_not_answered_on_is_asked_for(
+    tmp_path: Path, scripted: Scripted, statuses: dict[str, Status], expected: str
+) -> None:
+    make_current(tmp_path, "a", 3)
+    Catalog(tmp_path).keep("movie", [(name, status, None, "") for name, status in statuses.items()])
+    with scripted(lambda path, before: (404, b'{"message":"movie not found"}', {})) as api:
+        until(probe_of(tmp_path, api.root).is_night_due)
+        assert api.asked == [f"/movie/{expected}"]
+
+
+def test_a_damaged_catalogue_asks_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_current(tmp_path, "a", 3)
+    durable.write_bytes(Catalog(tmp_path).path, b"not SQLite " * 999)
+    assert not probe_of(tmp_path, "http://127.0.0.1:1").is_night_due()
+    assert "catalog.sqlite" in caplog.text
 
 
 def test_a_damaged_release_asks_nobody(tmp_path: Path) -> None:
