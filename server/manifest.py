@@ -111,7 +111,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far its night had read the stream, ms UTC."""
     input: InputFacts | None = None
     proven_movies: int = 0
-    """Movies that only the stream proves, since the API did not answer: without runtimes, but watched by many users."""
+    """Movies that only the stream proves, since the API gave no record: without runtimes, but watched by many users."""
+    api_answered: bool | None = None
+    """Whether the movie API did not fail, and had answered on at least half of the movies; None if that is unknown."""
     settings: dict[str, object] = {}
     """`[batch]` of that night, by the names of its version; URLs without passwords and keys."""
     model: ReleaseModel = ReleaseModel()

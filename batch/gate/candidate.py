@@ -1,6 +1,6 @@
 """The candidate that the gate judges: a sealed release, and the data that it is compared with."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -41,10 +41,10 @@ class Candidate:
     """uint8 [n]: segments of the history's users."""
     until: int
     """The moment after the history's last start, ms UTC."""
-    catalog_movies: Collection[str]
-    """All movies that the catalogue knows, as a set."""
-    denied_movies: Collection[str]
-    """All movies that do not exist, according to the API, as a set."""
+    catalog_movies: Set[str]
+    """All movies that the catalogue knows."""
+    denied_movies: Set[str]
+    """All movies that do not exist, according to the API."""
     proven_users: int
     """So many users prove a movie on which the API has not answered."""
     hidden: Collection[str]
@@ -71,10 +71,20 @@ class Candidate:
         """The facts of the current release's input; None if there is no current release, or they are missing."""
         return self.current.manifest.input if self.current else None
 
-    @property
+    @cached_property
     def is_better_confirmed(self) -> bool:
-        """Whether the API has answered for movies since the current release, which has more of unconfirmed ones."""
-        return self.current is not None and self.current.manifest.proven_movies > self.release.manifest.proven_movies
+        """Whether the API answered, has meanwhile, on most of the movies that the current release had without it."""
+        if self.current is None or self.current.manifest.api_answered or not self.release.manifest.api_answered:
+            return False
+        open_before = self.current.manifest.proven_movies
+        answered = self.catalog_movies | self.denied_movies
+        still_open = sum(movie not in answered for movie in self.current.movies)
+        return 0 < open_before >= 2 * still_open
+
+    @cached_property
+    def denied_of_current(self) -> int:
+        """How many movies of the current release the API has denied since."""
+        return sum(movie in self.denied_movies for movie in self.current.movies) if self.current else 0
 
     @cached_property
     def lists(self) -> np.ndarray:

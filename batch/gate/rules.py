@@ -31,7 +31,7 @@ _LEAST_USERS, _LEAST_MOVIES = 20, 5
 """Least users with a history, and least movies, to learn from. A service has them within minutes."""
 _LARGE_HISTORY = 4 * LEAST_USERS
 """In a history of so many users, slices that grow hold enough of them; if they do not, the history is wrong."""
-_UNCONFIRMED = "the current release has movies that no API had confirmed"
+_UNCONFIRMED = "the API has answered on movies of the current release that none had confirmed"
 _BEHIND_MS = 2 * DAY_MS
 """How far the input may be behind the stream."""
 _FEW_USERS, _FEW_MOVIES = 100, 100
@@ -110,14 +110,21 @@ def input_goes_on(candidate: Candidate) -> str | None:
 
 
 def counts_hold(candidate: Candidate) -> str | None:
-    """The candidate has at least half as many users, movies and sessions as the current release."""
+    """The candidate has at least half as many users, movies and sessions as the current release.
+
+    If that was made without the API, movies that it has denied since do not count, and sessions of unknown ones do.
+    """
     if candidate.current is None:
         return "there is no current release"
-    sizes = {"users": (len(candidate.release.users), len(candidate.current.users))}
-    if not candidate.is_better_confirmed:
-        sizes["movies"] = len(candidate.release.names), len(candidate.current.names)
-    if not candidate.is_better_confirmed and candidate.current_facts is not None:
-        sizes["sessions"] = candidate.facts.counts.sessions, candidate.current_facts.counts.sessions
+    denied = candidate.denied_of_current if candidate.is_better_confirmed else 0
+    sizes = {
+        "users": (len(candidate.release.users), len(candidate.current.users)),
+        "movies": (len(candidate.release.names), len(candidate.current.names) - denied),
+    }
+    if candidate.current_facts is not None:
+        new, old = candidate.facts.counts, candidate.current_facts.counts
+        of_unknown = (new.unknown_movie, old.unknown_movie) if candidate.is_better_confirmed else (0, 0)
+        sizes["sessions"] = new.sessions + of_unknown[0], old.sessions + of_unknown[1]
     losses = [
         f"{new} {name}, the current release has {old}" for name, (new, old) in sizes.items() if new < _SHRINK * old
     ]

@@ -1,9 +1,9 @@
 """Notices that the movie API answers again, so that a release made without it is replaced soon, not at the next night.
 
-While the current release has movies that only the stream proves, the API is asked for one of them once a minute, by a
-background thread: one without a record, or another one if all have records by now. Once it knows or denies the movie,
-one more night is due. Should that end without another release, the next one is due at its hour: whatever stopped it
-would stop the next try as well.
+While the current release has movies that only the stream proves, since the API did not answer, the API is asked for one
+of them once a minute, by a background thread: one without a record, or another one if all have records by now. Once it
+knows or denies the movie, one more night is due. Should that end without another release, the next one is due at its
+hour: whatever stopped it would stop the next try as well.
 """
 
 import logging
@@ -81,7 +81,10 @@ def _unconfirmed_movie(release: Path | None, catalog: Catalog) -> str | None:
     It is the first without an answer, else the first whose record was bad, which it may be for good, else the first.
     """
     try:
-        if release is None or not parse_manifest((release / "manifest.json").read_bytes()).proven_movies:
+        if release is None:
+            return None
+        manifest = parse_manifest((release / "manifest.json").read_bytes())
+        if not manifest.proven_movies or manifest.api_answered:
             return None
         movies, statuses = (release / "movies.txt").read_text("utf-8").split(), catalog.statuses("movie")
         return min(movies, key=lambda movie: _PREFERENCE[statuses.get(movie)], default=None)

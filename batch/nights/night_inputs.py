@@ -1,7 +1,8 @@
-"""The input of a night: `night/read.json` and `night/input.json`.
+"""The input of a night: `night/read.json`, `night/proven.json` and `night/input.json`.
 
 `read.json` has the part of the archive that the step `sessions` read, `input.json` also the part that the step
-`history` used. The latter becomes `input` in the manifest of the release.
+`history` used. The latter becomes `input` in the manifest of the release. `proven.json` says what the movie API left
+open.
 """
 
 import hashlib
@@ -27,6 +28,16 @@ class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
     """sha256 of the ledger entries, without the times of their writing."""
 
 
+class MovieAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """`proven.json`: what the movie API had answered once the step `catalog` was done."""
+
+    api_answered: bool | None = None
+    """Whether it did not fail, and had known or denied at least half of the movies that the sessions name; None if the
+    step has not run."""
+    proven: list[str] = []
+    """Movies that it had neither known nor denied, but that many users watched, ascending."""
+
+
 def describe_entries(entries: Sequence[LedgerEntry]) -> ArchiveRead:
     """The part of the archive in these ledger entries."""
     return ArchiveRead(stream_time=stream_time(entries), offsets=_offsets(entries), hash=_hash(entries))
@@ -40,6 +51,16 @@ def write_archive_read(folder: Path, read: ArchiveRead) -> None:
 def parse_archive_read(data: bytes) -> ArchiveRead:
     """Parse `read.json`. Raises `msgspec.DecodeError`."""
     return decode_json(data, ArchiveRead)
+
+
+def write_movie_answers(folder: Path, answers: MovieAnswers) -> None:
+    """Write `proven.json` into the folder of the night."""
+    durable.write_json(folder / "proven.json", msgspec.to_builtins(answers))
+
+
+def parse_movie_answers(data: bytes) -> MovieAnswers:
+    """Parse `proven.json`. Raises `msgspec.DecodeError`."""
+    return decode_json(data, MovieAnswers)
 
 
 def write_input(folder: Path, facts: InputFacts) -> None:

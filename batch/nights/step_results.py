@@ -46,7 +46,7 @@ class CatalogResult(StepResult, frozen=True, kw_only=True):
     failed: str | None = None
     """Why the API was not asked for the rest."""
     proven_movies: int | None = None
-    """Movies that only the stream proves; None if the API answered."""
+    """Movies that only the stream proves; None if the API has answered on all."""
 
 
 class HistoryResult(StepResult, frozen=True, kw_only=True):

@@ -54,7 +54,6 @@ from server import hidden
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import FILES, METRIC, Release
-from stream import durable
 from stream.archive import Archive, LedgerEntry, stream_time
 from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
@@ -95,7 +94,7 @@ class NightSteps:
         """Ask the APIs for the movies and users that the sessions name and the catalogue does not know yet.
 
         If an API does not answer, the night continues with the existing records, and the result says so. What many
-        users watched is then a movie as well (`proven.txt`), as it is if the answers have left the catalogue empty.
+        users watched is a movie as well (`proven.json`) as long as the API has neither known nor denied it.
         """
         days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
         tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
@@ -114,9 +113,7 @@ class NightSteps:
             except CatalogError as error:
                 log.error("%s; going on with the records that are known", error)
                 failed = str(error)
-        is_answered = "movie" in counts and (not movies or self._catalog.known(self._streaming.max_user).runtimes)
-        proven = None if is_answered else self._find_proven()
-        durable.write_bytes(self._folder / "proven.txt", "".join(f"{name}\n" for name in proven or ()).encode())
+        proven = self._write_movie_answers(movies, has_failed="movie" not in counts)
         return CatalogResult(
             movies=counts.get("movie"),
             users=counts.get("user"),
@@ -132,7 +129,7 @@ class NightSteps:
         read = self._archive_read()
         days, end = self._days(read.stream_time)
         runtimes = self._catalog.known(self._streaming.max_user).runtimes
-        runtimes = {**dict.fromkeys(self._read_proven()), **runtimes}
+        runtimes = {**dict.fromkeys(self._movie_answers().proven), **runtimes}
         with step("history"):
             gathered = assemble.gather_days(self._day_store, days, runtimes, self._quality.gap_ms, end)
             if not len(gathered.spans) and not len(gathered.rated):
@@ -196,18 +193,20 @@ class NightSteps:
             rules.raise_refusal_alert(var, release, refusal, zone_named(self._streaming.timezone).day(now))
             raise
         moved = publish.make_current(var, release, now)
-        if proven := self._read_proven():
-            self._raise_proven_alert(release, len(proven), now)
+        if (answers := self._movie_answers()).proven and not answers.api_answered:
+            self._raise_proven_alert(release, len(answers.proven), now)
         removed = publish.prune(var, self._settings.keep_releases)
         return PublishResult(release=release, current=moved, gate=verdict.summary(), removed=removed)
 
     def _manifest(self, facts: InputFacts, evaluation: Evaluation) -> Manifest:
         with self._reading("items.npy"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
+        answers = self._movie_answers()
         return Manifest(
             stream_time=facts.stream_time,
             input=facts,
-            proven_movies=len(self._read_proven()),
+            proven_movies=len(answers.proven),
+            api_answered=answers.api_answered,
             settings=public_settings(self._settings),
             model=ReleaseModel(
                 lists=evaluation.chosen,
@@ -240,22 +239,33 @@ class NightSteps:
             current=self._current(),
         )
 
-    def _find_proven(self) -> list[str]:
-        """The movies that the stream alone proves, ascending, since the API did not answer."""
-        days, end = self._days(self._archive_read().stream_time)
-        known, least = self._catalog.known(self._streaming.max_user), self._settings.proven_users
-        sessions = self._day_store.read("sessions", days, end)
-        proven = proven_movies(sessions, known.runtimes.keys() | known.missing, least)
-        log.warning(
-            "catalogue: %d movies count as such only because at least %d users watched each", len(proven), least
-        )
+    def _write_movie_answers(self, movies: set[str], has_failed: bool) -> list[str] | None:
+        """Write `proven.json`, `movies` being those of the sessions. Returns the movies that the stream alone proves;
+        None if the API has answered on all.
+        """
+        known = self._catalog.known(self._streaming.max_user)
+        answered = known.runtimes.keys() | known.missing
+        missing = movies - answered
+        proven = self._find_proven(answered) if missing else None
+        is_answered = not has_failed and 2 * len(missing) <= len(movies)
+        answers = night_inputs.MovieAnswers(api_answered=is_answered, proven=proven or [])
+        night_inputs.write_movie_answers(self._folder, answers)
         return proven
 
-    def _read_proven(self) -> list[str]:
-        """What `_find_proven` found this night; none if the API answered."""
-        with self._reading("proven.txt"), suppress(FileNotFoundError):  # written by this version only
-            return (self._folder / "proven.txt").read_text("utf-8").splitlines()
-        return []
+    def _find_proven(self, answered: set[str]) -> list[str]:
+        """The movies that the stream alone proves, ascending, since the API has not answered on them."""
+        days, end = self._days(self._archive_read().stream_time)
+        sessions, least = self._day_store.read("sessions", days, end), self._settings.proven_users
+        proven = proven_movies(sessions, answered, least)
+        if proven:
+            text = "catalogue: %d movies count as such only because at least %d users watched each"
+            log.warning(text, len(proven), least)
+        return proven
+
+    def _movie_answers(self) -> night_inputs.MovieAnswers:
+        with self._reading("proven.json"), suppress(FileNotFoundError):  # written by this version only
+            return night_inputs.parse_movie_answers((self._folder / "proven.json").read_bytes())
+        return night_inputs.MovieAnswers()
 
     def _raise_proven_alert(self, release: str, movies: int, now: int) -> None:
         day = zone_named(self._streaming.timezone).day(now)

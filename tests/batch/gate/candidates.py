@@ -116,7 +116,7 @@ def build_parts(users: int = 400, movies: int = 120, seed: int = 1) -> Candidate
             "offsets": {"movielog1-0": [0, 999]},
             "counts": {"users": users, "movies": movies, "sessions": 2 * int(seen.sum())},
         },
-        manifest={"model": {"lists": "als"}, "settings": {"model": "best"}},
+        manifest={"model": {"lists": "als"}, "settings": {"model": "best"}, "api_answered": True},
         entries=[entry(counts=counted, kafka_time=span)],
         catalog_movies=set(names),
     )
@@ -246,13 +246,14 @@ def week_entry(first: int = 0, last: int = 999, accepted: int | None = None, unt
 def proven(parts: CandidateParts, movies: int) -> None:
     """The API has not answered on the first so many movies; ten users watched each."""
     parts.catalog_movies -= set(parts.movies[:movies])
-    parts.manifest["proven_movies"] = movies
+    parts.manifest.update(proven_movies=movies, api_answered=False)
     parts.seen[10:, 0], parts.seen[:10, 0] = False, True
 
 
-def made_without_api(current: Release, movies: int = 1) -> Release:
+def made_without_api(current: Release, movies: int = 1, api_answered: bool = False) -> Release:
     """A current release with so many movies that no API had confirmed."""
-    return replace(current, manifest=msgspec.structs.replace(current.manifest, proven_movies=movies))
+    manifest = msgspec.structs.replace(current.manifest, proven_movies=movies, api_answered=api_answered)
+    return replace(current, manifest=manifest)
 
 
 def one_ranking(parts: CandidateParts) -> None:

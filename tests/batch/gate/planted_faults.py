@@ -1,6 +1,7 @@
 """Bad candidates for the gate, each by the rule that is there for it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -153,6 +154,37 @@ def lost_without_an_api_again(parts: CandidateParts, current: Release) -> None:
     parts.current = made_without_api(numbered(current, movies=241))
 
 
+def half_lost_one_less_proven(parts: CandidateParts, current: Release) -> None:
+    """Two nights without an API: of the second, fewer movies are proven since sessions were lost."""
+    proven(parts, 2)
+    parts.current = made_without_api(numbered(current, movies=241), 3)
+
+
+def half_lost_few_answered(parts: CandidateParts, current: Release) -> None:
+    """The API answered at last, but on fewer than half of the movies that were open."""
+    current = replace(current, names=[b"a+2000", b"b+2000", *current.names[2:]])
+    parts.current = made_without_api(sessions(current, 10**6), 3)
+    parts.facts["counts"]["unknown_movie"] = 10**6
+
+
+def half_lost_not_denied(parts: CandidateParts, current: Release) -> None:
+    """The API answered, but it has not denied what is lost."""
+    parts.catalog_movies.add("a+2000")
+    parts.current = made_without_api(numbered(current, movies=241))
+
+
+def half_lost_after_an_answer(parts: CandidateParts, current: Release) -> None:
+    """The API answered both times; the record of one movie was bad the first time."""
+    parts.denied_movies.add("a+2000")
+    parts.current = made_without_api(numbered(current, movies=241), api_answered=True)
+
+
+def worse_one_less_proven(parts: CandidateParts, current: Release) -> None:
+    proven(parts, 2)
+    parts.current = made_without_api(current, 3)
+    parts.evaluation.update(against_current=against(current, -0.02, 0.01))
+
+
 def fall(parts: CandidateParts, _: Release) -> None:
     """The popular list won on one user fewer than a tenth of all."""
     popular(parts)
@@ -295,6 +327,13 @@ NEXT: list[tuple[str, str, Callable[[CandidateParts, Release], object]]] = [
     ("counts_hold", "sessions lost",
      lambda parts, now: setattr(parts, "current", sessions(now, 2 * parts.facts["counts"]["sessions"] + 1))),
     ("counts_hold", "movies lost, without an API as before", lost_without_an_api_again),
+    ("counts_hold", "movies lost, one less proven without an API", half_lost_one_less_proven),
+    ("counts_hold", "sessions lost, the API has answered on few", half_lost_few_answered),
+    ("counts_hold", "movies lost, which the API has not denied", half_lost_not_denied),
+    ("counts_hold", "movies lost, the API answered before", half_lost_after_an_answer),
+    ("counts_hold", "sessions lost, though an API answered",
+     lambda parts, now: setattr(parts, "current", made_without_api(sessions(now, 10**6)))),
+    ("not_below_current", "ranks lower, one less proven without an API", worse_one_less_proven),
     ("counts_hold", "users lost after one without an API",
      lambda parts, now: setattr(parts, "current", made_without_api(numbered(now, users=801)))),
     ("measured_on_enough", "nothing held out", lambda parts, _: unmeasured(parts)),

@@ -217,6 +217,13 @@ def without_an_api_again(parts: CandidateParts, current: Release) -> None:
     parts.current = made_without_api(current, 3)
 
 
+def denied_by_most(parts: CandidateParts, current: Release) -> None:
+    names = [*current.names, *(b"wrong+%d" % number for number in range(380))]
+    parts.denied_movies.update(name.decode() for name in names[len(current.names) :])
+    parts.current = made_without_api(sessions(replace(current, names=names), 10**6), 500)
+    parts.facts["counts"]["unknown_movie"] = 10**6
+
+
 def fall_by_many(parts: CandidateParts, _: Release) -> None:
     popular(parts)
     measured_on(parts, 40, 30)
@@ -253,9 +260,7 @@ GOOD_NEXT: dict[str, Callable[[CandidateParts, Release], object]] = {
     "after one that had read fewer lines by a wrong clock": lambda parts, now: setattr(
         parts, "current", lost(now, stream_time=NOW + 3 * DAY_MS)
     ),
-    "an API confirms less than half of the movies": lambda parts, now: setattr(
-        parts, "current", made_without_api(sessions(numbered(now, movies=500), 10**6))
-    ),
+    "an API denies more than half of the movies": denied_by_most,
     "an API confirms movies, and ranks are lower": worse_but_confirmed,
     "without an API as before": without_an_api_again,
     "the oldest days left out": lambda parts, now: parts.facts.update(days=DAYS[2:]),

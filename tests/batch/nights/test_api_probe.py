@@ -39,8 +39,8 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_probe, "PAUSE_S", 0.0)
 
 
-def make_current(var: Path, name: str, proven_movies: int) -> None:
-    manifest = {"id": name, "stream_time": NOW, "proven_movies": proven_movies}
+def make_current(var: Path, name: str, proven_movies: int, api_answered: bool = False) -> None:
+    manifest = {"id": name, "stream_time": NOW, "proven_movies": proven_movies, "api_answered": api_answered}
     durable.write_json(var / "releases" / name / "manifest.json", manifest)
     durable.write_bytes(var / "releases" / name / "movies.txt", f"{MOVIE}\nzodiac+2007\n".encode())
     publish.make_current(var, name, NOW)
@@ -77,6 +77,8 @@ def test_a_release_gets_one_more_night_and_so_does_the_next_one_made_without_the
             assert not any(probe.is_night_due() for _ in range(9))
             assert len(api.asked) == asked
         make_current(tmp_path, "c", 0)
+        assert not any(probe.is_night_due() for _ in range(9))
+        make_current(tmp_path, "d", 3, api_answered=True)  # the records of three were bad
         assert not any(probe.is_night_due() for _ in range(9))
         assert len(api.asked) == asked
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch.errors import GateRefusal
+from batch.nights import night_inputs
 from batch.nights.runner import STEPS
 from loadtest.settings import WorldSettings
 from quality.alerts.alert_file import AlertFile
@@ -68,6 +69,7 @@ def test_the_release_has_the_movies_that_ten_users_watched(without_apis: tuple[P
     assert len(proven) > 50
     assert results["catalog"].proven_movies == release.manifest.proven_movies == len(proven)
     assert "no answer" in results["catalog"].failed
+    assert release.manifest.api_answered is False
     assert not release.segments.any()
     movies, source = answer_of(release, 999_999)
     assert (len(movies), source) == (20, "popular")
@@ -82,6 +84,30 @@ def test_an_api_that_answers_with_errors_only_counts_as_none(
         results = run(night(tmp_path, api=api.root), "sessions", "catalog", "history")
     assert set(results["catalog"].movies) == {"bad"}
     assert results["catalog"].proven_movies == results["history"].movies == without_apis[1]["history"].movies
+
+
+@pytest.mark.parametrize("is_most", [False, True])
+def test_movies_with_bad_records_count_as_unanswered(
+    past: Path, without_apis: tuple[Path, Results], tmp_path: Path, scripted: Scripted, is_most: bool
+) -> None:
+    shutil.copytree(past / "archive", tmp_path / "archive")
+    named = sorted(users_of_movies(tmp_path))
+    known = {name for number, name in enumerate(named) if (number % 3 > 0) is is_most}
+
+    def reply(path: str, before: int) -> Reply:
+        subject, ids = path.removeprefix("/").split("/")
+        if subject == "user":
+            return 200, orjson.dumps([{"user_id": int(user)} for user in ids.split(",")]), {}
+        return 200, orjson.dumps([{"id": name} if name in known else {} for name in ids.split(",")]), {}
+
+    with scripted(reply) as api:
+        results = run(night(tmp_path, api=api.root), "sessions", "catalog", "history")
+    popular = set(Release.open(without_apis[0] / "releases" / "current").movies)
+    answers = night_inputs.parse_movie_answers((tmp_path / "night" / "proven.json").read_bytes())
+    assert set(answers.proven) == popular - known
+    assert results["catalog"].proven_movies == len(answers.proven) > 0
+    assert results["history"].movies == len(popular | known)
+    assert answers.api_answered is is_most
 
 
 def test_verdict_and_alert_say_that_no_api_has_confirmed_the_movies(without_apis: tuple[Path, Results]) -> None:
@@ -110,6 +136,7 @@ def test_with_the_apis_the_next_night_makes_a_release_of_all_movies(after: Path,
     assert len(alerts(after)) == 1
     manifest = orjson.loads((after / "releases" / "current" / "manifest.json").read_bytes())
     assert "proven_movies" not in manifest
+    assert manifest["api_answered"] is True
 
 
 def test_an_api_that_confirms_few_of_the_movies_makes_the_next_release(after: Path) -> None:
@@ -117,16 +144,19 @@ def test_an_api_that_confirms_few_of_the_movies_makes_the_next_release(after: Pa
     confirmed = set(before.movies[::3])
     Catalog(after).keep("movie", [(name, "known", {"id": name}, "") for name in confirmed])
     Catalog(after).keep("movie", [(name, "unknown", None, "") for name in movies - confirmed])
-    (after / "night" / "proven.txt").write_bytes(b"")  # as the step `catalog` leaves it if the API answers
+    answers = night_inputs.MovieAnswers(api_answered=True)  # as the step `catalog` leaves it if the API answers
+    night_inputs.write_movie_answers(after / "night", answers)
     results = run(night(after))
     assert results["publish"].current
     assert len(before.movies) > 2 * results["history"].movies
-    assert results["publish"].gate["counts_hold"] == "passed: the current release has movies that no API had confirmed"
+    assert results["publish"].gate["counts_hold"] == (
+        "passed: the API has answered on movies of the current release that none had confirmed"
+    )
 
 
 def test_a_release_of_all_movies_stays_if_the_catalogue_is_lost_and_the_api_down(after: Path, past: Path) -> None:
     shutil.copytree(past / "catalog", after / "catalog", dirs_exist_ok=True)
-    (after / "night" / "proven.txt").unlink()
+    (after / "night" / "proven.json").unlink()
     full = run(night(after))["publish"]
     assert full.current
     shutil.rmtree(after / "catalog")
