@@ -182,12 +182,14 @@ class Reader:
         await self._commits.finish(0 if self._contact.lost else _COMMIT_S)
 
     def unread(self) -> dict[int, int | None]:
-        """By partition: records not yet polled, as of the last fetch; None before the first fetch."""
-        ends = {partition: self._readable_end(partition) for partition in self.positions}
-        return {
-            partition: None if end is None else max(0, end - self.positions[partition])
-            for partition, end in ends.items()
-        }
+        """By partition: offsets not yet passed, as of the last fetch; None before the first fetch.
+
+        Those of an open transaction count: its records may still come. The client passes those of an aborted one.
+        """
+        return {partition: self._behind(partition, self._end(partition)) for partition in self.positions}
+
+    def _behind(self, partition: int, end: int | None) -> int | None:
+        return None if end is None else max(0, end - self.positions[partition])
 
     async def _assign(self, positions: Mapping[int, int | None]) -> None:
         """Read these partitions, each from its position; None is the beginning."""
@@ -225,10 +227,13 @@ class Reader:
 
     def _readable_end(self, partition: int) -> int | None:
         """The end of a partition as of the last fetch, at most the first record of an open transaction."""
-        tp = TopicPartition(self._topic, partition)
-        stable: int | None = self._consumer.last_stable_offset(tp)
-        end: int | None = self._consumer.highwater(tp)
-        return end if stable is None or stable < 0 else stable
+        stable: int | None = self._consumer.last_stable_offset(TopicPartition(self._topic, partition))
+        return self._end(partition) if stable is None or stable < 0 else stable
+
+    def _end(self, partition: int) -> int | None:
+        """The end of a partition as of the last fetch, with open transactions."""
+        end: int | None = self._consumer.highwater(TopicPartition(self._topic, partition))
+        return end
 
     async def _advance(self, seconds: float) -> None:
         """Follow the client after a poll of so many seconds; its positions also pass aborted records and the marks of
@@ -294,7 +299,7 @@ class Reader:
         await self._require_answer(self._contact.silent_s)
         if time.monotonic() - self._last_arrival <= self._stall_seconds:
             return
-        behind = sum(unread or 0 for unread in self.unread().values())
+        behind = sum(self._behind(partition, self._readable_end(partition)) or 0 for partition in self.positions)
         if behind:
             raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
         self._last_arrival = time.monotonic()

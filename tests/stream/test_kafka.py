@@ -37,7 +37,8 @@ def record(offset: int) -> ConsumerRecord:
 
 
 class ScriptedClient:
-    """One partition: committed records at 0 and 1, aborted ones at 2 and 3, the end of the transaction at 4."""
+    """One partition: committed records at 0 and 1, aborted ones at 2 and 3, the end of the transaction at 4, and those
+    of an open one from 5 up to the end."""
 
     def __init__(self, end: int = 5) -> None:
         self._end, self._polls, self._answers = end, [{TP: [record(0), record(1)]}], 0
@@ -56,24 +57,25 @@ class ScriptedClient:
         return 2 if self._polls else 5
 
     def highwater(self, tp: TopicPartition) -> int:
-        return 9
+        return self._end
 
     def last_stable_offset(self, tp: TopicPartition) -> int:
-        return self._end
+        return 5
 
     def last_poll_timestamp(self, tp: TopicPartition) -> int:
         return self._answers
 
 
-def test_a_partition_that_ends_in_aborted_records_is_read_to_its_end() -> None:
+@pytest.mark.parametrize(("end", "unread"), [pytest.param(5, 0, id="aborted"), pytest.param(9, 4, id="then open")])
+def test_aborted_records_are_read_and_those_of_an_open_transaction_are_not(end: int, unread: int) -> None:
     async def read() -> None:
-        reader = reader_of(ScriptedClient(), StreamSettings(stall_seconds=1e-9))
+        reader = reader_of(ScriptedClient(end), StreamSettings(stall_seconds=1e-9))
         [records] = await reader.poll(10)
         assert isinstance(records, FetchedRecords)
         assert records.offsets.tolist() == [0, 1]
         assert reader.positions == {0: 5}
-        assert await reader.poll(10) == []  # long silent, but nothing waits
-        assert reader.unread() == {0: 0}  # not the records of a transaction that is still open
+        assert await reader.poll(10) == []  # long silent, but nothing that could be read waits
+        assert reader.unread() == {0: unread}
 
     asyncio.run(read())
 
