@@ -244,7 +244,7 @@ class Reader:
             answers[tp.partition] = self._consumer.last_poll_timestamp(tp)
         self._contact.polled(answers, seconds)
         ends = {partition: self._readable_end(partition) for partition in self._from}
-        if self._from and (None not in ends.values() or self._contact.lost):
+        if self._from and (None not in ends.values() or self._contact.incomplete):
             self._say_what_is_read(ends)
 
     def _say_what_is_read(self, ends: Mapping[int, int | None]) -> None:

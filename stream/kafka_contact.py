@@ -21,13 +21,19 @@ class KafkaContact:
         self._waited_s: dict[int, float] = {}
         """By partition: seconds of polling since then."""
         self._since: float | None = None
-        """When the last answer before the outage came, seconds of the monotonic clock; None while there is none."""
+        """When the last answer came before some partition fell silent, seconds of the monotonic clock; None while all
+        answer."""
         self._unchecked_since: float | None = None
         """When the topic was checked without an answer for the first time since one was answered."""
 
     @property
     def lost(self) -> bool:
-        """Whether there is an outage."""
+        """Whether there is an outage: no partition answers."""
+        return self.silent_s >= SILENT_S
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether some partition does not answer; it may only be without a leader."""
         return self._since is not None
 
     @property
@@ -44,8 +50,8 @@ class KafkaContact:
 
     @property
     def silent_s(self) -> float:
-        """Seconds of polling since the last answer for some partition."""
-        return max(self._waited_s.values(), default=0.0)
+        """Seconds of polling since the last answer for any partition."""
+        return min(self._waited_s.values(), default=0.0)
 
     def polled(self, answers: Mapping[int, int | None], seconds: float) -> None:
         """Note a poll that took so many seconds, and the time stamp of each partition's last answer after it."""
@@ -55,8 +61,9 @@ class KafkaContact:
         self._answers = dict(answers)
         silent = sorted(partition for partition, waited_s in self._waited_s.items() if waited_s >= SILENT_S)
         if silent and self._since is None:
-            self._since = time.monotonic() - self.silent_s
-            log.warning("no answer from %s for %.0f s, partitions %s; waiting", self._what, self.silent_s, silent)
+            longest_s = max(self._waited_s.values())
+            self._since = time.monotonic() - longest_s
+            log.warning("no answer from %s for %.0f s, partitions %s; waiting", self._what, longest_s, silent)
         elif not silent and self._since is not None:
             log.info("%s answers again after %.0f s", self._what, time.monotonic() - self._since)
             self._since = None

@@ -7,12 +7,15 @@ client of its own, since the one that reads would lose what it has fetched ahead
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream.record_mark import RecordMark
+
+log = logging.getLogger(__name__)
 
 CHECK_BYTES = 1 << 16
 """Bytes that a check fetches of a partition, unless the record's batch is larger."""
@@ -26,27 +29,35 @@ class TopicCheck:
 
     def __init__(self, consumer: AIOKafkaConsumer, topic: str) -> None:
         self._consumer, self._topic = consumer, topic
+        self._silent: set[int] = set()
+        """The partitions that did not answer when they were asked last."""
 
     async def differs(self, marks: Mapping[int, RecordMark]) -> str | None:
-        """What is not as it was read, by the marks of partitions; "" if nothing, None if Kafka does not answer.
+        """What is not as it was read, by the marks of partitions; "" if nothing, None if Kafka answers for none.
 
-        A record that Kafka has dropped (retention) is as good as one that is still there.
+        A record that Kafka has dropped (retention) is as good as one that is still there. Partitions without an answer
+        are left out, since a topic is deleted with all of them; of the next check they come last.
         """
         if not marks:
             return ""
-        by_partition = {TopicPartition(self._topic, partition): mark for partition, mark in marks.items()}
+        order = sorted(marks, key=self._silent.__contains__)
+        by_partition = {TopicPartition(self._topic, partition): marks[partition] for partition in order}
+        found: dict[int, str] = {}
         try:
             async with asyncio.timeout(_ANSWER_S):
                 self._consumer.assign(list(by_partition))
                 for tp, mark in by_partition.items():
                     self._consumer.seek(tp, mark.offset)
-                found = [await self._compare(tp, mark) for tp, mark in by_partition.items()]
-        except (KafkaError, TimeoutError):
-            return None
+                for tp, mark in by_partition.items():
+                    self._silent.add(tp.partition)
+                    if (difference := await self._compare(tp, mark)) is not None:
+                        self._silent.remove(tp.partition)
+                        found[tp.partition] = difference
+        except (KafkaError, TimeoutError) as error:
+            log.debug("the check of %s is not complete: %r", self._topic, error)
         finally:
             self._consumer.pause(*by_partition)
-        wrong = [difference for difference in found if difference]
-        return wrong[0] if wrong else (None if None in found else "")
+        return max(found.values(), default=None)  # a difference, if there is one
 
     async def read_before(self, positions: Mapping[int, int]) -> int:
         """How many records Kafka has before these positions."""

@@ -15,11 +15,14 @@ def test_an_outage_is_said_once_and_its_end_once(caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.INFO)
     contact = KafkaContact("log at host:1")
     contact.polled({0: 100, 1: 100}, 60.0)
+    for stamp in (201, 202, 203):  # only partition 0 is silent: it may have no leader
+        contact.polled({0: 100, 1: stamp}, SILENT_S / 2)
+    assert (contact.incomplete, contact.lost, contact.silent_s) == (True, False, 0.0)
     for _ in range(3):
-        contact.polled({0: 100, 1: 200}, SILENT_S / 2)  # only partition 0 is silent
-    assert (contact.lost, contact.silent_s) == (True, 1.5 * SILENT_S)
+        contact.polled({0: 100, 1: 203}, SILENT_S / 2)
+    assert (contact.incomplete, contact.lost, contact.silent_s) == (True, True, 1.5 * SILENT_S)
     contact.polled({0: 300, 1: 300}, 0.5)
-    assert (contact.lost, contact.silent_s) == (False, 0.0)
+    assert (contact.incomplete, contact.lost, contact.silent_s) == (False, False, 0.0)
     for _ in range(4):
         contact.polled({0: 300, 1: 300}, SILENT_S / 2)
     assert said(caplog) == [
