@@ -123,8 +123,7 @@ def archive_batch(
 ) -> LedgerEntry:
     """Judge a batch, write its files and commit it; `marked` if Kafka has confirmed that it is of the topic.
 
-    `context_for` gives the context for its lines; `confirm` the known ids after it has asked which of the movies exist
-    that would make a quarantined line valid.
+    `context_for` gives the context for its lines; `confirm` asks which movies exist that would make a line valid.
     """
     offsets, times = np.concatenate(pending.offsets), np.concatenate(pending.times)
     lines = ParsedLines.read(pa.array(pending.values, pa.binary()), times, zone)
@@ -132,6 +131,7 @@ def archive_batch(
     context = replace(context_for(lines), clock=clock.limit())
     apart_ms = lines.clocks_apart_ms(context)
     verdicts = _judge(lines, context if apart_ms is None else replace(context, ahead_ms=None), confirm)
+    behind = set_aside.lines_behind(partition, times)
     entry = LedgerEntry(
         topic=topic,
         partition=partition,
@@ -143,9 +143,7 @@ def archive_batch(
         redelivered=pending.redelivered,
         mark=RecordMark.of(int(offsets[-1]), int(times[-1]), pending.values[-1]) if marked else None,
         clocks_apart_ms=apart_ms,
-        clock=PartitionClock.of(
-            clock.latest(partition), verdicts.ahead_from(times), set_aside.lines_behind(partition, times)
-        ),
+        clock=PartitionClock.of(clock.latest(partition), verdicts.ahead_from(times), behind),
     )
     origin = archive_writer.provenance_columns(topic, partition, offsets, times)
     files = archive_writer.write_batch(archive, entry, verdicts, lines.values, origin, zone)
