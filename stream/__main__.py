@@ -17,6 +17,7 @@ from stream.cli import run
 from stream.clock_summary import summarize_clocks
 from stream.errors import StreamError, TopicRemade
 from stream.grammar import LineRefused, parse
+from stream.ledger_clock import stream_time
 from stream.line_columns import read
 from stream.settings import StreamSettings, load
 from stream.zone import Zone, zone_named
@@ -120,12 +121,12 @@ async def _begin_again(settings: StreamSettings) -> str:
                 while None in reader.unread().values():
                     await reader.poll(1)
         except TopicRemade as error:
-            found = error.found
+            evidence = error.evidence
         else:
             if positions:
                 raise StreamError(f"kafka: {topic} is the topic that was read; there is nothing to do")
-            found = "nothing is known of the old one"
-        return f"{topic} is read from its beginning, as {ledger.begin_again(topic, found).topic} in the ledger"
+            evidence = "nothing is known of the old one"
+        return f"{topic} is read from its beginning, as {ledger.begin_again(topic, evidence).topic} in the ledger"
 
 
 @commands.command("archive")
@@ -134,7 +135,7 @@ def show_archive() -> None:
     settings = load("stream", StreamSettings)
     entries = archive.Archive(settings.var).entries()
     topics = sorted({entry.topic for entry in entries})
-    reached = archive.stream_time(entries)
+    reached = stream_time(entries)
     summary = {
         "entries": len(entries),
         "lost": sum(entry.lost for entry in entries),

@@ -18,24 +18,22 @@ changed rules. Files are never changed; those of a revision have its number in t
 """
 
 import datetime as dt
-import heapq
 import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import filelock
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
-from stream.clock import LatestLines, PartitionClock, Quorum, TopicClock
+from stream.clock import PartitionClock
 from stream.decoding import decode_json
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
@@ -43,12 +41,12 @@ from stream.parquet_columns import read_columns
 from stream.record_mark import RecordMark
 from stream.tables import ARCHIVE_SCHEMAS, QUARANTINE_SCHEMA
 
-_SCHEMAS: dict[str, pa.Schema] = {"quarantine": QUARANTINE_SCHEMA} | {kind: ARCHIVE_SCHEMAS[kind] for kind in KINDS}
-"""By `ArchiveFile.room`."""
 Fate = Literal["accepted", "repaired", "quarantined", "duplicate"]
+FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
 REMADE = "~"
 """Stands before the number in the name of a topic that was made anew; no topic of Kafka can have it in its name."""
-FATES: tuple[Fate, ...] = ("accepted", "repaired", "quarantined", "duplicate")
+_SCHEMAS: dict[str, pa.Schema] = {"quarantine": QUARANTINE_SCHEMA} | {kind: ARCHIVE_SCHEMAS[kind] for kind in KINDS}
+"""By `ArchiveFile.room`."""
 
 
 class FateCount(msgspec.Struct, frozen=True):
@@ -112,7 +110,7 @@ class LedgerEntry(msgspec.Struct, frozen=True, kw_only=True):
     """The last record that was read, by which its topic is recognised; None in older entries, those of gaps, and of
     records that Kafka has not confirmed to be of the topic before they were archived, in an outage."""
     remade: str = ""
-    """In the entry that begins a topic made anew: what showed it. The entry has no records: `last` is `first` - 1."""
+    """In the entry that begins a topic made anew: the evidence. The entry has no records: `last` is `first` - 1."""
     clock: PartitionClock | None = None
     """The partition's clock after the batch; None in entries without lines, and in those of older versions."""
     revision: int = 0
@@ -196,7 +194,7 @@ class Archive:
         if not self.ledger.is_dir():
             return 0
         with os.scandir(self.ledger) as listing:
-            return max((int(found[1]) for file in listing if (found := remade.match(file.name))), default=0)
+            return max((int(name[1]) for file in listing if (name := remade.match(file.name))), default=0)
 
     def positions(self, topic: str) -> dict[int, int]:
         """By partition of a topic as it is now: the offset to read next."""
@@ -208,10 +206,10 @@ class Archive:
         name = self.name_of(topic)
         return {each.partition: each.mark for each in self.entries(topic) if each.topic == name and each.mark}
 
-    def begin_again(self, topic: str, found: str) -> LedgerEntry:
-        """Commit that a topic was made anew, as was `found`: from now on it has another name and no records."""
+    def begin_again(self, topic: str, evidence: str) -> LedgerEntry:
+        """Commit that a topic was made anew, with the `evidence`: from now on it has another name and no records."""
         name = f"{topic}{REMADE}{self.times_remade(topic) + 1}"
-        return self.commit(LedgerEntry(topic=name, partition=0, first=0, last=-1, lines=0, remade=found))
+        return self.commit(LedgerEntry(topic=name, partition=0, first=0, last=-1, lines=0, remade=evidence))
 
     def write_events(self, entry: LedgerEntry, kind: Kind, day: str, table: pa.Table) -> ArchiveFile:
         """Write a batch's events of one kind and day (not yet committed)."""
@@ -299,71 +297,6 @@ def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
     return total
 
 
-def stream_time(entries: Iterable[LedgerEntry]) -> int | None:
-    """How far the stream has come, ms UTC, by the clock of the topic that has come furthest; None without lines."""
-    return furthest(latest_lines(entries))
-
-
-def furthest(partitions: Mapping[tuple[str, int], LatestLines]) -> int | None:
-    """How far the topic has come that has come furthest, from the latest lines by topic and partition."""
-    reached = (latest.reached for latest in topic_clocks(partitions).values())
-    return max((time_ms for time_ms in reached if time_ms is not None), default=None)
-
-
-def topic_clocks(partitions: Mapping[tuple[str, int], LatestLines]) -> dict[str, LatestLines]:
-    """By topic: its latest lines, which are its clock. A topic made anew keeps the clock that it had."""
-    topics: dict[str, LatestLines] = {}
-    for (name, _), latest in partitions.items():
-        topic = topic_of(name)
-        topics[topic] = topics[topic] + latest if topic in topics else latest
-    return topics
-
-
 def topic_of(name: str) -> str:
     """The topic that entries of a name are of, whether it was made anew or not."""
     return name.partition(REMADE)[0]
-
-
-def was_live(entries: Iterable[LedgerEntry]) -> bool:
-    """Whether a topic was in step with the machine's clock in the ten minutes before its last entry was written."""
-    in_step = sorted(
-        (written_ms := dt.datetime.fromisoformat(entry.written).timestamp() * 1000,
-         abs(written_ms - entry.clock.reached) <= entry.clock.ahead_ms)
-        for entry in entries
-        if entry.clock is not None and entry.clock.reached is not None and entry.written
-    )  # fmt: skip
-    since = in_step[-1][0] - TopicClock.LIVE_S * 1000 if in_step else 0
-    earlier, recent = [each for at, each in in_step if at < since], [each for at, each in in_step if at >= since]
-    return bool(earlier) and earlier[-1] and all(recent)
-
-
-def latest_lines(entries: Iterable[LedgerEntry]) -> dict[tuple[str, int], LatestLines]:
-    """By topic and partition: the latest lines, from which the stream's clock is computed."""
-    with_lines: dict[tuple[str, int], list[LedgerEntry]] = {}
-    for entry in entries:
-        if entry.kafka_time is not None:
-            with_lines.setdefault((entry.topic, entry.partition), []).append(entry)
-    return {partition: _latest_lines(part) for partition, part in with_lines.items()}
-
-
-def _latest_lines(entries: list[LedgerEntry]) -> LatestLines:
-    """The latest lines of a partition: those of its last entry; for entries of older versions a cautious guess.
-
-    Those have no lines, only the earliest and the latest Kafka time, and one wrong record can have moved either by
-    years. So some of an entry's lines count, each as of a user of its own, at the latest time if that is within the
-    allowance of the earliest one, and else at that.
-    """
-    *_, last = sorted(entries, key=lambda entry: entry.last)
-    if last.clock is not None:
-        return last.clock.read()
-    quorum = Quorum()
-    most = 2 * quorum.lines  # of each of the latest entries, of which some may have a line only, and a wrong one
-    latest = heapq.nlargest(most * most, [(_cautious_time(entry, quorum), min(entry.lines, most)) for entry in entries])
-    times = np.repeat(*np.array(latest, np.int64).reshape(-1, 2).T)
-    return LatestLines.of(quorum, times, np.arange(len(times)))
-
-
-def _cautious_time(entry: LedgerEntry, quorum: Quorum) -> int:
-    assert entry.kafka_time is not None
-    first, last = entry.kafka_time.first, entry.kafka_time.last
-    return last if last - first <= quorum.ahead_ms else first

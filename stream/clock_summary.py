@@ -4,9 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from stream.archive import LedgerEntry, latest_lines, topic_clocks, topic_of
+from stream.archive import LedgerEntry, topic_of
 from stream.clock import CLOCK_AHEAD
 from stream.grammar import render_time
+from stream.ledger_clock import latest_lines, topic_clocks
 from stream.zone import Zone
 
 

@@ -27,13 +27,13 @@ class TopicRemade(StreamError):
     A topic that lost its last records, and has others in their place, looks the same.
     """
 
-    def __init__(self, topic: str, found: str) -> None:
+    def __init__(self, topic: str, evidence: str) -> None:
         super().__init__(
-            f"kafka: {topic} was deleted and made anew: {found}. Nothing of the new topic is read; to read it from its"
-            " beginning, and keep what was read of the old one: python -m stream new-topic. If it is the old topic, and"
-            " lost its last records in an unclean leader election, that would archive all that is left a second time"
+            f"kafka: {topic} was deleted and made anew: {evidence}. Nothing of the new topic is read; to read it from"
+            " its beginning, and keep what was read of the old one: python -m stream new-topic. If it is the old topic,"
+            " and lost its last records in an unclean leader election, that would archive what is left a second time"
         )
-        self.topic, self.found = topic, found
+        self.topic, self.evidence = topic, evidence
 
 
 class KafkaSilent(StreamError):

@@ -281,7 +281,7 @@ class Reader:
         self._consumer.seek(tp, first)
         return RetentionGap(partition, next_offset, first - 1)
 
-    async def _remade(self, found: str) -> TopicRemade:
+    async def _remade(self, evidence: str) -> TopicRemade:
         """The error for a topic made anew, with how many of its records a reader that went on would never read."""
         missed: int | str
         try:
@@ -292,7 +292,7 @@ class Reader:
         except (StreamError, KafkaError, TimeoutError) as error:  # no reason to call the topic anything else
             log.warning("kafka: cannot count what %s has where it was read: %r", self._topic, error)
             missed = "an unknown number"
-        return TopicRemade(self._topic, f"{found}; {missed} of its records lie where the old ones were read")
+        return TopicRemade(self._topic, f"{evidence}; {missed} of its records lie where the old ones were read")
 
     async def _require_progress(self) -> None:
         """Raise `KafkaSilent` after a long outage, `StreamError` if records wait but none came for long."""

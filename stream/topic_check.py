@@ -42,7 +42,7 @@ class TopicCheck:
             return ""
         order = sorted(marks, key=self._silent.__contains__)
         by_partition = {TopicPartition(self._topic, partition): marks[partition] for partition in order}
-        found: dict[int, str] = {}
+        answers: dict[int, str] = {}
         try:
             async with asyncio.timeout(_ANSWER_S):
                 self._consumer.assign(list(by_partition))
@@ -52,12 +52,12 @@ class TopicCheck:
                     self._silent.add(tp.partition)
                     if (difference := await self._compare(tp, mark)) is not None:
                         self._silent.remove(tp.partition)
-                        found[tp.partition] = difference
+                        answers[tp.partition] = difference
         except (KafkaError, TimeoutError) as error:
             log.debug("the check of %s is not complete: %r", self._topic, error)
         finally:
             self._consumer.pause(*by_partition)
-        return max(found.values(), default=None)  # a difference, if there is one
+        return max(answers.values(), default=None)  # a difference, if there is one
 
     async def read_before(self, positions: Mapping[int, int]) -> int:
         """How many records Kafka has before these positions."""

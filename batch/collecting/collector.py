@@ -39,9 +39,10 @@ from quality.lines.repair import unconfirmed_movies
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, LedgerEntry, count_by_fate, latest_lines, was_live
+from stream.archive import Archive, LedgerEntry, count_by_fate
 from stream.clock import ClockLimit, PartitionClock, Quorum, TopicClock
 from stream.errors import KafkaSilent, TopicRemade
+from stream.ledger_clock import latest_lines, was_live
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named

@@ -21,8 +21,8 @@ from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import GateVerdict, RuleResult, Wrong
 from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
-from stream.archive import stream_time
 from stream.event import LIST_LENGTH
+from stream.ledger_clock import stream_time
 from stream.zone import DAY_MS, HOUR_MS
 
 _SHRINK = 0.5

@@ -13,8 +13,9 @@ import msgspec
 
 from server.manifest import InputFacts
 from stream import durable
-from stream.archive import LedgerEntry, stream_time
+from stream.archive import LedgerEntry
 from stream.decoding import decode_json
+from stream.ledger_clock import stream_time
 
 
 class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,8 +25,9 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from stream import durable
-from stream.archive import Archive, stream_time
+from stream.archive import Archive
 from stream.decoding import decode_json
+from stream.ledger_clock import stream_time
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS
 

@@ -38,7 +38,8 @@ from batch.nights.api_probe import ApiProbe
 from batch.releases import publish
 from batch.settings import BatchSettings
 from server.manifest import parse_manifest
-from stream.archive import Archive, stream_time
+from stream.archive import Archive
+from stream.ledger_clock import stream_time
 from stream.settings import StreamSettings, load
 from stream.zone import DAY_MS, HOUR_MS, Zone, zone_named
 

@@ -54,7 +54,8 @@ from server import hidden
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import FILES, METRIC, Release
-from stream.archive import Archive, LedgerEntry, stream_time
+from stream.archive import Archive, LedgerEntry
+from stream.ledger_clock import stream_time
 from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import zone_named

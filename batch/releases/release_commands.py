@@ -31,8 +31,9 @@ from quality.telemetry.release_history import ReleaseChange
 from server.errors import BadRelease
 from server.manifest import Manifest, parse_manifest
 from server.release import Release
-from stream.archive import Archive, stream_time
+from stream.archive import Archive
 from stream.errors import ArchiveError
+from stream.ledger_clock import stream_time
 from stream.settings import StreamSettings, load
 from stream.zone import Zone, zone_named
 

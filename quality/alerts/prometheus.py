@@ -25,7 +25,8 @@ from prometheus_client.registry import Collector
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.webhook import Outbox
 from quality.settings import QualitySettings
-from stream.archive import FATES, LedgerEntry, furthest, latest_lines
+from stream.archive import FATES, LedgerEntry
+from stream.ledger_clock import furthest, latest_lines
 from stream.clock import LatestLines
 
 log = logging.getLogger(__name__)

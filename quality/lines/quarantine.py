@@ -18,17 +18,8 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import repair_candidates
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import (
-    FATES,
-    Archive,
-    Fate,
-    FateCount,
-    LedgerEntry,
-    count_by_fate,
-    latest_lines,
-    topic_clocks,
-    topic_of,
-)
+from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate, topic_of
+from stream.ledger_clock import latest_lines, topic_clocks
 from stream.clock import CLOCK_AHEAD, ClockLimit
 from stream.event import Kind
 from stream.grammar import LineRefused, parse, render

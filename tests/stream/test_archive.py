@@ -14,17 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import durable
-from stream.archive import (
-    FATES,
-    Archive,
-    ArchiveFile,
-    Fate,
-    FateCount,
-    LedgerEntry,
-    count_by_fate,
-    stream_time,
-)
+from stream.archive import FATES, Archive, ArchiveFile, Fate, FateCount, LedgerEntry, count_by_fate
 from stream.errors import ArchiveBusy, ArchiveError
+from stream.ledger_clock import stream_time
 from tests.ledger_entries import TOPIC, entry, gap
 
 TABLE = pa.table({"user": pa.array([1, 2, 3], pa.uint32())})
