@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-from prometheus_client import CollectorRegistry, Metric, write_to_textfile
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from batch.errors import GateRefusal, NightHeld, ReleaseError
 from batch.releases import publish
+from quality.metrics_file import MetricsFile
 from quality.telemetry.release_history import ReleaseChange
 from stream import durable
 from stream.decoding import decode_json
@@ -105,32 +106,19 @@ class NightMetrics(Collector):
     """The metrics file of one `var` folder."""
 
     def __init__(self, var: Path) -> None:
-        self._var, self._path = var, var / "metrics" / "nights.prom"
-        self._registry = CollectorRegistry()
+        self._var, self._file = var, MetricsFile(var, "nights", self, (OSError, ReleaseError))
         self._now_ms: int | None = None
-        self._registry.register(self)
         self._state: object = None
         self._written_s = -REFRESH_S
-        self._failing = False
 
     def refresh(self, now_ms: int | None) -> None:
-        """Replace the file if a figure or the stream's time (ms UTC) has changed, or it is older than 30 s.
-
-        A failure is logged once: it must not stop the schedule.
-        """
+        """Replace the file if a figure or the stream's time (ms UTC) has changed, or it is older than 30 s."""
         state = now_ms, _stamp(self._var / "releases" / "history.jsonl"), _stamp(_path(self._var))
         if state == self._state and time.monotonic() - self._written_s < REFRESH_S:
             return
         self._now_ms = now_ms
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_to_textfile(str(self._path), self._registry)
-        except (OSError, ReleaseError) as error:
-            if not self._failing:
-                log.error("metrics: cannot write %s: %s", self._path, error)
-            self._failing = True
-        else:
-            self._failing, self._state, self._written_s = False, state, time.monotonic()
+        if self._file.write():
+            self._state, self._written_s = state, time.monotonic()
 
     def collect(self) -> Iterator[Metric]:
         """Read the figures from disk; called by the registry."""

@@ -13,23 +13,21 @@ crash, and a counter decreases only if the ledger itself lost entries. A file is
 | `marquee_alerts_unposted` | alerts not yet accepted by the webhook; 0 without one |
 """
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric, write_to_textfile
+from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.webhook import Outbox
+from quality.metrics_file import MetricsFile
 from quality.settings import QualitySettings
 from stream.archive import FATES, LedgerEntry
-from stream.ledger_clock import furthest, latest_lines
 from stream.clock import LatestLines
-
-log = logging.getLogger(__name__)
+from stream.ledger_clock import furthest, latest_lines
 
 
 class LedgerMetrics(Collector):
@@ -37,12 +35,9 @@ class LedgerMetrics(Collector):
     the series."""
 
     def __init__(self, var: Path, process: str, settings: QualitySettings) -> None:
-        self._path = var / "metrics" / f"{process}.prom"
         self._alerts = AlertFile(var)
         self._outbox = Outbox(var) if settings.webhook else None
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        self._failing = False
+        self._file = MetricsFile(var, process, self)
         self._reset()
 
     def resume(self, entries: Iterable[LedgerEntry]) -> None:
@@ -52,7 +47,7 @@ class LedgerMetrics(Collector):
         for entry in entries:
             self._count(entry)
         self._latest.update(latest_lines(entries))
-        for path in self._path.parent.glob(f"{self._path.name}.*"):
+        for path in self._file.path.parent.glob(f"{self._file.path.name}.*"):
             path.unlink(missing_ok=True)
 
     def committed(self, entry: LedgerEntry) -> None:
@@ -67,20 +62,12 @@ class LedgerMetrics(Collector):
             self._lines[count.fate, count.reason or ""] += count.lines
 
     def write(self) -> None:
-        """Replace the file. A failure is logged once and not raised: it must not stop the collector."""
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._alerts.refresh()
-            write_to_textfile(str(self._path), self._registry)
-        except OSError as error:
-            if not self._failing:
-                log.error("metrics: cannot write %s: %s", self._path, error)
-            self._failing = True
-        else:
-            self._failing = False
+        """Replace the file."""
+        self._file.write()
 
     def collect(self) -> Iterator[Metric]:
         """The current figures; called by the registry."""
+        self._alerts.refresh()
         lines = CounterMetricFamily("marquee_lines", "Lines by fate and reason.", labels=["fate", "reason"])
         for (fate, reason), number in sorted(self._lines.items()):
             lines.add_metric([fate, reason], number)

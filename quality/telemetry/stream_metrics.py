@@ -1,16 +1,15 @@
 """Telemetry's metrics of the stream, `var/metrics/telemetry.prom`: how far it has read, and what it waits for."""
 
-import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Metric, write_to_textfile
+from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-log = logging.getLogger(__name__)
+from quality.metrics_file import MetricsFile
 
 EVERY_S = 15.0
 """How often the file is written."""
@@ -31,30 +30,18 @@ class StreamState:
 
 
 class StreamMetrics(Collector):
-    """Writes the file. A failure is logged once and not raised: it must not stop telemetry."""
+    """Writes the file now and then."""
 
     def __init__(self, var: Path) -> None:
-        self._path = var / "metrics" / "telemetry.prom"
-        self._registry = CollectorRegistry()
+        self._file = MetricsFile(var, "telemetry", self)
         self._state = StreamState()
-        self._registry.register(self)
         self._written_s = -EVERY_S
-        self._failing = False
 
     def refresh(self, state: StreamState, *, now: bool = False) -> None:
         """Replace the file if it is due, or `now`."""
-        if not now and time.monotonic() - self._written_s < EVERY_S:
-            return
-        self._state, self._written_s = state, time.monotonic()
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_to_textfile(str(self._path), self._registry)
-        except OSError as error:
-            if not self._failing:
-                log.error("metrics: cannot write %s: %s", self._path, error)
-            self._failing = True
-        else:
-            self._failing = False
+        if now or time.monotonic() - self._written_s >= EVERY_S:
+            self._state, self._written_s = state, time.monotonic()
+            self._file.write()
 
     def collect(self) -> Iterator[Metric]:
         """The figures; called by the registry."""
