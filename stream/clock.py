@@ -49,6 +49,10 @@ class Quorum:
         """The quorum of the settings."""
         return cls(settings.clock_lines, settings.clock_users, round(settings.clock_ahead_minutes * _MINUTE_MS))
 
+    def near_ms(self, kafka_time: int) -> int:
+        """From when on other times are near one that is ahead, ms UTC: earlier ones are of the old pace."""
+        return kafka_time - self.ahead_ms // 2
+
     @property
     def _enough_users(self) -> int:
         return max(self.lines, self.users) + self.users
@@ -177,12 +181,17 @@ class PartitionClock(msgspec.Struct, frozen=True, kw_only=True):
             behind=dict(behind or {}),
         )
 
+    @property
+    def quorum(self) -> Quorum:
+        """The quorum that the clock went by."""
+        return Quorum(self.lines, self.users, self.ahead_ms)
+
     def read(self) -> LatestLines:
         """The latest lines."""
         count = len(self.latest) // 12
         time = np.frombuffer(self.latest, "<i8", count).astype(np.int64)
         user = np.frombuffer(self.latest, "<u4", count, offset=8 * count).astype(np.uint32)
-        return LatestLines(Quorum(self.lines, self.users, self.ahead_ms), time, user)
+        return LatestLines(self.quorum, time, user)
 
 
 def merged(partitions: Iterable[LatestLines]) -> LatestLines | None:
@@ -203,17 +212,20 @@ class ClockLimit:
 
     latest_ms: int
     """The limit of the topic, ms UTC."""
+    quorum: Quorum
     now_ms: int | None = None
     """This machine's clock, ms UTC, where records are read as they come; None where old ones are judged again."""
-    ahead_ms: int = 0
-    """The allowance: how far the limit is beyond the confirmed time, and a time may be from this machine's clock."""
 
     def is_ahead(self, kafka_times: np.ndarray) -> np.ndarray:
         """Which records (int64 ms UTC) are ahead: bool."""
         ahead: np.ndarray = kafka_times > self.latest_ms
         if self.now_ms is not None:
-            ahead &= np.abs(kafka_times - self.now_ms) > self.ahead_ms
+            ahead &= np.abs(kafka_times - self.now_ms) > self.quorum.ahead_ms
         return ahead
+
+    def confirms(self, kafka_time: int) -> bool:
+        """Whether a quorum of lines has come near to a time that was ahead (ms UTC): the clock really jumped."""
+        return self.quorum.near_ms(kafka_time) <= self.latest_ms - self.quorum.ahead_ms
 
 
 class TopicClock:
@@ -263,7 +275,7 @@ class TopicClock:
         latest = merged(self._partitions.values())
         if latest is None or latest.limit is None:
             return None
-        return ClockLimit(latest.limit, self._now_ms(), self._quorum.ahead_ms)
+        return ClockLimit(latest.limit, self._quorum, self._now_ms())
 
     def is_live(self) -> bool:
         """Whether the stream has kept in step with this machine's clock."""

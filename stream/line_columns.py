@@ -42,6 +42,11 @@ class LineColumns:
     reasons: list[Reason]
     """Why each of `refused` is not well-formed, in the same order."""
 
+    def rows_and_users(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each well-formed line: its index (int64) and its user (uint32), by kind."""
+        users = [self.events[kind].column("user").to_numpy() for kind in KINDS]
+        return np.concatenate([self.rows[kind] for kind in KINDS]), np.concatenate(users)
+
 
 def read(values: pa.Array, zone: Zone) -> LineColumns:
     """Parse lines, a binary array without nulls. Every line is either in `events` or in `refused`, exactly once."""

@@ -27,10 +27,9 @@ class Case:
     lines_behind: int = 0
     """Lines that came later in the partition, at the old pace."""
 
-    @property
-    def near_ms(self) -> int:
-        """Times from here on are near those of the records, ms UTC."""
-        return self.ahead_from - self.clock.ahead_ms // 2
+    def count_behind(self, kafka_times: np.ndarray) -> int:
+        """How many of some later lines (int64 ms UTC) came at the old pace."""
+        return int((kafka_times < self.clock.quorum.near_ms(self.ahead_from)).sum())
 
     def is_refuted(self) -> bool:
         """Whether the partition went on at the old pace."""
@@ -61,7 +60,7 @@ class OpenCases:
 
     def lines_behind(self, partition: int, kafka_times: np.ndarray) -> dict[str, int]:
         """By open case of a partition: how many of some lines (int64 ms UTC) came at the old pace."""
-        return {case.entry.name: int((kafka_times < case.near_ms).sum()) for case in self._of(partition)}
+        return {case.entry.name: case.count_behind(kafka_times) for case in self._of(partition)}
 
     def closed(self, entry: LedgerEntry) -> None:
         """Close the case of an entry: nothing more can be decided."""
@@ -75,8 +74,7 @@ class OpenCases:
 
     def confirmed(self, limit: ClockLimit | None) -> list[LedgerEntry]:
         """The entries with records that the clock has come near to."""
-        confirmed_ms = -1 if limit is None else limit.latest_ms - limit.ahead_ms
-        return [case.entry for case in self._cases.values() if case.near_ms <= confirmed_ms]
+        return [case.entry for case in self._cases.values() if limit is not None and limit.confirms(case.ahead_from)]
 
     def _of(self, partition: int) -> list[Case]:
         return [case for case in self._cases.values() if case.entry.partition == partition]

@@ -19,10 +19,10 @@ from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import repair_candidates
 from quality.lines.verdicts import ParsedLines, judge
 from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate, topic_of
-from stream.ledger_clock import latest_lines, topic_clocks
-from stream.clock import CLOCK_AHEAD, ClockLimit
+from stream.clock import CLOCK_AHEAD, ClockLimit, LatestLines
 from stream.event import Kind
 from stream.grammar import LineRefused, parse, render
+from stream.ledger_clock import latest_lines, topic_clocks
 from stream.tables import PROVENANCE_FIELDS, QUARANTINE_SCHEMA
 from stream.zone import Zone
 
@@ -105,7 +105,7 @@ def replay_quarantine(
     for entry in entries:
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
             # entries of older versions were made without a clock
-            limit = None if entry.clock is None else clocks[topic_of(entry.topic)].limit
+            limit = None if entry.clock is None else _limit_of(clocks[topic_of(entry.topic)])
             strict = partial(_strict_context, context, entry, limit)
             total.update(replay_entry(archive, entry, context.zone, strict, day, write).fates)
     return total
@@ -154,16 +154,19 @@ def replay_entry(
     return Replayed(revised, fates)
 
 
+def _limit_of(latest: LatestLines) -> ClockLimit | None:
+    return None if latest.limit is None else ClockLimit(latest.limit, latest.quorum)
+
+
 def _strict_context(
-    context: JudgingContext, entry: LedgerEntry, limit_ms: int | None, lines: ParsedLines
+    context: JudgingContext, entry: LedgerEntry, limit: ClockLimit | None, lines: ParsedLines
 ) -> JudgingContext:
     """The context for quarantined lines: a replay does not ask the API, so it accepts only movies of the catalogue."""
     known = context.known
     not_in_catalog = lines.movies() - known.runtimes.keys() if known.runtimes else set()
     ahead_ms = context.ahead_ms if entry.clocks_apart_ms is None else None
-    clock = None if limit_ms is None else ClockLimit(limit_ms)
     known = replace(known, missing=known.missing | not_in_catalog)
-    return replace(context, ahead_ms=ahead_ms, known=known, clock=clock)
+    return replace(context, ahead_ms=ahead_ms, known=known, clock=limit)
 
 
 def _next_revision(entry: LedgerEntry, counts: list[FateCount], day: str | None) -> LedgerEntry:

@@ -59,13 +59,12 @@ class ParsedLines:
 
     def users_above(self, most: int) -> set[int]:
         """User ids above `most` in well-formed lines."""
-        users = np.concatenate([table.column("user").to_numpy() for table in self.columns.events.values()])
+        _, users = self.columns.rows_and_users()
         return set(users[users > most].tolist())
 
     def times_and_users(self) -> tuple[np.ndarray, np.ndarray]:
         """Kafka's time (int64 ms UTC) and the user (uint32) of each well-formed line that is no duplicate."""
-        rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
-        users = np.concatenate([self.columns.events[kind].column("user").to_numpy() for kind in KINDS])
+        rows, users = self.columns.rows_and_users()
         return self.kafka_times[self.rows[rows]], users
 
     def clocks_apart_ms(self, context: JudgingContext) -> int | None:
@@ -115,10 +114,8 @@ class Verdicts:
 
     def ahead_from(self, kafka_times: np.ndarray) -> int | None:
         """The earliest Kafka time of the records that are ahead of the stream's clock; None without any."""
-        ahead = [
-            row for row, reason in zip(self.quarantined.tolist(), self.reasons, strict=True) if reason == CLOCK_AHEAD
-        ]
-        return int(kafka_times[ahead].min()) if ahead else None
+        ahead = kafka_times[self.quarantined[np.array(self.reasons, object) == CLOCK_AHEAD]]
+        return int(ahead.min()) if len(ahead) else None
 
     def counts(self, kafka_times: np.ndarray, zone: Zone) -> list[FateCount]:
         """Lines by fate, kind, day and reason, in a fixed order."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
-from stream.event import KINDS
 from stream.kafka import FetchedRecords, RetentionGap
 from stream.line_columns import LineColumns, read
 from stream.record_mark import RecordMark
@@ -35,8 +34,7 @@ class TelemetryBatch:
 
     def times_and_users(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """By partition: Kafka's time (int64 ms UTC) and the user (uint32) of each well-formed line."""
-        rows = np.concatenate([self.columns.rows[kind] for kind in KINDS])
-        users = np.concatenate([self.columns.events[kind].column("user").to_numpy() for kind in KINDS])
+        rows, users = self.columns.rows_and_users()
         times, partition = self.kafka_time[rows], self.partition[rows]
         return {
             number: (times[partition == number], users[partition == number]) for number in np.unique(partition).tolist()

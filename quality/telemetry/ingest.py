@@ -53,7 +53,7 @@ class Ingest:
         topic: str,
         zone: Zone,
         settings: QualitySettings,
-        quorum: Quorum = Quorum(),  # noqa: B008
+        quorum: Quorum,
     ) -> None:
         self._store, self._topic, self._zone, self._settings = store, topic, zone, settings
         self._positions = store.positions(topic)

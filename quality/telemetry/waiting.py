@@ -46,9 +46,8 @@ class WaitingRecords:
         waiting = [self._behind(record, batch) for record in self._waiting]
         refuted = [record for record in waiting if record.behind >= self._quorum.lines]
         waiting = [record for record in waiting if record.behind < self._quorum.lines]
-        confirmed_ms = limit.latest_ms - limit.ahead_ms
-        confirmed = [record for record in waiting if self._near_ms(record) <= confirmed_ms]
-        waiting = [record for record in waiting if self._near_ms(record) > confirmed_ms]
+        confirmed = [record for record in waiting if limit.confirms(record.kafka_time)]
+        waiting = [record for record in waiting if not limit.confirms(record.kafka_time)]
         no_times = ahead & (batch.kafka_time >= LATEST_MS)
         waiting += [_record(batch, row) for row in np.flatnonzero(ahead & ~no_times).tolist()]
         self._store.replace_waiting(db, self._topic, waiting)
@@ -59,23 +58,24 @@ class WaitingRecords:
 
     def _behind(self, record: WaitingRecord, batch: TelemetryBatch) -> WaitingRecord:
         later = (batch.partition == record.partition) & (batch.offset > record.offset)
-        later &= batch.kafka_time < self._near_ms(record)
+        later &= batch.kafka_time < self._quorum.near_ms(record.kafka_time)
         return replace(record, behind=record.behind + int(later.sum()))
 
-    def _near_ms(self, record: WaitingRecord) -> int:
-        return record.kafka_time - self._quorum.ahead_ms // 2
-
     def _without(self, batch: TelemetryBatch, ahead: np.ndarray, confirmed: list[WaitingRecord]) -> TelemetryBatch:
-        values = [*batch.values.filter(pa.array(~ahead)).to_pylist(), *(record.line for record in confirmed)]
+        lines = [*batch.values.filter(pa.array(~ahead)).to_pylist(), *(record.line for record in confirmed)]
+        values = pa.array(lines, pa.binary())
+
+        def joined(name: str) -> np.ndarray:
+            own: np.ndarray = getattr(batch, name)
+            return np.append(own[~ahead], [getattr(record, name) for record in confirmed]).astype(own.dtype)
+
         return replace(
             batch,
-            values=pa.array(values, pa.binary()),
-            columns=read(pa.array(values, pa.binary()), self._zone),
-            partition=np.append(batch.partition[~ahead], [record.partition for record in confirmed]).astype(np.int32),
-            offset=np.append(batch.offset[~ahead], [record.offset for record in confirmed]).astype(np.int64),
-            kafka_time=np.append(batch.kafka_time[~ahead], [record.kafka_time for record in confirmed]).astype(
-                np.int64
-            ),
+            values=values,
+            columns=read(values, self._zone),
+            partition=joined("partition"),
+            offset=joined("offset"),
+            kafka_time=joined("kafka_time"),
         )
 
 
