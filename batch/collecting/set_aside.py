@@ -4,7 +4,8 @@ It ends in one of two ways. If the clock jumps to their time, the stream really 
 archived. If instead a quorum of lines of the same partition comes after them at the old pace, they were wrong: they
 stay in the quarantine, also when the clock reaches their time some day (`quality quarantine replay` would then take
 them). What is nearer than half the allowance is no longer the old pace. Cases are ledger entries, and are decided by
-the ledger alone.
+the ledger alone. A jump is confirmed within two quorums of lines; of a sender that stays wrong for weeks the oldest
+cases are closed.
 """
 
 from collections.abc import Iterable
@@ -14,6 +15,9 @@ import numpy as np
 
 from stream.archive import LedgerEntry
 from stream.clock import ClockLimit, PartitionClock
+
+_MOST_QUORUMS = 4
+"""Quorums of lines, of which each may be an entry of its own: so many cases of a partition stay open."""
 
 
 @dataclass
@@ -71,6 +75,8 @@ class OpenCases:
         self._cases.pop(entry.name, None)
         if entry.clock is not None and entry.clock.ahead_from is not None:
             self._cases[entry.name] = Case(entry, entry.clock, entry.clock.ahead_from)
+            for case in self._of(entry.partition)[: -_MOST_QUORUMS * entry.clock.lines]:
+                self.closed(case.entry)
 
     def confirmed(self, limit: ClockLimit | None) -> list[LedgerEntry]:
         """The entries with records that the clock has come near to."""

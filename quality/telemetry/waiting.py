@@ -17,6 +17,9 @@ from stream.clock import ClockLimit, Quorum
 from stream.line_columns import read
 from stream.zone import LATEST_MS, Zone
 
+_MOST = 10_000
+"""So many records wait. A true jump is confirmed long before; of a sender that stays wrong the oldest are given up."""
+
 
 @dataclass(frozen=True)
 class Admitted:
@@ -50,6 +53,8 @@ class WaitingRecords:
         waiting = [record for record in waiting if not limit.confirms(record.kafka_time)]
         no_times = ahead & (batch.kafka_time >= LATEST_MS)
         waiting += [_record(batch, row) for row in np.flatnonzero(ahead & ~no_times).tolist()]
+        refuted += waiting[:-_MOST]
+        waiting = waiting[-_MOST:]
         self._store.replace_waiting(db, self._topic, waiting)
         self._waiting = waiting
         if ahead.any() or confirmed:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from batch.collecting import collector as collecting
+from batch.collecting.set_aside import OpenCases
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
 from stream.archive import Archive, LedgerEntry, count_by_fate
 from stream.clock import CLOCK_AHEAD, PartitionClock
@@ -226,6 +227,17 @@ def test_a_case_that_a_replay_of_one_day_has_settled_is_closed(tmp_path: Path, m
     for n in range(40):
         run(collector, [stretch(302 + n * 40, 40, NOW + (5 + n) * HOUR_MS)])
     assert len(recounts) == 1  # at the start
+
+
+def test_a_sender_that_stays_wrong_leaves_few_open_cases() -> None:
+    """Weeks of it: no case is ever confirmed or refuted."""
+    cases = OpenCases()
+    for number in range(500):
+        clock = msgspec.structs.replace(clock_at(NOW), lines=5, ahead_from=NOW + DAY_MS + number)
+        cases.committed(entry(number, number, clock=clock))
+        cases.committed(entry(number, number, clock=clock, partition=1))
+    behind = cases.lines_behind(0, np.array([NOW]))
+    assert list(behind) == [f"{TOPIC}-0-{number:012}-{number:012}" for number in range(480, 500)]
 
 
 def test_liveness_is_read_from_the_ledger() -> None:

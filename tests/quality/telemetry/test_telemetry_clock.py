@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from quality.settings import QualitySettings
+from quality.telemetry import waiting
 from quality.telemetry.batch import batch_of
 from quality.telemetry.consumer import Telemetry
 from quality.telemetry.idle_partitions import IdlePartitions
@@ -169,6 +170,18 @@ def test_one_wrong_record_in_a_new_partition_closes_no_day(tmp_path: Path) -> No
     process.ingest.take(batch_of([wrong], {0: 240, 1: 1}, ZONE))
     assert process.ingest.watermark == reached
     assert process.ingest.waiting == 1
+
+
+def test_a_sender_that_stays_wrong_leaves_few_waiting_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user's lines of years ahead: they are never confirmed, and nothing else comes to refute them."""
+    monkeypatch.setattr(waiting, "_MOST", 30)
+    process = Process(tmp_path)
+    for batch in hours(0, 3):
+        process.take(*batch)
+    for number in range(10):
+        process.take(*(watch(FIRST + 300 * DAY_MS + 10 * number + row, 7) for row in range(10)))
+    assert process.ingest.waiting == len(process.store.waiting(TOPIC)) == 30
+    assert process.store.left_out(ZONE.day_number(FIRST)) == {"clock_ahead": 70}
 
 
 def test_a_topic_made_anew_keeps_its_clock_in_the_store(tmp_path: Path) -> None:
