@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from quality.metrics.watch_sessions import TimeSpans, split_key
-from quality.telemetry.store import StoredAnswers
+from quality.telemetry.day_rows import AnswerRows
 
 _CHUNK = 1 << 16
 """Starts compared at a time, to bound memory."""
@@ -31,7 +31,7 @@ class Attribution:
     """Time of the start, ms UTC."""
 
 
-def attribute_starts(answers: StoredAnswers, starts: TimeSpans, window_ms: int) -> Attribution:
+def attribute_starts(answers: AnswerRows, starts: TimeSpans, window_ms: int) -> Attribution:
     """Credit starts to `answers` (status 200 only, ascending by time). Starts without an answer in the window are left
     out."""
     user, movie = split_key(starts.key)

@@ -1,12 +1,17 @@
 """The answers of one day and their outcomes: the input of all figures of a report."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from quality.telemetry.store import StoredAnswers
+from quality.settings import QualitySettings
+from quality.telemetry.attribution import attribute_starts, hit_ranks
+from quality.telemetry.day_rows import AnswerRows, DayRows
+from quality.telemetry.release_history import ReleaseHistory, popular_list, read_release_history
+from stream.event import LIST_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class JudgedAnswers:
 class JudgedDay:
     """A day as of a watermark."""
 
-    requests: StoredAnswers
+    requests: AnswerRows
     """Answers of every status."""
     judged: JudgedAnswers
     """Those with status 200."""
@@ -73,3 +78,42 @@ def sums_by_user(user: np.ndarray, *hits: np.ndarray) -> list[np.ndarray]:
     users, rows = np.unique(user, return_inverse=True)
     sums = [np.bincount(rows, weights=hit, minlength=len(users)) for hit in hits]
     return [*sums, np.bincount(rows, minlength=len(users))]
+
+
+def judge_day(rows: DayRows, releases: Path, watermark: int, settings: QualitySettings) -> JudgedDay:
+    """Judge the answers of a day as of a watermark, by the releases in the folder `releases`."""
+    window_ms, history = settings.window_ms, read_release_history(releases)
+    # later answers take starts from those of the day: last touch
+    shown = rows.answers[rows.answers.status == 200]
+    attribution = attribute_starts(shown, rows.sessions, window_ms)
+    release = history.in_force(shown.time)
+    lists, is_known = _popular_lists(releases, history, rows.movies)
+    list_of = np.where(is_known[release], release, -1)
+    baseline = np.where(list_of >= 0, hit_ranks(attribution, lists, list_of), -1)
+    rank = hit_ranks(attribution, shown.movies, np.arange(len(shown.time)))
+    judged = JudgedAnswers(shown.user, release, shown.time + window_ms <= watermark, rank, baseline)
+    return JudgedDay(
+        requests=rows.answers[rows.answers.time < rows.end],
+        judged=judged[shown.time < rows.end],
+        releases=history.releases,
+        left_out=rows.left_out,
+        samples=settings.bootstrap_samples,
+        seed=settings.seed,
+    )
+
+
+def _popular_lists(
+    releases: Path, history: ReleaseHistory, numbers: Mapping[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Popular lists by release number, int32 [releases + 1, 20], and which of them are known.
+
+    The last row stands for no release.
+    """
+    lists = np.full((len(history.releases) + 1, LIST_LENGTH), -1, np.int32)
+    is_known = np.zeros(len(lists), bool)
+    for row, release in enumerate(history.releases):
+        movies = popular_list(releases, release)
+        is_known[row] = movies is not None
+        # a movie that no line mentions has neither a number nor a start
+        lists[row, : len(movies or ())] = [numbers.get(movie, -1) for movie in movies or ()]
+    return lists, is_known

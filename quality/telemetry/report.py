@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from quality.settings import QualitySettings
-from quality.telemetry.attribution import attribute_starts, hit_ranks
 from quality.telemetry.day_report import FIGURES, DayReport, read_report
-from quality.telemetry.judged_day import JudgedAnswers, JudgedDay
-from quality.telemetry.release_history import ReleaseHistory, popular_list, read_release_history
+from quality.telemetry.day_rows import DayRows
+from quality.telemetry.judged_day import JudgedDay, judge_day
 from quality.telemetry.report_html import render_html
 from quality.telemetry.report_schema import validate_report
 from quality.telemetry.store import Store
 from stream import durable
-from stream.event import LIST_LENGTH
 from stream.settings import StreamSettings
 from stream.zone import day_name, zone_named
 
@@ -51,7 +48,7 @@ class Reports:
 
     def closes(self, day: int) -> int:
         """The watermark from which a day's report is final, ms UTC."""
-        _, end = zone_named(self.stream.timezone).bounds(day_name(day))
+        _, end = self._bounds(day)
         return end + self.settings.window_ms + self.settings.grace_ms
 
     def written(self, day: int) -> DayReport | None:
@@ -74,7 +71,8 @@ class Reports:
     def build(self, day: int, watermark: int) -> DayReport:
         """The report of a day as of a watermark."""
         watermark = min(watermark, self.closes(day))
-        judged_day = self._judge(day, watermark, read_release_history(self.releases))
+        rows = self.store.day_rows(day, *self._bounds(day), self.settings.window_ms)
+        judged_day = judge_day(rows, self.releases, watermark, self.settings)
         return DayReport(
             layout=1,
             day=day_name(day),
@@ -82,50 +80,14 @@ class Reports:
             final=watermark == self.closes(day),
             window_hours=self.settings.window_hours,
             watermark=_utc(watermark),
-            notes=self._notes(day, judged_day),
+            notes=self._notes(rows, judged_day),
             **{name: figure.compute(judged_day) for name, figure in FIGURES.items()},
         )
 
-    def _judge(self, day: int, watermark: int, history: ReleaseHistory) -> JudgedDay:
-        first, end = zone_named(self.stream.timezone).bounds(day_name(day))
-        window_ms = self.settings.window_ms
-        # later answers take starts from those of the day: last touch
-        answers = self.store.answers(first, end + window_ms, listed_until=end)
-        shown = answers[answers.status == 200]
-        attribution = attribute_starts(shown, self.store.sessions(first, end + window_ms), window_ms)
-        release = history.in_force(shown.time)
-        lists, is_known = self._popular_lists(history)
-        list_of = np.where(is_known[release], release, -1)
-        baseline = np.where(list_of >= 0, hit_ranks(attribution, lists, list_of), -1)
-        rank = hit_ranks(attribution, shown.movies, np.arange(len(shown.time)))
-        judged = JudgedAnswers(shown.user, release, shown.time + window_ms <= watermark, rank, baseline)
-        return JudgedDay(
-            requests=answers[answers.time < end],
-            judged=judged[shown.time < end],
-            releases=history.releases,
-            left_out=self.store.left_out(day),
-            samples=self.settings.bootstrap_samples,
-            seed=self.settings.seed,
-        )
+    def _bounds(self, day: int) -> tuple[int, int]:
+        return zone_named(self.stream.timezone).bounds(day_name(day))
 
-    def _popular_lists(self, history: ReleaseHistory) -> tuple[np.ndarray, np.ndarray]:
-        """Popular lists by release number, int32 [releases + 1, 20], and which of them are known.
-
-        The last row stands for no release.
-        """
-        numbers = self.store.movies()
-        lists = np.full((len(history.releases) + 1, LIST_LENGTH), -1, np.int32)
-        is_known = np.zeros(len(lists), bool)
-        for row, release in enumerate(history.releases):
-            movies = popular_list(self.releases, release)
-            is_known[row] = movies is not None
-            # a movie that no line mentions has neither a number nor a start
-            lists[row, : len(movies or ())] = [numbers.get(movie, -1) for movie in movies or ()]
-        return lists, is_known
-
-    def _notes(self, day: int, judged_day: JudgedDay) -> list[str]:
-        begins, _ = zone_named(self.stream.timezone).bounds(day_name(day))
-        first = self.store.state("first")
+    def _notes(self, rows: DayRows, judged_day: JudgedDay) -> list[str]:
         still_open = len(judged_day.judged.user) - len(judged_day.closed.user)
         unknown = len(judged_day.closed.user) - len(judged_day.compared.user)
         notes = [_STEERED]
@@ -133,8 +95,11 @@ class Reports:
             notes.append(f"The windows of {still_open} answers are still open; they are in no rate.")
         if unknown:
             notes.append(f"The baseline of {unknown} answers is unknown: no release was in force, or it is gone.")
-        if first is not None and first > begins - self.settings.gap_ms:
-            notes.append(f"The stream is known from {_utc(first)} on; a session that ran then seems to start then.")
+        known_from = rows.known_from
+        if known_from is not None and known_from > rows.first - self.settings.gap_ms:
+            notes.append(
+                f"The stream is known from {_utc(known_from)} on; a session that ran then seems to start then."
+            )
         return notes
 
 

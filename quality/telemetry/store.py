@@ -32,6 +32,7 @@ import numpy as np
 
 from quality.errors import StoreBusy, StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
+from quality.telemetry.day_rows import AnswerRows, DayRows
 from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
@@ -81,25 +82,6 @@ class WaitingRecord:
     behind: int
     """How many lines came after it in its partition at the old pace."""
     line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StoredAnswers:
-    """Answers, ascending by time; of several simultaneous answers to one user the last row is the later one."""
-
-    time: np.ndarray
-    """int64, ms UTC."""
-    user: np.ndarray
-    """int64."""
-    status: np.ndarray
-    """int64."""
-    latency_ms: np.ndarray
-    """int64."""
-    movies: np.ndarray
-    """int32[answers, 20]: numbers of movies, best first, -1 for none; all -1 unless status is 200."""
-
-    def __getitem__(self, rows: np.ndarray) -> "StoredAnswers":
-        return StoredAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
 @contextmanager
@@ -234,7 +216,7 @@ class Store:
         """Numbers of all movies that rows mention."""
         return dict(self._db.execute("SELECT movie, number FROM movies"))
 
-    def answers(self, first: int, end: int, listed_until: int | None = None) -> StoredAnswers:
+    def answers(self, first: int, end: int, listed_until: int | None = None) -> AnswerRows:
         """Answers with first ≤ time < end; from `listed_until` on without their lists, which take most of the time."""
         query = (
             "SELECT time, user, status, latency_ms, CASE WHEN time < ? THEN movies END FROM answers "
@@ -247,7 +229,7 @@ class Store:
             chunks.append((numbers, unpack_lists([row[4] for row in chunk])))
         numbers, lists = map(np.concatenate, zip(*chunks, strict=True))
         time, user, status, latency_ms = numbers.T
-        return StoredAnswers(time, user, status, latency_ms, lists)
+        return AnswerRows(time, user, status, latency_ms, lists)
 
     def sessions(self, after: int, until: int, least_last: int = 0) -> TimeSpans:
         """Sessions with after < start ≤ until and last ≥ `least_last`, ascending by start."""
@@ -258,6 +240,18 @@ class Store:
             chunks.append(np.array(chunk, np.int64))
         user, movie, start, last = np.concatenate(chunks).T
         return TimeSpans(session_key(user, movie), start, last)
+
+    def day_rows(self, day: int, first: int, end: int, window_ms: int) -> DayRows:
+        """The rows of a day's report; the day lasts from `first` to `end`, ms UTC."""
+        return DayRows(
+            first=first,
+            end=end,
+            answers=self.answers(first, end + window_ms, listed_until=end),
+            sessions=self.sessions(first, end + window_ms),
+            movies=self.movies(),
+            left_out=self.left_out(day),
+            known_from=self.state("first"),
+        )
 
     def left_out(self, day: int) -> dict[str, int]:
         """By reason: lines of a day, by Kafka's time, that are not in any figure."""

@@ -15,9 +15,10 @@ from quality.settings import QualitySettings
 from quality.telemetry.attribution import attribute_starts, hit_ranks
 from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.day_report import DayReport
+from quality.telemetry.day_rows import AnswerRows
 from quality.telemetry.ingest import Ingest, requests
 from quality.telemetry.report import Reports
-from quality.telemetry.store import Store, StoredAnswers
+from quality.telemetry.store import Store
 from stream.event import Event
 from stream.line_columns import table_of
 from stream.settings import StreamSettings
@@ -158,15 +159,15 @@ def test_any_arrival_gives_what_the_definitions_give(
     check(report, by_definition([event for events in batches for event in events]), watermark)
 
 
-def answers_at(*times: int, lists: list[list[int]]) -> StoredAnswers:
+def answers_at(*times: int, lists: list[list[int]]) -> AnswerRows:
     movies = np.full((len(times), 20), -1, np.int32)
     for row, listed in zip(movies, lists, strict=True):
         row[: len(listed)] = listed
     same = np.ones(len(times), np.int64)
-    return StoredAnswers(np.array(times), same, same * 200, same, movies)
+    return AnswerRows(np.array(times), same, same * 200, same, movies)
 
 
-def hits(answers: StoredAnswers, *starts: tuple[int, int], window_ms: int = 100) -> list[int]:
+def hits(answers: AnswerRows, *starts: tuple[int, int], window_ms: int = 100) -> list[int]:
     """Ranks of the answers' hits, all of user 1; starts are (time, movie)."""
     times, movies = np.array(starts, np.int64).reshape(-1, 2).T
     spans = TimeSpans(session_key(np.ones(len(times)), movies), times, times)
