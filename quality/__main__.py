@@ -4,6 +4,7 @@ Commands import pandas and pyarrow themselves, since these load slowly; this kee
 """
 
 import asyncio
+from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,13 @@ from quality.errors import ReportError
 from quality.settings import QualitySettings
 from stream.cli import run
 from stream.settings import StreamSettings, load
-from stream.zone import day_number
+from stream.zone import day_name, day_number
 
 if TYPE_CHECKING:
     from quality.lines.context_checks import JudgingContext
+    from quality.telemetry.backfill import Backfill
+    from quality.telemetry.day_report import DayReport
+    from quality.telemetry.report import Reports
 
 
 @click.group(help="Good data and good answers: the ledger of lines, the quarantine, telemetry, reports.")
@@ -128,25 +132,77 @@ def run_telemetry() -> None:
 
 
 @commands.command("report")
-@click.option("--day", required=True, type=click.DateTime(["%Y-%m-%d"]), help="Day of the service's zone.")
-def show_report(day: datetime) -> None:
-    """Print a day's report as JSON: the final one, or else one computed from the store as it is. Writes nothing."""
+@click.option("--day", type=click.DateTime(["%Y-%m-%d"]), help="Day of the service's zone.")
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), help="First of several days.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), help="Last of several days.")
+@click.option("--final", is_flag=True, help="Write the final reports of days that are over, from the archive.")
+@click.option(
+    "--reason", help="With --final: revise final reports that differ, for this reason; the old ones are kept."
+)
+def show_report(
+    day: datetime | None, first: datetime | None, last: datetime | None, final: bool, reason: str | None
+) -> None:
+    """Print the report of a day, or a line for each of several days, as JSON.
+
+    It is the final report, or else one made from the archive; without an archive, from telemetry's store. With --final,
+    the reports are written, and what was done is printed instead.
+    """
+    from quality.telemetry.backfill import Backfill
     from quality.telemetry.report import Reports
+
+    if (day is None) == (first is None and last is None):
+        raise click.UsageError("give either --day, or --from and --to")
+    if reason is not None and not final:
+        raise click.UsageError("--reason needs --final")
+    numbers = [day_number(each.date().isoformat()) for each in (first or day or last, last or day or first) if each]
+    streaming = load("stream", StreamSettings)
+    reports = Reports(streaming, load("quality", QualitySettings))
+    if final:
+        _make_final(Backfill(reports), numbers[0], numbers[-1], reason)
+    elif day is not None:
+        click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, numbers[0])), option=orjson.OPT_INDENT_2))
+    else:
+        for number in _days_between(Backfill(reports), numbers[0], numbers[-1]):
+            click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, number))))
+
+
+def _days_between(backfill: "Backfill", first: int, last: int) -> list[int]:
+    days = backfill.days(first, last)
+    if not days:
+        raise ReportError(f"report: the archive has no lines from {day_name(first)} to {day_name(last)}")
+    return days
+
+
+def _report(reports: "Reports", day: int) -> "DayReport":
+    """The final report of a day, or one of the archive, or of telemetry's store."""
+    from quality.telemetry.backfill import Backfill
     from quality.telemetry.store import Store
 
-    settings = load("stream", StreamSettings)
-    number = day_number(day.date().isoformat())
-    store = Store(settings.var / "telemetry.db", create=False)
-    try:
-        reports = Reports(store, settings, load("quality", QualitySettings))
-        report = reports.written(number)
-        watermark = store.reached(settings.topic)
-        if report is None and (watermark is None or number not in store.days(final=False)):
-            raise ReportError(f"report: the store has no lines of {day.date()}, not yet or not any more")
-        document = msgspec.to_builtins(report or reports.build(number, watermark or 0))
-        click.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    finally:
-        store.close()
+    if report := reports.written(day):
+        return report
+    backfill = Backfill(reports)
+    if backfill.rows.entries:
+        (number,) = _days_between(backfill, day, day)
+        return backfill.build(number)
+    with closing(Store(reports.stream.var / "telemetry.db", create=False)) as store:
+        watermark = store.reached(reports.stream.topic)
+        if watermark is None or day not in store.days(final=False):
+            raise ReportError(f"report: the store has no lines of {day_name(day)}, not yet or not any more")
+        return reports.build(day, store.day_rows(day, reports.days), watermark)
+
+
+def _make_final(backfill: "Backfill", first: int, last: int, reason: str | None) -> None:
+    failed = False
+    for day in _days_between(backfill, first, last):
+        if behind := list(backfill.partitions_behind(day)):
+            click.echo(f"{day_name(day)}: lines of partitions {behind} may not be archived, yet", err=True)
+        try:
+            click.echo(f"{day_name(day)}: {backfill.make_final(day, reason)}")
+        except ReportError as error:
+            failed = True
+            click.echo(str(error), err=True)
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -248,10 +248,12 @@ class Archive:
                     days.setdefault(file.day, []).append(self.var / file.path)
         return dict(sorted(days.items()))
 
-    def read(self, file: ArchiveFile) -> pa.Table:
-        """The rows of a file. Raises `ArchiveError` if it is missing or damaged."""
+    def read(self, file: ArchiveFile, columns: Sequence[str] | None = None) -> pa.Table:
+        """The rows of a file, of all columns or some. Raises `ArchiveError` if it is missing or damaged."""
         try:
-            return read_columns(self.var / file.path, _SCHEMAS[file.room])
+            schema = _SCHEMAS[file.room]
+            chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+            return read_columns(self.var / file.path, chosen)
         except (OSError, pa.ArrowException) as error:
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {_MEND}") from error
 

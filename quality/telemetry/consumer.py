@@ -20,7 +20,7 @@ import logging
 import signal
 import time
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from quality.alerts.alert_file import alert_if_remade
 from quality.settings import QualitySettings
@@ -28,11 +28,11 @@ from quality.telemetry.batch import batch_of
 from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
+from quality.telemetry.reporting import ReportKeeper
 from quality.telemetry.store import Store, writing
 from quality.telemetry.stream_metrics import StreamMetrics, StreamState
 from stream import kafka
 from stream.archive import Archive
-from stream.clock import Quorum
 from stream.settings import StreamSettings
 from stream.zone import Zone, day_name, zone_named
 
@@ -40,42 +40,32 @@ GROUP = "marquee-telemetry"
 log = logging.getLogger(__name__)
 
 
-@dataclass
 class Telemetry:
-    """The store and its reports: everything except Kafka and signals."""
+    """The store and its reports: everything except Kafka and signals. Raises `StoreError` if the store is damaged."""
 
-    store: Store
-    ingest: Ingest
-    reports: Reports
+    def __init__(self, store: Store, stream: StreamSettings, settings: QualitySettings) -> None:
+        self.store, self.stream, self.settings = store, stream, settings
+        self.ingest = Ingest(store, stream, settings)
+        self._keeper = ReportKeeper(store, Reports(stream, settings))
 
     def report(self, *, now: bool = False) -> None:
-        """Write the final reports of completed days, and rewrite open ones if they are due (or `now`)."""
+        """Write the final reports of the days that are over, and rewrite open ones if they are due (or `now`)."""
         watermark = self.ingest.watermark
         if watermark is None:
             return
-        self._close(watermark)
+        if finished := self._keeper.finish(watermark, now=now):
+            self._prune(finished)
         reported = self.store.state("reported")
-        if now or reported is None or not 0 <= watermark - reported < self.reports.settings.report_every_ms:
-            self._rewrite(watermark)
+        if now or reported is None or not 0 <= watermark - reported < self.settings.report_every_ms:
+            self._keeper.rewrite(watermark)
+            self.store.set_reported(watermark)
 
-    def _close(self, watermark: int) -> None:
-        days = self.store.days(final=False)
-        over = [day for day in days if self.reports.closes(day) <= watermark]
-        for day in over:
-            self.reports.write(day, watermark)
-            log.info("report of %s: final", day_name(day))
-        if over:
-            keep_day = min(set(days) - set(over), default=over[-1] + 1)
-            keep_from, _ = zone_named(self.reports.stream.timezone).bounds(day_name(keep_day))
-            self.store.finish(over, keep_from, keep_day, self.ingest.open_since)
-            self.ingest.refresh()
-
-    def _rewrite(self, watermark: int) -> None:
-        today = zone_named(self.reports.stream.timezone).day_number(watermark)
-        for day in self.store.days(final=False):
-            if day <= today:
-                self.reports.write(day, watermark)
-        self.store.set_reported(watermark)
+    def _prune(self, finished: list[int]) -> None:
+        still_open = set(self.store.days(final=False)) - set(finished)
+        keep_day = min(still_open, default=finished[-1] + 1)
+        keep_from, _ = zone_named(self.stream.timezone).bounds(day_name(keep_day))
+        self.store.finish(finished, keep_from, keep_day, self.ingest.open_since)
+        self.ingest.refresh()
 
 
 async def run(stream_settings: StreamSettings, settings: QualitySettings) -> None:
@@ -90,8 +80,7 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
     var, topic = stream_settings.var, stream_settings.topic
     with writing(var), closing(Store(var / "telemetry.db")) as store:
         store.follow_topic(topic, Archive(var).times_remade(topic))
-        ingest = Ingest(store, topic, zone_named(stream_settings.timezone), settings, Quorum.of(stream_settings))
-        telemetry = Telemetry(store, ingest, Reports(store, stream_settings, settings))
+        telemetry = Telemetry(store, stream_settings, settings)
         positions, marks = store.positions(topic), store.marks(topic)
         async with alert_if_remade(var), kafka.reading(stream_settings, GROUP, positions, marks) as reader:
             await follow(reader, telemetry, stop)
@@ -99,11 +88,11 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Store batches and write reports until `stop`."""
-    stream, ingest = telemetry.reports.stream, telemetry.ingest
+    stream, ingest = telemetry.stream, telemetry.ingest
     partitions, metrics = IdlePartitions(stream.idle_minutes * 60), StreamMetrics(stream.var)
     polled: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     while not stop.is_set():
-        polled += await _gather(reader, stream.batch_lines, telemetry.reports.settings.commit_seconds, stop)
+        polled += await _gather(reader, stream.batch_lines, telemetry.settings.commit_seconds, stop)
         if polled and not await _stored(reader, ingest, polled, zone_named(stream.timezone)):
             continue  # Kafka is asked again after the next poll
         unread = reader.unread()
@@ -126,7 +115,7 @@ async def _stored(
     if not confirmed and not reader.out_of_reach:
         return False
     batch = await asyncio.to_thread(batch_of, polled, reader.positions, zone)
-    for gap in (piece for piece in polled if isinstance(piece, kafka.RetentionGap)):
+    for gap in batch.gaps:
         log.warning("partition %d: offsets %d..%d are gone from Kafka", gap.partition, gap.first, gap.last)
     await asyncio.to_thread(ingest.take, batch if confirmed else replace(batch, marks={}))
     await reader.commit(batch.positions)

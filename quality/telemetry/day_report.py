@@ -74,7 +74,11 @@ class DayReport(msgspec.Struct, frozen=True, kw_only=True):
     day: Day
     timezone: Text
     final: bool
-    """True: this file is never touched again."""
+    """True: this file is never touched again, except by a revision on demand."""
+    revision: Count = 0
+    """How many times the final report was made again; the older ones are kept beside this file."""
+    revision_reason: Text | None = None
+    """Why it was made again."""
     window_hours: Annotated[float, msgspec.Meta(gt=0)]
     watermark: Moment
     """Up to when the stream was read; of a final report, when it could be closed."""
@@ -100,6 +104,10 @@ class DayReport(msgspec.Struct, frozen=True, kw_only=True):
     left_out: Annotated[LeftOut, Figure(report_figures.left_out, _left_out_rows)]
     notes: list[Text]
     """What a reader of the figures must know, a sentence each."""
+
+    def figures(self) -> "DayReport":
+        """The report without what it says about how it was made: revision and notes."""
+        return msgspec.structs.replace(self, revision=0, revision_reason=None, notes=[])
 
 
 def figures_of_report() -> dict[str, Figure]:

@@ -8,8 +8,7 @@ match an existing row and are ignored.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
-from hashlib import blake2b
+from collections.abc import Collection
 from sqlite3 import Connection
 
 import msgspec
@@ -19,23 +18,26 @@ import pyarrow.compute as pc
 
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key
 from quality.settings import QualitySettings
-from quality.telemetry.batch import TelemetryBatch
-from quality.telemetry.store import Store, pack_lists, session_rows
+from quality.telemetry.batch import PartitionLines, TelemetryBatch
+from quality.telemetry.day_rows import answer_digests, late_reason, milliseconds
+from quality.telemetry.judging import JudgedLines, LineJudge
+from quality.telemetry.report_days import ReportDays
+from quality.telemetry.store import Store, WaitingRecord, pack_lists, session_rows
 from quality.telemetry.waiting import WaitingRecords
 from stream.clock import CLOCK_AHEAD, PartitionClock, Quorum, TopicClock
-from stream.event import LIST_LENGTH
-from stream.zone import Zone
+from stream.event import LIST_LENGTH, Kind
+from stream.settings import StreamSettings
+from stream.zone import zone_named
 
-LATE = "late"
-"""Reason of an answer that arrived after its day's report was final."""
 LIVE = "live"
 """State of the store: the stream was in step with the machine's clock."""
-LOST = "lost"
-"""Reason of offsets that Kafka dropped before they were read."""
 
 _SQL_SESSION = "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?, ?)"
 _SQL_DROP_SESSION = "DELETE FROM sessions WHERE start = ? AND user = ? AND movie = ? AND last = ?"
-_SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_SQL_ANSWER = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+_SQL_RATING = "INSERT OR IGNORE INTO ratings VALUES (?, ?, ?, ?)"
+_SQL_GAP = "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?, NULL)"
+_SQL_GAP_ENDS = "UPDATE gaps SET until = ? WHERE topic = ? AND partition = ? AND until IS NULL"
 _SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
 _SQL_MARK = "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)"
 _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET value = min(value, excluded.value)"
@@ -47,19 +49,14 @@ class Ingest:
     After an exception the state may be ahead of the store: create a new `Ingest`.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        topic: str,
-        zone: Zone,
-        settings: QualitySettings,
-        quorum: Quorum,
-    ) -> None:
-        self._store, self._topic, self._zone, self._settings = store, topic, zone, settings
-        self._positions = store.positions(topic)
+    def __init__(self, store: Store, streaming: StreamSettings, settings: QualitySettings) -> None:
+        self._store, self._topic, self._settings = store, streaming.topic, settings
+        self._zone, self._days = zone_named(streaming.timezone), ReportDays.of(streaming, settings)
+        self._judge, quorum = LineJudge(streaming, settings), Quorum.of(streaming)
+        self._positions = store.positions(self._topic)
         was_live = store.state(LIVE) is not None
-        self._clock = TopicClock(quorum, store.clocks(topic), was_live)
-        self._waiting = WaitingRecords(store, topic, quorum, zone)
+        self._clock = TopicClock(quorum, store.clocks(self._topic), was_live)
+        self._waiting = WaitingRecords(store, self._topic, quorum)
         self.idle: Collection[int] = ()
         """The partitions that need not be waited for."""
         self._horizon = self._session_horizon()
@@ -70,7 +67,6 @@ class Ingest:
         """Reload the state that `Store.finish` changes."""
         self._movies = self._store.movies()
         self._next_movie = max(self._movies.values(), default=0) + 1
-        self._final_through = max(self._store.days(final=True), default=-1)
 
     @property
     def watermark(self) -> int | None:
@@ -99,17 +95,46 @@ class Ingest:
         return self._horizon
 
     def take(self, batch: TelemetryBatch) -> None:
-        """Commit a batch: its rows and its positions."""
-        for partition, (times, users) in batch.times_and_users().items():
-            self._clock.add(partition, times, users)
+        """Judge a batch and commit it: its rows and its positions."""
+        for piece in batch.pieces:
+            self._clock.add(piece.partition, *piece.lines.times_and_users())
+        limit = self._clock.limit()
+        judged = self._judge.judge(batch.pieces, limit)
         with self._store.transaction() as db:
-            admitted = self._waiting.admit(db, batch, self._clock.limit())
-            batch = admitted.batch
-            self._count_left_out(db, CLOCK_AHEAD, admitted.refuted)
-            self._take_left_out(db, batch)
-            self._take_answers(db, batch)
-            self._take_minutes(db, batch.columns.events["watch"])
+            self._take_judged(db, judged)
+            decided = self._waiting.decide(db, batch.pieces, judged.ahead, limit)
+            for record in decided.confirmed:
+                self._take_judged(db, self._judge.judge([self._piece_of(record)], limit))
+            refuted = Counter((self._zone.day_number(record.kafka_time), CLOCK_AHEAD) for record in decided.refuted)
+            self._count_left_out(db, refuted)
+            self._take_gaps(db, batch)
             self._take_positions(db, batch)
+
+    def _piece_of(self, record: WaitingRecord) -> PartitionLines:
+        offsets, times = np.array([record.offset]), np.array([record.kafka_time])
+        return PartitionLines.read(record.partition, offsets, times, [record.line], self._zone)
+
+    def _take_judged(self, db: Connection, judged: JudgedLines) -> None:
+        self._count_left_out(db, judged.left_out)
+        in_time = {kind: self._in_time(db, kind, table) for kind, table in judged.events.items()}
+        self._take_answers(db, in_time["recommend"])
+        self._take_ratings(db, in_time["rate"])
+        self._take_minutes(db, in_time["watch"])
+        kafka_times = np.concatenate([milliseconds(table, "kafka_time") for table in judged.events.values()])
+        if len(kafka_times):
+            days = np.unique(self._zone.day_number(kafka_times))
+            db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
+            db.execute(_SQL_FIRST, (int(kafka_times.min()),))
+
+    def _in_time(self, db: Connection, kind: Kind, table: pa.Table) -> pa.Table:
+        """The lines that came before the report of their day closes; counts the others."""
+        kafka_times = milliseconds(table, "kafka_time")
+        late = kafka_times >= self._days.closes(self._zone.day_number(milliseconds(table, "time")))
+        if not late.any():
+            return table
+        days = self._zone.day_number(kafka_times[late])
+        self._count_left_out(db, Counter((day, late_reason(kind)) for day in days.tolist()))
+        return table.filter(pa.array(~late))
 
     def _take_positions(self, db: Connection, batch: TelemetryBatch) -> None:
         self._positions |= batch.positions
@@ -121,50 +146,38 @@ class Ingest:
             db.execute("DELETE FROM state WHERE name = ?", (LIVE,))
         marks = [(self._topic, number, *msgspec.structs.astuple(mark)) for number, mark in batch.marks.items()]
         db.executemany(_SQL_MARK, marks)
-        if len(batch.kafka_time):
-            days = np.unique(self._zone.day_number(batch.kafka_time))
-            db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
-            db.execute(_SQL_FIRST, (int(batch.kafka_time.min()),))
 
-    def _take_left_out(self, db: Connection, batch: TelemetryBatch) -> None:
-        days = self._zone.day_number(batch.kafka_time[batch.columns.refused])
-        counts = Counter(zip(days.tolist(), batch.columns.reasons, strict=True))
+    def _take_gaps(self, db: Connection, batch: TelemetryBatch) -> None:
+        """Note what Kafka dropped, and after which time; the next line of the partition says before which."""
+        for piece in batch.pieces:
+            earliest = int(piece.lines.kafka_times.min())
+            db.execute(_SQL_GAP_ENDS, (earliest, self._topic, piece.partition))
+        for gap in batch.gaps:
+            after = self._clock.latest(gap.partition).reached
+            db.execute(_SQL_GAP, (self._topic, gap.partition, gap.first, gap.last - gap.first + 1, after))
+
+    def _count_left_out(self, db: Connection, counts: Counter[tuple[int, str]]) -> None:
         db.executemany(_SQL_LEFT_OUT, [(day, reason, lines) for (day, reason), lines in counts.items()])
-        for partition, lines in batch.lost.items():
-            # their times are unknown: count them for the day that the partition had reached
-            self._count_left_out(db, LOST, lines, self._clock.latest(partition).reached)
 
-    def _count_left_out(self, db: Connection, reason: str, lines: int, time_ms: int | None = None) -> None:
-        """Count lines without a credible time for the day of `time_ms`, or the day that the topic has reached."""
-        if lines:
-            day = self._zone.day_number(time_ms or self._clock.reached or 0)
-            db.execute(_SQL_LEFT_OUT, (day, reason, lines))
-
-    def _take_answers(self, db: Connection, batch: TelemetryBatch) -> None:
-        table, rows = batch.columns.events["recommend"], batch.columns.rows["recommend"]
+    def _take_answers(self, db: Connection, table: pa.Table) -> None:
         if not table.num_rows:
             return
-        times = table["time"].cast(pa.int64()).to_numpy()
-        days = self._zone.day_number(times)
-        late = days <= self._final_through
-        self._count_late(db, batch.kafka_time[rows[late]])
-        fresh = np.flatnonzero(~late)
-        new_days = np.unique(days[fresh]).tolist()
-        db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in new_days])
-        table, rows = table.take(pa.array(fresh)), rows[fresh]
+        times = milliseconds(table, "time")
+        days = np.unique(self._zone.day_number(times))
+        db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
         blobs = pack_lists(self._lists(db, table["movies"].combine_chunks()))
         status = table["status"].to_pylist()
         columns = [
-            times[fresh].tolist(), table["user"].to_pylist(), requests(table),
-            status, table["latency_ms"].to_pylist(),
+            times.tolist(), table["user"].to_pylist(), answer_digests(table), status, table["latency_ms"].to_pylist(),
             [blob if code == 200 else None for blob, code in zip(blobs, status, strict=True)],
-            batch.partition[rows].tolist(), batch.offset[rows].tolist(),
         ]  # fmt: skip
         db.executemany(_SQL_ANSWER, zip(*columns, strict=True))
 
-    def _count_late(self, db: Connection, kafka_time: np.ndarray) -> None:
-        counts = Counter(self._zone.day_number(kafka_time).tolist())
-        db.executemany(_SQL_LEFT_OUT, [(day, LATE, lines) for day, lines in counts.items()])
+    def _take_ratings(self, db: Connection, table: pa.Table) -> None:
+        if table.num_rows:
+            movies = self._numbers(db, table["movie"].combine_chunks())
+            columns = [milliseconds(table, "time").tolist(), table["user"].to_pylist(), movies.tolist()]
+            db.executemany(_SQL_RATING, zip(*columns, table["rating"].to_pylist(), strict=True))
 
     def _lists(self, db: Connection, movies: pa.ListArray) -> np.ndarray:
         """int32[answers, 20] of movie numbers, -1 for none."""
@@ -189,8 +202,8 @@ class Ingest:
     def _take_minutes(self, db: Connection, table: pa.Table) -> None:
         if not table.num_rows:
             return
-        movies = self._numbers(db, table["movie"].unify_dictionaries().combine_chunks())
-        times = table["time"].cast(pa.int64()).to_numpy()
+        movies = self._numbers(db, table["movie"].combine_chunks())
+        times = milliseconds(table, "time")
         minutes, _ = merge_spans(
             TimeSpans(session_key(table["user"].to_numpy(), movies), times, times), self._settings.gap_ms
         )
@@ -216,15 +229,6 @@ class Ingest:
 
     def _session_horizon(self) -> int:
         return max(0, (self.watermark or 0) - self._settings.gap_ms - self._settings.grace_ms)
-
-
-def requests(table: pa.Table) -> list[int]:
-    """A digest of an answer's other fields (host, status, list, error, latency): 64 bits, signed."""
-    fields: Sequence[list[object]] = [
-        table[name].to_pylist() for name in ("host", "status", "movies", "error", "latency_ms")
-    ]
-    digests = (blake2b(repr(row).encode(), digest_size=8).digest() for row in zip(*fields, strict=True))
-    return [int.from_bytes(digest, "big", signed=True) for digest in digests]
 
 
 def _is_among(keys: np.ndarray, ascending: np.ndarray) -> np.ndarray:

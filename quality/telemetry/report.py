@@ -1,27 +1,31 @@
-"""Computes the report of a day from the rows of the telemetry store, and writes its files.
+"""Computes the report of a day from its rows, and writes its files.
 
-`Reports.build` is a function of the store, the releases and a watermark; it returns a `DayReport`. A report is
-rewritten while answers of its day have open windows; once the watermark has passed the day's end by the window and the
-grace, it is written as final and never changes again. A final report depends on the lines only, not on when or in which
-batches they were read.
+`Reports.build` is a function of the rows, the releases and a watermark; it returns a `DayReport`. A report is rewritten
+while answers of its day have open windows, and once more when it is final. Then it is only replaced by a revision, on
+demand; the old one is kept beside it. A file that cannot be read is set aside and made again.
 """
 
 import datetime as dt
+import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
 
+from quality.errors import ReportError
 from quality.settings import QualitySettings
 from quality.telemetry.day_report import FIGURES, DayReport, read_report
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.judged_day import JudgedDay, judge_day
+from quality.telemetry.report_days import ReportDays
 from quality.telemetry.report_html import render_html
 from quality.telemetry.report_schema import validate_report
-from quality.telemetry.store import Store
 from stream import durable
 from stream.settings import StreamSettings
-from stream.zone import day_name, zone_named
+from stream.zone import day_name, day_number
+
+log = logging.getLogger(__name__)
 
 _STEERED = (
     "Lists that were shown also steer what is watched: the uplift over the popular list is a comparison, not a "
@@ -29,63 +33,83 @@ _STEERED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reports:
     """Computes and writes reports."""
 
-    store: Store
     stream: StreamSettings
     settings: QualitySettings
 
+    @cached_property
+    def days(self) -> ReportDays:
+        """When reports close and become final."""
+        return ReportDays.of(self.stream, self.settings)
+
     @property
-    def releases(self) -> Path:
-        """The folder of the releases."""
-        return self.stream.var / "releases"
+    def folder(self) -> Path:
+        """The folder of the reports."""
+        return self.stream.var / "reports"
 
     def path(self, day: int) -> Path:
         """The file of a day's report."""
-        return self.stream.var / "reports" / f"{day_name(day)}.json"
-
-    def closes(self, day: int) -> int:
-        """The watermark from which a day's report is final, ms UTC."""
-        _, end = self._bounds(day)
-        return end + self.settings.window_ms + self.settings.grace_ms
+        return self.folder / f"{day_name(day)}.json"
 
     def written(self, day: int) -> DayReport | None:
-        """The final report of a day, if there is one."""
+        """The final report of a day, if there is one. Raises `ReportError` if the file cannot be read."""
         report = read_report(self.path(day))
         return report if report and report.final else None
 
-    def write(self, day: int, watermark: int) -> None:
-        """Write a day's report and its page; a final one stays unchanged."""
-        if self.written(day):
-            return
-        report = self.build(day, watermark)
-        document = msgspec.to_builtins(report)
-        validate_report(document)
+    def write(self, report: DayReport) -> None:
+        """Write a report and its page, unless there is a final one; a file that cannot be read is set aside."""
+        day = day_number(report.day)
+        try:
+            if self.written(day):
+                return
+        except ReportError as error:
+            log.error("%s; it is set aside as %s and made again", error, self._set_aside(day).name)
+        self._replace(report)
+
+    def revise(self, report: DayReport, reason: str) -> DayReport:
+        """Replace a final report, keeping it beside the new one; returns the revision.
+
+        Raises `ReportError` if there is none, or the file cannot be read.
+        """
+        path = self.path(day_number(report.day))
+        final = self.written(day_number(report.day))
+        if final is None:
+            raise ReportError(f"report: there is no final report {path}")
+        for suffix in (".html", ".json"):
+            kept = path.with_suffix(f".revision-{final.revision}{suffix}")
+            durable.write_bytes(kept, path.with_suffix(suffix).read_bytes())
+        revised = msgspec.structs.replace(report, revision=final.revision + 1, revision_reason=reason)
+        self._replace(revised)
+        return revised
+
+    def _set_aside(self, day: int) -> Path:
         path = self.path(day)
+        return path.replace(path.with_suffix(".json.damaged"))
+
+    def _replace(self, report: DayReport) -> None:
+        document, path = msgspec.to_builtins(report), self.path(day_number(report.day))
+        validate_report(document)
         # the page first: the JSON marks a report as final
         durable.write_bytes(path.with_suffix(".html"), render_html(report).encode())
         durable.write_json(path, document)
 
-    def build(self, day: int, watermark: int) -> DayReport:
-        """The report of a day as of a watermark."""
-        watermark = min(watermark, self.closes(day))
-        rows = self.store.day_rows(day, *self._bounds(day), self.settings.window_ms)
-        judged_day = judge_day(rows, self.releases, watermark, self.settings)
+    def build(self, day: int, rows: DayRows, watermark: int, *notes: str, final: bool = False) -> DayReport:
+        """The report of a day as of a watermark; a final one is as of the time at which it closes."""
+        as_of = self.days.closes(day) if final else min(watermark, self.days.closes(day))
+        judged_day = judge_day(rows, self.stream.var / "releases", as_of, self.settings)
         return DayReport(
             layout=1,
             day=day_name(day),
             timezone=self.stream.timezone,
-            final=watermark == self.closes(day),
+            final=final,
             window_hours=self.settings.window_hours,
-            watermark=_utc(watermark),
-            notes=self._notes(rows, judged_day),
+            watermark=_utc(as_of),
+            notes=[*self._notes(rows, judged_day), *notes],
             **{name: figure.compute(judged_day) for name, figure in FIGURES.items()},
         )
-
-    def _bounds(self, day: int) -> tuple[int, int]:
-        return zone_named(self.stream.timezone).bounds(day_name(day))
 
     def _notes(self, rows: DayRows, judged_day: JudgedDay) -> list[str]:
         still_open = len(judged_day.judged.user) - len(judged_day.closed.user)

@@ -10,8 +10,10 @@ time.
     marks       by topic and partition: the last record read, by which the topic is recognised
     movies      a number for each movie id that is mentioned below
     answers     one row for each different answer: time, user, list; `request` is a digest of all its fields
+    ratings     one row for each different rating
     sessions    one row for each session of a user and movie: first and last minute
     left_out    by day of Kafka's time and reason: lines that are in no figure
+    gaps        what Kafka had dropped: partition, first offset, lines, between which times (null: not known, yet)
     days        the days that have lines, and whether their report is final
     state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports;
                 `remade:<topic>`: how many times the topic had been made anew when it was last read; `live`: is there
@@ -32,13 +34,14 @@ import numpy as np
 
 from quality.errors import StoreBusy, StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
-from quality.telemetry.day_rows import AnswerRows, DayRows
+from quality.telemetry.day_rows import AnswerRows, DayRows, LineGap, RatingRows
+from quality.telemetry.report_days import ReportDays
 from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 from stream.record_mark import RecordMark
 
-LAYOUT = 2
+LAYOUT = 3
 _CHUNK = 50_000
 _BEFORE = -1
 """Instead of a partition: the topic before it was made anew."""
@@ -52,10 +55,14 @@ CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time 
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 CREATE TABLE movies (number INTEGER PRIMARY KEY, movie TEXT NOT NULL UNIQUE);
 CREATE TABLE answers (time INTEGER, user INTEGER, request INTEGER, status INTEGER, latency_ms INTEGER, movies BLOB,
-    partition INTEGER, "offset" INTEGER, PRIMARY KEY (time, user, request)) WITHOUT ROWID;
+    PRIMARY KEY (time, user, request)) WITHOUT ROWID;
+CREATE TABLE ratings (time INTEGER, user INTEGER, movie INTEGER, rating INTEGER,
+    PRIMARY KEY (time, user, movie, rating)) WITHOUT ROWID;
 CREATE TABLE sessions (start INTEGER, user INTEGER, movie INTEGER, last INTEGER, PRIMARY KEY (start, user, movie))
     WITHOUT ROWID;
 CREATE TABLE left_out (day INTEGER, reason TEXT, lines INTEGER, PRIMARY KEY (day, reason)) WITHOUT ROWID;
+CREATE TABLE gaps (topic TEXT, partition INTEGER, first INTEGER, lines INTEGER, after INTEGER, until INTEGER,
+    PRIMARY KEY (topic, partition, first)) WITHOUT ROWID;
 CREATE TABLE days (day INTEGER PRIMARY KEY, final INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 """
@@ -69,6 +76,14 @@ CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time 
     PRIMARY KEY (topic, partition)) WITHOUT ROWID;
 """
 """The latest Kafka time, which layout 1 had, is dropped: a wrong record may have set it. New lines set the clock."""
+_FROM_LAYOUT_2 = """
+ALTER TABLE answers DROP COLUMN partition;
+ALTER TABLE answers DROP COLUMN "offset";
+CREATE TABLE ratings (time INTEGER, user INTEGER, movie INTEGER, rating INTEGER,
+    PRIMARY KEY (time, user, movie, rating)) WITHOUT ROWID;
+CREATE TABLE gaps (topic TEXT, partition INTEGER, first INTEGER, lines INTEGER, after INTEGER, until INTEGER,
+    PRIMARY KEY (topic, partition, first)) WITHOUT ROWID;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +141,9 @@ class Store:
         (layout,) = self._db.execute("PRAGMA user_version").fetchone()
         if layout == 0:
             self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={LAYOUT};COMMIT;")
-        elif layout == 1:
-            self._db.executescript(f"BEGIN;{_FROM_LAYOUT_1}PRAGMA user_version={LAYOUT};COMMIT;")
+        elif layout in (1, 2):
+            older = _FROM_LAYOUT_1 if layout == 1 else ""
+            self._db.executescript(f"BEGIN;{older}{_FROM_LAYOUT_2}PRAGMA user_version={LAYOUT};COMMIT;")
         elif layout != LAYOUT:
             raise StoreError(
                 f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again"
@@ -241,17 +257,44 @@ class Store:
         user, movie, start, last = np.concatenate(chunks).T
         return TimeSpans(session_key(user, movie), start, last)
 
-    def day_rows(self, day: int, first: int, end: int, window_ms: int) -> DayRows:
-        """The rows of a day's report; the day lasts from `first` to `end`, ms UTC."""
-        return DayRows(
-            first=first,
-            end=end,
-            answers=self.answers(first, end + window_ms, listed_until=end),
-            sessions=self.sessions(first, end + window_ms),
-            movies=self.movies(),
-            left_out=self.left_out(day),
-            known_from=self.state("first"),
+    def day_rows(self, day: int, days: ReportDays) -> DayRows:
+        """The rows of a day's report, of one state of the store even if another connection writes."""
+        first, end = days.bounds(day)
+        until = end + days.window_ms
+        with self.reading():
+            return DayRows(
+                first=first,
+                end=end,
+                answers=self.answers(first, until, listed_until=end),
+                sessions=self.sessions(first, until),
+                ratings=self.ratings(first, until),
+                movies=self.movies(),
+                left_out=self.left_out(day),
+                gaps=self.gaps(first, until),
+                known_from=self.state("first"),
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let the block's queries see one state of the store."""
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
+
+    def ratings(self, after: int, until: int) -> RatingRows:
+        """Ratings with after < time ≤ until, ascending by time."""
+        query = "SELECT time, user, movie, rating FROM ratings WHERE time > ? AND time <= ? ORDER BY 1, 2, 3, 4"
+        return RatingRows(*np.array(self._db.execute(query, (after, until)).fetchall(), np.int64).reshape(-1, 4).T)
+
+    def gaps(self, first: int, end: int) -> list[LineGap]:
+        """Lost lines that may have been of the time from `first` to `end`."""
+        query = (
+            "SELECT lines, after, until FROM gaps WHERE ifnull(after, ?1) < ?2 AND ifnull(until, ?2) >= ?1 "
+            "ORDER BY topic, partition, first"
         )
+        return [LineGap(*row) for row in self._db.execute(query, (first, end))]
 
     def left_out(self, day: int) -> dict[str, int]:
         """By reason: lines of a day, by Kafka's time, that are not in any figure."""
@@ -275,6 +318,8 @@ class Store:
         with self.transaction() as db:
             db.executemany("INSERT OR REPLACE INTO days VALUES (?, 1)", [(day,) for day in days])
             db.execute("DELETE FROM answers WHERE time < ?", (keep_from,))
+            db.execute("DELETE FROM ratings WHERE time < ?", (keep_from,))
+            db.execute("DELETE FROM gaps WHERE until < ?", (keep_from,))
             db.execute("DELETE FROM sessions WHERE start < ? AND last < ?", (keep_from, open_since))
             db.execute("DELETE FROM left_out WHERE day < ?", (keep_day,))
             self._forget_movies(db)
@@ -283,7 +328,8 @@ class Store:
         """Remove movie ids that no row mentions any more: stray characters create new ones every day."""
         numbers = [number for (number,) in db.execute("SELECT number FROM movies")]
         used = np.zeros(max(numbers, default=0) + 2, bool)  # the last place is for the -1 of empty places
-        used[[number for (number,) in db.execute("SELECT DISTINCT movie FROM sessions")]] = True
+        query = "SELECT DISTINCT movie FROM sessions UNION SELECT DISTINCT movie FROM ratings"
+        used[[number for (number,) in db.execute(query)]] = True
         rows = db.execute("SELECT movies FROM answers WHERE movies IS NOT NULL")
         while chunk := rows.fetchmany(_CHUNK):
             used[unpack_lists([blob for (blob,) in chunk])] = True

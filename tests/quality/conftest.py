@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import pyarrow as pa
 import pytest
 
 from quality.telemetry.batch import TelemetryBatch
-from stream.event import KINDS, Event
+from quality.telemetry.batch import batch_of as telemetry_batch
+from stream.event import Event
 from stream.grammar import render
-from stream.line_columns import LineColumns, table_of
+from stream.kafka import FetchedRecords
 from stream.zone import zone_named
 
 ZONE = zone_named("America/New_York")
@@ -29,21 +29,10 @@ def batch_of() -> BatchOf:
     def make(
         events: Sequence[Event], first: int = 0, partition: int = 0, times: list[int] | None = None
     ) -> TelemetryBatch:
-        rows = {kind: [row for row, event in enumerate(events) if event.kind == kind] for kind in KINDS}
-        columns = LineColumns(
-            {kind: table_of(kind, [events[row] for row in rows[kind]]) for kind in KINDS},
-            {kind: np.array(rows[kind], np.int64) for kind in KINDS},
-            np.zeros(0, np.int64),
-            [],
-        )
-        return TelemetryBatch(
-            pa.array([render(event, ZONE) for event in events], pa.binary()),
-            columns,
-            np.full(len(events), partition, np.int32),
-            np.arange(first, first + len(events)),
-            np.array(times if times is not None else [event.time for event in events], np.int64),
-            {partition: first + len(events)},
-        )
+        lines = [render(event, ZONE) for event in events]
+        kafka_times = np.array(times if times is not None else [event.time for event in events], np.int64)
+        fetched = FetchedRecords(partition, lines, np.arange(first, first + len(events)), kafka_times)
+        return telemetry_batch([fetched] if events else [], {partition: first + len(events)}, ZONE)
 
     return make
 

@@ -1,18 +1,33 @@
 """A day small enough to know every figure of its report."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from quality.settings import QualitySettings
 from quality.telemetry.day_report import DayReport
 from quality.telemetry.report import Reports
-from stream.clock import Quorum
+from quality.telemetry.store import Store
 from stream.event import Event
+from stream.settings import StreamSettings
 from stream.zone import day_number, zone_named
 
 HOUR = 3_600_000
 DAY = "2022-03-18"
 FIRST, END = zone_named("America/New_York").bounds(DAY)
 SETTINGS = QualitySettings(bootstrap_samples=200)
-ONE_LINE = Quorum(lines=1, users=1)
-"""Each line confirms its time: with few lines, days close when one of them says so."""
+
+
+def one_line(var: Path) -> StreamSettings:
+    """Settings by which each line confirms its time: with few lines, days close when one of them says so."""
+    return StreamSettings(var=var, clock_lines=1, clock_users=1)
+
+
+@dataclass(frozen=True)
+class KnownDay:
+    """A store with lines of the day, and the reports of it."""
+
+    store: Store
+    reports: Reports
 
 
 def answer(hour: int, user: int, movies: tuple[str, ...], latency_ms: int = 10) -> Event:
@@ -39,6 +54,8 @@ EVENTS = [
 """The release `first` is in force from the second hour on; its popular list is `a+2001`."""
 
 
-def report_after(reports: Reports, hours: float = 1000.0) -> DayReport:
+def report_after(known: KnownDay, hours: float = 1000.0) -> DayReport:
     """The day's report when the stream was read up to so many hours after the day's beginning."""
-    return reports.build(day_number(DAY), FIRST + round(hours * HOUR))
+    day, watermark = day_number(DAY), FIRST + round(hours * HOUR)
+    rows = known.store.day_rows(day, known.reports.days)
+    return known.reports.build(day, rows, watermark, final=known.reports.days.closes(day) <= watermark)

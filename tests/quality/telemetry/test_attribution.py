@@ -15,19 +15,18 @@ from quality.settings import QualitySettings
 from quality.telemetry.attribution import attribute_starts, hit_ranks
 from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.day_report import DayReport
-from quality.telemetry.day_rows import AnswerRows
-from quality.telemetry.ingest import Ingest, requests
+from quality.telemetry.day_rows import AnswerRows, answer_digests
+from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from stream.event import Event
 from stream.line_columns import table_of
-from stream.settings import StreamSettings
 from stream.zone import day_number, zone_named
-from tests.quality.telemetry.known_day import ONE_LINE
+from tests.quality.telemetry.known_day import one_line
 
 HOUR = 3_600_000
 DAY = "2022-11-06"  # 25 hours long in New York
-STREAM = StreamSettings(topic="movielog1")
+STREAM = one_line(Path("none"))
 SETTINGS = QualitySettings(
     window_hours=3, session_gap_hours=1, grace_minutes=30, bootstrap_samples=100, report_every_minutes=60
 )
@@ -66,7 +65,7 @@ def popular_at(time: int) -> tuple[str, ...] | None:
 
 def by_definition(events: list[Event]) -> Expected:
     different = {event for event in events if event.kind == "recommend" and event.status == 200}
-    answers = sorted(different, key=lambda answer: (answer.time, requests(table_of("recommend", [answer]))))
+    answers = sorted(different, key=lambda answer: (answer.time, answer_digests(table_of("recommend", [answer]))))
     minutes = {(e.user, e.movie, e.time) for e in events if e.kind == "watch" and e.movie}
     hits: dict[Event, list[tuple[int, int]]] = {answer: [] for answer in answers}
     popular: dict[Event, list[tuple[int, int]]] = {answer: [] for answer in answers}
@@ -129,7 +128,7 @@ def arrivals(draw: st.DrawFn) -> tuple[list[list[Event]], list[bool]]:
 
 
 def ingest(store: Store) -> Ingest:
-    return Ingest(store, STREAM.topic, zone_named(STREAM.timezone), SETTINGS, ONE_LINE)
+    return Ingest(store, STREAM, SETTINGS)
 
 
 @settings(deadline=None, max_examples=150)
@@ -154,7 +153,8 @@ def test_any_arrival_gives_what_the_definitions_give(
                 store.close()
                 store = Store(var / "telemetry.db")
                 taker = ingest(store)
-        report = Reports(store, StreamSettings(var=var), SETTINGS).build(day_number(DAY), watermark)
+        reports = Reports(one_line(var), SETTINGS)
+        report = reports.build(day_number(DAY), store.day_rows(day_number(DAY), reports.days), watermark)
         store.close()
     check(report, by_definition([event for events in batches for event in events]), watermark)
 

@@ -18,8 +18,6 @@ from loadtest.demo.processes import free_port
 from quality.settings import QualitySettings
 from quality.telemetry.consumer import Telemetry, follow
 from quality.telemetry.day_report import DayReport, read_report
-from quality.telemetry.ingest import Ingest
-from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from stream import broker, kafka
 from stream.event import Event
@@ -27,7 +25,7 @@ from stream.grammar import render
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 from tests.polling import DEADLINE_S, until
-from tests.quality.telemetry.known_day import ONE_LINE
+from tests.quality.telemetry.known_day import one_line
 
 ROOT = Path(__file__).parents[3]
 HOUR = 3_600_000
@@ -69,7 +67,7 @@ async def write(bootstrap: str) -> None:
             own = [event for event in events if event.user % PARTITIONS == partition]
             lines = [render(event, zone_named("America/New_York")) for event in own]
             times = [event.time for event in own]
-            lines[20:20] = [lines[19], b"2022-03-18T06:1k2:47,326332,GET /data/m/ghostbusters+1984/54.mpg"]
+            lines[20:20] = [lines[19], b"2022-03-18T06:1kk2:47,326332,GET /data/m/ghostbusters+1984/54.mpg"]
             times[20:20] = [times[19]] * 2
             await writer.write(lines, times, partition)
 
@@ -186,11 +184,8 @@ def fetched(partition: int, *hours: int) -> kafka.FetchedRecords:
 
 
 async def follow_script(var: Path, script: Script, stop: asyncio.Event) -> None:
-    stream, settings = StreamSettings(var=var), QualitySettings()
     with closing(Store(var / "telemetry.db")) as store:
-        ingest = Ingest(store, stream.topic, zone_named(stream.timezone), settings, ONE_LINE)
-        reader = cast(kafka.Reader, script)
-        await follow(reader, Telemetry(store, ingest, Reports(store, stream, settings)), stop)
+        await follow(cast(kafka.Reader, script), Telemetry(store, one_line(var), QualitySettings()), stop)
 
 
 async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> DayReport:

@@ -9,14 +9,23 @@ import pytest
 
 from quality.errors import ReportError
 from quality.telemetry.day_report import FIGURES, DayReport, read_report
-from quality.telemetry.report import Reports
 from quality.telemetry.report_schema import report_schema, validate_report
 from stream.zone import day_number
-from tests.quality.telemetry.known_day import DAY, FIRST, HOUR, report_after
+from tests.quality.telemetry.known_day import DAY, KnownDay, report_after
 
 OLD_FILES = Path(__file__).parent / "old_files"
 """The known day's reports as the code before `DayReport` wrote them."""
-ABOUT_THE_REPORT = {"layout", "day", "timezone", "final", "window_hours", "watermark", "notes"}
+ABOUT_THE_REPORT = {
+    "revision",
+    "revision_reason",
+    "layout",
+    "day",
+    "timezone",
+    "final",
+    "window_hours",
+    "watermark",
+    "notes",
+}
 
 
 def old_fields(document: dict[str, object]) -> bytes:
@@ -26,9 +35,9 @@ def old_fields(document: dict[str, object]) -> bytes:
 
 
 @pytest.mark.parametrize(("hours", "name"), [(1000, "final.json"), (27.5, "provisional.json")])
-def test_the_file_is_byte_for_byte_what_it_was(reports: Reports, hours: float, name: str) -> None:
-    reports.write(day_number(DAY), FIRST + round(hours * HOUR))
-    written = orjson.loads(reports.path(day_number(DAY)).read_bytes())
+def test_the_file_is_byte_for_byte_what_it_was(known: KnownDay, hours: float, name: str) -> None:
+    known.reports.write(report_after(known, hours))
+    written = orjson.loads(known.reports.path(day_number(DAY)).read_bytes())
     assert old_fields(written) == (OLD_FILES / name).read_bytes()
 
 
@@ -64,8 +73,8 @@ def test_the_schema_describes_every_figure() -> None:
     [{"surprise": 1}, {"hits": -1}, {"hits_by_rank": [1]}, {"watermark": "yesterday"}, {"layout": 2}],
     ids=lambda change: next(iter(change)),
 )
-def test_the_schema_refuses_what_is_not_a_report(reports: Reports, change: dict[str, object]) -> None:
-    document = msgspec.to_builtins(report_after(reports))
+def test_the_schema_refuses_what_is_not_a_report(known: KnownDay, change: dict[str, object]) -> None:
+    document = msgspec.to_builtins(report_after(known))
     validate_report(document)
     with pytest.raises(ReportError):
         validate_report(document | change)

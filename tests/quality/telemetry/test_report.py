@@ -22,13 +22,24 @@ from quality.telemetry.report_html import render_html
 from quality.telemetry.report_schema import validate_report
 from quality.telemetry.store import Store
 from stream.event import Event
-from stream.settings import StreamSettings, load
-from stream.zone import day_number, zone_named
-from tests.quality.telemetry.known_day import DAY, END, FIRST, HOUR, ONE_LINE, SETTINGS, answer, report_after, watch
+from stream.settings import load
+from stream.zone import day_number
+from tests.quality.telemetry.known_day import (
+    DAY,
+    END,
+    FIRST,
+    HOUR,
+    SETTINGS,
+    KnownDay,
+    answer,
+    one_line,
+    report_after,
+    watch,
+)
 
 
-def test_figures_of_a_known_day(reports: Reports) -> None:
-    report = report_after(reports)
+def test_figures_of_a_known_day(known: KnownDay) -> None:
+    report = report_after(known)
     assert report.final is True
     assert report.watermark == "2022-03-20T04:10:00.000Z"  # when it could be closed, not when it was made
     assert report.answers == AnswerCounts(requests=5, by_status={"0": 1, "200": 4}, closed=4, provisional=0)
@@ -50,25 +61,26 @@ def test_figures_of_a_known_day(reports: Reports) -> None:
     assert any("baseline of 1 answers is unknown" in note for note in report.notes)
 
 
-def test_open_windows_are_in_no_rate(reports: Reports) -> None:
-    report = report_after(reports, 27.5)  # the windows of the answers at 1 and 3 hours have closed
+def test_open_windows_are_in_no_rate(known: KnownDay) -> None:
+    report = report_after(known, 27.5)  # the windows of the answers at 1 and 3 hours have closed
     assert report.final is False
     assert (report.answers.closed, report.answers.provisional, report.hits) == (2, 2, 2)
     assert any("windows of 2 answers are still open" in note for note in report.notes)
 
 
 def test_an_answer_of_the_day_after_takes_the_start(tmp_path: Path, batch_of: Callable[..., TelemetryBatch]) -> None:
-    store, stream = Store(tmp_path / "telemetry.db"), StreamSettings(var=tmp_path)
+    store, stream = Store(tmp_path / "telemetry.db"), one_line(tmp_path)
     events = [answer(23, 1, ("a+2001",)), answer(23, 2, ("a+2001",)), answer(25, 2, ("b+2002",))]
     events += [watch(26, 1, "a+2001"), watch(26, 2, "a+2001")]
-    Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS, ONE_LINE).take(batch_of(events))
-    report = report_after(Reports(store, stream, SETTINGS))
+    Ingest(store, stream, SETTINGS).take(batch_of(events))
+    report = report_after(KnownDay(store, Reports(stream, SETTINGS)))
     store.close()
     assert (report.answers.closed, report.hits, report.movies_shown) == (2, 1, 1)
 
 
-def test_a_day_without_answers_has_no_figures(reports: Reports) -> None:
-    report = reports.build(day_number("2022-03-19"), END + 1)
+def test_a_day_without_answers_has_no_figures(known: KnownDay) -> None:
+    day = day_number("2022-03-19")
+    report = known.reports.build(day, known.store.day_rows(day, known.reports.days), END + 1)
     document = msgspec.to_builtins(report)
     validate_report(document)
     assert report.hit_rate == report.uplift == report.baseline.hit_rate == Interval(None, None, None)
@@ -78,59 +90,60 @@ def test_a_day_without_answers_has_no_figures(reports: Reports) -> None:
 
 
 def test_a_release_that_is_gone_has_no_baseline_and_says_so(
-    reports: Reports, tmp_path: Path, publish: Callable[..., None]
+    known: KnownDay, tmp_path: Path, publish: Callable[..., None]
 ) -> None:
     publish(tmp_path / "releases", "pruned", FIRST + 4 * HOUR, None)
-    report = report_after(reports)
+    report = report_after(known)
     assert (report.baseline.answers, report.baseline.unknown) == (1, 3)
     assert report.by_release[2].baseline.hit_rate.mean is None
     assert (report.hits, report.hit_rate.mean) == (3, 0.75)
 
 
-def test_a_final_report_is_never_touched_again(reports: Reports) -> None:
-    day, path = day_number(DAY), reports.path(day_number(DAY))
-    reports.write(day, FIRST + 28 * HOUR)
+def test_a_final_report_is_never_touched_again(known: KnownDay) -> None:
+    reports, day = known.reports, day_number(DAY)
+    path = reports.path(day)
+    reports.write(report_after(known, 28))
     provisional = read_report(path)
     assert provisional is not None
     assert provisional.final is False
     assert reports.written(day) is None
-    reports.write(day, FIRST + 100 * HOUR)
+    reports.write(report_after(known))
     final = path.read_bytes(), path.with_suffix(".html").read_bytes(), path.stat().st_mtime_ns
     assert reports.written(day) is not None
-    reports.write(day, FIRST + 28 * HOUR)
+    reports.write(report_after(known, 28))
     assert (path.read_bytes(), path.with_suffix(".html").read_bytes(), path.stat().st_mtime_ns) == final
 
 
 @pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"final": true}', b"\xff"])
-def test_a_damaged_report_is_an_error_and_is_not_replaced(reports: Reports, damaged: bytes) -> None:
-    day, path = day_number(DAY), reports.path(day_number(DAY))
+def test_a_damaged_report_is_set_aside_and_made_again(
+    known: KnownDay, damaged: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = known.reports.path(day_number(DAY))
     path.parent.mkdir()
     path.write_bytes(damaged)
     with pytest.raises(ReportError, match=f"report: cannot read .*{DAY}.json"):
-        reports.write(day, FIRST + 100 * HOUR)
-    assert path.read_bytes() == damaged
+        known.reports.written(day_number(DAY))
+    known.reports.write(report_after(known))
+    assert read_report(path) == report_after(known)
+    assert path.with_suffix(".json.damaged").read_bytes() == damaged
+    (said,) = caplog.messages
+    assert said.startswith(f"report: cannot read {path}: ")
+    assert said.endswith(f"; it is set aside as {DAY}.json.damaged and made again")
 
 
 def test_open_reports_are_rewritten_once_in_an_hour_of_the_stream(
     tmp_path: Path, batch_of: Callable[..., TelemetryBatch], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path / "telemetry.db")
-    stream = StreamSettings(var=tmp_path)
-    telemetry = Telemetry(
-        store,
-        Ingest(store, stream.topic, zone_named(stream.timezone), SETTINGS, ONE_LINE),
-        Reports(store, stream, SETTINGS),
-    )
-    minutes_written: list[int] = []
-    monkeypatch.setattr(
-        Reports, "write", lambda _, day, watermark: minutes_written.append((watermark - FIRST) // 60_000)
-    )
+    telemetry = Telemetry(store, one_line(tmp_path), SETTINGS)
+    minutes_written: list[str] = []
+    monkeypatch.setattr(Reports, "write", lambda _, report: minutes_written.append(report.watermark[11:16]))
     for offset, minute in enumerate([0, 30, 59, 60, 90, 119]):
         telemetry.ingest.take(batch_of([Event("watch", FIRST + minute * 60_000, 1, "a+2001", minute=0)], offset))
         telemetry.report()
     telemetry.report(now=True)
     store.close()
-    assert minutes_written == [0, 60, 119]  # and once more at the end
+    assert minutes_written == ["04:00", "05:00", "05:59"]  # and once more at the end
 
 
 def run_report(folder: Path, day: str) -> "subprocess.CompletedProcess[bytes]":
@@ -139,9 +152,9 @@ def run_report(folder: Path, day: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(command, env=environ, capture_output=True, timeout=600, check=False)
 
 
-def test_the_command_prints_the_report_as_of_the_watermark(reports: Reports, tmp_path: Path) -> None:
+def test_the_command_prints_the_report_as_of_the_watermark(known: KnownDay, tmp_path: Path) -> None:
     got = run_report(tmp_path, DAY)
-    as_of_the_last_line = report_after(reports, 29 + 1 / 60)
+    as_of_the_last_line = report_after(known, 29 + 1 / 60)
     assert orjson.loads(got.stdout) == msgspec.to_builtins(as_of_the_last_line)
     assert not list(tmp_path.glob("reports/*"))
     missing = run_report(tmp_path, "2022-01-01")

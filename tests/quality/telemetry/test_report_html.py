@@ -7,9 +7,8 @@ import msgspec
 import pytest
 
 from quality.telemetry.day_report import FIGURES, DayReport
-from quality.telemetry.report import Reports
 from quality.telemetry.report_html import render_html
-from tests.quality.telemetry.known_day import report_after
+from tests.quality.telemetry.known_day import KnownDay, report_after
 
 NOT_ON_THE_PAGE = {
     "hits",
@@ -46,8 +45,8 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_self_contained_and_escaped(reports: Reports) -> None:
-    report = report_after(reports)
+def test_the_page_is_whole_self_contained_and_escaped(known: KnownDay) -> None:
+    report = report_after(known)
     before, first = report.by_release
     report = msgspec.structs.replace(
         report,
@@ -78,9 +77,9 @@ def changed(value: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 @pytest.fixture
-def full_report(reports: Reports) -> DayReport:
+def full_report(known: KnownDay) -> DayReport:
     """A report in which every number is there."""
-    report = report_after(reports)
+    report = report_after(known)
     left_out = msgspec.structs.replace(report.left_out, lines=2, by_reason={"late": 2})
     return msgspec.structs.replace(report, left_out=left_out)
 

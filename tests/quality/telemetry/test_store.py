@@ -16,19 +16,18 @@ from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, 
 from quality.settings import QualitySettings
 from quality.telemetry.batch import TelemetryBatch, batch_of
 from quality.telemetry.consumer import Telemetry
+from quality.telemetry.day_rows import LineGap
 from quality.telemetry.ingest import Ingest
-from quality.telemetry.report import Reports
 from quality.telemetry.store import Store, pack_lists, unpack_lists
 from stream import kafka
 from stream.event import Event
 from stream.grammar import render
-from stream.settings import StreamSettings
 from stream.zone import day_name, zone_named
-from tests.quality.telemetry.known_day import ONE_LINE
+from tests.quality.telemetry.known_day import one_line
 
 HOUR = 3_600_000
 NOON = 1_650_000_000_000 // HOUR * HOUR
-STREAM = StreamSettings()
+STREAM = one_line(Path("none"))
 ZONE = zone_named(STREAM.timezone)
 SETTINGS = QualitySettings(session_gap_hours=1, grace_minutes=10)
 FOREVER = 2**62
@@ -42,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def ingest(store: Store) -> Ingest:
-    return Ingest(store, STREAM.topic, ZONE, SETTINGS, ONE_LINE)
+    return Ingest(store, STREAM, SETTINGS)
 
 
 def watch(minute: int, user: int = 7, movie: str = "aliens+1986") -> Event:
@@ -168,8 +167,13 @@ def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None
     taker.take(batch_of([kafka.RetentionGap(0, 4, 13)], {0: 14}, ZONE))
     today = ZONE.day_number(NOON)
     assert store.left_out(today) == {"empty": 1}
-    assert store.left_out(today + 1) == {"fields": 1, "lost": 10}
-    assert store.positions(STREAM.topic) == {0: 14}
+    assert store.left_out(today + 1) == {"fields": 1}
+    assert store.gaps(0, FOREVER) == [LineGap(10, NOON + 24 * HOUR, None)]
+    taker.take(batch_of([kafka.FetchedRecords(0, lines[:1], np.array([14]), times[3:] + HOUR)], {0: 15}, ZONE))
+    times_of_the_gap = NOON + 24 * HOUR, NOON + 25 * HOUR
+    assert store.gaps(0, FOREVER) == store.gaps(NOON, times_of_the_gap[0] + 1) == [LineGap(10, *times_of_the_gap)]
+    assert store.gaps(0, times_of_the_gap[0]) == store.gaps(times_of_the_gap[1] + 1, FOREVER) == []
+    assert store.positions(STREAM.topic) == {0: 15}
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning_and_rows_stay(store: Store) -> None:
@@ -223,8 +227,7 @@ def a_day(day: int, rng: np.random.Generator) -> list[Event]:
 def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
     tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
-    reports = Reports(store, StreamSettings(var=tmp_path), QualitySettings(bootstrap_samples=100))
-    telemetry = Telemetry(store, ingest(store), reports)
+    telemetry = Telemetry(store, one_line(tmp_path), QualitySettings(bootstrap_samples=100))
     rng, first, offset = np.random.default_rng(1), ZONE.day_number(NOON), 0
     sizes = []
     tracemalloc.start()
@@ -250,15 +253,15 @@ def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
 def test_an_answer_to_a_final_day_is_counted_as_late_and_changes_nothing(
     tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
-    reports = Reports(store, StreamSettings(var=tmp_path), SETTINGS)
-    telemetry = Telemetry(store, ingest(store), reports)
+    telemetry = Telemetry(store, one_line(tmp_path), QualitySettings(late_hours=100))
     telemetry.ingest.take(batch_of([answer(0), watch(72 * 60)]))
     telemetry.report()
     today = ZONE.day_number(NOON)
     assert store.days(final=True) == [today]
-    before = reports.path(today).read_bytes()
+    path = tmp_path / "reports" / f"{day_name(today)}.json"
+    before = path.read_bytes()
     telemetry.ingest.take(batch_of([answer(1)], 2, times=[NOON + 72 * HOUR]))
     telemetry.report(now=True)
-    assert reports.path(today).read_bytes() == before
-    assert store.left_out(today + 3) == {"late": 1}
+    assert path.read_bytes() == before
+    assert store.left_out(today + 3) == {"late_recommend": 1}
     assert not len(store.answers(0, FOREVER).time)

@@ -1,0 +1,232 @@
+"""The rows of a day's report, read from the archive.
+
+They are a function of the archived lines alone: of their own times and Kafka's times, not of when or in which batches
+they were archived. So a final report can be made again, byte for byte, as long as the archive is there.
+
+Minutes are read a file at a time and merged into sessions, so memory holds the sessions of two days, not their lines.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key
+from quality.settings import QualitySettings
+from quality.telemetry.day_rows import (
+    AnswerRows,
+    DayRows,
+    LineGap,
+    RatingRows,
+    answer_digests,
+    late_reason,
+    milliseconds,
+)
+from quality.telemetry.report_days import ReportDays
+from stream.archive import Archive, ArchiveFile, LedgerEntry
+from stream.event import LIST_LENGTH, Kind
+from stream.settings import StreamSettings
+from stream.zone import day_name, day_number
+
+_JOINED: tuple[Kind, ...] = ("watch", "rate", "recommend")
+"""The kinds that reports count."""
+_MERGED_AT = 4_000_000
+"""Spans held before they are merged: 100 MB."""
+
+
+@dataclass(frozen=True)
+class _MovieNumbers:
+    """Numbers movie ids in order of their appearance."""
+
+    numbers: dict[str, int] = field(default_factory=dict)
+
+    def of(self, column: pa.Array) -> np.ndarray:
+        """The number of each movie, int64."""
+        encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+        words = encoded.dictionary.to_pylist()
+        by_word = np.array([self.numbers.setdefault(word, len(self.numbers)) for word in words] or [0], np.int64)
+        indices: np.ndarray = by_word[encoded.indices.to_numpy()]
+        return indices
+
+
+@dataclass(frozen=True)
+class ArchiveRows:
+    """The rows of days, from some entries of the ledger."""
+
+    archive: Archive
+    entries: Sequence[LedgerEntry]
+    """Those of a topic, in order."""
+    days: ReportDays
+    gap_ms: int
+    """Longest pause within a session."""
+
+    @classmethod
+    def of(cls, streaming: StreamSettings, quality: QualitySettings) -> "ArchiveRows":
+        """The rows of the topic of the settings. Raises `ArchiveError` if the ledger cannot be read."""
+        archive = Archive(streaming.var)
+        return cls(archive, archive.entries(streaming.topic), ReportDays.of(streaming, quality), quality.gap_ms)
+
+    def known_days(self) -> list[int]:
+        """The days that have events, ascending."""
+        names = {count.day for entry in self.entries for count in entry.counts if count.kind in _JOINED}
+        return sorted(map(day_number, names))
+
+    def day_rows(self, day: int) -> DayRows:
+        """The rows of a day's report. Raises `ArchiveError` if a file cannot be read."""
+        first, end = self.days.bounds(day)
+        until, closes, numbers = end + self.days.window_ms, self.days.closes(day), _MovieNumbers()
+        return DayRows(
+            first=first,
+            end=end,
+            answers=self._answers(first, until, end, closes, numbers),
+            sessions=self._sessions(first, until, closes, numbers),
+            ratings=self._ratings(first, until, closes, numbers),
+            movies=numbers.numbers,
+            left_out=self._left_out(day),
+            gaps=list(self._gaps(first, until)),
+            known_from=min((entry.kafka_time.first for entry in self.entries if entry.kafka_time), default=None),
+        )
+
+    def _tables(self, kind: Kind, first: int, until: int, closes: int, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The events with first ≤ time ≤ until that came before the report closed, a file at a time."""
+        names = {day_name(day) for day in range(self._day(first), self._day(until) + 1)}
+        for entry in self.entries:
+            if entry.kafka_time is not None and entry.kafka_time.first < closes:
+                for file in _files(entry, kind, names):
+                    table = self.archive.read(file, ("time", "user", *columns, "kafka_time"))
+                    times = milliseconds(table, "time")
+                    chosen = (times >= first) & (times <= until) & (milliseconds(table, "kafka_time") < closes)
+                    yield table if chosen.all() else table.filter(pa.array(chosen))
+
+    def _day(self, time_ms: int) -> int:
+        return int(self.days.zone.day_number(time_ms))
+
+    def _sessions(self, first: int, until: int, closes: int, numbers: _MovieNumbers) -> TimeSpans:
+        """The sessions that started in (first, until]. One that began before it has a minute within the gap before."""
+        none = np.zeros(0, np.int64)
+        spans, waiting, held = TimeSpans(none.astype(np.uint64), none, none), [], 0
+        for table in self._tables("watch", first - self.gap_ms, until, closes, ["movie"]):
+            times = milliseconds(table, "time")
+            movies = numbers.of(table["movie"].combine_chunks())
+            waiting.append(TimeSpans(session_key(table["user"].to_numpy(), movies), times, times))
+            held += len(times)
+            if held >= _MERGED_AT:
+                spans, waiting, held = self._merged([spans, *waiting]), [], 0
+        spans = self._merged([spans, *waiting])
+        return spans[spans.start > first]
+
+    def _merged(self, parts: Sequence[TimeSpans]) -> TimeSpans:
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in TimeSpans.__slots__)
+        return merge_spans(TimeSpans(*columns), self.gap_ms)[0]
+
+    def _answers(self, first: int, until: int, end: int, closes: int, numbers: _MovieNumbers) -> AnswerRows:
+        """Each different answer once, ascending by time, user and digest."""
+        columns = ("host", "status", "movies", "latency_ms", "error")
+        none: tuple[np.ndarray, ...] = (
+            *(np.zeros(0, np.int64) for _ in range(5)),
+            np.zeros((0, LIST_LENGTH), np.int32),
+        )
+        parts = [none]
+        for table in self._tables("recommend", first, until - 1, closes, columns):
+            times = milliseconds(table, "time")
+            is_listed = (table["status"].to_numpy() == 200) & (times < end)
+            numeric = (table[name].to_numpy().astype(np.int64) for name in ("user", "status", "latency_ms"))
+            user, status, latency_ms = numeric
+            digests = np.array(answer_digests(table), np.int64)
+            parts.append((times, user, digests, status, latency_ms, _lists(table, is_listed, numbers)))
+        time, user, digests, status, latency_ms, lists = map(np.concatenate, zip(*parts, strict=True))
+        order = np.lexsort((digests, user, time))
+        same = [column[order][1:] == column[order][:-1] for column in (time, user, digests)]
+        rows = order[np.concatenate([[True], ~np.logical_and.reduce(same)])[: len(order)]]
+        return AnswerRows(time[rows], user[rows], status[rows], latency_ms[rows], lists[rows])
+
+    def _ratings(self, first: int, until: int, closes: int, numbers: _MovieNumbers) -> RatingRows:
+        parts = [np.zeros((0, 4), np.int64)]
+        for table in self._tables("rate", first + 1, until, closes, ["movie", "rating"]):
+            columns = (
+                milliseconds(table, "time"), table["user"].to_numpy(),
+                numbers.of(table["movie"].combine_chunks()), table["rating"].to_numpy(),
+            )  # fmt: skip
+            parts.append(np.stack([column.astype(np.int64) for column in columns], axis=1))
+        return RatingRows(*np.unique(np.concatenate(parts), axis=0).T)
+
+    def _left_out(self, day: int) -> dict[str, int]:
+        name = day_name(day)
+        counts = Counter[str]()
+        for count in (count for entry in self.entries for count in entry.counts):
+            if count.fate == "quarantined" and count.day == name and count.reason is not None:
+                counts[count.reason] += count.lines
+        counts.update({late_reason(kind): lines for kind in _JOINED if (lines := self._late(kind, day))})
+        return dict(sorted(counts.items()))
+
+    def _late(self, kind: Kind, day: int) -> int:
+        """How many different lines came on a day (of Kafka's time) after the report of their own day had closed."""
+        first, end = self.days.bounds(day)
+        last_closed = self.days.last_closed(end - 1)
+        suspects: dict[str, list[ArchiveFile]] = {}
+        for entry in self.entries:
+            if entry.kafka_time is not None and entry.kafka_time.first < end and entry.kafka_time.last >= first:
+                for file in _files(entry, kind):
+                    if day_number(file.day) <= last_closed:
+                        suspects.setdefault(file.day, []).append(file)
+        return sum(self._late_of(kind, name, files, first, end) for name, files in suspects.items())
+
+    def _late_of(self, kind: Kind, name: str, suspects: Sequence[ArchiveFile], first: int, end: int) -> int:
+        """How many different lines of the day `name` first came with a Kafka time in [first, end), and too late."""
+        first = max(first, self.days.closes(day_number(name)))
+        users = np.unique(np.concatenate([self._users_since(file, first) for file in suspects]))
+        if not len(users):
+            return 0
+        files = (file for entry in self.entries for file in _files(entry, kind, {name}))
+        copies = pd.concat([self._copies(kind, file, users) for file in files])
+        arrived = copies.groupby([column for column in copies.columns if column != "kafka_time"])["kafka_time"].min()
+        return int(((arrived >= first) & (arrived < end)).sum())
+
+    def _users_since(self, file: ArchiveFile, first: int) -> np.ndarray:
+        table = self.archive.read(file, ("user", "kafka_time"))
+        users: np.ndarray = table["user"].to_numpy()[milliseconds(table, "kafka_time") >= first]
+        return users
+
+    def _copies(self, kind: Kind, file: ArchiveFile, users: np.ndarray) -> pd.DataFrame:
+        """The lines of some users; copies of a line are equal in all columns but `kafka_time`."""
+        table = self.archive.read(file)
+        table = table.filter(pa.array(np.isin(table["user"].to_numpy(), users)))
+        columns = {name: milliseconds(table, name) for name in ("time", "kafka_time")}
+        columns["user"] = table["user"].to_numpy()
+        if kind == "recommend":
+            return pd.DataFrame(columns | {"digest": np.array(answer_digests(table), np.int64)})
+        names = [name for name in ("movie", "rating") if name in table.column_names]
+        return pd.DataFrame(columns | {name: table[name].to_pylist() for name in names})
+
+    def _gaps(self, first: int, until: int) -> Iterator[LineGap]:
+        """The gaps of each partition that may have been of a time."""
+        for _, group in groupby(self.entries, key=lambda entry: (entry.topic, entry.partition)):
+            partition = list(group)
+            for place in (place for place, entry in enumerate(partition) if entry.lost):
+                before = [entry.kafka_time.last for entry in partition[:place] if entry.kafka_time]
+                later = [entry.kafka_time.first for entry in partition[place:] if entry.kafka_time]
+                after, ended = before[-1] if before else None, later[0] if later else None
+                if (after is None or after < until) and (ended is None or ended >= first):
+                    yield LineGap(partition[place].lost, after, ended)
+
+
+def _files(entry: LedgerEntry, kind: Kind, days: Collection[str] | None = None) -> Iterator[ArchiveFile]:
+    """The files of an entry of one kind and some days (None: all)."""
+    return (file for file in entry.files if file.room == kind and (days is None or file.day in days))
+
+
+def _lists(table: pa.Table, is_listed: np.ndarray, numbers: _MovieNumbers) -> np.ndarray:
+    """int32[answers, 20]: numbers of the movies of the answers that are listed, -1 for none."""
+    movies = table["movies"].combine_chunks()
+    lengths = pc.list_value_length(movies).to_numpy(zero_copy_only=False).astype(np.int64)
+    rows = np.repeat(np.arange(len(movies)), lengths)
+    places = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    chosen = is_listed[rows]
+    lists = np.full((len(movies), LIST_LENGTH), -1, np.int32)
+    lists[rows[chosen], places[chosen]] = numbers.of(movies.flatten().filter(pa.array(chosen)))
+    return lists
