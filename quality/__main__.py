@@ -20,7 +20,7 @@ from stream.zone import day_name, day_number
 
 if TYPE_CHECKING:
     from quality.lines.context_checks import JudgingContext
-    from quality.telemetry.backfill import Backfill
+    from quality.telemetry.archived_reports import ArchivedReports
     from quality.telemetry.day_report import DayReport
     from quality.telemetry.report import Reports
 
@@ -147,7 +147,7 @@ def show_report(
     It is the final report, or else one made from the archive; without an archive, from telemetry's store. With --final,
     the reports are written, and what was done is printed instead.
     """
-    from quality.telemetry.backfill import Backfill
+    from quality.telemetry.archived_reports import ArchivedReports
     from quality.telemetry.report import Reports
 
     if (day is None) == (first is None and last is None):
@@ -158,16 +158,16 @@ def show_report(
     streaming = load("stream", StreamSettings)
     reports = Reports(streaming, load("quality", QualitySettings))
     if final:
-        _make_final(Backfill(reports), numbers[0], numbers[-1], reason)
+        _make_final(ArchivedReports(reports), numbers[0], numbers[-1], reason)
     elif day is not None:
         click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, numbers[0])), option=orjson.OPT_INDENT_2))
     else:
-        for number in _days_between(Backfill(reports), numbers[0], numbers[-1]):
+        for number in _days_between(ArchivedReports(reports), numbers[0], numbers[-1]):
             click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, number))))
 
 
-def _days_between(backfill: "Backfill", first: int, last: int) -> list[int]:
-    days = backfill.days(first, last)
+def _days_between(archived: "ArchivedReports", first: int, last: int) -> list[int]:
+    days = archived.days(first, last)
     if not days:
         raise ReportError(f"report: the archive has no lines from {day_name(first)} to {day_name(last)}")
     return days
@@ -175,15 +175,15 @@ def _days_between(backfill: "Backfill", first: int, last: int) -> list[int]:
 
 def _report(reports: "Reports", day: int) -> "DayReport":
     """The final report of a day, or one of the archive, or of telemetry's store."""
-    from quality.telemetry.backfill import Backfill
+    from quality.telemetry.archived_reports import ArchivedReports
     from quality.telemetry.store import Store
 
     if report := reports.written(day):
         return report
-    backfill = Backfill(reports)
-    if backfill.rows.entries:
-        (number,) = _days_between(backfill, day, day)
-        return backfill.build(number)
+    archived = ArchivedReports(reports)
+    if archived.rows.entries:
+        (number,) = _days_between(archived, day, day)
+        return archived.build(number)
     with closing(Store(reports.stream.var / "telemetry.db", create=False)) as store:
         watermark = store.reached(reports.stream.topic)
         if watermark is None or day not in store.days(final=False):
@@ -191,13 +191,13 @@ def _report(reports: "Reports", day: int) -> "DayReport":
         return reports.build(day, store.day_rows(day, reports.days), watermark)
 
 
-def _make_final(backfill: "Backfill", first: int, last: int, reason: str | None) -> None:
+def _make_final(archived: "ArchivedReports", first: int, last: int, reason: str | None) -> None:
     failed = False
-    for day in _days_between(backfill, first, last):
-        if behind := list(backfill.partitions_behind(day)):
+    for day in _days_between(archived, first, last):
+        if behind := list(archived.partitions_behind(day)):
             click.echo(f"{day_name(day)}: lines of partitions {behind} may not be archived, yet", err=True)
         try:
-            click.echo(f"{day_name(day)}: {backfill.make_final(day, reason)}")
+            click.echo(f"{day_name(day)}: {archived.make_final(day, reason)}")
         except ReportError as error:
             failed = True
             click.echo(str(error), err=True)

@@ -15,6 +15,10 @@ class StoreError(QualityError):
     """The telemetry store is missing, cannot be read or written, or has a different layout."""
 
 
+class StoreDamaged(StoreError):
+    """The telemetry store is not what was written: it must be set aside and made again."""
+
+
 class StoreBusy(StoreError):
     """Another telemetry writes the store."""
 

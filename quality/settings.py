@@ -116,7 +116,8 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     window_hours: Hours = 24.0
     """An answer is a hit if a session of a listed movie starts within this time, in hours."""
     grace_minutes: Annotated[float, msgspec.Meta(ge=0, le=60_000_000)] = 10.0
-    """How long a day's report waits for late lines after its last window has closed, in minutes."""
+    """How long after its last window a day's report still takes lines, by Kafka's time, and by how much lines may be in
+    disorder, in minutes."""
     session_gap_hours: Hours = 6.0
     """Longest pause within one session of a user and a movie, in hours."""
     report_every_minutes: Minutes = 60.0

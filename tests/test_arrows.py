@@ -25,7 +25,7 @@ FLOORS = {
     "quality.metrics": set[str](),
     "quality.lines": set[str](),
     "quality.alerts": set[str](),
-    "quality.telemetry": {"quality.alerts", "quality.metrics"},
+    "quality.telemetry": {"quality.alerts", "quality.lines", "quality.metrics"},
     "batch.history": set[str](),
     "batch.collecting": set[str](),
     "batch.gate": {"batch.models"},

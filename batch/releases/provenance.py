@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from batch.errors import ProvenanceError
-from quality.telemetry.release_history import ReleaseChange, read_release_history
+from quality.telemetry.release_history import ReleaseChange, ReleaseHistory, read_release_changes
 from server.errors import BadRelease
 from server.manifest import FileDigest, Manifest, parse_manifest
 from server.release import Release, list_source, sha256
@@ -95,7 +95,7 @@ def trace_answer(var: Path, user: int, at_ms: int, clock: Zone) -> AnswerTrace:
 
     Raises `ProvenanceError` if no release was in force then, or its manifest is lost.
     """
-    change, before, after = read_release_history(var / "releases").around(at_ms)
+    change, before, after = ReleaseHistory(read_release_changes(var / "releases")).around(at_ms)
     if change is None:
         first = f"the first one came at {iso_time(after.stream_time, clock)}" if after else "there has been none"
         raise ProvenanceError(f"provenance: no release was in force at {iso_time(at_ms, clock)}; {first}")

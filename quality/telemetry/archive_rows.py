@@ -40,7 +40,7 @@ _MERGED_AT = 4_000_000
 
 
 @dataclass(frozen=True)
-class _MovieNumbers:
+class _NumberedMovies:
     """Numbers movie ids in order of their appearance."""
 
     numbers: dict[str, int] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class ArchiveRows:
     def day_rows(self, day: int) -> DayRows:
         """The rows of a day's report. Raises `ArchiveError` if a file cannot be read."""
         first, end = self.days.bounds(day)
-        until, closes, numbers = end + self.days.window_ms, self.days.closes(day), _MovieNumbers()
+        until, closes, numbers = end + self.days.window_ms, self.days.closes(day), _NumberedMovies()
         return DayRows(
             first=first,
             end=end,
@@ -106,7 +106,7 @@ class ArchiveRows:
     def _day(self, time_ms: int) -> int:
         return int(self.days.zone.day_number(time_ms))
 
-    def _sessions(self, first: int, until: int, closes: int, numbers: _MovieNumbers) -> TimeSpans:
+    def _sessions(self, first: int, until: int, closes: int, numbers: _NumberedMovies) -> TimeSpans:
         """The sessions that started in (first, until]. One that began before it has a minute within the gap before."""
         none = np.zeros(0, np.int64)
         spans, waiting, held = TimeSpans(none.astype(np.uint64), none, none), [], 0
@@ -124,7 +124,7 @@ class ArchiveRows:
         columns = (np.concatenate([getattr(part, name) for part in parts]) for name in TimeSpans.__slots__)
         return merge_spans(TimeSpans(*columns), self.gap_ms)[0]
 
-    def _answers(self, first: int, until: int, end: int, closes: int, numbers: _MovieNumbers) -> AnswerRows:
+    def _answers(self, first: int, until: int, end: int, closes: int, numbers: _NumberedMovies) -> AnswerRows:
         """Each different answer once, ascending by time, user and digest."""
         columns = ("host", "status", "movies", "latency_ms", "error")
         none: tuple[np.ndarray, ...] = (
@@ -145,7 +145,7 @@ class ArchiveRows:
         rows = order[np.concatenate([[True], ~np.logical_and.reduce(same)])[: len(order)]]
         return AnswerRows(time[rows], user[rows], status[rows], latency_ms[rows], lists[rows])
 
-    def _ratings(self, first: int, until: int, closes: int, numbers: _MovieNumbers) -> RatingRows:
+    def _ratings(self, first: int, until: int, closes: int, numbers: _NumberedMovies) -> RatingRows:
         parts = [np.zeros((0, 4), np.int64)]
         for table in self._tables("rate", first + 1, until, closes, ["movie", "rating"]):
             columns = (
@@ -220,7 +220,7 @@ def _files(entry: LedgerEntry, kind: Kind, days: Collection[str] | None = None) 
     return (file for file in entry.files if file.room == kind and (days is None or file.day in days))
 
 
-def _lists(table: pa.Table, is_listed: np.ndarray, numbers: _MovieNumbers) -> np.ndarray:
+def _lists(table: pa.Table, is_listed: np.ndarray, numbers: _NumberedMovies) -> np.ndarray:
     """int32[answers, 20]: numbers of the movies of the answers that are listed, -1 for none."""
     movies = table["movies"].combine_chunks()
     lengths = pc.list_value_length(movies).to_numpy(zero_copy_only=False).astype(np.int64)

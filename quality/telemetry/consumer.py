@@ -27,6 +27,7 @@ from quality.settings import QualitySettings
 from quality.telemetry.batch import batch_of
 from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
+from quality.telemetry.recovery import repair_reports, sound_store
 from quality.telemetry.report import Reports
 from quality.telemetry.reporting import ReportKeeper
 from quality.telemetry.store import Store, writing
@@ -78,7 +79,8 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     var, topic = stream_settings.var, stream_settings.topic
-    with writing(var), closing(Store(var / "telemetry.db")) as store:
+    with writing(var), closing(sound_store(stream_settings, settings)) as store:
+        repair_reports(Reports(stream_settings, settings))
         store.follow_topic(topic, Archive(var).times_remade(topic))
         telemetry = Telemetry(store, stream_settings, settings)
         positions, marks = store.positions(topic), store.marks(topic)

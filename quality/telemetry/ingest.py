@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection
 from sqlite3 import Connection
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,7 +38,6 @@ _SQL_RATING = "INSERT OR IGNORE INTO ratings VALUES (?, ?, ?, ?)"
 _SQL_GAP = "INSERT OR IGNORE INTO gaps VALUES (?, ?, ?, ?, ?, NULL)"
 _SQL_GAP_ENDS = "UPDATE gaps SET until = ? WHERE topic = ? AND partition = ? AND until IS NULL"
 _SQL_LEFT_OUT = "INSERT INTO left_out VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET lines = lines + excluded.lines"
-_SQL_MARK = "INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)"
 _SQL_FIRST = "INSERT INTO state VALUES ('first', ?) ON CONFLICT DO UPDATE SET value = min(value, excluded.value)"
 
 
@@ -114,6 +112,11 @@ class Ingest:
         offsets, times = np.array([record.offset]), np.array([record.kafka_time])
         return PartitionLines.read(record.partition, offsets, times, [record.line], self._zone)
 
+    def take_judged(self, judged: JudgedLines) -> None:
+        """Commit lines that the archive has; the positions stay."""
+        with self._store.transaction() as db:
+            self._take_judged(db, judged)
+
     def _take_judged(self, db: Connection, judged: JudgedLines) -> None:
         self._count_left_out(db, judged.left_out)
         in_time = {kind: self._in_time(db, kind, table) for kind, table in judged.events.items()}
@@ -144,8 +147,7 @@ class Ingest:
             db.execute("INSERT OR REPLACE INTO state VALUES (?, 1)", (LIVE,))
         else:
             db.execute("DELETE FROM state WHERE name = ?", (LIVE,))
-        marks = [(self._topic, number, *msgspec.structs.astuple(mark)) for number, mark in batch.marks.items()]
-        db.executemany(_SQL_MARK, marks)
+        self._store.set_marks(db, self._topic, batch.marks)
 
     def _take_gaps(self, db: Connection, batch: TelemetryBatch) -> None:
         """Note what Kafka dropped, and after which time; the next line of the partition says before which."""

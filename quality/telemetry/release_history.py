@@ -1,13 +1,14 @@
 """Which release was in force when, and its popular list.
 
 `releases/history.jsonl` has one line per change of `current`, oldest first. A line overrides all lines before it, even
-if stream time went back. `read_release_changes` is the only reader of the file and `append_release_change` the only
+if stream time went back. The functions here are the only readers of the file and `append_release_change` the only
 writer; publishing a release (`batch/releases/publish.py`) calls it.
 
 The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none)
 by `<id>/movies.txt`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,9 @@ class ReleaseChange(msgspec.Struct, frozen=True):
 class ReleaseHistory:
     """Which release was in force when."""
 
-    def __init__(self, changes: list[ReleaseChange]) -> None:
+    def __init__(self, changes: Sequence[ReleaseChange], damage: Sequence[str] = ()) -> None:
+        self.damage = damage
+        """What could not be read: which release was in force then is not known, and the one before it is taken."""
         self._changes: list[ReleaseChange] = []
         for change in changes:
             while self._changes and self._changes[-1].stream_time >= change.stream_time:
@@ -59,8 +62,17 @@ class ReleaseHistory:
 
 
 def read_release_history(releases: Path) -> ReleaseHistory:
-    """The history below the folder of the releases. Raises `ReleaseHistoryError` as `read_release_changes` does."""
-    return ReleaseHistory(read_release_changes(releases))
+    """The history below the folder of the releases, without damaged lines: one must not stop all reports.
+
+    Raises `ReleaseHistoryError` if the file cannot be read at all.
+    """
+    changes, damage = [], []
+    for number, line in _lines(releases):
+        try:
+            changes.append(_change(_path(releases), number, line))
+        except ReleaseHistoryError as error:
+            damage.append(str(error))
+    return ReleaseHistory(changes, damage)
 
 
 def read_release_changes(releases: Path) -> list[ReleaseChange]:
@@ -68,12 +80,7 @@ def read_release_changes(releases: Path) -> list[ReleaseChange]:
 
     Raises `ReleaseHistoryError` if the file is damaged: it is replaced atomically, so half a line is also damage.
     """
-    path = _path(releases)
-    try:
-        lines = path.read_bytes().splitlines() if path.exists() else []
-    except OSError as error:
-        raise ReleaseHistoryError(f"releases: {path} cannot be read: {error}") from error
-    return [_change(path, number, line) for number, line in enumerate(lines, 1) if line]
+    return [_change(_path(releases), number, line) for number, line in _lines(releases)]
 
 
 def append_release_change(releases: Path, change: ReleaseChange) -> None:
@@ -86,6 +93,15 @@ def append_release_change(releases: Path, change: ReleaseChange) -> None:
 
 def _path(releases: Path) -> Path:
     return releases / "history.jsonl"
+
+
+def _lines(releases: Path) -> list[tuple[int, bytes]]:
+    path = _path(releases)
+    try:
+        lines = path.read_bytes().splitlines() if path.exists() else []
+    except OSError as error:
+        raise ReleaseHistoryError(f"releases: {path} cannot be read: {error}") from error
+    return [(number, line) for number, line in enumerate(lines, 1) if line]
 
 
 def _change(path: Path, number: int, line: bytes) -> ReleaseChange:

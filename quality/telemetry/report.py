@@ -18,6 +18,7 @@ from quality.settings import QualitySettings
 from quality.telemetry.day_report import FIGURES, DayReport, read_report
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.judged_day import JudgedDay, judge_day
+from quality.telemetry.release_history import read_release_history
 from quality.telemetry.report_days import ReportDays
 from quality.telemetry.report_html import render_html
 from quality.telemetry.report_schema import validate_report
@@ -59,6 +60,13 @@ class Reports:
         report = read_report(self.path(day))
         return report if report and report.final else None
 
+    def is_final(self, day: int) -> bool:
+        """Whether a day has a final report that can be read."""
+        try:
+            return self.written(day) is not None
+        except ReportError:
+            return False
+
     def write(self, report: DayReport) -> None:
         """Write a report and its page, unless there is a final one; a file that cannot be read is set aside."""
         day = day_number(report.day)
@@ -66,7 +74,7 @@ class Reports:
             if self.written(day):
                 return
         except ReportError as error:
-            log.error("%s; it is set aside as %s and made again", error, self._set_aside(day).name)
+            log.error("%s; it is set aside as %s and made again", error, self.set_aside(day).name)
         self._replace(report)
 
     def revise(self, report: DayReport, reason: str) -> DayReport:
@@ -78,16 +86,17 @@ class Reports:
         final = self.written(day_number(report.day))
         if final is None:
             raise ReportError(f"report: there is no final report {path}")
-        for suffix in (".html", ".json"):
-            kept = path.with_suffix(f".revision-{final.revision}{suffix}")
-            durable.write_bytes(kept, path.with_suffix(suffix).read_bytes())
+        for kept in (f"{report.day}.revision-{final.revision}.html", f"{report.day}.revision-{final.revision}.json"):
+            own = path.with_suffix(Path(kept).suffix)
+            durable.write_bytes(path.with_name(kept), own.read_bytes())
         revised = msgspec.structs.replace(report, revision=final.revision + 1, revision_reason=reason)
         self._replace(revised)
         return revised
 
-    def _set_aside(self, day: int) -> Path:
+    def set_aside(self, day: int) -> Path:
+        """Rename a day's file, which cannot be read; returns the new path."""
         path = self.path(day)
-        return path.replace(path.with_suffix(".json.damaged"))
+        return path.replace(path.with_name(f"{path.name}.damaged"))
 
     def _replace(self, report: DayReport) -> None:
         document, path = msgspec.to_builtins(report), self.path(day_number(report.day))
@@ -124,7 +133,8 @@ class Reports:
             notes.append(
                 f"The stream is known from {_utc(known_from)} on; a session that ran then seems to start then."
             )
-        return notes
+        damage = read_release_history(self.stream.var / "releases").damage
+        return notes + [f"{error}; of the answers then the release is not known." for error in damage]
 
 
 def _utc(time_ms: int) -> str:

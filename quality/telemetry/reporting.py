@@ -68,7 +68,10 @@ class ReportKeeper:
         return all(held.get(partition, 0) > offset for partition, offset in self._needed[day].items())
 
     def _write_final(self, day: int, archived: ArchiveRows) -> None:
-        reports, live = self.reports, self.store.day_rows(day, self.reports.days)
+        reports = self.reports
+        if reports.is_final(day):
+            return
+        live = self.store.day_rows(day, reports.days)
         rows, notes = live, []
         if archived.entries:
             rows = archived.day_rows(day)

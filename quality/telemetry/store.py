@@ -3,21 +3,7 @@
 SQLite in WAL mode, one writer. Rows and positions are committed in one transaction, so a killed process neither loses
 nor repeats a line: it resumes after the last commit. `synchronous=NORMAL`: a power failure may undo the last commits as
 a whole, and their lines are read again. Tables are clustered by time, because rows are written, queried and pruned by
-time.
-
-    positions   by topic and partition: the offset to read next, and the clock (`PartitionClock` as JSON, or null)
-    waiting     records ahead of the stream's clock: provenance, how many later lines came at the old pace, and the line
-    marks       by topic and partition: the last record read, by which the topic is recognised
-    movies      a number for each movie id that is mentioned below
-    answers     one row for each different answer: time, user, list; `request` is a digest of all its fields
-    ratings     one row for each different rating
-    sessions    one row for each session of a user and movie: first and last minute
-    left_out    by day of Kafka's time and reason: lines that are in no figure
-    gaps        what Kafka had dropped: partition, first offset, lines, between which times (null: not known, yet)
-    days        the days that have lines, and whether their report is final
-    state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports;
-                `remade:<topic>`: how many times the topic had been made anew when it was last read; `live`: is there
-                while the stream is in step with the machine's clock
+time. `store_layout` has the tables.
 
 All times are ms UTC; days are numbers counted from 1970-01-01 in the service's zone.
 """
@@ -27,63 +13,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 import msgspec
 import numpy as np
 
-from quality.errors import StoreBusy, StoreError
+from quality.errors import StoreBusy, StoreDamaged, StoreError
 from quality.metrics.watch_sessions import TimeSpans, session_key, split_key
 from quality.telemetry.day_rows import AnswerRows, DayRows, LineGap, RatingRows
 from quality.telemetry.report_days import ReportDays
+from quality.telemetry.store_layout import check, checksum, lay_out
 from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 from stream.record_mark import RecordMark
 
-LAYOUT = 3
 _CHUNK = 50_000
 _BEFORE = -1
 """Instead of a partition: the topic before it was made anew."""
-
-_TABLES = """
-CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER, clock BLOB,
-    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
-CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
-    PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
-CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, digest TEXT,
-    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
-CREATE TABLE movies (number INTEGER PRIMARY KEY, movie TEXT NOT NULL UNIQUE);
-CREATE TABLE answers (time INTEGER, user INTEGER, request INTEGER, status INTEGER, latency_ms INTEGER, movies BLOB,
-    PRIMARY KEY (time, user, request)) WITHOUT ROWID;
-CREATE TABLE ratings (time INTEGER, user INTEGER, movie INTEGER, rating INTEGER,
-    PRIMARY KEY (time, user, movie, rating)) WITHOUT ROWID;
-CREATE TABLE sessions (start INTEGER, user INTEGER, movie INTEGER, last INTEGER, PRIMARY KEY (start, user, movie))
-    WITHOUT ROWID;
-CREATE TABLE left_out (day INTEGER, reason TEXT, lines INTEGER, PRIMARY KEY (day, reason)) WITHOUT ROWID;
-CREATE TABLE gaps (topic TEXT, partition INTEGER, first INTEGER, lines INTEGER, after INTEGER, until INTEGER,
-    PRIMARY KEY (topic, partition, first)) WITHOUT ROWID;
-CREATE TABLE days (day INTEGER PRIMARY KEY, final INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE state (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-_FROM_LAYOUT_1 = """
-ALTER TABLE positions DROP COLUMN kafka_time;
-ALTER TABLE positions ADD COLUMN clock BLOB;
-CREATE TABLE waiting (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, behind INTEGER, line BLOB,
-    PRIMARY KEY (topic, partition, "offset")) WITHOUT ROWID;
-CREATE TABLE marks (topic TEXT, partition INTEGER, "offset" INTEGER, kafka_time INTEGER, digest TEXT,
-    PRIMARY KEY (topic, partition)) WITHOUT ROWID;
-"""
-"""The latest Kafka time, which layout 1 had, is dropped: a wrong record may have set it. New lines set the clock."""
-_FROM_LAYOUT_2 = """
-ALTER TABLE answers DROP COLUMN partition;
-ALTER TABLE answers DROP COLUMN "offset";
-CREATE TABLE ratings (time INTEGER, user INTEGER, movie INTEGER, rating INTEGER,
-    PRIMARY KEY (time, user, movie, rating)) WITHOUT ROWID;
-CREATE TABLE gaps (topic TEXT, partition INTEGER, first INTEGER, lines INTEGER, after INTEGER, until INTEGER,
-    PRIMARY KEY (topic, partition, first)) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,26 +76,56 @@ class Store:
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             raise StoreError(f"telemetry: cannot open {path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(f"telemetry: cannot open {path}: {error}") from error
 
     def _set_up(self, path: Path) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA cache_size=-65536")
-        self._lay_out(path)
+        lay_out(self._db, path)
 
-    def _lay_out(self, path: Path) -> None:
-        (layout,) = self._db.execute("PRAGMA user_version").fetchone()
-        if layout == 0:
-            self._db.executescript(f"BEGIN;{_TABLES}PRAGMA user_version={LAYOUT};COMMIT;")
-        elif layout in (1, 2):
-            older = _FROM_LAYOUT_1 if layout == 1 else ""
-            self._db.executescript(f"BEGIN;{older}{_FROM_LAYOUT_2}PRAGMA user_version={LAYOUT};COMMIT;")
-        elif layout != LAYOUT:
-            raise StoreError(
-                f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again"
-            )
+    def check(self) -> None:
+        """Raise `StoreDamaged` if the file is damaged. Reads all of it."""
+        check(self._db)
+        for (topic,) in self._rows("SELECT DISTINCT topic FROM positions"):
+            self.clocks(topic)
+
+    def begin_at(
+        self,
+        topic: str,
+        positions: Mapping[int, int],
+        clocks: Mapping[int, PartitionClock],
+        marks: Mapping[int, RecordMark],
+        remade: int,
+    ) -> None:
+        """Begin a new store where a topic was read to by somebody else."""
+        with self.transaction() as db:
+            self.set_positions(db, topic, positions, clocks)
+            self.set_marks(db, topic, marks)
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (f"remade:{topic}", remade))
+
+    def _chunks(self, query: str, *values: object) -> Iterator[list[Any]]:
+        """The rows of a query, some at a time."""
+        try:
+            rows = self._db.execute(query, values)
+            while chunk := rows.fetchmany(_CHUNK):
+                yield chunk
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(f"telemetry: cannot read the store: {error}") from error
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        return [row for chunk in self._chunks(query, *values) for row in chunk]
+
+    def _numbers(self, columns: int, query: str, *values: object) -> np.ndarray:
+        """The rows of a query as int64[rows, columns]."""
+        try:
+            chunks = [np.array(chunk, np.int64) for chunk in self._chunks(query, *values)]
+            return np.concatenate([np.zeros((0, columns), np.int64), *chunks])
+        except (TypeError, ValueError, OverflowError) as error:
+            raise StoreDamaged(f"telemetry: the store has no numbers where some should be: {error}") from error
 
     def follow_topic(self, topic: str, remade: int) -> None:
         """Forget how far a topic was read that was made anew since then; its clock and all other rows stay.
@@ -160,7 +138,8 @@ class Store:
             clock = None if latest is None else msgspec.json.encode(PartitionClock.of(latest))
             with self.transaction() as db:
                 db.execute("DELETE FROM positions WHERE topic = ?", (topic,))
-                db.execute("INSERT INTO positions VALUES (?, ?, 0, ?)", (topic, _BEFORE, clock))
+                row = topic, _BEFORE, 0, clock, checksum(topic, _BEFORE, 0, clock)
+                db.execute("INSERT INTO positions VALUES (?, ?, ?, ?, ?)", row)
                 db.execute("DELETE FROM waiting WHERE topic = ?", (topic,))
                 db.execute("DELETE FROM marks WHERE topic = ?", (topic,))
                 db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, remade))
@@ -168,7 +147,7 @@ class Store:
     def marks(self, topic: str) -> dict[int, RecordMark]:
         """By partition: the last record that was read."""
         query = 'SELECT partition, "offset", kafka_time, digest FROM marks WHERE topic = ?'
-        return {partition: RecordMark(*mark) for partition, *mark in self._db.execute(query, (topic,))}
+        return {partition: RecordMark(*mark) for partition, *mark in self._rows(query, topic)}
 
     def close(self) -> None:
         """Close the file; commits stay."""
@@ -185,20 +164,29 @@ class Store:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             raise StoreError(f"telemetry: cannot write the store: {error}") from error
+        except sqlite3.DatabaseError as error:
+            raise StoreDamaged(f"telemetry: cannot write the store: {error}") from error
 
     def positions(self, topic: str) -> dict[int, int]:
-        """By partition: the offset to read next."""
-        return dict(
-            self._db.execute("SELECT partition, next FROM positions WHERE topic = ? AND partition >= 0", (topic,))
-        )
+        """By partition: the offset to read next. Raises `StoreDamaged` if one is not what was written."""
+        return {partition: position for partition, position, _ in self._positions(topic) if partition != _BEFORE}
 
     def clocks(self, topic: str) -> dict[int, LatestLines]:
         """By partition with lines, and for the topic before it was made anew: the latest lines, which are its clock."""
-        query = "SELECT partition, clock FROM positions WHERE topic = ? AND clock IS NOT NULL"
-        rows = self._db.execute(query, (topic,)).fetchall()
-        return {partition: decode_json(data, PartitionClock).read() for partition, data in rows}
+        rows = self._positions(topic)
+        try:
+            return {partition: decode_json(clock, PartitionClock).read() for partition, _, clock in rows if clock}
+        except msgspec.DecodeError as error:
+            raise StoreDamaged(f"telemetry: the store has a clock that is none: {error}") from error
+
+    def _positions(self, topic: str) -> list[tuple[int, int, bytes | None]]:
+        rows = self._rows("SELECT partition, next, clock, checksum FROM positions WHERE topic = ?", topic)
+        for partition, position, clock, expected in rows:
+            if expected not in (None, checksum(topic, partition, position, clock)):  # older versions wrote none
+                raise StoreDamaged(f"telemetry: the position of partition {partition} is not what was written")
+        return [(partition, position, clock) for partition, position, clock, _ in rows]
 
     def reached(self, topic: str) -> int | None:
         """How far the topic has come by its clock, ms UTC; None before any line."""
@@ -209,13 +197,22 @@ class Store:
         self, db: sqlite3.Connection, topic: str, positions: Mapping[int, int], clocks: Mapping[int, PartitionClock]
     ) -> None:
         """Note how far the partitions were read; the caller commits."""
-        rows = [(topic, number, offset, msgspec.json.encode(clocks[number])) for number, offset in positions.items()]
-        db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?)", rows)
+        rows = [
+            (topic, partition, position, clock := msgspec.json.encode(clocks[partition]),
+             checksum(topic, partition, position, clock))
+            for partition, position in positions.items()
+        ]  # fmt: skip
+        db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?)", rows)
+
+    def set_marks(self, db: sqlite3.Connection, topic: str, marks: Mapping[int, RecordMark]) -> None:
+        """Note the last records that were read; the caller commits."""
+        rows = [(topic, partition, *msgspec.structs.astuple(mark)) for partition, mark in marks.items()]
+        db.executemany("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?)", rows)
 
     def waiting(self, topic: str) -> list[WaitingRecord]:
         """The records that are ahead of the clock, by partition and offset."""
         query = 'SELECT partition, "offset", kafka_time, behind, line FROM waiting WHERE topic = ? ORDER BY 1, 2'
-        return [WaitingRecord(*row) for row in self._db.execute(query, (topic,))]
+        return [WaitingRecord(*row) for row in self._rows(query, topic)]
 
     def replace_waiting(self, db: sqlite3.Connection, topic: str, records: Iterable[WaitingRecord]) -> None:
         """Replace the records that are ahead of the clock; the caller commits."""
@@ -225,12 +222,12 @@ class Store:
 
     def state(self, name: str) -> int | None:
         """A value of the table `state`."""
-        row = self._db.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
-        return row and int(row[0])
+        rows = self._rows("SELECT value FROM state WHERE name = ?", name)
+        return int(rows[0][0]) if rows else None
 
     def movies(self) -> dict[str, int]:
         """Numbers of all movies that rows mention."""
-        return dict(self._db.execute("SELECT movie, number FROM movies"))
+        return dict(self._rows("SELECT movie, number FROM movies"))
 
     def answers(self, first: int, end: int, listed_until: int | None = None) -> AnswerRows:
         """Answers with first ≤ time < end; from `listed_until` on without their lists, which take most of the time."""
@@ -238,23 +235,18 @@ class Store:
             "SELECT time, user, status, latency_ms, CASE WHEN time < ? THEN movies END FROM answers "
             "WHERE time >= ? AND time < ? ORDER BY time, user, request"
         )
-        chunks = [(np.zeros((0, 4), np.int64), np.zeros((0, LIST_LENGTH), np.int32))]
-        rows = self._db.execute(query, (end if listed_until is None else listed_until, first, end))
-        while chunk := rows.fetchmany(_CHUNK):
-            numbers = np.array([row[:4] for row in chunk], np.int64)
-            chunks.append((numbers, unpack_lists([row[4] for row in chunk])))
-        numbers, lists = map(np.concatenate, zip(*chunks, strict=True))
-        time, user, status, latency_ms = numbers.T
-        return AnswerRows(time, user, status, latency_ms, lists)
+        numbers, lists = [np.zeros((0, 4), np.int64)], [np.zeros((0, LIST_LENGTH), np.int32)]
+        listed = end if listed_until is None else listed_until
+        for chunk in self._chunks(query, listed, first, end):
+            numbers.append(np.array([row[:4] for row in chunk], np.int64))
+            lists.append(unpack_lists([row[4] for row in chunk]))
+        time, user, status, latency_ms = np.concatenate(numbers).T
+        return AnswerRows(time, user, status, latency_ms, np.concatenate(lists))
 
     def sessions(self, after: int, until: int, least_last: int = 0) -> TimeSpans:
         """Sessions with after < start ≤ until and last ≥ `least_last`, ascending by start."""
         query = "SELECT user, movie, start, last FROM sessions WHERE start > ? AND start <= ? AND last >= ?"
-        chunks = [np.zeros((0, 4), np.int64)]
-        rows = self._db.execute(f"{query} ORDER BY start", (after, until, least_last))
-        while chunk := rows.fetchmany(_CHUNK):
-            chunks.append(np.array(chunk, np.int64))
-        user, movie, start, last = np.concatenate(chunks).T
+        user, movie, start, last = self._numbers(4, f"{query} ORDER BY start", after, until, least_last).T
         return TimeSpans(session_key(user, movie), start, last)
 
     def day_rows(self, day: int, days: ReportDays) -> DayRows:
@@ -286,7 +278,7 @@ class Store:
     def ratings(self, after: int, until: int) -> RatingRows:
         """Ratings with after < time ≤ until, ascending by time."""
         query = "SELECT time, user, movie, rating FROM ratings WHERE time > ? AND time <= ? ORDER BY 1, 2, 3, 4"
-        return RatingRows(*np.array(self._db.execute(query, (after, until)).fetchall(), np.int64).reshape(-1, 4).T)
+        return RatingRows(*self._numbers(4, query, after, until).T)
 
     def gaps(self, first: int, end: int) -> list[LineGap]:
         """Lost lines that may have been of the time from `first` to `end`."""
@@ -294,15 +286,15 @@ class Store:
             "SELECT lines, after, until FROM gaps WHERE ifnull(after, ?1) < ?2 AND ifnull(until, ?2) >= ?1 "
             "ORDER BY topic, partition, first"
         )
-        return [LineGap(*row) for row in self._db.execute(query, (first, end))]
+        return [LineGap(*row) for row in self._rows(query, first, end)]
 
     def left_out(self, day: int) -> dict[str, int]:
         """By reason: lines of a day, by Kafka's time, that are not in any figure."""
-        return dict(self._db.execute("SELECT reason, lines FROM left_out WHERE day = ? ORDER BY reason", (day,)))
+        return dict(self._rows("SELECT reason, lines FROM left_out WHERE day = ? ORDER BY reason", day))
 
     def days(self, *, final: bool) -> list[int]:
         """Days, ascending, whose report is final, or is not yet."""
-        return [day for (day,) in self._db.execute("SELECT day FROM days WHERE final = ? ORDER BY day", (final,))]
+        return [day for (day,) in self._rows("SELECT day FROM days WHERE final = ? ORDER BY day", final)]
 
     def set_reported(self, watermark: int) -> None:
         """Note that the provisional reports were written."""

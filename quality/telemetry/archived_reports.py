@@ -13,7 +13,7 @@ from stream.zone import day_name
 
 
 @dataclass(frozen=True)
-class Backfill:
+class ArchivedReports:
     """Reports of days that are in the archive. Its functions raise `ArchiveError` if the archive cannot be read."""
 
     reports: Reports

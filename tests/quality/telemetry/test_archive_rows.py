@@ -1,0 +1,123 @@
+"""A day's rows from the archive: what the store has, whatever the order and the batches, late lines, gaps."""
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from quality.settings import QualitySettings
+from quality.telemetry import archive_rows
+from quality.telemetry.archive_rows import ArchiveRows
+from quality.telemetry.batch import TelemetryBatch
+from quality.telemetry.day_report import DayReport
+from quality.telemetry.day_rows import LineGap
+from quality.telemetry.ingest import Ingest
+from quality.telemetry.report import Reports
+from quality.telemetry.store import Store
+from stream.archive import LedgerEntry
+from stream.event import Event
+from stream.settings import StreamSettings
+from stream.zone import day_number
+from tests.quality.telemetry.archived_stream import CollectedStream, records_of
+from tests.quality.telemetry.known_day import DAY, END, EVENTS, FIRST, HOUR, answer, one_line, watch
+from tests.quality.telemetry.test_attribution import SETTINGS, arrivals
+
+NUMBER = day_number(DAY)
+SHORT = QualitySettings(window_hours=1, late_hours=100, bootstrap_samples=100)
+
+
+def archived_report(streaming: StreamSettings, quality: QualitySettings, day: int = NUMBER) -> DayReport:
+    rows = ArchiveRows.of(streaming, quality).day_rows(day)
+    reports = Reports(streaming, quality)
+    return reports.build(day, rows, reports.days.closes(day), final=True)
+
+
+@settings(deadline=None, max_examples=60)
+@given(arrivals())
+def test_the_archive_gives_what_the_store_gives(
+    batch_of: Callable[..., TelemetryBatch], arrived: tuple[list[list[Event]], list[bool]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(archive_rows, "_MERGED_AT", 3)  # sessions are merged several times
+        streaming = one_line(Path(folder))
+        store, collected, first = Store(streaming.var / "telemetry.db"), CollectedStream(streaming, SETTINGS), 0
+        taker = Ingest(store, streaming, SETTINGS)
+        for events in filter(None, arrived[0]):
+            taker.take(batch_of(events, first))
+            collected.take(records_of(events, first))
+            first += len(events)
+        reports = Reports(streaming, SETTINGS)
+        rows = store.day_rows(NUMBER, reports.days)
+        expected = reports.build(NUMBER, rows, reports.days.closes(NUMBER), final=True)
+        store.close()
+        assert archived_report(streaming, SETTINGS) == expected
+
+
+def scattered(events: list[Event], partitions: int, seed: int) -> list[list[Event]]:
+    """The events in another order, in so many partitions."""
+    parts: list[list[Event]] = [[] for _ in range(partitions)]
+    for event in random.Random(seed).sample(events, len(events)):
+        parts[(event.user + seed) % partitions].append(event)
+    return parts
+
+
+def test_order_batches_and_partitions_do_not_matter(tmp_path: Path) -> None:
+    events = [*EVENTS, answer(8, 1, ("a+2001",)), watch(8, 1, "a+2001"), watch(14, 1, "a+2001"), EVENTS[1]]
+    reports = []
+    for seed in range(8):
+        streaming = one_line(tmp_path / str(seed))
+        collected = CollectedStream(streaming, SETTINGS)
+        for partition, own in enumerate(scattered(events, seed % 3 + 1, seed)):
+            collected.take(*(records_of([event], first, partition) for first, event in enumerate(own)))
+        reports.append(archived_report(streaming, SETTINGS))
+    assert reports == reports[:1] * 8
+    assert (reports[0].answers.requests, reports[0].hits) == (6, 3)
+
+
+def test_a_line_counts_if_it_came_before_the_report_closes(tmp_path: Path) -> None:
+    """Its Kafka time decides, and a copy of a line that came in time is no late line."""
+    streaming = one_line(tmp_path)
+    closes = END + SHORT.window_ms + SHORT.grace_ms
+    lines = [
+        (answer(1, 1, ("a+2001",)), closes - 1),
+        (answer(1, 2, ("a+2001",)), closes),
+        (watch(1, 1, "a+2001"), closes - 1),
+        (watch(1, 3, "a+2001"), closes + 5 * HOUR),
+        (Event("rate", FIRST, 1, "a+2001", rating=3), closes + HOUR),
+        (answer(1, 1, ("a+2001",)), closes + HOUR),
+        (watch(1, 3, "a+2001"), closes + 30 * HOUR),
+        (answer(26, 1, ("a+2001",)), closes),
+    ]
+    for first, (event, time_ms) in enumerate(random.Random(3).sample(lines, len(lines))):
+        CollectedStream(streaming, SHORT).take(records_of([event], first, times=[time_ms]))
+    report, day_after = archived_report(streaming, SHORT), archived_report(streaming, SHORT, NUMBER + 1)
+    assert (report.answers.requests, report.hits, report.left_out.by_reason) == (1, 1, {})
+    assert day_after.left_out.by_reason == {"late_rate": 1, "late_recommend": 1, "late_watch": 1}
+    assert day_after.answers.requests == 1
+    assert archived_report(streaming, SHORT, NUMBER + 2).left_out.by_reason == {}
+
+
+def test_a_gap_is_of_every_day_that_it_touches(tmp_path: Path) -> None:
+    streaming = one_line(tmp_path)
+    collected = CollectedStream(streaming, SHORT)
+    before, after = watch(1, 1, "a+2001"), watch(60, 1, "a+2001")
+    collected.take(records_of([before]))
+    collected.archive.commit(LedgerEntry(topic="movielog1", partition=0, first=1, last=7, lines=0, lost=7))
+    collected.take(records_of([after], 8), records_of([watch(-80, 1, "a+2001")], partition=1))
+    gaps = {day - NUMBER: ArchiveRows.of(streaming, SHORT).day_rows(day).gaps for day in range(NUMBER - 3, NUMBER + 5)}
+    gap = [LineGap(7, before.time, after.time)]
+    assert gaps == {-3: [], -2: [], -1: [], 0: gap, 1: gap, 2: gap, 3: [], 4: []}
+
+
+def test_refused_lines_are_those_of_the_ledger(tmp_path: Path) -> None:
+    streaming = one_line(tmp_path)
+    records = records_of([watch(1, 1, "a+2001"), watch(1, 2, "a+2001")])
+    records.values[1] = b"nonsense"
+    CollectedStream(streaming, SHORT).take(records)
+    assert archived_report(streaming, SHORT).left_out.by_reason == {"fields": 1}
+    assert ArchiveRows.of(streaming, SHORT).known_days() == [NUMBER]
+    assert np.array_equal(ArchiveRows.of(streaming, SHORT).day_rows(NUMBER).sessions.start, [FIRST + HOUR + 60_000])

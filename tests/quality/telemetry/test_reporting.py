@@ -1,0 +1,173 @@
+"""When reports become final: from the archive, once the ledger has what telemetry has read."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from quality.__main__ import commands
+from quality.errors import ReportError
+from quality.settings import QualitySettings
+from quality.telemetry.archived_reports import ArchivedReports
+from quality.telemetry.batch import batch_of
+from quality.telemetry.consumer import Telemetry
+from quality.telemetry.day_report import DayReport, read_report
+from quality.telemetry.report import Reports
+from quality.telemetry.store import Store
+from stream.event import Event
+from stream.kafka import FetchedRecords
+from stream.settings import StreamSettings
+from stream.zone import day_number, zone_named
+from tests.quality.telemetry.archived_stream import CollectedStream, records_of
+from tests.quality.telemetry.known_day import DAY, EVENTS, FIRST, HOUR, SETTINGS, answer, one_line, watch
+
+ZONE = zone_named("America/New_York")
+NUMBER = day_number(DAY)
+LATER = [watch(48, 7, "d+2004"), watch(49, 7, "d+2004")]
+"""The report closes ten minutes after the 48th hour, and is final another ten minutes later."""
+
+
+class ReadAndCollected:
+    """Telemetry and a collector on one partition."""
+
+    def __init__(self, var: Path) -> None:
+        self.streaming = one_line(var)
+        self.collected = CollectedStream(self.streaming, SETTINGS)
+        self._store = Store(var / "telemetry.db")
+        self._telemetry = Telemetry(self._store, self.streaming, SETTINGS)
+        self._seen = 0.0
+
+    def read(self, *batches: FetchedRecords) -> None:
+        """Telemetry reads the batches; time goes on, so that it looks into the ledger again."""
+        for records in batches:
+            positions = {records.partition: int(records.offsets[-1]) + 1}
+            self._telemetry.ingest.take(batch_of([records], positions, ZONE))
+        self._telemetry.report(now=True)
+
+    @property
+    def report(self) -> DayReport | None:
+        return read_report(self.streaming.var / "reports" / f"{DAY}.json")
+
+    def is_final(self) -> bool:
+        return self.report is not None and self.report.final
+
+    def close(self) -> None:
+        self._store.close()
+
+
+@pytest.fixture
+def day(tmp_path: Path) -> Iterator[ReadAndCollected]:
+    with closing(ReadAndCollected(tmp_path)) as made:
+        yield made
+
+
+def test_a_report_is_final_once_the_ledger_has_what_was_read(day: ReadAndCollected) -> None:
+    known, later = records_of(EVENTS), records_of(LATER, len(EVENTS))
+    day.collected.take(known)
+    day.read(known, later)
+    assert not day.is_final()
+    assert day.report is not None
+    assert day.report.watermark == "2022-03-20T04:10:00.000Z"
+    day.collected.take(later)
+    day.read()
+    assert day.is_final()
+    assert day.report.figures() == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER).figures()
+    assert not any("archive" in note for note in day.report.notes)
+
+
+def test_a_report_is_not_final_before_another_grace(day: ReadAndCollected) -> None:
+    known = records_of([*EVENTS, watch(48, 7, "d+2004")])
+    end = records_of([Event("watch", FIRST + 48 * HOUR + 20 * 60_000 - 1, 7, "d+2004", minute=0)], len(EVENTS) + 1)
+    day.collected.take(known, end)
+    day.read(known, end)
+    assert not day.is_final()
+    last = records_of([Event("watch", FIRST + 48 * HOUR + 20 * 60_000, 7, "d+2004", minute=0)], len(EVENTS) + 2)
+    day.collected.take(last)
+    day.read(last)
+    assert day.is_final()
+
+
+def test_without_an_archive_the_store_makes_the_final_report(day: ReadAndCollected) -> None:
+    day.read(records_of([*EVENTS, *LATER]))
+    assert day.is_final()
+    assert day.report is not None
+    assert day.report.hits == 3
+    assert "There is no archive of this topic" in day.report.notes[-1]
+
+
+def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(day: ReadAndCollected) -> None:
+    """The store has one answer and two starts that the archive does not have."""
+    known = records_of([*EVENTS, *LATER])
+    day.collected.take(known)
+    others = [answer(7, 8, ("c+2003",)), watch(7, 8, "c+2003"), watch(20, 8, "c+2003"), LATER[1]]
+    day.read(known, records_of(others, 0, partition=1))
+    assert not day.is_final()  # the ledger does not have partition 1
+    day.collected.take(records_of([watch(-80, 1, "z+1950")] * 3 + LATER[1:], 0, partition=1))
+    day.read()
+    assert day.report is not None
+    assert (day.report.final, day.report.answers.requests, day.report.hits) == (True, 5, 3)
+    assert "3 events of this day and its windows otherwise than the archive" in day.report.notes[-1]
+    assert day.report.figures() == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER).figures()
+
+
+def test_a_final_report_is_made_again_only_for_a_reason(day: ReadAndCollected) -> None:
+    day.collected.take(records_of([*EVENTS, *LATER]))
+    archived = ArchivedReports(Reports(day.streaming, SETTINGS))
+    assert archived.make_final(NUMBER, None) == "final"
+    assert archived.make_final(NUMBER, None) == archived.make_final(NUMBER, "none") == "unchanged"
+    before, path = day.report, archived.reports.path(NUMBER)
+    assert before is not None
+    page = path.with_suffix(".html").read_bytes()
+    wider = Reports(day.streaming, msgspec.structs.replace(SETTINGS, window_hours=23))
+    with pytest.raises(ReportError, match="differs from what the archive gives now; give --reason"):
+        ArchivedReports(wider).make_final(NUMBER, None)
+    assert day.report == before
+    assert ArchivedReports(wider).make_final(NUMBER, "the window was wrong") == "revision 1"
+    after = day.report
+    assert after is not None
+    assert (after.revision, after.revision_reason, after.window_hours) == (1, "the window was wrong", 23)
+    assert read_report(path.with_suffix(".revision-0.json")) == before
+    assert path.with_suffix(".revision-0.html").read_bytes() == page
+    assert archived.make_final(NUMBER, "it was right") == "revision 2"
+    assert read_report(path.with_suffix(".revision-1.json")) == after
+
+
+def test_a_day_that_is_not_over_has_no_final_report(tmp_path: Path) -> None:
+    streaming: StreamSettings = one_line(tmp_path)
+    CollectedStream(streaming, SETTINGS).take(records_of(EVENTS))
+    archived = ArchivedReports(Reports(streaming, QualitySettings()))
+    with pytest.raises(ReportError, match=f"report: {DAY} is not over"):
+        archived.make_final(NUMBER, None)
+    assert not archived.reports.folder.exists()
+    assert list(archived.partitions_behind(NUMBER)) == [0]
+
+
+def test_the_command_makes_days_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path))
+    monkeypatch.setenv("MARQUEE_STREAM_CLOCK_LINES", "1")
+    monkeypatch.setenv("MARQUEE_STREAM_CLOCK_USERS", "1")
+    monkeypatch.setenv("MARQUEE_QUALITY_BOOTSTRAP_SAMPLES", "200")
+    CollectedStream(one_line(tmp_path), SETTINGS).take(records_of([*EVENTS, *LATER]))
+
+    def report(*arguments: str) -> Result:
+        return CliRunner().invoke(commands, ["report", *arguments])
+
+    printed = report("--from", DAY, "--to", "2022-03-20")
+    days = [orjson.loads(line) for line in printed.stdout.splitlines()]
+    assert [(day["day"], day["final"], day["hits"]) for day in days] == [
+        (DAY, True, 3), ("2022-03-19", False, 0), ("2022-03-20", False, 0),
+    ]  # fmt: skip
+    assert not (tmp_path / "reports").exists()
+    made = report("--from", DAY, "--to", "2022-03-20", "--final")
+    assert (made.exit_code, made.stdout) == (1, f"{DAY}: final\n")
+    assert made.stderr.count("is not over") == 2
+    assert orjson.loads((tmp_path / "reports" / f"{DAY}.json").read_bytes()) == days[0]
+    assert orjson.loads(report("--day", DAY).stdout) == days[0]
+    assert report("--day", DAY, "--final").stdout == f"{DAY}: unchanged\n"
+    assert report("--day", "2022-01-01").exit_code == 1
+    for wrong in (["--day", DAY, "--from", DAY], [], ["--day", DAY, "--reason", "x"]):
+        assert report(*wrong).exit_code == 2
