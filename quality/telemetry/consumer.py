@@ -5,6 +5,7 @@
 | a batch was stored | its rows and positions are in one commit; Kafka's own offset follows, for lag monitors only |
 | killed at any point (-9) | the next start resumes after the last commit: no line is lost or counted twice |
 | killed while a report is written | the old file is whole; the report is written again |
+| a report takes long | reading goes on: it is computed in a thread, from a snapshot of the store or from the archive |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
 | Kafka does not confirm that a batch is of the topic | it waits; in an outage it is stored, and the marks stay |
@@ -29,15 +30,17 @@ from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.recovery import repair_reports, sound_store
 from quality.telemetry.report import Reports
-from quality.telemetry.reporting import ReportKeeper
+from quality.telemetry.reporting import ReportJob, ReportKeeper
 from quality.telemetry.store import Store, writing
 from quality.telemetry.stream_metrics import StreamMetrics, StreamState
 from stream import kafka
 from stream.archive import Archive
 from stream.settings import StreamSettings
-from stream.zone import Zone, day_name, zone_named
+from stream.zone import Zone, zone_named
 
 GROUP = "marquee-telemetry"
+_LEDGER_S = 5.0
+"""How long telemetry waits, after a job that made no report final, before it looks again for what is due."""
 log = logging.getLogger(__name__)
 
 
@@ -47,26 +50,51 @@ class Telemetry:
     def __init__(self, store: Store, stream: StreamSettings, settings: QualitySettings) -> None:
         self.store, self.stream, self.settings = store, stream, settings
         self.ingest = Ingest(store, stream, settings)
-        self._keeper = ReportKeeper(store, Reports(stream, settings))
+        self.keeper = ReportKeeper(store, Reports(stream, settings))
 
     def report(self, *, now: bool = False) -> None:
         """Write the final reports of the days that are over, and rewrite open ones if they are due (or `now`)."""
-        watermark = self.ingest.watermark
-        if watermark is None:
-            return
-        if finished := self._keeper.finish(watermark, now=now):
-            self._prune(finished)
-        reported = self.store.state("reported")
-        if now or reported is None or not 0 <= watermark - reported < self.settings.report_every_ms:
-            self._keeper.rewrite(watermark)
-            self.store.set_reported(watermark)
+        if job := self.due(now=now):
+            self.note(job, self.keeper.write(job))
 
-    def _prune(self, finished: list[int]) -> None:
-        still_open = set(self.store.days(final=False)) - set(finished)
-        keep_day = min(still_open, default=finished[-1] + 1)
-        keep_from, _ = zone_named(self.stream.timezone).bounds(day_name(keep_day))
-        self.store.finish(finished, keep_from, keep_day, self.ingest.open_since)
-        self.ingest.refresh()
+    def due(self, *, now: bool = False) -> ReportJob | None:
+        """The reports that are due, to be written by `keeper.write`; `note` then finishes the job."""
+        watermark = self.ingest.watermark
+        return None if watermark is None else self.keeper.due(watermark, now=now)
+
+    def note(self, job: ReportJob, finished: list[int]) -> None:
+        """Note what a job has written."""
+        self.keeper.note(job, finished, self.ingest.open_since)
+        if finished:
+            self.ingest.refresh()
+
+
+class _Background:
+    """Writes reports in a thread, one job at a time, while telemetry goes on reading."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._job: ReportJob | None = None
+        self._writing: asyncio.Task[list[int]] | None = None
+        self._looked = -_LEDGER_S
+
+    async def go_on(self) -> None:
+        """Finish the job if it is written, or begin one that is due. A day that waits for the ledger is no hurry."""
+        if self._writing is not None:
+            if self._writing.done():
+                await self.wait()
+        elif time.monotonic() - self._looked >= _LEDGER_S and (job := self._telemetry.due()):
+            self._job = job
+            self._writing = asyncio.create_task(asyncio.to_thread(self._telemetry.keeper.write, job))
+
+    async def wait(self) -> None:
+        """Wait for the job, if there is one."""
+        if self._writing is not None and self._job is not None:
+            job, finished = self._job, await self._writing
+            self._job = self._writing = None
+            if not finished:
+                self._looked = time.monotonic()
+            await asyncio.to_thread(self._telemetry.note, job, finished)
 
 
 async def run(stream_settings: StreamSettings, settings: QualitySettings) -> None:
@@ -92,6 +120,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
     """Store batches and write reports until `stop`."""
     stream, ingest = telemetry.stream, telemetry.ingest
     partitions, metrics = IdlePartitions(stream.idle_minutes * 60), StreamMetrics(stream.var)
+    background = _Background(telemetry)
     polled: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     while not stop.is_set():
         polled += await _gather(reader, stream.batch_lines, telemetry.settings.commit_seconds, stop)
@@ -100,9 +129,10 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
         unread = reader.unread()
         partitions.update({piece.partition for piece in polled}, unread, ingest.with_lines)
         ingest.idle = partitions.idle
-        await asyncio.to_thread(telemetry.report)
+        await background.go_on()
         metrics.refresh(StreamState(ingest.watermark, ingest.waiting, unread, partitions.idle), now=stop.is_set())
         polled = []
+    await background.wait()
     await asyncio.to_thread(telemetry.report, now=True)
 
 

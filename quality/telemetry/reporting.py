@@ -6,8 +6,7 @@ store. Without a collector there is no ledger, and final reports come from the s
 """
 
 import logging
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,63 +15,94 @@ from quality.telemetry.archive_rows import ArchiveRows
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from stream.archive import Archive
 from stream.zone import day_name
 
-_LEDGER_S = 5.0
-"""How long telemetry waits before it looks again whether the ledger has come far enough."""
 log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class ReportJob:
+    """Reports to write, as of one state of the store."""
+
+    watermark: int
+    """ms UTC."""
+    over: Sequence[int]
+    """Days whose report is final as soon as the archive has all their lines."""
+    rewritten: Sequence[int] | None
+    """Days whose report is written again; None: not yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReportKeeper:
-    """Writes reports from the store and the archive."""
+    """Decides which reports are due, and writes them.
+
+    `due` and `note` use the store between two batches; `write` takes long, and reads the store by a connection of its
+    own while the next batches are taken.
+    """
 
     store: Store
     reports: Reports
-    monotonic: Callable[[], float] = time.monotonic
     _needed: dict[int, dict[int, int]] = field(default_factory=dict)
     """By day that is over: by partition, the offset that the ledger must have before the report is final."""
-    _looked: float = -_LEDGER_S
 
-    def finish(self, watermark: int, *, now: bool = False) -> list[int]:
-        """Write the final reports of the days that are over at a watermark; returns these days."""
-        days = self.reports.days
-        over = [day for day in self.store.days(final=False) if days.final_from(day) <= watermark]
-        if not over or (self.monotonic() - self._looked < _LEDGER_S and not now):
-            return []
+    def due(self, watermark: int, *, now: bool = False) -> ReportJob | None:
+        """What to write at a watermark: at least the days that are over, all open ones if it is time (or `now`)."""
+        days, still_open = self.reports.days, self.store.days(final=False)
+        over = [day for day in still_open if days.final_from(day) <= watermark]
         for day in over:
             self._needed.setdefault(day, self._read_offsets())
-        archived = ArchiveRows.of(self.reports.stream, self.reports.settings)
-        held = Archive(self.reports.stream.var).positions(self.reports.stream.topic)
-        finished = [day for day in over if not archived.entries or self._has(held, day)]
-        if len(finished) < len(over):
-            self._looked = self.monotonic()
-        for day in finished:
-            self._write_final(day, archived)
-            del self._needed[day]
+        reported = self.store.state("reported")
+        rewrite = now or reported is None or not 0 <= watermark - reported < self.reports.settings.report_every_ms
+        if not (over or rewrite):
+            return None
+        today = days.zone.day_number(watermark)
+        return ReportJob(watermark, over, [day for day in still_open if day <= today] if rewrite else None)
+
+    def write(self, job: ReportJob) -> list[int]:
+        """Write the reports that are due; returns the days that have a final one now."""
+        finished = self._write_final(job) if job.over else []
+        for day in job.rewritten or ():
+            if day not in finished:
+                rows = self._stored_rows(day)
+                self.reports.write(self.reports.build(day, rows, job.watermark))
         return finished
 
-    def rewrite(self, watermark: int) -> None:
-        """Write the reports of the days that are not over, as of a watermark."""
-        days = self.reports.days
-        today = days.zone.day_number(watermark)
-        for day in self.store.days(final=False):
-            if day <= today:
-                self.reports.write(self.reports.build(day, self.store.day_rows(day, days), watermark))
+    def note(self, job: ReportJob, finished: list[int], open_since: int) -> None:
+        """Note in the store what was written, and prune the rows that no open report needs.
+
+        `open_since`: sessions without a minute since then, ms UTC, grow only by late lines.
+        """
+        if job.rewritten is not None:
+            self.store.set_reported(job.watermark)
+        if finished:
+            still_open = set(self.store.days(final=False)) - set(finished)
+            keep_day = min(still_open, default=finished[-1] + 1)
+            self.store.finish(finished, self.reports.days.bounds(keep_day)[0], keep_day, open_since)
+            for day in finished:
+                del self._needed[day]
 
     def _read_offsets(self) -> dict[int, int]:
         return {partition: mark.offset for partition, mark in self.store.marks(self.reports.stream.topic).items()}
 
+    def _stored_rows(self, day: int) -> DayRows:
+        with self.store.snapshot() as store:
+            return store.day_rows(day, self.reports.days)
+
+    def _write_final(self, job: ReportJob) -> list[int]:
+        archived = ArchiveRows.of(self.reports.stream, self.reports.settings)
+        held = archived.archive.positions(self.reports.stream.topic)
+        finished = [day for day in job.over if not archived.entries or self._has(held, day)]
+        for day in finished:
+            if not self.reports.is_final(day):
+                self._write_final_of(day, archived)
+        return finished
+
     def _has(self, held: dict[int, int], day: int) -> bool:
         return all(held.get(partition, 0) > offset for partition, offset in self._needed[day].items())
 
-    def _write_final(self, day: int, archived: ArchiveRows) -> None:
-        reports = self.reports
-        if reports.is_final(day):
-            return
-        live = self.store.day_rows(day, reports.days)
-        rows, notes = live, []
+    def _write_final_of(self, day: int, archived: ArchiveRows) -> None:
+        rows = live = self._stored_rows(day)
+        notes = []
         if archived.entries:
             rows = archived.day_rows(day)
             if differing := count_differences(live, rows):
@@ -82,7 +112,8 @@ class ReportKeeper:
                 )
         else:
             notes.append("There is no archive of this topic: these are the events as telemetry judged them.")
-        reports.write(reports.build(day, rows, reports.days.closes(day), *notes, final=True))
+        report = self.reports.build(day, rows, self.reports.days.closes(day), *notes, final=True)
+        self.reports.write(report)
         log.info("report of %s: final%s", day_name(day), "".join(f"; {note}" for note in notes))
 
 

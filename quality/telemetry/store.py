@@ -10,7 +10,7 @@ All times are ms UTC; days are numbers counted from 1970-01-01 in the service's 
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,7 @@ class Store:
         if not create and not path.exists():
             raise StoreError(f"telemetry: no store {path}; run `python -m quality telemetry` first")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         try:
             # one thread at a time uses it, but not always the same one
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
@@ -250,30 +251,27 @@ class Store:
         return TimeSpans(session_key(user, movie), start, last)
 
     def day_rows(self, day: int, days: ReportDays) -> DayRows:
-        """The rows of a day's report, of one state of the store even if another connection writes."""
+        """The rows of a day's report."""
         first, end = days.bounds(day)
         until = end + days.window_ms
-        with self.reading():
-            return DayRows(
-                first=first,
-                end=end,
-                answers=self.answers(first, until, listed_until=end),
-                sessions=self.sessions(first, until),
-                ratings=self.ratings(first, until),
-                movies=self.movies(),
-                left_out=self.left_out(day),
-                gaps=self.gaps(first, until),
-                known_from=self.state("first"),
-            )
+        return DayRows(
+            first=first,
+            end=end,
+            answers=self.answers(first, until, listed_until=end),
+            sessions=self.sessions(first, until),
+            ratings=self.ratings(first, until),
+            movies=self.movies(),
+            left_out=self.left_out(day),
+            gaps=self.gaps(first, until),
+            known_from=self.state("first"),
+        )
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Let the block's queries see one state of the store."""
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("ROLLBACK")
+    def snapshot(self) -> Iterator["Store"]:
+        """The store as it is now, by a connection of its own: another thread may go on writing."""
+        with closing(Store(self._path, create=False)) as snapshot:
+            snapshot._db.execute("BEGIN")
+            yield snapshot
 
     def ratings(self, after: int, until: int) -> RatingRows:
         """Ratings with after < time ≤ until, ascending by time."""
