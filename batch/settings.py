@@ -67,4 +67,4 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
     """When the scheduled night begins, by stream time in the service's zone."""
     keep_releases: Count = 14
-    """Releases that a night keeps; it removes older ones."""
+    """Releases that a night keeps; it removes older ones, but none that was in force in the last three days."""

@@ -31,18 +31,27 @@ import threadpoolctl
 from batch.errors import ReleaseError
 from batch.releases import checkout
 from quality.errors import ReleaseHistoryError
-from quality.telemetry.release_history import ReleaseChange, append_release_change, read_release_changes
+from quality.telemetry.release_history import (
+    ReleaseChange,
+    ReleaseHistory,
+    append_release_change,
+    read_release_changes,
+)
 from server.good_releases import good_releases
 from server.manifest import BlasLibrary, FileDigest, Manifest, Versions, parse_manifest
 from server.release import FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 from stream.decoding import decode_json
+from stream.zone import DAY_MS
 
 log = logging.getLogger(__name__)
 
 By = Literal["night", "rollback", "pin"]
 KEPT_REFUSED = 3
 """Refused candidates that are kept for study, beside the releases that are kept."""
+_REPORTS_MS = 3 * DAY_MS
+"""A report needs the releases that were in force on its day until the windows have closed: two days, and one to spare
+for late reading. It counts back from the last change of `current`."""
 _LIBRARIES = ("annoy", "implicit", "numpy", "orjson", "pandas", "pyarrow", "sanic", "scipy")
 
 
@@ -233,13 +242,15 @@ def sealed(var: Path) -> list[str]:
 
 def prunable(var: Path, keep: int) -> list[str]:
     """The ids that `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one,
-    and the last good ones, which a worker starts from while the current release is bad."""
+    the last good ones, which a worker starts from while the current release is bad, and those that reports need."""
     names, refusals = sealed(var), refused_releases(var)
     current = current_release(var)
     passed = [name for name in names if name not in refusals]
     refused = [name for name in names if name in refusals]
     kept = {*passed[-keep:], *refused[-KEPT_REFUSED:], current.name if current else None, pinned(var)}
     kept |= {Path(target).name for target in good_releases(var / "releases")}
+    if changes := read_publications(var):
+        kept |= ReleaseHistory(changes).releases_since(changes[-1].stream_time - _REPORTS_MS)
     return [name for name in names if name not in kept]
 
 

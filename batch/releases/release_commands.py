@@ -6,7 +6,7 @@
 | `rollback` | `current` moves to the one before, or to any (`--to`) | if one is pinned; to a bad or refused one |
 | `pin` | a release becomes current and stays so, whatever nights make | to a bad or refused one |
 | `unpin` | the next night's release becomes current again | – |
-| `prune` | old releases are removed; never the current, the pinned or the last good ones | – |
+| `prune` | old releases are removed; never the current, the pinned, the last good ones, or what reports need | – |
 
 Before `current` moves to a release, it is opened and verified as by a worker. Commands that move or remove something
 hold the lock that nights hold. A release that the gate refused becomes current only by `rollback --even-refused`, and
@@ -283,7 +283,8 @@ def unpin_release() -> None:
 @click.option("--keep", type=click.IntRange(1), help="Instead of the setting: keep_releases.")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 def prune_releases(keep: int | None, dry_run: bool) -> None:
-    """Remove old releases: all but the newest, the newest refused, the current, the pinned and the last good ones."""
+    """Remove old releases: all but the newest, the newest refused, the current, the pinned and the last good ones, and
+    those in force in the last three days."""
     var = load("stream", StreamSettings).var
     keep = keep or load("batch", BatchSettings).keep_releases
     if dry_run:

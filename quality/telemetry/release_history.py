@@ -54,6 +54,11 @@ class ReleaseHistory:
         numbers: np.ndarray = self._numbers[np.searchsorted(self._since, times, side="right")]
         return numbers
 
+    def releases_since(self, time_ms: int) -> set[str]:
+        """Ids of all releases that were in force at a time (ms UTC) or after it."""
+        first = int(np.searchsorted(self._since, time_ms, side="right")) - 1
+        return {change.release for change in self._changes[max(first, 0) :]}
+
     def around(self, time_ms: int) -> tuple[ReleaseChange | None, ReleaseChange | None, ReleaseChange | None]:
         """The change in force at a time (ms UTC), the one before it, and the one after it; None if there is none."""
         changes_before = int(np.searchsorted(self._since, time_ms, side="right"))

@@ -18,7 +18,12 @@ from hypothesis import strategies as st
 from batch.errors import ProvenanceError
 from batch.releases import publish
 from batch.releases.provenance import LoggedRequest, command, infer_hidden, iso_time, text, time_of, trace_answer
-from quality.telemetry.release_history import ReleaseChange, ReleaseHistory, read_release_history
+from quality.telemetry.release_history import (
+    ReleaseChange,
+    ReleaseHistory,
+    append_release_change,
+    read_release_history,
+)
 from server.answers import SOURCES, Answers
 from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import Release
@@ -245,6 +250,7 @@ def test_a_list_without_a_hidden_movie_names_it(var: Path) -> None:
 
 def test_the_manifest_of_a_removed_release_is_kept(var: Path) -> None:
     log(var, request(3, NOON, answered(var, "a", 3)[0]))
+    append_release_change(var / "releases", ReleaseChange("b", NOON + 73 * HOUR_MS))
     assert publish.prune(var, 1) == ["a"]
     trace = trace_answer(var, 3, NOON, CLOCK)
     assert (trace.release, trace.files_kept, trace.answer) == ("a", False, None)

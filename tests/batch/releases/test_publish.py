@@ -18,6 +18,7 @@ from server.good_releases import note_good
 from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import FILES, RENDERED, Release
 from stream import durable
+from stream.zone import DAY_MS
 
 WriteCandidate = Callable[..., Path]
 
@@ -341,6 +342,15 @@ def test_pruning_keeps_the_newest_good_and_refused_ones_and_what_is_current_or_p
     assert left == {name: b'{"id": "%s"}' % name.encode() for name in set(names) - kept}
     assert publish.current_release(var) == (var / "releases" / names[now] if now is not None and now < count else None)
     assert publish.prune(var, keep) == []
+
+
+@pytest.mark.parametrize(("passed_ms", "old"), [(3 * DAY_MS - 1, []), (3 * DAY_MS, ["a"])])
+def test_pruning_keeps_what_was_in_force_in_the_last_three_days(tmp_path: Path, passed_ms: int, old: list[str]) -> None:
+    folders(tmp_path, "a", "b", "c", "d")
+    publish.make_current(tmp_path, "a", 1000)
+    publish.make_current(tmp_path, "b", 2000)
+    publish.make_current(tmp_path, "c", 2000 + passed_ms)
+    assert publish.prunable(tmp_path, 1) == old  # d is the newest, and was never in force
 
 
 def test_old_releases_are_removed_from_a_full_disk_and_their_manifests_stay(

@@ -27,11 +27,12 @@ from batch.lock import holding
 from batch.releases import publish
 from batch.releases import release_commands as releases
 from quality.metrics.bootstrap import Interval
+from quality.telemetry.release_history import ReleaseChange, append_release_change
 from server.manifest import Manifest, ReleaseModel
 from server.release import FILES
 from stream import cli, durable
 from stream.archive import Archive, TimeRange
-from stream.zone import zone_named
+from stream.zone import DAY_MS, zone_named
 from tests.ledger_entries import entry
 
 WriteCandidate = Callable[..., Path]
@@ -105,6 +106,13 @@ def test_rolling_back_twice_goes_back_two_releases(var: Path) -> None:
     assert publish.current_release(var) == (var / "releases" / "a").resolve()  # c came after a this time
 
 
+def without_open_reports(var: Path) -> None:
+    """As if the current release had been the only one for days."""
+    append_release_change(
+        var / "releases", ReleaseChange(publish.read_publications(var)[-1].release, NOON - 9 * DAY_MS)
+    )
+
+
 def test_rolling_back_skips_removed_and_refused_releases(var: Path) -> None:
     (var / "releases" / "b").rename(var / "away")
     assert releases.roll_back(var, NOON)[1].id == "a"
@@ -114,6 +122,7 @@ def test_rolling_back_skips_removed_and_refused_releases(var: Path) -> None:
     publish.refuse(var, "b", {"rule": "why"})
     assert releases.roll_back(var, NOON)[1].id == "a"
     releases.roll_back(var, NOON, to="c")
+    without_open_reports(var)
     publish.prune(var, 1)
     with pytest.raises(ReleaseError, match="no release"):
         releases.roll_back(var, NOON)
@@ -178,6 +187,8 @@ def test_a_pinned_release_is_current_and_stays_so(var: Path) -> None:
             releases.roll_back(var, NOON, to)
     assert not publish.make_current(var, "b", NOON)
     assert state(var) == before
+    assert publish.prunable(var, 1) == []  # reports need b, which was in force an hour ago
+    without_open_reports(var)
     assert publish.prunable(var, 1) == ["b"]
     releases.pin(var, NOON, "b")
     assert (publish.pinned(var), publish.line(var)) == ("b", ["a", "b"])
@@ -299,6 +310,7 @@ def test_the_commands_work_one_after_another(var: Path, run: Run) -> None:
     assert [row["state"] for row in orjson.loads(run(releases.list_releases, "--json").out)] == [
         "kept", "current, pinned", "kept",
     ]  # fmt: skip
+    without_open_reports(var)
     result = run(releases.prune_releases, "--keep", "1", "--dry-run")
     assert (result.out, result.err) == ("a\n", "1 releases would be removed\n")
     assert publish.sealed(var) == ["a", "b", "c"]

@@ -34,7 +34,10 @@ def test_history_answers_by_the_last_line_at_or_before(tmp_path: Path) -> None:
     names = [*history.releases, None]
     numbers = history.in_force(np.array([99, 100, 199, 200, 249, 250, 999]))
     assert [names[number] for number in numbers.tolist()] == [None, "a", "a", "b", "b", "a", "a"]
+    since = {time: "".join(sorted(history.releases_since(time))) for time in (0, 100, 199, 200, 249, 250, 999)}
+    assert since == {0: "ab", 100: "ab", 199: "ab", 200: "ab", 249: "ab", 250: "a", 999: "a"}
     assert ReleaseHistory([]).in_force(np.array([5])).tolist() == [-1]
+    assert ReleaseHistory([]).releases_since(5) == set()
     assert read_release_history(tmp_path / "nowhere").releases == []
 
 
