@@ -26,6 +26,7 @@ from server.manifest import Manifest, parse_manifest
 from server.release_files import Progress, ReleaseFiles, no_progress
 from server.release_files import sha256 as sha256
 from server.release_layout import ARRAYS, wrong_files
+from server.release_layout import BASELINE as BASELINE
 from server.release_layout import FILES as FILES
 from server.release_layout import LAYOUT as LAYOUT
 from server.release_layout import METRIC as METRIC

@@ -28,6 +28,9 @@ FILES = (
 )
 RENDERED = ("answers.bin", "answers.npy")
 """Optional files: all personal answers as text, one after the other, and the offset of each."""
+BASELINE = "baseline.npy"
+"""For reports, not read by workers: as `lists.npy`, the popular list without what each user has seen. Older releases
+lack it."""
 ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
 METRIC: Literal["angular"] = "angular"
 _SAMPLE = 1000

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from batch import models
 from batch.errors import GateRefusal
 from batch.evaluation_file import LEAST_USERS, ScoreDifference, enough_users
-from batch.gate import evaluation_checks, ledger_gaps, list_checks, list_relevance, worker_trial
+from batch.gate import baseline_checks, evaluation_checks, ledger_gaps, list_checks, list_relevance, worker_trial
 from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import GateVerdict, RuleResult, Wrong
 from quality.alerts.alert_file import Alert, raise_alert
@@ -249,6 +249,12 @@ def popular_lists_are_popular(candidate: Candidate) -> str | None:
     return Wrong(f"only {share:.0%} of the popular list is seen much") if share < _MOSTLY else None
 
 
+def baseline_is_popular(candidate: Candidate) -> str | None:
+    """The baseline of each user is whole: the popular list of everyone without what the user has seen."""
+    fault = baseline_checks.baseline_fault(candidate)
+    return Wrong(fault) if fault else None
+
+
 def evaluation_is_sound(candidate: Candidate) -> str | None:
     """The evaluation belongs to the model that made the lists and to this history, and its figures are possible."""
     evaluation, manifest = candidate.evaluation, candidate.release.manifest
@@ -323,8 +329,8 @@ def a_worker_answers(candidate: Candidate) -> str | None:
 RULES: tuple[Rule, ...] = (
     files_verify, ledger_balances, alerts_allow, input_is_recent, input_goes_on, counts_hold, there_is_enough,
     release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_differ, lists_suit_their_users,
-    embeddings_suit_their_movies, popular_lists_are_popular, evaluation_is_sound, measured_on_enough, not_below_popular,
-    not_below_current, a_worker_answers,
+    embeddings_suit_their_movies, popular_lists_are_popular, baseline_is_popular, evaluation_is_sound,
+    measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
 )  # fmt: skip
 
 

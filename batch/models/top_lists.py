@@ -23,6 +23,8 @@ RESERVE = 100
 """Movies in a popular list: the first 20 are shown, the others replace movies that are hidden later."""
 _BLOCK_CELLS = 1 << 22
 """Scores that a thread holds at once: 16 MB."""
+_BLOCK_USERS = 1 << 16
+"""Users whose seen movies are ranked at once."""
 _GROUP = 32
 """Movies in a group."""
 
@@ -101,6 +103,48 @@ def _best(scores: np.ndarray, name: str) -> np.ndarray:
     return lists
 
 
+def popular_ranking(popularity: np.ndarray, hidden: np.ndarray | None = None) -> np.ndarray:
+    """All movies but the `hidden` ones (bool [m]), the most popular first, ties by index: int64 [m or less].
+
+    `popularity` is float64 [m].
+    """
+    ranking = np.argsort(-popularity, kind="stable")
+    return ranking if hidden is None else ranking[~hidden[ranking]]
+
+
+def unseen_lists(ranking: np.ndarray, data: Interactions) -> np.ndarray:
+    """The first 20 movies of one ranking (int [r], best first) that each user has not seen: int32 [n, 20].
+
+    Short rows are padded with -1. These are the `top_lists` of a model that ranks so for everyone, but the time they
+    take depends on the events alone, not on the size of the catalogue.
+    """
+    users, movies = data.shape
+    rank_of_movie = np.full(movies, len(ranking))
+    rank_of_movie[ranking] = np.arange(len(ranking))
+    padded = np.append(ranking, -1).astype(np.int32)
+    lists = np.empty((users, LIST_LENGTH), np.int32)
+    for first in range(0, users, _BLOCK_USERS):
+        indptr = data.indptr[first : first + _BLOCK_USERS + 1]
+        ranks = _ranks_of_unseen(rank_of_movie[data.movies[indptr[0] : indptr[-1]]], np.diff(indptr), len(ranking))
+        lists[first : first + _BLOCK_USERS] = padded[np.minimum(ranks, len(ranking))]
+    return lists
+
+
+def _ranks_of_unseen(seen: np.ndarray, counts: np.ndarray, unranked: int) -> np.ndarray:
+    """The 20 best ranks that each user has not seen: int64 [users, 20].
+
+    `seen` are the ranks that were seen, user by user, `counts` (int64 [users]) of each; ranks from `unranked` on mean
+    none. Counted from 0, the k-th unseen rank comes after k unseen ones, and after all seen ones that have k unseen
+    ones or fewer before them.
+    """
+    user, rank = np.divmod(np.sort(np.repeat(np.arange(len(counts)), counts) * (unranked + 1) + seen), unranked + 1)
+    unseen_before = rank - (np.arange(len(seen)) - (np.cumsum(counts) - counts)[user])
+    counted = (rank < unranked) & (unseen_before < LIST_LENGTH)
+    cells = user[counted] * LIST_LENGTH + unseen_before[counted]
+    skipped = np.bincount(cells, minlength=len(counts) * LIST_LENGTH).reshape(-1, LIST_LENGTH)
+    return np.arange(LIST_LENGTH) + skipped.cumsum(axis=1)
+
+
 def popular_lists(
     popularity: np.ndarray, starts: sp.csr_matrix, segments: np.ndarray, count: int, hidden: np.ndarray | None = None
 ) -> np.ndarray:
@@ -110,9 +154,7 @@ def popular_lists(
     `hidden` movies (bool [m]). A segment's list continues with movies that no user of the segment started, in the order
     of everyone's list; rows are padded with -1 if the catalogue is short.
     """
-    everyone = np.argsort(-popularity, kind="stable")
-    if hidden is not None:
-        everyone = everyone[~hidden[everyone]]
+    everyone = popular_ranking(popularity, hidden)
     lists = np.full((count + 1, RESERVE), -1, np.int32)
     for segment in range(count + 1):
         watched = starts[segments == segment].sum(axis=0) if segment else popularity

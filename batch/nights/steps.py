@@ -53,7 +53,7 @@ from quality.settings import QualitySettings
 from server import hidden
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
-from server.release import FILES, METRIC, Release
+from server.release import BASELINE, FILES, METRIC, Release
 from stream.archive import Archive, LedgerEntry
 from stream.ledger_clock import stream_time
 from stream.redaction import public_settings
@@ -180,7 +180,7 @@ class NightSteps:
         Raises `GateRefusal`; then the candidate stays under `releases/` for study, and `current` where it was.
         """
         var, facts, evaluation = self._streaming.var, self._input(), self._evaluation()
-        for name in FILES:
+        for name in (*FILES, BASELINE):
             self._need(name)
         with step("seal"):
             release = publish.publish(var, self._folder, self._manifest(facts, evaluation))

@@ -14,7 +14,7 @@ from batch.models import top_lists
 from batch.progress import Advance, step
 from batch.releases import rendered
 from batch.settings import BatchSettings
-from server.release import METRIC, RENDERED
+from server.release import BASELINE, METRIC, RENDERED
 from stream import durable
 from stream.event import LIST_LENGTH
 
@@ -43,6 +43,9 @@ def build_files(
     personal = _indices(personal, kind)
     durable.write_array(folder / "lists.npy", personal)
     durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
+    with step("baseline"):
+        baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, is_hidden), data)
+    durable.write_array(folder / BASELINE, _indices(baseline, kind))
     _write_texts(folder, personal, none, history.movies, settings)
     items = _embeddings(model, data, settings)
     durable.write_array(folder / "items.npy", items)

@@ -39,7 +39,7 @@ from quality.telemetry.release_history import (
 )
 from server.good_releases import good_releases
 from server.manifest import BlasLibrary, FileDigest, Manifest, Versions, parse_manifest
-from server.release import FILES, LAYOUT, RENDERED, forget, sha256
+from server.release import BASELINE, FILES, LAYOUT, RENDERED, forget, sha256
 from stream import durable
 from stream.decoding import decode_json
 from stream.zone import DAY_MS
@@ -82,7 +82,7 @@ def publish(var: Path, candidate: Path, made_of: Manifest) -> str:
     `made_of` lacks layout, id, versions and files, which are filled in here. If a release of the same content exists
     already, as after a night that was killed behind this step, nothing is written and its id is returned.
     """
-    names = [*FILES, *(name for name in RENDERED if (candidate / name).exists())]
+    names = [*FILES, BASELINE, *(name for name in RENDERED if (candidate / name).exists())]
     files = {name: file_digest(candidate / name) for name in names}
     content = hashlib.sha256("".join(files[name].sha256 for name in names).encode()).hexdigest()
     release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"

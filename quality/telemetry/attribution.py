@@ -43,25 +43,23 @@ def attribute_starts(answers: AnswerRows, starts: TimeSpans, window_ms: int) -> 
     return Attribution(*(joined[name].to_numpy(np.int64) for name in ("answer", "movie", "time")))
 
 
-def hit_ranks(attribution: Attribution, lists: np.ndarray, list_of: np.ndarray) -> np.ndarray:
+def hit_ranks(attribution: Attribution, places: np.ndarray, answers: int) -> np.ndarray:
     """int64[answers]: rank of the hit, from 1; 0 for an answer that is not a hit.
 
-    Answer a showed `lists[list_of[a]]` (int32[n, 20], movie numbers, -1 for none); `list_of[a]` -1 is no list at all.
+    `places` (int64[starts]) are the places of the started movies in the lists of their answers, from 1, 0 for none.
     """
-    ranks = _places(lists, list_of[attribution.answer], attribution.movie)
-    hits = np.flatnonzero(ranks)
-    hits = hits[np.lexsort((ranks[hits], attribution.time[hits], attribution.answer[hits]))]
-    answers, firsts = np.unique(attribution.answer[hits], return_index=True)
-    rank_of_answer = np.zeros(len(list_of), np.int64)
-    rank_of_answer[answers] = ranks[hits[firsts]]
-    return rank_of_answer
+    hits = np.flatnonzero(places)
+    hits = hits[np.lexsort((places[hits], attribution.time[hits], attribution.answer[hits]))]
+    hit_answers, firsts = np.unique(attribution.answer[hits], return_index=True)
+    ranks = np.zeros(answers, np.int64)
+    ranks[hit_answers] = places[hits[firsts]]
+    return ranks
 
 
-def _places(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:
-    """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`; 0 if it is not in the list or the row is -1."""
+def places_in_lists(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:
+    """int64: place, from 1, of `movies[i]` in `lists[rows[i]]`, 0 for none; `lists` is int[n, 20], may be mapped."""
     places = np.zeros(len(rows), np.int64)
-    with_list = np.flatnonzero(rows >= 0)
-    for chunk in np.array_split(with_list, len(with_list) // _CHUNK + 1):
+    for chunk in np.array_split(np.arange(len(rows)), len(rows) // _CHUNK + 1):
         same = lists[rows[chunk]] == movies[chunk, None]
         places[chunk] = np.where(same.any(axis=1), same.argmax(axis=1) + 1, 0)
     return places

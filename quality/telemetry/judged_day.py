@@ -1,6 +1,6 @@
 """The answers of one day and their outcomes: the input of all figures of a report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from quality.settings import QualitySettings
-from quality.telemetry.attribution import attribute_starts, hit_ranks
+from quality.telemetry.attribution import attribute_starts, hit_ranks, places_in_lists
+from quality.telemetry.baseline_lists import baseline_ranks, open_baseline_lists
 from quality.telemetry.day_rows import AnswerRows, DayRows
-from quality.telemetry.release_history import ReleaseHistory, popular_list, read_release_history
-from stream.event import LIST_LENGTH
+from quality.telemetry.release_history import read_release_history
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class JudgedAnswers:
     """int64: rank of the hit, 0 for none."""
     baseline: np.ndarray
     """int64: rank that the popular list would have had, 0 for none, -1 if that list is unknown."""
+    leaves_out_seen: np.ndarray
+    """bool: that list is known to be without the movies that the user had seen, as a shown list is."""
 
     def __getitem__(self, rows: np.ndarray) -> "JudgedAnswers":
         return JudgedAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
@@ -87,11 +89,20 @@ def judge_day(rows: DayRows, releases: Path, watermark: int, settings: QualitySe
     shown = rows.answers[rows.answers.status == 200]
     attribution = attribute_starts(shown, rows.sessions, window_ms)
     release = history.in_force(shown.time)
-    lists, is_known = _popular_lists(releases, history, rows.movies)
-    list_of = np.where(is_known[release], release, -1)
-    baseline = np.where(list_of >= 0, hit_ranks(attribution, lists, list_of), -1)
-    rank = hit_ranks(attribution, shown.movies, np.arange(len(shown.time)))
-    judged = JudgedAnswers(shown.user, release, shown.time + window_ms <= watermark, rank, baseline)
+    places = places_in_lists(shown.movies, attribution.answer, attribution.movie)
+    lists = {
+        number: open_baseline_lists(releases, history.releases[number])
+        for number in np.unique(release[release >= 0]).tolist()
+    }
+    fair = [number for number, its_lists in lists.items() if its_lists is not None and its_lists.leaves_out_seen]
+    judged = JudgedAnswers(
+        user=shown.user,
+        release=release,
+        closed=shown.time + window_ms <= watermark,
+        rank=hit_ranks(attribution, places, len(shown.time)),
+        baseline=baseline_ranks(attribution, shown.user, release, lists, rows.movies),
+        leaves_out_seen=np.isin(release, fair),
+    )
     return JudgedDay(
         requests=rows.answers[rows.answers.time < rows.end],
         judged=judged[shown.time < rows.end],
@@ -100,20 +111,3 @@ def judge_day(rows: DayRows, releases: Path, watermark: int, settings: QualitySe
         samples=settings.bootstrap_samples,
         seed=settings.seed,
     )
-
-
-def _popular_lists(
-    releases: Path, history: ReleaseHistory, numbers: Mapping[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Popular lists by release number, int32 [releases + 1, 20], and which of them are known.
-
-    The last row stands for no release.
-    """
-    lists = np.full((len(history.releases) + 1, LIST_LENGTH), -1, np.int32)
-    is_known = np.zeros(len(lists), bool)
-    for row, release in enumerate(history.releases):
-        movies = popular_list(releases, release)
-        is_known[row] = movies is not None
-        # a movie that no line mentions has neither a number nor a start
-        lists[row, : len(movies or ())] = [numbers.get(movie, -1) for movie in movies or ()]
-    return lists, is_known

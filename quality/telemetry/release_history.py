@@ -1,11 +1,8 @@
-"""Which release was in force when, and its popular list.
+"""Which release was in force when.
 
 `releases/history.jsonl` has one line per change of `current`, oldest first. A line overrides all lines before it, even
 if stream time went back. The functions here are the only readers of the file and `append_release_change` the only
 writer; publishing a release (`batch/releases/publish.py`) calls it.
-
-The popular list is row 0 of `<id>/fallbacks.npy` ([segments + 1, 20 or more] item indices, the largest value for none)
-by `<id>/movies.txt`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +14,6 @@ import numpy as np
 from quality.errors import ReleaseHistoryError
 from stream import durable
 from stream.decoding import decode_json
-from stream.event import LIST_LENGTH
 
 
 class ReleaseChange(msgspec.Struct, frozen=True):
@@ -115,13 +111,3 @@ def _change(path: Path, number: int, line: bytes) -> ReleaseChange:
     except msgspec.DecodeError as error:
         mending = "restore it, or take the line out"
         raise ReleaseHistoryError(f"releases: {path}, line {number}, cannot be read: {error}; {mending}") from error
-
-
-def popular_list(releases: Path, release: str) -> list[str] | None:
-    """The popular list of a release, best first; None if the release was pruned or cannot be read."""
-    try:
-        row = np.load(releases / release / "fallbacks.npy", mmap_mode="r")[0, :LIST_LENGTH]
-        movies = (releases / release / "movies.txt").read_text("utf-8").splitlines()
-        return [movies[item] for item in row[row != np.iinfo(row.dtype).max].tolist()]
-    except (OSError, ValueError, IndexError):
-        return None

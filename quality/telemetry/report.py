@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from quality.errors import ReportError
 from quality.settings import QualitySettings
@@ -123,11 +124,17 @@ class Reports:
     def _notes(self, rows: DayRows, judged_day: JudgedDay) -> list[str]:
         still_open = len(judged_day.judged.user) - len(judged_day.closed.user)
         unknown = len(judged_day.closed.user) - len(judged_day.compared.user)
+        with_seen = int(np.count_nonzero(~judged_day.compared.leaves_out_seen))
         notes = [_STEERED]
         if still_open:
             notes.append(f"The windows of {still_open} answers are still open; they are in no rate.")
         if unknown:
             notes.append(f"The baseline of {unknown} answers is unknown: no release was in force, or it is gone.")
+        if with_seen:
+            notes.append(
+                f"The baseline of {with_seen} answers may hold movies that their users had seen, to its disadvantage: "
+                "an older version made their release, which does not say what these are."
+            )
         known_from = rows.known_from
         if known_from is not None and known_from > rows.first - self.settings.gap_ms:
             notes.append(

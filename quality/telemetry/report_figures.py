@@ -40,7 +40,7 @@ class LatencyPercentiles(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """The same closed answers, with the popular list of the release in force instead of their lists."""
+    """The same closed answers, had each shown the popular list of the release in force, less what its user had seen."""
 
     answers: Count
     """Closed answers whose baseline is known."""

@@ -67,6 +67,7 @@ def write_candidate() -> WriteCandidate:
         (folder / "movies.txt").write_text("".join(f"movie+{number}+2000\n" for number in range(movies)))
         np.save(folder / "users.npy", np.arange(1, users + 1, dtype=np.uint32))
         np.save(folder / "lists.npy", lists.astype(np.uint16))
+        np.save(folder / "baseline.npy", np.tile(np.arange(20, dtype=np.uint16), (users, 1)))
         np.save(folder / "fallbacks.npy", np.tile(np.arange(20, dtype=np.uint16), (13, 1)))
         np.save(folder / "segments.npy", np.zeros(users, np.uint8))
         np.save(folder / "items.npy", items)

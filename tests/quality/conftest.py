@@ -1,6 +1,6 @@
 """What the tests of telemetry share: batches from events, as if from Kafka, and a release to compare with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +39,19 @@ def batch_of() -> BatchOf:
 
 @pytest.fixture(scope="session")
 def publish() -> PublishRelease:
-    """`publish(releases, release, stream_time, popular)`: a release with nothing but a popular list, made current."""
+    """`publish(releases, release, stream_time, popular, seen=None)`: a release with nothing but a popular list, made
+    current.
 
-    def make(releases: Path, release: str, stream_time: int, popular: Sequence[str] | None) -> None:
+    `seen` is what each of its users had seen; without it the release is of an older version, which does not say.
+    """
+
+    def make(
+        releases: Path,
+        release: str,
+        stream_time: int,
+        popular: Sequence[str] | None,
+        seen: Mapping[int, Sequence[str]] | None = None,
+    ) -> None:
         releases.mkdir(parents=True, exist_ok=True)
         with (releases / "history.jsonl").open("ab") as history:
             change = {"release": release, "stream_time": stream_time, "wall_time": "2030-01-01T00:00:00Z"}
@@ -52,9 +62,16 @@ def publish() -> PublishRelease:
         folder.mkdir()
         # the list is not in the order of the catalogue, and does not fill its row
         (folder / "movies.txt").write_text("\n".join(["unseen+1950", *reversed(popular)]) + "\n", "utf-8")
-        fallbacks = np.full((3, 20), np.iinfo(np.uint16).max, np.uint16)
-        fallbacks[0, : len(popular)] = range(len(popular), 0, -1)
+        none, ranking = np.iinfo(np.uint16).max, np.arange(len(popular), 0, -1)
+        fallbacks = np.full((3, 100), none, np.uint16)
+        fallbacks[0, : len(popular)] = ranking
         fallbacks[1:, 0] = 0
         np.save(folder / "fallbacks.npy", fallbacks)
+        if seen is not None:
+            np.save(folder / "users.npy", np.array(sorted(seen), np.uint32))
+            unseen = [[item for item, movie in zip(ranking, popular, strict=True) if movie not in seen[user]][:20]
+                      for user in sorted(seen)]  # fmt: skip
+            lists = np.array([items + [none] * (20 - len(items)) for items in unseen], np.uint16)
+            np.save(folder / "baseline.npy", lists.reshape(-1, 20))
 
     return make

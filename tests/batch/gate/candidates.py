@@ -51,6 +51,8 @@ class CandidateParts:
     """int [n, 20], -1 for none, where they are not what follows from the scores."""
     fallbacks: np.ndarray | None = None
     """int [s + 1, 100], -1 for none, where they are not what follows from what was seen."""
+    baseline: np.ndarray | None = None
+    """int [n, 20], -1 for none, where it is not what follows from the popular list and what was seen."""
     segments: np.ndarray | None = None
     """uint8 [n], where they are not 0, 1 and 2 in turn."""
     sealed_segments: np.ndarray | None = None
@@ -85,6 +87,14 @@ class CandidateParts:
         best = np.argsort(np.where(is_hidden, 1, -counts), axis=1, kind="stable")
         best = best[:, : min(100, int((~is_hidden).sum()))]
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
+
+    def made_baseline(self) -> np.ndarray:
+        """The first 20 of the popular list that each user has not seen: int64 [n, 20]."""
+        if self.baseline is not None:
+            return self.baseline
+        popular = [movie for movie in self.made_fallbacks()[0].tolist() if movie >= 0]
+        unseen = ([movie for movie in popular if not seen[movie]][:20] for seen in self.seen)
+        return np.array([movies + [-1] * (20 - len(movies)) for movies in unseen]).reshape(-1, 20)
 
 
 Spoil = Callable[[CandidateParts], object]
@@ -156,11 +166,13 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     folder, none = var / "night", np.iinfo(parts.kind).max
     folder.mkdir(parents=True, exist_ok=True)
     lists, fallbacks, names = parts.made_lists(), parts.made_fallbacks(), parts.sealed_movies or parts.movies
+    baseline = parts.made_baseline()
     users = parts.users if parts.sealed_users is None else parts.sealed_users
     segments = (np.arange(len(users)) % 3).astype(np.uint8) if parts.segments is None else parts.segments
     arrays = {
         "users": users,
         "lists": np.where(lists < 0, none, lists).astype(parts.kind),
+        "baseline": np.where(baseline < 0, none, baseline).astype(parts.kind),
         "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(parts.kind),
         "segments": segments if parts.sealed_segments is None else parts.sealed_segments,
         "items": parts.items,

@@ -55,6 +55,14 @@ def set_fallbacks(change: Callable[[np.ndarray], object]) -> Spoil:
     return spoil
 
 
+def set_baseline(change: Callable[[np.ndarray], object]) -> Spoil:
+    def spoil(parts: CandidateParts) -> None:
+        parts.baseline = parts.made_baseline()
+        change(parts.baseline)
+
+    return spoil
+
+
 def stale(parts: CandidateParts) -> None:
     """The very last user is offered at the end of the list what he has seen."""
     parts.lists = parts.made_lists()
@@ -278,6 +286,14 @@ FIRST: list[tuple[str, str, Spoil]] = [
      set_fallbacks(lambda lists: lists.__setitem__(2, lists[1]))),
     ("popular_lists_are_popular", "a segment's worst first",
      set_fallbacks(lambda lists: lists.__setitem__((2, slice(20)), lists[2, 19::-1].copy()))),
+    ("baseline_is_popular", "with what users had seen",
+     lambda parts: setattr(parts, "baseline", np.tile(parts.made_fallbacks()[0, :20], (400, 1)))),
+    ("baseline_is_popular", "of the next user",
+     set_baseline(lambda lists: lists.__setitem__(slice(None), np.roll(lists, 1, axis=0)))),
+    ("baseline_is_popular", "one movie short for one user", set_baseline(lambda lists: lists.__setitem__((9, 19), -1))),
+    ("baseline_is_popular", "personal lists", lambda parts: setattr(parts, "baseline", parts.made_lists())),
+    ("baseline_is_popular", "of one user too few",
+     lambda parts: setattr(parts, "baseline", parts.made_baseline()[:-1])),
     (SOUND, "another model than was chosen", lambda parts: parts.manifest.update(model={"lists": "popular"})),
     (SOUND, "a model that nobody measured", lambda parts: parts.evaluation.update(slices={})),
     (SOUND, "leaked test: ranks", measured(figures(0.3), figures(0.901))),

@@ -55,19 +55,20 @@ def truncate(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change a byte near the end: in a manifest, which nothing else checks, it is of a digest."""
+    """Change a byte near the end: in a manifest, which nothing else checks, it is of the digest of the baseline."""
     data = bytearray(path.read_bytes())
     data[-50] ^= 1
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
-@pytest.mark.parametrize("name", ["lists.npy", "items.ann", "evaluation.json", "manifest.json"])
+@pytest.mark.parametrize("name", ["lists.npy", "baseline.npy", "items.ann", "evaluation.json", "manifest.json"])
 def test_damaged_files_are_refused(good: Candidate, tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     folder = tmp_path / good.folder.name
     shutil.copytree(good.folder, folder)
     damage(folder / name)
-    assert "files_verify" in refused(replace(good, folder=folder))
+    is_of_baseline = name == "baseline.npy" or (name == "manifest.json" and damage is flip)
+    assert list(refused(replace(good, folder=folder))) == ["baseline_is_popular" if is_of_baseline else "files_verify"]
 
 
 def resealed(candidate: Candidate, folder: Path, change: Callable[[Path], object]) -> Candidate:

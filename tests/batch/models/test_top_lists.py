@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
-from batch.models.top_lists import RESERVE, popular_lists, top_lists
+from batch.models.top_lists import RESERVE, popular_lists, popular_ranking, top_lists, unseen_lists
 from stream.event import LIST_LENGTH
 
 pytestmark = pytest.mark.blas
@@ -113,6 +113,24 @@ def test_scores_that_are_no_numbers_are_refused(place: int) -> None:
 def test_without_users_there_are_no_lists() -> None:
     data = having(np.zeros((3, 30), bool))
     assert top_lists(Fixed(np.ones((3, 30))), data, np.zeros(0, np.int64)).shape == (0, 20)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.integers(0, 9999), st.integers(1, 9), st.sampled_from([1, 19, 20, 21, 60, 200]), shares, shares)
+def test_lists_of_one_ranking_are_those_of_a_model_that_ranks_so_for_everyone(
+    seed: int, users: int, movies: int, seen_share: float, hidden_share: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    seen, hidden = rng.random((users, movies)) < seen_share, rng.random(movies) < hidden_share
+    popularity = rng.integers(0, 5, movies).astype(np.float64)
+    data = having(seen)
+    for row in range(users):  # as a history has them, a user's events are in the order of time
+        rng.shuffle(data.movies[data.indptr[row] : data.indptr[row + 1]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batch.models.top_lists._BLOCK_USERS", 4)
+        lists = unseen_lists(popular_ranking(popularity, hidden), data)
+    assert lists.tolist() == [naive(popularity, row | hidden) for row in seen]
+    assert lists.dtype == np.int32
 
 
 @settings(deadline=None, max_examples=60)

@@ -12,7 +12,7 @@ from batch.nights.steps import NightSteps
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
-from server.release import FILES, Release
+from server.release import BASELINE, FILES, Release
 from stream import durable
 from stream.archive import Archive, FateCount, TimeRange
 from stream.event import Event, Kind
@@ -52,7 +52,7 @@ def archive_events(
 
 def digests(folder: Path) -> dict[str, str]:
     """By file of a release: its SHA-256."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*FILES, BASELINE)}
 
 
 def write_manifest(var: Path, name: str, read_ms: int) -> str:

@@ -12,7 +12,7 @@ from batch.errors import GateRefusal
 from batch.releases import build, publish
 from server.answers import SOURCES, Answers
 from server.errors import HiddenUnreadable
-from server.release import FILES, RENDERED, Release, list_source
+from server.release import BASELINE, FILES, RENDERED, Release, list_source
 from stream.archive import Archive
 from stream.event import Event
 from tests.batch.nights.small_nights import ALL_BUT_CATALOG, Results, answer_of, archive_events, digests, night, run
@@ -65,21 +65,26 @@ def test_the_manifest_records_the_input_of_the_release(done: tuple[Path, Results
     assert manifest["input"]["days"] == [f"2030-01-0{day}" for day in range(1, 7)]
     assert manifest["model"]["lists"] == results["evaluate"].chosen
     assert manifest["settings"]["factors"] == 8
-    assert set(manifest["files"]) == {*FILES, *RENDERED}
+    assert set(manifest["files"]) == {*FILES, BASELINE, *RENDERED}
 
 
-def test_no_list_holds_a_movie_its_user_has_seen(done: tuple[Path, Results]) -> None:
+def test_no_list_holds_a_movie_its_user_has_seen_and_the_baseline_is_the_popular_list_without_it(
+    done: tuple[Path, Results],
+) -> None:
     var, _ = done
     release, seen = Release.open(var / "releases" / "current"), set[tuple[int, str]]()
     for paths in Archive(var).files("watch").values():
         for path in paths:
             table = pq.read_table(path, columns=["user", "movie"])
             seen.update(zip(table.column("user").to_pylist(), table.column("movie").to_pylist(), strict=True))
-    answers = Answers(release)
-    for user in release.users.tolist():
+    answers, baseline = Answers(release), np.load(release.folder / BASELINE)
+    popular = [release.movies[item] for item in release.fallbacks[0].tolist()]
+    for user, items in zip(release.users.tolist(), baseline.tolist(), strict=True):
         movies = answers.find(user)[0].decode().split(",")
         assert len(movies) == 20
         assert not [movie for movie in movies if (user, movie) in seen]
+        unseen = [movie for movie in popular if (user, movie) not in seen]
+        assert [release.movies[item] for item in items] == unseen[:20]
 
 
 @pytest.mark.blas
@@ -117,8 +122,8 @@ def test_rendered_answers_are_written_if_set_and_equal_the_lists(done: tuple[Pat
     run(night(after, answers="compact"), "train", "publish")
     compact_release, rendered_release = (Release.open(folder / "releases" / "current") for folder in (after, first))
     assert (set(compact_release.manifest.files), set(rendered_release.manifest.files)) == (
-        {*FILES},
-        {*FILES, *RENDERED},
+        {*FILES, BASELINE},
+        {*FILES, BASELINE, *RENDERED},
     )
     assert digests(after / "releases" / "current") == digests(first / "releases" / "current")
     compact, text = Answers(compact_release), Answers(rendered_release)
@@ -143,7 +148,7 @@ def test_a_compact_release_holds_no_rendered_answers_of_an_earlier_night(after: 
     assert all((after / "night" / name).exists() for name in RENDERED)
     shutil.rmtree(after / "releases")  # the evaluation was held against none
     run(night(after, answers="compact"), "train", "publish")
-    assert set(Release.open(after / "releases" / "current").manifest.files) == set(FILES)
+    assert set(Release.open(after / "releases" / "current").manifest.files) == {*FILES, BASELINE}
     assert not [name for name in RENDERED if (after / "night" / name).exists()]
 
 
@@ -166,9 +171,14 @@ def test_another_seed_makes_another_index(done: tuple[Path, Results], after: Pat
 
 
 @pytest.mark.parametrize("model", ["als", "popular"])
-def test_a_pinned_model_makes_the_lists(var: Path, model: str) -> None:
+def test_a_pinned_model_makes_the_lists_and_the_baseline_is_what_the_popular_model_shows(var: Path, model: str) -> None:
     results = run(night(var, model=model))
     assert (results["evaluate"].chosen, results["train"].model) == (model, model)
+    release = Release.open(var / "releases" / "current")
+    baseline = np.load(release.folder / BASELINE)
+    has_history = release.lists[:, 0] != np.iinfo(release.lists.dtype).max
+    assert np.array_equal(baseline[has_history], release.lists[has_history]) == (model == "popular")
+    assert (baseline[~has_history] == release.fallbacks[0, :20]).all()
 
 
 def test_a_refused_release_is_kept_and_current_does_not_move(after: Path) -> None:
@@ -203,6 +213,7 @@ def test_hidden_movies_are_in_no_list(done: tuple[Path, Results], var: Path) -> 
     release = Release.open(var / "releases" / "current")
     shown = {release.movies[item] for item in np.unique(release.lists).tolist() if item < len(release.movies)}
     shown |= {release.movies[item] for item in np.unique(release.fallbacks).tolist() if item < len(release.movies)}
+    shown |= {release.movies[item] for item in np.unique(np.load(release.folder / BASELINE)).tolist()}
     assert len(shown) > 50
     assert not shown & hidden
 

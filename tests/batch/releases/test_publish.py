@@ -16,7 +16,7 @@ from batch.errors import ReleaseError
 from batch.releases import publish, rendered
 from server.good_releases import note_good
 from server.manifest import InputFacts, Manifest, ReleaseModel
-from server.release import FILES, RENDERED, Release
+from server.release import BASELINE, FILES, RENDERED, Release
 from stream import durable
 from stream.zone import DAY_MS
 
@@ -44,17 +44,27 @@ def test_a_release_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> 
     assert versions == publish.versions()
     assert all(getattr(versions, name) for name in versions.__struct_fields__)
     assert all(library.architecture and library.num_threads for library in versions.blas)
-    assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, "manifest.json"}
+    assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, BASELINE, "manifest.json"}
     assert (tmp_path / "releases" / name / "lists.npy").read_bytes() == (candidate / "lists.npy").read_bytes()
+
+
+def test_workers_do_without_the_baseline(tmp_path: Path, candidate: Path) -> None:
+    folder = tmp_path / "releases" / publish.publish(tmp_path, candidate, Manifest(stream_time=1))
+    for damage in (b"damaged", None):
+        (folder / BASELINE).unlink()
+        if damage is not None:
+            (folder / BASELINE).write_bytes(damage)
+        assert Release.open(folder, trust=False).id == folder.name
 
 
 def test_a_release_with_its_answers_as_text_is_what_the_server_opens(tmp_path: Path, candidate: Path) -> None:
     lists, movies = np.load(candidate / "lists.npy"), (candidate / "movies.txt").read_text().splitlines()
     rendered.write(candidate, lists, movies, 65_535)
     name = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
-    assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*FILES, *RENDERED, "manifest.json"}
+    files = {*FILES, BASELINE, *RENDERED}
+    assert {path.name for path in (tmp_path / "releases" / name).iterdir()} == {*files, "manifest.json"}
     release = Release.open(tmp_path / "releases" / name)
-    assert set(release.manifest.files) == {*FILES, *RENDERED}
+    assert set(release.manifest.files) == files
     assert release.rendered is not None
 
 
@@ -124,7 +134,7 @@ def test_equal_files_with_another_manifest_are_another_release(tmp_path: Path, c
     assert len(release_names(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, BASELINE])
 def test_a_damaged_release_is_published_again(tmp_path: Path, candidate: Path, name: str) -> None:
     first = publish.publish(tmp_path, candidate, Manifest(stream_time=1))
     first = renamed(tmp_path, first, f"20200101T000000Z-{first.partition('-')[2]}")
@@ -157,7 +167,7 @@ def test_files_of_a_release_are_read_only(tmp_path: Path, candidate: Path) -> No
         assert path.stat().st_nlink == 1, path.name
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, BASELINE])
 def test_publishing_an_incomplete_candidate_leaves_no_files(tmp_path: Path, candidate: Path, name: str) -> None:
     (candidate / name).unlink()
     with pytest.raises(Exception, match=name):

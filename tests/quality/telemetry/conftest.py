@@ -14,7 +14,7 @@ from tests.quality.telemetry.known_day import EVENTS, FIRST, HOUR, SETTINGS, Kno
 
 @pytest.fixture
 def known(tmp_path: Path, batch_of: Callable[..., TelemetryBatch], publish: Callable[..., None]) -> Iterator[KnownDay]:
-    publish(tmp_path / "releases", "first", FIRST + 2 * HOUR, ("a+2001",))
+    publish(tmp_path / "releases", "first", FIRST + 2 * HOUR, ("a+2001",), {})
     store, stream = Store(tmp_path / "telemetry.db"), one_line(tmp_path)
     Ingest(store, stream, SETTINGS).take(batch_of(EVENTS))
     yield KnownDay(store, Reports(stream, SETTINGS))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quality.metrics.watch_sessions import TimeSpans, session_key
 from quality.settings import QualitySettings
-from quality.telemetry.attribution import attribute_starts, hit_ranks
+from quality.telemetry.attribution import attribute_starts, hit_ranks, places_in_lists
 from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.day_report import DayReport
 from quality.telemetry.day_rows import AnswerRows, answer_digests
@@ -34,6 +34,8 @@ FIRST, END = zone_named(STREAM.timezone).bounds(DAY)
 MOVIES = ("aliens+1986", "boxing+helena+1993", "das+boot+1981", "endeavour+")
 POPULAR = {"early": ("das+boot+1981", "aliens+1986"), "late": ("endeavour+",)}
 """Popular list of the release in force before noon, and of the one after; a third release is gone from the disk."""
+SEEN = {"early": {1: ("das+boot+1981",)}}
+"""What the users that a release knows had seen; the later one is of an older version, which does not say."""
 CHANGES = [("early", FIRST + 4 * HOUR), ("late", FIRST + 12 * HOUR), ("gone", FIRST + 20 * HOUR)]
 
 
@@ -58,9 +60,12 @@ def session_starts(minutes: set[tuple[int, str, int]]) -> list[tuple[int, str, i
     ]
 
 
-def popular_at(time: int) -> tuple[str, ...] | None:
+def popular_at(time: int, user: int) -> list[str] | None:
     in_force = [release for release, since in CHANGES if since <= time]
-    return POPULAR.get(in_force[-1]) if in_force else None
+    if not in_force or in_force[-1] not in POPULAR:
+        return None
+    seen = SEEN.get(in_force[-1], {}).get(user, ())
+    return [movie for movie in POPULAR[in_force[-1]] if movie not in seen]
 
 
 def by_definition(events: list[Event]) -> Expected:
@@ -75,13 +80,15 @@ def by_definition(events: list[Event]) -> Expected:
             continue
         if movie in answer.movies:
             hits[answer].append((start, answer.movies.index(movie) + 1))
-        if movie in (other := popular_at(answer.time) or ()):
+        if movie in (other := popular_at(answer.time, user) or ()):
             popular[answer].append((start, other.index(movie) + 1))
     ofday = [answer for answer in answers if FIRST <= answer.time < END]
     return Expected(
         {answer: min(hits[answer])[1] if hits[answer] else 0 for answer in ofday},
         {
-            answer: None if popular_at(answer.time) is None else (min(popular[answer])[1] if popular[answer] else 0)
+            answer: None
+            if popular_at(answer.time, answer.user) is None
+            else (min(popular[answer])[1] if popular[answer] else 0)
             for answer in ofday
         },
     )
@@ -143,7 +150,7 @@ def test_any_arrival_gives_what_the_definitions_give(
     with tempfile.TemporaryDirectory() as folder:
         var = Path(folder)
         for release, since in CHANGES:
-            publish(var / "releases", release, since, POPULAR.get(release))
+            publish(var / "releases", release, since, POPULAR.get(release), SEEN.get(release))
         store = Store(var / "telemetry.db")
         offset, taker = 0, ingest(store)
         for events, restart in zip(batches, restarts, strict=True):
@@ -171,7 +178,9 @@ def hits(answers: AnswerRows, *starts: tuple[int, int], window_ms: int = 100) ->
     """Ranks of the answers' hits, all of user 1; starts are (time, movie)."""
     times, movies = np.array(starts, np.int64).reshape(-1, 2).T
     spans = TimeSpans(session_key(np.ones(len(times)), movies), times, times)
-    return hit_ranks(attribute_starts(answers, spans, window_ms), answers.movies, np.arange(len(answers.time))).tolist()
+    attribution = attribute_starts(answers, spans, window_ms)
+    places = places_in_lists(answers.movies, attribution.answer, attribution.movie)
+    return hit_ranks(attribution, places, len(answers.time)).tolist()
 
 
 def test_the_window_is_open_at_its_beginning_and_closed_at_its_end() -> None:

@@ -1,4 +1,4 @@
-"""The history of releases: one reader and one writer, files of every age, damage, and popular lists."""
+"""The history of releases: one reader and one writer, files of every age, and damage."""
 
 from pathlib import Path
 
@@ -10,7 +10,6 @@ from quality.telemetry.release_history import (
     ReleaseChange,
     ReleaseHistory,
     append_release_change,
-    popular_list,
     read_release_changes,
     read_release_history,
 )
@@ -66,16 +65,3 @@ def test_an_empty_history_is_none(tmp_path: Path) -> None:
     assert read_release_changes(tmp_path) == []
     (tmp_path / "history.jsonl").touch()
     assert read_release_changes(tmp_path) == []
-
-
-def test_the_popular_list_is_as_much_of_it_as_is_shown(tmp_path: Path) -> None:
-    names = [f"movie+{number}+2000" for number in range(150)]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "movies.txt").write_text("".join(f"{name}\n" for name in names), "utf-8")
-    for width, held in ((100, 100), (100, 30), (100, 20), (20, 20), (20, 3), (100, 3)):
-        fallbacks = np.full((2, width), np.iinfo(np.uint16).max, np.uint16)
-        fallbacks[0, :held] = np.arange(held)[::-1]
-        fallbacks[1, 0] = 0
-        np.save(tmp_path / "one" / "fallbacks.npy", fallbacks)
-        assert popular_list(tmp_path, "one") == names[:held][::-1][:20]
-    assert popular_list(tmp_path, "gone") is None

@@ -61,6 +61,21 @@ def test_figures_of_a_known_day(known: KnownDay) -> None:
     assert any("baseline of 1 answers is unknown" in note for note in report.notes)
 
 
+def test_the_baseline_leaves_out_what_a_user_had_seen_and_a_note_says_where_it_cannot(
+    known: KnownDay, tmp_path: Path, publish: Callable[..., None]
+) -> None:
+    """Users 2, 3 and 5 are answered at 3, 4 and 6 hours; 2 and 3 then start `a+2001`, 5 `c+2003`."""
+    publish(tmp_path / "releases", "second", FIRST + 4 * HOUR, ("a+2001", "c+2003"), {3: ("a+2001",)})
+    report = report_after(known)
+    assert (report.baseline.answers, report.baseline.unknown, report.baseline.hits) == (3, 1, 2)
+    assert [figures.baseline.hits for figures in report.by_release] == [0, 1, 1]
+    assert not any("may hold movies" in note for note in report.notes)
+    publish(tmp_path / "releases", "old", FIRST + 4 * HOUR, ("a+2001", "c+2003"))
+    report = report_after(known)
+    assert [figures.baseline.hits for figures in report.by_release] == [0, 1, 2]
+    assert any("baseline of 2 answers may hold movies that their users had seen" in note for note in report.notes)
+
+
 def test_open_windows_are_in_no_rate(known: KnownDay) -> None:
     report = report_after(known, 27.5)  # the windows of the answers at 1 and 3 hours have closed
     assert report.final is False
