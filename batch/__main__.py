@@ -1,34 +1,37 @@
-"""`python -m batch`: collecting and the night."""
+"""`python -m batch`: collecting and the night.
+
+Most commands load SciPy, pandas or aiokafka, which takes seconds; a command imports only what it needs itself.
+"""
 
 import asyncio
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, NoReturn, get_args
 
 import click
-import msgspec
-import orjson
 
-from batch.collecting import collector
-from batch.evaluation import compare, experiment
-from batch.lock import holding
-from batch.movielens import importing as movielens
-from batch.nights import runner, schedule
-from batch.nights.step_results import StepName
-from batch.releases import provenance
-from batch.releases import release_commands as releases
-from batch.settings import BatchSettings, ModelName
-from quality.alerts.webhook import posting
-from quality.catalog import Catalog
+from batch.settings import BatchSettings
 from quality.settings import QualitySettings
-from stream.cli import run
-from stream.errors import SettingsError
+from stream.cli import LazyGroup, run
 from stream.settings import StreamSettings, load
 
+_NIGHT, _RELEASES = "batch.nights.night_commands", "batch.releases.release_commands"
+_MODULES = {
+    **{
+        name: f"{_NIGHT}:{name}"
+        for name in ("nightly", "sessions", "catalog", "history", "evaluate", "train", "publish")
+    },
+    "schedule": "batch.nights.schedule:command",
+    "releases": f"{_RELEASES}:list_releases",
+    "rollback": f"{_RELEASES}:rollback",
+    "pin": f"{_RELEASES}:pin_release",
+    "unpin": f"{_RELEASES}:unpin_release",
+    "prune": f"{_RELEASES}:prune_releases",
+    "provenance": "batch.releases.provenance:command",
+    "compare": "batch.evaluation.compare:compare",
+    "experiment": "batch.evaluation.experiment:experiment",
+    "import-movielens": "batch.movielens.importing:import_movielens",
+}
 
-@click.group(help="Collecting and the night: Kafka and the APIs to a release.")
+
+@click.group(cls=LazyGroup, modules=_MODULES, help="Collecting and the night: Kafka and the APIs to a release.")
 def commands() -> None:
     pass
 
@@ -37,73 +40,19 @@ def commands() -> None:
 @click.option("--until-idle", type=click.FloatRange(min=0.1), help="Stop after so many seconds without a line.")
 def collect(until_idle: float | None) -> None:
     """Read the topic into the archive, until SIGTERM."""
+    from batch.collecting import collector
+
     streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
     asyncio.run(collector.collect(streaming, quality, load("batch", BatchSettings), until_idle))
-
-
-@commands.command()
-@click.option("--model", type=click.Choice(get_args(ModelName)), help="Instead of the setting: model.")
-@click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
-@click.option("--seed", type=int, help="Instead of the setting: seed.")
-@click.option("--despite-alerts", is_flag=True, help="Run even if alerts hold the night.")
-def nightly(despite_alerts: bool, **changed: Any) -> None:
-    """Run all steps of the night, or the remaining ones of an interrupted night; print a JSON summary."""
-    streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
-    with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-        summary = runner.run_night(streaming, quality, _settings(changed), despite_alerts)
-    click.echo(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2))
 
 
 @commands.command("forget-unknown")
 def forget_unknown() -> None:
     """Forget the movies and users that the API denied, so that they are requested again."""
+    from quality.catalog import Catalog
+
     click.echo(f"{Catalog(load('stream', StreamSettings).var).forget_unknown()} ids forgotten")
 
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP when a terminal is closed, end the block as Ctrl-C does, so that it removes half-written
-    files and stops the gate's worker. Signals ignored at start (nohup) stay ignored."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in (heard := [number for number in before if before[number] is not signal.SIG_IGN]):
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in heard:
-            signal.signal(number, before[number])
-
-
-def _settings(changed: dict[str, object]) -> BatchSettings:
-    settings = load("batch", BatchSettings)
-    given = {key: value for key, value in changed.items() if value is not None}
-    try:
-        return msgspec.convert({**msgspec.to_builtins(settings), **given}, BatchSettings)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"settings: an option is out of range: {error}") from error
-
-
-def _add_step(name: StepName, summary: str) -> None:
-    @commands.command(name, help=f"The step of the night alone: {summary}")
-    def alone() -> None:
-        streaming, quality = load("stream", StreamSettings), load("quality", QualitySettings)
-        with _unwinding(), holding(streaming.var), posting(streaming.var, quality):
-            result = runner.run_step(name, streaming, quality, _settings({}))
-        click.echo(orjson.dumps(msgspec.to_builtins(result), option=orjson.OPT_INDENT_2))
-
-
-for _name, _step in runner.STEPS.items():
-    _add_step(_name, (_step.__doc__ or "").splitlines()[0])
-
-for _command in (
-    schedule.command, releases.list_releases, releases.rollback, releases.pin_release, releases.unpin_release,
-    releases.prune_releases, provenance.command, compare.compare, experiment.experiment, movielens.import_movielens,
-):  # fmt: skip
-    commands.add_command(_command)
 
 if __name__ == "__main__":
     run(commands, "batch")

@@ -5,7 +5,9 @@ import logging
 import os
 import signal
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
@@ -14,6 +16,27 @@ from stream.errors import MarqueeError
 from stream.supervised import end_with_supervisor
 
 INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports the module of a command only when the command is called or `--help` describes it.
+
+    `modules` maps the command's name to `module:attribute`.
+    """
+
+    def __init__(self, *arguments: Any, modules: Mapping[str, str], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._modules = modules
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._modules])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._modules:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._modules[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
 
 
 def run(commands: click.Command, name: str) -> NoReturn:

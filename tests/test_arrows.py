@@ -144,6 +144,18 @@ def test_a_worker_loads_nothing_heavy() -> None:
     assert not loaded & HEAVY
 
 
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        ("batch.__main__", HEAVY - {"batch", "quality"}),
+        ("batch.collecting.collector", {"implicit", "scipy", "pandas", "loadtest"}),
+        ("batch.nights.schedule", {"implicit", "scipy", "pandas", "aiokafka", "loadtest"}),
+    ],
+)
+def test_a_command_loads_only_what_it_needs(module: str, never: set[str]) -> None:
+    assert not loaded_by(module) & never
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_importing_a_room_itself_loads_no_other_and_nothing_heavy(room: str) -> None:
     assert not loaded_by(room) & ((HEAVY | set(ROOMS)) - {room})

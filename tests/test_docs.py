@@ -60,7 +60,10 @@ def test_every_file_that_is_named_is_there() -> None:
 def commands(group: click.Command, name: str) -> Iterator[str]:
     yield name
     if isinstance(group, click.Group):
-        for below, command in group.commands.items():
+        context = click.Context(group)
+        for below in group.list_commands(context):
+            command = group.get_command(context, below)
+            assert command is not None
             yield from commands(command, f"{name} {below}")
 
 
