@@ -360,3 +360,10 @@ def test_every_reason_and_nothing_else_can_have_a_threshold() -> None:
 )
 def test_a_webhook_is_a_url(url: str) -> None:
     assert load("quality", QualitySettings, {"MARQUEE_QUALITY_WEBHOOK": url}).webhook == url
+
+
+def test_compose_passes_on_how_to_log_in_to_kafka() -> None:
+    """Without values, which leaves a variable that is not set unset: empty text is no `security_protocol`."""
+    passed = re.findall(r"^ +MARQUEE_STREAM_(\w+):$", (ROOT / "compose.yaml").read_text("utf-8"), re.MULTILINE)
+    connection = [name for name in StreamSettings.__struct_fields__ if re.match("security_|sasl_|ssl_", name)]
+    assert [name.lower() for name in passed] == connection

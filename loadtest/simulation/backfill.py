@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from loadtest.errors import LoadtestError
 from loadtest.simulation.visits import Audience, Happenings
@@ -44,16 +43,19 @@ def write(
 
 
 def replay_archive(archive: Archive, audience: Audience) -> None:
-    """Mark what an audience has seen according to the archive."""
-    for paths in archive.files("watch").values():
-        for path in paths:
-            table = pq.read_table(path, columns=["user", "movie"]).unify_dictionaries()
-            pairs = table.group_by(["user", "movie"]).aggregate([])
-            names = pairs.column("movie").cast(pa.string()).to_pylist()
-            users = pairs.column("user").to_numpy().astype(np.int64) - 1
-            rows = np.array([audience.world.catalogue.index.get(name, -1) for name in names], np.int64)
-            known = (rows >= 0) & (users < len(audience.world.people))
-            audience.seen.add(users[known], rows[known])
+    """Mark what an audience has seen according to the archive.
+
+    Raises `ArchiveError` if a file is missing or damaged.
+    """
+    watched = [file for entry in archive.entries() for file in entry.files if file.room == "watch"]
+    for file in sorted(watched, key=lambda file: file.day):
+        table = archive.read(file).unify_dictionaries()
+        pairs = table.group_by(["user", "movie"]).aggregate([])
+        names = pairs.column("movie").cast(pa.string()).to_pylist()
+        users = pairs.column("user").to_numpy().astype(np.int64) - 1
+        rows = np.array([audience.world.catalogue.index.get(name, -1) for name in names], np.int64)
+        known = (rows >= 0) & (users < len(audience.world.people))
+        audience.seen.add(users[known], rows[known])
 
 
 def _play(audience: Audience, since: int, until: int) -> list[Happenings]:
