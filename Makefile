@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 # As in the Dockerfile: Annoy's own flags without -march=native, so that an index is the same on every machine.
 ANNOY_FLAGS := -D_CRT_SECURE_NO_WARNINGS,-fpermissive,-O3,-ffast-math,-fno-associative-math,-DANNOYLIB_MULTITHREADED_BUILD,-std=c++14
 
+# Where Python may not keep bytecode, each of the hundreds of processes that the tests start compiles Marquee anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A lock pins every package by version and every file by hash, so an installation is the same on any later day:
 #   --no-deps             the lock is complete; pip before 23.3 would resolve coverage[toml] to the newest release
 #   --no-build-isolation  Annoy is built with the setuptools of the lock, not with the newest one
