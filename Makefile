@@ -60,7 +60,7 @@ test: $(READY)  ## lint, types, unit and integration tests with coverage
 	$(MAKE) --no-print-directory lint
 	$(RUN) -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-fail-under=90 --durations=25
 
-test-kernels: $(READY)  ## the numerical tests under every BLAS kernel that this processor supports
+test-kernels: $(READY)  ## the numerical tests under every other BLAS kernel of this processor
 	$(RUN) -m tests.kernels -n logical --maxprocesses 4 --dist loadfile
 
 test-kafka: $(READY)  ## the tests against a real Apache Kafka, which Maven fetches once; needs Java 17 and Maven
