@@ -4,11 +4,13 @@ The recipe of the Makefile runs as it is, in another project: one with a lock of
 a newer release of each has come out since.
 """
 
+import ensurepip
 import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +35,14 @@ names = ("setuptools", "annoy", "coverage", "pytest_cov", "marquee")
 print([metadata.version(name) for name in names], annoy.BUILT, marquee.BUILT[0])
 """
 _PYTHON = """#!/bin/sh
-# A Python that comes with another pip, which `-m venv` puts into the environment.
+# A Python that comes with another pip, which `-m venv` puts into the environment. It is unpacked once for all
+# environments: pip takes longer to install itself than all that `make setup` installs with it here.
 if [ "$1 $2" != "-m venv" ]; then exec "{python}" "$@"; fi
 for folder; do :; done
-"{python}" "$@" --without-pip && exec "$folder/bin/python" "{pip}/pip" install --quiet --no-index --no-deps "{pip}"
+"{python}" "$@" --without-pip || exit 1
+echo "{pip}" > "$(echo "$folder"/lib/python*/site-packages)/pip.pth"
+printf '#!/bin/sh\\nexec "${{0%%/*}}/python" -m pip "$@"\\n' > "$folder/bin/pip"
+chmod +x "$folder/bin/pip"
 """
 
 
@@ -78,8 +84,16 @@ def fetch(version: str, folder: Path) -> Path:
     return path
 
 
-def make_project(folder: Path, pip: Path | None) -> Project:
-    """A fresh checkout on a later day, for a Python that comes with this pip."""
+def bundled() -> Path | None:
+    """The wheel of pip that `-m venv` installs, if it lies beside ensurepip; some distributions keep it elsewhere."""
+    return next((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"), None)
+
+
+def make_project(folder: Path, pip: Path | None, pips: Path) -> Project:
+    """A fresh checkout on a later day, for a Python that comes with this pip; None: with its own.
+
+    `pips` is the folder where wheels of pip are unpacked.
+    """
     checkout = folder / "checkout"
     checkout.mkdir()
     shutil.copyfile(ROOT / "Makefile", checkout / "Makefile")
@@ -100,8 +114,11 @@ def make_project(folder: Path, pip: Path | None) -> Project:
     }
     python = Path(sys.executable)
     if pip is not None:
+        if not (unpacked := pips / pip.stem).exists():
+            with zipfile.ZipFile(pip) as wheel:
+                wheel.extractall(unpacked)
         python = folder / "python"
-        python.write_text(_PYTHON.format(python=sys.executable, pip=pip))
+        python.write_text(_PYTHON.format(python=sys.executable, pip=unpacked))
         python.chmod(0o755)
     return Project(checkout, environ, python)
 
@@ -116,14 +133,20 @@ def of_the_lock() -> str:
     return f"{['1.0'] * 5} {('1.0', flags())} 1.0"
 
 
+@pytest.fixture(scope="module")
+def pips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for unpacked wheels of pip."""
+    return tmp_path_factory.mktemp("pips")
+
+
 @pytest.fixture(params=[BUNDLED, *PIPS])
-def project(request: pytest.FixtureRequest, tmp_path: Path) -> Project:
+def project(request: pytest.FixtureRequest, tmp_path: Path, pips: Path) -> Project:
     version = request.param
     if version == BUNDLED:
-        return make_project(tmp_path, None)
+        return make_project(tmp_path, None, pips)
     if sys.version_info >= (3, 12) and tuple(map(int, version.split("."))) < FIRST_FOR_3_12:
         pytest.skip(f"pip {version} does not start on Python 3.12 and later, which never brought it")
-    return make_project(tmp_path, fetch(version, request.config.cache.mkdir("pips")))
+    return make_project(tmp_path, fetch(version, request.config.cache.mkdir("pips")), pips)
 
 
 def test_setup_installs_the_lock_though_newer_releases_are_out(project: Project) -> None:
@@ -132,9 +155,9 @@ def test_setup_installs_the_lock_though_newer_releases_are_out(project: Project)
     assert project.look() == of_the_lock()
 
 
-def test_setup_ignores_caches_and_earlier_environments(tmp_path: Path) -> None:
+def test_setup_ignores_caches_and_earlier_environments(tmp_path: Path, pips: Path) -> None:
     """Neither a build for another CPU in pip's cache nor packages of an older lock file matter."""
-    project = make_project(tmp_path, None)
+    project = make_project(tmp_path, bundled(), pips)
     assert project.make("setup", "ANNOY_FLAGS=-march=native").returncode == 0
     assert "-march=native" in project.look()
     stray = project.folder / ".venv" / "stray"
@@ -147,10 +170,10 @@ def test_setup_ignores_caches_and_earlier_environments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--no-deps", "--no-build-isolation", "--no-cache-dir"])
 def test_without_its_options_the_same_recipe_fails_or_installs_something_else(
-    request: pytest.FixtureRequest, tmp_path: Path, option: str
+    request: pytest.FixtureRequest, tmp_path: Path, pips: Path, option: str
 ) -> None:
     """The test index can fail: without any one of these options the pip of Python 3.11.7 goes wrong."""
-    project = make_project(tmp_path, fetch("23.2.1", request.config.cache.mkdir("pips")))
+    project = make_project(tmp_path, fetch("23.2.1", request.config.cache.mkdir("pips")), pips)
     makefile = project.folder / "Makefile"
     makefile.write_text(makefile.read_text("utf-8").replace(f" {option}", ""))
     if option == "--no-cache-dir":
