@@ -1,9 +1,15 @@
-"""Setup of all tests: hypothesis ignores slow machines, slow files run first, and a requested BLAS kernel is in use."""
+"""Setup of all tests: hypothesis ignores slow machines, slow files run first, and a requested BLAS kernel is in use.
 
+Coverage is that of examples and whole processes. Measuring doubles the time of random tests, and what they cover by
+chance today they may not cover tomorrow.
+"""
+
+import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 from tests.kernels import kernels_in_use
 
@@ -36,3 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the slow files to the front; otherwise the order stays the random one."""
     items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in _SLOW)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Measure no coverage while a random test runs.
+
+    The marker `no_cover` would not do: within a process of xdist two coverages run, that of pytest-cov and that of a
+    subprocess, and when one pauses, the other goes on.
+    """
+    if not is_hypothesis_test(getattr(item, "obj", None)):
+        return (yield)
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        sys.settrace(tracer)
