@@ -21,7 +21,7 @@ from stream.event import KINDS, Event, Kind
 from stream.settings import StreamSettings
 from stream.tables import EVENT_SCHEMAS
 
-MANY = settings(deadline=None, max_examples=300)
+MANY = settings(deadline=None, max_examples=150)
 
 # schemas
 
@@ -143,7 +143,7 @@ def test_compiled_schemas_of_any_table_agree_with_cerberus_by_row(schema: Schema
 
 
 @pytest.mark.parametrize("rule", ["type", "min", "max", "regex", "allowed", "maxlength"])
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(data=st.data())
 def test_each_rule_agrees_with_cerberus_on_columns_of_any_type(rule: str, data: st.DataObject) -> None:
     schema = {"a": {rule: data.draw(RULES[rule]), "nullable": data.draw(st.booleans())}}
@@ -181,7 +181,7 @@ def event_tables(draw: st.DrawFn, kind: Kind) -> pa.Table:
 
 @pytest.mark.parametrize("generation", ["2022", "2026"])
 @pytest.mark.parametrize("kind", KINDS)
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_the_event_schemas_agree_with_cerberus_by_row(kind: Kind, generation: Any, data: st.DataObject) -> None:
     schema = event_schemas(StreamSettings(generation=generation))[kind]
@@ -240,7 +240,7 @@ def test_the_first_broken_rule_of_any_document_agrees_with_cerberus(schema: Sche
     assert CompiledSchema(schema).breach(document) == next((name for name in order(schema) if name in expected), None)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.data(), st.sampled_from(KINDS))
 def test_an_event_breaks_the_rules_that_its_fields_break(data: st.DataObject, kind: Kind) -> None:
     schema = event_schemas(StreamSettings())[kind]
@@ -267,7 +267,7 @@ NORMAL: dict[str, st.SearchStrategy[Any]] = {
 record_schemas = st.dictionaries(st.sampled_from("abc"), rules_of_a_field(more=("coerce", "default")), max_size=3)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=250)
 @given(record_schemas, st.dictionaries(st.sampled_from("abcd"), json))
 @example({"a": {"nullable": True, "coerce": int}}, {"a": None})
 @example({"a": {"default": "a", "coerce": str}}, {"a": None})
@@ -364,7 +364,7 @@ TOKENS = [
 ]  # fmt: skip
 
 
-@settings(deadline=None, max_examples=1_000)
+@settings(deadline=None, max_examples=500)
 @given(st.lists(st.sampled_from(TOKENS), max_size=7).map("".join), st.lists(st.text("abAB12_+.-\n٣ſ", max_size=5)))
 def test_a_regex_matches_the_same_in_columns_or_is_refused(pattern: str, words: list[str]) -> None:
     try:
