@@ -55,6 +55,12 @@ def _ranking() -> Benchmark[Any, Any]:
     return ranking_benchmark.RANKING
 
 
+def _telemetry() -> Benchmark[Any, Any]:
+    from loadtest.bench.telemetry import telemetry_benchmark
+
+    return telemetry_benchmark.TELEMETRY
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LINES = click.Option(["--lines"], type=_FILE, help="Recorded lines instead of those of the simulated world.")
 _MOVIES = click.Option(
@@ -95,6 +101,7 @@ _BENCHMARKS = (
         _ranking,
         (_DATA,),
     ),
+    _Entry("telemetry", "The stream to reports: speed, memory and disk, beside aiokafka and FastStream.", _telemetry),
 )
 
 

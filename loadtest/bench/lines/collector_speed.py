@@ -48,7 +48,7 @@ def measure(sample: LineSample, runtimes: Mapping[str, int | None], runs: int, f
     port = free_port()
     with broker.running(_HOST, port):
         bootstrap = f"{_HOST}:{port}"
-        asyncio.run(_write(sample, bootstrap))
+        asyncio.run(write_sample(sample, bootstrap, _TOPIC, _EMPTY))
         _, idle_cpu_s = _collect(folder / "idle", bootstrap, _EMPTY, {}, 0)
         taken = [_collect(folder / str(run), bootstrap, _TOPIC, runtimes, len(sample)) for run in range(runs)]
     seconds = statistics.median(wall_s for wall_s, _ in taken)
@@ -58,10 +58,11 @@ def measure(sample: LineSample, runtimes: Mapping[str, int | None], runs: int, f
     )
 
 
-async def _write(sample: LineSample, bootstrap: str) -> None:
-    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=_EMPTY)):
+async def write_sample(sample: LineSample, bootstrap: str, topic: str, empty: str) -> None:
+    """Create two topics: one with the lines, and one without any."""
+    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=empty)):
         pass
-    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=_TOPIC)) as writer:
+    async with kafka.writing(replace(SETTINGS, bootstrap=bootstrap, topic=topic)) as writer:
         for start in range(0, len(sample), _LINES_A_WRITE):
             end = start + _LINES_A_WRITE
             await writer.write(sample.lines[start:end], sample.kafka_times[start:end].tolist())
@@ -74,7 +75,7 @@ def _collect(
     if runtimes:
         records = ((name, {"id": name, "runtime": minutes}) for name, minutes in runtimes.items())
         Catalog(var).keep("movie", [(name, "known", record, "") for name, record in records])
-    cpu_s = _run(_environ(var, bootstrap, topic), var.with_suffix(".log"))
+    cpu_s = _run(bench_environ(var, bootstrap, topic), var.with_suffix(".log"))
     archive = Archive(var)
     archived = sum(entry.lines for entry in archive.entries(topic))
     if archived != lines:
@@ -95,15 +96,15 @@ def _run(environ: dict[str, str], log_file: Path) -> float:
         if pid:
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
-                raise LoadtestError(f"bench: collect ended with code {process.returncode}: {_last_line(log_file)}")
+                raise LoadtestError(f"bench: collect ended with code {process.returncode}: {last_line(log_file)}")
             return usage.ru_utime + usage.ru_stime
         time.sleep(0.05)
     process.kill()
     process.wait()
-    raise LoadtestError(f"bench: collect did not end within {_TIMEOUT_S:.0f} s: {_last_line(log_file)}")
+    raise LoadtestError(f"bench: collect did not end within {_TIMEOUT_S:.0f} s: {last_line(log_file)}")
 
 
-def _environ(var: Path, bootstrap: str, topic: str) -> dict[str, str]:
+def bench_environ(var: Path, bootstrap: str, topic: str) -> dict[str, str]:
     """The caller's environment, with the settings of this run instead of the caller's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MARQUEE_")}
     return kept | {
@@ -117,6 +118,7 @@ def _environ(var: Path, bootstrap: str, topic: str) -> dict[str, str]:
     }
 
 
-def _last_line(log_file: Path) -> str:
+def last_line(log_file: Path) -> str:
+    """The last line that a process has written, for an error."""
     lines = log_file.read_text("utf-8", "replace").strip().split("\n")
     return lines[-1] or "no output"
