@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct, field
 
 from batch.errors import EvaluationDamaged
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from stream import durable
 from stream.decoding import decode_json
@@ -50,7 +50,7 @@ class LargestGap(Struct, frozen=True):
 
 
 class ModelFigures(Struct, frozen=True, kw_only=True):
-    """How good one model is on one slice: means over users, each with its 95 % interval by bootstrap over users."""
+    """How good one model is on one slice: means over users, each with its 95 % interval."""
 
     users: int
     """Users that were measured."""

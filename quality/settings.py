@@ -122,10 +122,6 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Longest pause within one session of a user and a movie, in hours."""
     report_every_minutes: Minutes = 60.0
     """Shortest time between two versions of an open report, in minutes of stream time."""
-    bootstrap_samples: Annotated[int, msgspec.Meta(ge=100, le=100_000)] = 1000
-    """Bootstrap resamples of the users for every interval."""
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
-    """Seed of the resampling: equal data give equal intervals."""
     commit_seconds: Seconds = 2.0
     """Time between two commits of telemetry, in seconds of its own clock."""
     time_window_minutes: Minutes = 60.0

@@ -37,7 +37,7 @@ DEFAULTS = {
     },
     "quality": {
         "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,
-        "bootstrap_samples": 1000, "seed": 1, "commit_seconds": 2.0, "time_window_minutes": 60.0,
+        "commit_seconds": 2.0, "time_window_minutes": 60.0,
         "late_hours": 24.0, "thresholds": Thresholds(), "week_lines": 100_000, "webhook": "", "webhook_timeout_s": 5.0,
     },
     "batch": {
@@ -210,7 +210,6 @@ WRONG = [
     ("quality", "webhook = 'http://127.0.0.1:port/'"),
     ("quality", "webhook = 'http://127.0.0.1/a b'"),
     ("quality", "webhook_timeout_s = 0"),
-    ("quality", "bootstrap_samples = 99"),
     ("quality", "window_hours = true"),
     ("batch", 'model = "svd"'),
     ("batch", 'night_at = "24:00"'),
@@ -237,7 +236,7 @@ OUT_OF_RANGE = [
     ("stream", "batch_seconds", "inf", "above 0 and at most 86_400"),
     ("stream", "stall_seconds", "nan", "above 0 and at most 86_400"),
     ("quality", "grace_minutes", "-0.5", "at least 0 and at most 60_000_000"),
-    ("quality", "seed", "99999999999999999999999", "at least 0 and below 4_294_967_296"),
+    ("batch", "seed", "99999999999999999999999", "at least 0 and below 4_294_967_296"),
     ("quality", "thresholds.time.share", "1.5", "at least 0 and at most 1"),
     ("batch", "api_connections", "100000", "at least 1 and at most 1_000"),
     ("server", "port", "99999", "at least 1 and at most 65_535"),

@@ -143,7 +143,7 @@ def started_later(pair: ReleasePair, day_store: DayStore, clock: Zone, gap_ms: i
         ranking.rank_metrics(_shown_lists(release, measured, movie_index), indptr, movies[unsteered]).ndcg
         for release in pair
     )
-    ahead = score_difference(second, first, seed=1)
+    ahead = score_difference(second, first)
     return StartedLater(
         since_ms=since,
         users=len(measured),

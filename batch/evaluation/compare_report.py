@@ -7,7 +7,7 @@ import click
 import numpy as np
 
 from batch.evaluation.comparison import MadeOf, ReadDays, ReleaseComparison, StartedLater
-from quality.metrics.bootstrap import Interval, interval_text
+from quality.metrics.intervals import Interval, interval_text
 from quality.metrics.ranking import METRICS, NDCG
 from stream.zone import Zone
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 
 

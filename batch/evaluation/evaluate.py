@@ -34,7 +34,7 @@ from batch.history.interactions import Requests, TrainingHistory
 from batch.models import Model
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
-from quality.metrics.bootstrap import mean_interval
+from quality.metrics.intervals import Interval, mean_difference_interval
 
 POPULAR = "popular"
 Advance = Callable[[int], object]
@@ -49,9 +49,9 @@ class Contest:
     results: dict[str, MeasuredLists]
     """By model, the popular list first."""
 
-    def gain(self, model: str) -> np.ndarray:
-        """NDCG@20 of a model less that of the popular list: float64 [users]."""
-        return self.results[model].scores.ndcg - self.results[POPULAR].scores.ndcg
+    def gain(self, model: str) -> Interval:
+        """NDCG@20 of a model less that of the popular list, mean over the users."""
+        return mean_difference_interval(self.results[model].scores.ndcg, self.results[POPULAR].scores.ndcg)
 
     def figures(self, part: Slice, seed: int) -> SliceFigures:
         """The figures of all models."""
@@ -103,8 +103,8 @@ def measure_models(
         chosen_by=chosen_by,
         parameters=parameters,
         slices=MeasuredSlices(choice_figures, test.figures(part, settings.seed)),
-        against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg, settings.seed),
-        against_current=compare_with_incumbent(incumbent, part, test.users, lists, requests, settings.seed),
+        against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg),
+        against_current=compare_with_incumbent(incumbent, part, test.users, lists, requests),
     )
 
 
@@ -163,20 +163,19 @@ def _chosen(choice: Contest, test: Contest, settings: BatchSettings) -> tuple[st
             f"models were compared on {len(choice.users)} users of the choice slice, {LEAST_USERS} are needed",
         )
     means = {name: float(lists.scores.ndcg.mean()) for name, lists in choice.results.items() if name != POPULAR}
-    winners = [name for name in means if _low(choice.gain(name), settings.seed) > 0]
+    winners = [name for name in means if _number(choice.gain(name).low) > 0]
     if not winners:
         return POPULAR, f"no model beats it beyond noise by {CHOICE_METRIC} on the choice slice"
     best = max(winners, key=lambda name: means[name])  # the first of equal ones, which is the simplest
-    if _low(-test.gain(best), settings.seed) > 0:
+    if _number(test.gain(best).high) < 0:
         return POPULAR, f"{best} won on the choice slice, but ranks below the popular list on the test slice"
     return best, f"{CHOICE_METRIC} on the choice slice"
 
 
-def _low(values: np.ndarray, seed: int) -> float:
-    """The lower end of the mean's interval."""
-    low = mean_interval(values, seed=seed).low
-    assert low is not None  # a slice has users
-    return low
+def _number(end: float | None) -> float:
+    """An interval's end."""
+    assert end is not None  # a slice has users
+    return end
 
 
 def _without_figures(settings: BatchSettings, why: str) -> Evaluation:

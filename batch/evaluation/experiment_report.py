@@ -12,7 +12,7 @@ from rich.table import Table
 
 from batch.errors import BatchError
 from batch.evaluation.experiment_results import ResultRow, RunOutcome, rows_of
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.metrics.ranking import METRICS, NDCG
 from stream import durable
 

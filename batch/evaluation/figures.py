@@ -1,6 +1,6 @@
 """Offline figures of a model's lists, from the scores of each user.
 
-Every mean has its 95 % interval by bootstrap over users. All users have the same weight, also within a segment.
+Every mean has its 95 % interval, by the variation between users. All users have the same weight, also within a segment.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from batch.evaluation.splits import Slice
 from batch.evaluation_file import CHOICE_METRIC, LargestGap, ModelFigures, ScoreDifference, SegmentFigures
 from batch.history.segments import NAMES
 from quality.metrics import ranking
-from quality.metrics.bootstrap import mean_interval
+from quality.metrics.intervals import mean_difference_interval, mean_interval
 
 LEAST_USERS = 100
 """A segment with fewer users is not compared with others."""
@@ -41,21 +41,21 @@ def figures_of(part: Slice, users: np.ndarray, model: MeasuredLists, popular: Me
     watched = np.bincount(part.known.movies, minlength=part.known.shape[1])
     return ModelFigures(
         users=len(users),
-        hit_rate=mean_interval(ranking.HIT_RATE.scores(model.scores), seed=seed),
-        recall=mean_interval(ranking.RECALL.scores(model.scores), seed=seed),
-        ndcg=mean_interval(ranking.NDCG.scores(model.scores), seed=seed),
-        mrr=mean_interval(ranking.MRR.scores(model.scores), seed=seed),
+        hit_rate=mean_interval(ranking.HIT_RATE.scores(model.scores)),
+        recall=mean_interval(ranking.RECALL.scores(model.scores)),
+        ndcg=mean_interval(ranking.NDCG.scores(model.scores)),
+        mrr=mean_interval(ranking.MRR.scores(model.scores)),
         coverage=ranking.coverage(model.lists, part.known.shape[1]),
         novelty_bits=ranking.novelty(model.lists, watched, part.known.shape[0]),
         personal=float((model.lists != popular.lists).any(axis=1).mean()),
-        segments=_by_segment(model.scores.ndcg, segments, seed),
+        segments=_by_segment(model.scores.ndcg, segments),
         largest_gap=largest_gap(model.scores.ndcg, segments, seed),
     )
 
 
-def score_difference(scores: np.ndarray, other_scores: np.ndarray, seed: int) -> ScoreDifference:
+def score_difference(scores: np.ndarray, other_scores: np.ndarray) -> ScoreDifference:
     """Mean of `scores` less `other_scores`, NDCG@20 of the same users by two models: float64 [users] each."""
-    interval = mean_interval(scores - other_scores, seed=seed)
+    interval = mean_difference_interval(scores, other_scores)
     return ScoreDifference(CHOICE_METRIC, interval.mean, interval.low, interval.high)
 
 
@@ -82,10 +82,10 @@ def largest_gap(scores: np.ndarray, segments: np.ndarray, seed: int) -> LargestG
     return LargestGap(NAMES[best], NAMES[worst], gap, bool(gap > np.quantile(by_chance, 0.95)))
 
 
-def _by_segment(scores: np.ndarray, segments: np.ndarray, seed: int) -> dict[str, SegmentFigures]:
+def _by_segment(scores: np.ndarray, segments: np.ndarray) -> dict[str, SegmentFigures]:
     figures = {}
     for segment in np.unique(segments).tolist():
         own_scores = scores[segments == segment]
         name = NAMES[segment] if segment else "no segment"
-        figures[name] = SegmentFigures(len(own_scores), mean_interval(own_scores, seed=seed))
+        figures[name] = SegmentFigures(len(own_scores), mean_interval(own_scores))
     return figures

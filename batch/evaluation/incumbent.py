@@ -45,7 +45,6 @@ def compare_with_incumbent(
     users: np.ndarray,
     model: MeasuredLists,
     requests: Requests | None,
-    seed: int,
 ) -> AgainstCurrent:
     """How much better a model ranks than the incumbent on a slice, paired by user; or why that cannot be said.
 
@@ -63,7 +62,7 @@ def compare_with_incumbent(
         too_few = f"only {count} users watched something new and were shown no list, {LEAST_USERS} are needed"
         return AgainstCurrent(release=incumbent.release, reason=too_few)
     current = measure_lists(part, users, incumbent.lists[users])
-    ahead = score_difference(model.scores.ndcg[unsteered], current.scores.ndcg[unsteered], seed)
+    ahead = score_difference(model.scores.ndcg[unsteered], current.scores.ndcg[unsteered])
     return AgainstCurrent(
         release=incumbent.release, users=count, metric=ahead.metric, mean=ahead.mean, low=ahead.low, high=ahead.high
     )

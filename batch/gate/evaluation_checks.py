@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from batch.evaluation_file import CHOICE_METRIC, Evaluation, ModelFigures, SliceFigures
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 
 _FEW_USERS, _FEW_MOVIES = 100, 100
 """With fewer, the best figures may be chance, or come from lists that hold a large part of the catalogue."""

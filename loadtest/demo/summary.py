@@ -15,7 +15,7 @@ from batch.releases import publish
 from loadtest.errors import DemoError
 from loadtest.simulation.service import ServiceCounts
 from quality.errors import ReportError
-from quality.metrics.bootstrap import Interval, interval_text
+from quality.metrics.intervals import Interval, interval_text
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from quality.telemetry.day_report import read_report
 from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures

@@ -1,7 +1,7 @@
 """Offline ranking metrics: how well lists match what their users watched later. Pure functions of arrays.
 
 Binary relevance, full lists, no sampled negatives (Krichene & Rendle 2020 show how those mislead). Every metric of
-`rank_metrics` is one number per user, so that the caller can average it over any segment and bootstrap it; users
+`rank_metrics` is one number per user, so that the caller can average it over any segment, with an interval; users
 without a relevant item are not scored, since any list is as good for them. 100,000 lists of 20 take a fraction of a
 second.
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 
 from quality.errors import ReportError
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.telemetry import report_figures
 from quality.telemetry.judged_day import JudgedDay
 from quality.telemetry.report_figures import (

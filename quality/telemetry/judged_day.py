@@ -47,9 +47,6 @@ class JudgedDay:
     """Ids; a release's number is its place here."""
     left_out: dict[str, int]
     """Lines of the day (of Kafka's time) that are in no figure, by reason."""
-    samples: int
-    """Bootstrap resamples for every interval."""
-    seed: int
 
     @cached_property
     def closed(self) -> JudgedAnswers:
@@ -62,11 +59,13 @@ class JudgedDay:
         return self.closed[self.closed.baseline >= 0]
 
     @cached_property
-    def compared_sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of the compared answers: hits, hits of the popular list, and answers, each [users]."""
-        compared = self.compared
-        hits, popular_hits, answers = sums_by_user(compared.user, compared.rank > 0, compared.baseline > 0)
-        return hits, popular_hits, answers
+    def compared_sums(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the compared answers: hits, hits of the popular list, hits of only one of them, and answers; [users]."""
+        is_hit, is_popular_hit = self.compared.rank > 0, self.compared.baseline > 0
+        hits, popular_hits, differing, answers = sums_by_user(
+            self.compared.user, is_hit, is_popular_hit, is_hit != is_popular_hit
+        )
+        return hits, popular_hits, differing, answers
 
     def by_release(self) -> Iterator[tuple[str | None, "JudgedDay"]]:
         """The day split by the release in force; None stands for the time before the first one, and comes first."""
@@ -108,6 +107,4 @@ def judge_day(rows: DayRows, releases: Path, watermark: int, settings: QualitySe
         judged=judged[shown.time < rows.end],
         releases=history.releases,
         left_out=rows.left_out,
-        samples=settings.bootstrap_samples,
-        seed=settings.seed,
     )

@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from quality.metrics.bootstrap import Interval, ratio_difference_interval, ratio_interval
+from quality.metrics.intervals import Interval, ratio_difference_interval, ratio_interval
 from quality.telemetry.judged_day import JudgedDay, sums_by_user
 from stream.event import LIST_LENGTH
 
@@ -97,25 +97,25 @@ def hits(day: JudgedDay) -> int:
 
 
 def hit_rate(day: JudgedDay) -> Interval:
-    """Hits by closed answers, with an interval by bootstrap over users."""
+    """Hits by closed answers, with an interval by the variation between users."""
     hits_of_user, answers_of_user = sums_by_user(day.closed.user, day.closed.rank > 0)
-    return ratio_interval(hits_of_user, answers_of_user, day.samples, day.seed)
+    return ratio_interval(hits_of_user, answers_of_user)
 
 
 def baseline(day: JudgedDay) -> Baseline:
     """Hits and hit rate of the popular list, over the closed answers whose baseline is known."""
-    _, popular_hits, answers = day.compared_sums
+    _, popular_hits, _, answers = day.compared_sums
     return Baseline(
         answers=len(day.compared.user),
         unknown=len(day.closed.user) - len(day.compared.user),
         hits=int(popular_hits.sum()),
-        hit_rate=ratio_interval(popular_hits, answers, day.samples, day.seed),
+        hit_rate=ratio_interval(popular_hits, answers),
     )
 
 
 def uplift(day: JudgedDay) -> Interval:
     """Hit rate less baseline, paired, over the closed answers whose baseline is known."""
-    return ratio_difference_interval(*day.compared_sums, day.samples, day.seed)
+    return ratio_difference_interval(*day.compared_sums)
 
 
 def hits_by_rank(day: JudgedDay) -> list[int]:

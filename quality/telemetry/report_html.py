@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-from quality.metrics.bootstrap import Interval, interval_text
+from quality.metrics.intervals import Interval, interval_text
 from quality.telemetry.day_report import FIGURES, DayReport
 from quality.telemetry.report_figures import ReleaseFigures
 

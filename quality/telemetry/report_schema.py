@@ -16,7 +16,7 @@ import msgspec
 import orjson
 
 from quality.errors import ReportError
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.telemetry import report_figures
 from quality.telemetry.day_report import DayReport
 

@@ -22,7 +22,7 @@ from loadtest.simulation import backfill
 from loadtest.simulation.service import ServiceCounts
 from loadtest.simulation.visits import Audience
 from loadtest.simulation.world import World
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
 from server.manifest import InputCounts
 from stream.archive import Archive

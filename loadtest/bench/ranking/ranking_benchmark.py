@@ -34,7 +34,7 @@ from loadtest.bench.ranking.ranking_figures import MetricIntervals, RankedSet, S
 from loadtest.bench.ranking.reference_models import ALS, EASE
 from loadtest.bench.result import Figures, as_figures
 from loadtest.errors import LoadtestError
-from quality.metrics.bootstrap import mean_interval
+from quality.metrics.intervals import mean_difference_interval, mean_interval
 from quality.metrics.ranking import HIT_RATE, NDCG, RECALL, RankingScores
 
 SETS = ("world", "sequences", "shuffled", "movielens")
@@ -87,7 +87,7 @@ def measure(name: str, history: TrainingHistory, seed: int) -> tuple[RankedSet, 
         model: convert(figures, MetricIntervals, from_attributes=True)
         for model, figures in evaluation.test_models.items()
     }
-    table |= {rival: _intervals(scores, seed) for rival, scores in rivals.items()}
+    table |= {rival: _intervals(scores) for rival, scores in rivals.items()}
     ranked = RankedSet(
         users=history.shape[0],
         movies=history.shape[1],
@@ -99,7 +99,7 @@ def measure(name: str, history: TrainingHistory, seed: int) -> tuple[RankedSet, 
         textbook_ease_penalty=penalty,
         models=table,
     )
-    less = {rival: _less(chosen_scores, scores, seed) for rival, scores in rivals.items()}
+    less = {rival: _less(chosen_scores, scores) for rival, scores in rivals.items()}
     return ranked, compare(name, ranked, less, evaluation.against_popular.low)
 
 
@@ -148,20 +148,20 @@ def _scores(data: Slice, lists: np.ndarray) -> RankingScores:
     return measure_lists(data, data.users, lists).scores
 
 
-def _intervals(scores: RankingScores, seed: int) -> MetricIntervals:
+def _intervals(scores: RankingScores) -> MetricIntervals:
     return MetricIntervals(
-        ndcg=mean_interval(scores.ndcg, seed=seed),
-        recall=mean_interval(scores.recall, seed=seed),
-        hit_rate=mean_interval(scores.hit, seed=seed),
+        ndcg=mean_interval(scores.ndcg),
+        recall=mean_interval(scores.recall),
+        hit_rate=mean_interval(scores.hit),
     )
 
 
-def _less(ours: RankingScores, theirs: RankingScores, seed: int) -> MetricIntervals:
+def _less(ours: RankingScores, theirs: RankingScores) -> MetricIntervals:
     """By how much ours are better, paired user by user."""
     return MetricIntervals(
-        ndcg=mean_interval(ours.ndcg - theirs.ndcg, seed=seed),
-        recall=mean_interval(ours.recall - theirs.recall, seed=seed),
-        hit_rate=mean_interval(ours.hit - theirs.hit, seed=seed),
+        ndcg=mean_difference_interval(ours.ndcg, theirs.ndcg),
+        recall=mean_difference_interval(ours.recall, theirs.recall),
+        hit_rate=mean_difference_interval(ours.hit, theirs.hit),
     )
 
 

@@ -2,12 +2,12 @@
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.metrics.ranking import HIT_RATE, NDCG, RECALL
 
 
 class MetricIntervals(Struct, frozen=True, kw_only=True):
-    """Mean over users, with its 95 % interval by bootstrap over users."""
+    """Mean over users, with its 95 % interval."""
 
     ndcg: Interval = field(name=NDCG.name)
     recall: Interval = field(name=RECALL.name)

@@ -27,7 +27,7 @@ from batch.evaluation_file import (
 )
 from batch.history.day_store import DaySource, DayStore, day_table
 from batch.releases import publish
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import Release

@@ -54,7 +54,7 @@ def model(rank: int) -> MeasuredLists:
 
 
 def compared(incumbent: Incumbent | None, requests: Requests | None = None) -> AgainstCurrent:
-    return compare_with_incumbent(incumbent, slice_(), EVERYONE, model(1), requests, 1)
+    return compare_with_incumbent(incumbent, slice_(), EVERYONE, model(1), requests)
 
 
 def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_scores() -> None:
@@ -64,7 +64,7 @@ def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_sco
 
 
 def test_a_worse_model_is_behind() -> None:
-    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None, 1)
+    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None)
     assert against.high == pytest.approx(-0.5)
 
 
@@ -73,7 +73,7 @@ def test_users_are_paired_by_row() -> None:
     part = slice_()
     incumbent = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
     mine = measure_lists(part, rows, lists(1)[rows])
-    assert compare_with_incumbent(incumbent, part, rows, mine, None, 1).mean == pytest.approx(17 / 37)
+    assert compare_with_incumbent(incumbent, part, rows, mine, None).mean == pytest.approx(17 / 37)
 
 
 def test_users_who_were_shown_a_list_in_the_slice_are_left_out() -> None:

@@ -26,7 +26,7 @@ from batch.evaluation_file import (
 from batch.lock import holding
 from batch.releases import publish
 from batch.releases import release_commands as releases
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.telemetry.release_history import ReleaseChange, append_release_change
 from server.manifest import Manifest, ReleaseModel
 from server.release import FILES

@@ -17,7 +17,7 @@ from loadtest.bench.ranking.ranking_figures import MetricIntervals, RankedSet
 from loadtest.bench.ranking.reference_models import ALS, EASE
 from loadtest.bench.result import BenchmarkResult, Figures, as_figures, make_result
 from loadtest.errors import LoadtestError
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from tests.loadtest.ranking_data import some_sessions, write_movielens
 
 pytestmark = [pytest.mark.blas, pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")]

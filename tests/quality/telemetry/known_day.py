@@ -14,7 +14,7 @@ from stream.zone import day_number, zone_named
 HOUR = 3_600_000
 DAY = "2022-03-18"
 FIRST, END = zone_named("America/New_York").bounds(DAY)
-SETTINGS = QualitySettings(bootstrap_samples=200)
+SETTINGS = QualitySettings()
 
 
 def one_line(var: Path) -> StreamSettings:

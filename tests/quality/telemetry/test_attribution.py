@@ -27,9 +27,7 @@ from tests.quality.telemetry.known_day import one_line
 HOUR = 3_600_000
 DAY = "2022-11-06"  # 25 hours long in New York
 STREAM = one_line(Path("none"))
-SETTINGS = QualitySettings(
-    window_hours=3, session_gap_hours=1, grace_minutes=30, bootstrap_samples=100, report_every_minutes=60
-)
+SETTINGS = QualitySettings(window_hours=3, session_gap_hours=1, grace_minutes=30, report_every_minutes=60)
 FIRST, END = zone_named(STREAM.timezone).bounds(DAY)
 MOVIES = ("aliens+1986", "boxing+helena+1993", "das+boot+1981", "endeavour+")
 POPULAR = {"early": ("das+boot+1981", "aliens+1986"), "late": ("endeavour+",)}

@@ -97,7 +97,7 @@ def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator
     settings = {
         "MARQUEE_STREAM_BOOTSTRAP": bootstrap, "MARQUEE_STREAM_TOPIC": TOPIC, "MARQUEE_STREAM_VAR": str(var),
         "MARQUEE_STREAM_FETCH_TIMEOUT_MS": "200", "MARQUEE_STREAM_BATCH_LINES": "300",
-        "MARQUEE_QUALITY_BOOTSTRAP_SAMPLES": "100", "MARQUEE_QUALITY_REPORT_EVERY_MINUTES": "360",
+        "MARQUEE_QUALITY_REPORT_EVERY_MINUTES": "360",
     }  # fmt: skip
     with (var / "log").open("ab") as log:
         process = subprocess.Popen([sys.executable, *how], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)

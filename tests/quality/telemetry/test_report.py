@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from quality.errors import ReportError
-from quality.metrics.bootstrap import Interval
+from quality.metrics.intervals import Interval
 from quality.settings import QualitySettings
 from quality.telemetry.batch import TelemetryBatch
 from quality.telemetry.consumer import Telemetry
@@ -163,7 +163,7 @@ def test_open_reports_are_rewritten_once_in_an_hour_of_the_stream(
 
 def run_report(folder: Path, day: str) -> "subprocess.CompletedProcess[bytes]":
     command = [sys.executable, "-m", "quality", "report", "--day", day]
-    environ = {"MARQUEE_STREAM_VAR": str(folder), "MARQUEE_QUALITY_BOOTSTRAP_SAMPLES": "200", "PATH": "/usr/bin"}
+    environ = {"MARQUEE_STREAM_VAR": str(folder), "PATH": "/usr/bin"}
     return subprocess.run(command, env=environ, capture_output=True, timeout=600, check=False)
 
 
@@ -181,5 +181,5 @@ def test_the_command_prints_the_report_as_of_the_watermark(known: KnownDay, tmp_
 def test_defaults_of_the_settings() -> None:
     settings = load("quality", QualitySettings, {})
     assert (settings.window_hours, settings.grace_minutes, settings.session_gap_hours) == (24.0, 10.0, 6.0)
-    assert (settings.report_every_minutes, settings.bootstrap_samples, settings.seed) == (60.0, 1000, 1)
+    assert settings.report_every_minutes == 60.0
     assert settings.window_ms == 86_400_000

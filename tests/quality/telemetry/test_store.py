@@ -227,7 +227,7 @@ def a_day(day: int, rng: np.random.Generator) -> list[Event]:
 def test_days_become_final_rows_are_pruned_and_the_store_stays_small(
     tmp_path: Path, store: Store, batch_of: Callable[..., TelemetryBatch]
 ) -> None:
-    telemetry = Telemetry(store, one_line(tmp_path), QualitySettings(bootstrap_samples=100))
+    telemetry = Telemetry(store, one_line(tmp_path), QualitySettings())
     rng, first, offset = np.random.default_rng(1), ZONE.day_number(NOON), 0
     sizes = []
     tracemalloc.start()

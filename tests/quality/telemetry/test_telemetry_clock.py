@@ -33,7 +33,7 @@ class Process:
 
     def __init__(self, var: Path) -> None:
         self.var, self._next = var, 0
-        self._stream, self._settings = StreamSettings(var=var), QualitySettings(bootstrap_samples=100)
+        self._stream, self._settings = StreamSettings(var=var), QualitySettings()
         self.restart()
 
     def restart(self) -> None:
