@@ -205,5 +205,27 @@ def _make_final(archived: "ArchivedReports", first: int, last: int, reason: str 
         raise SystemExit(1)
 
 
+@commands.command("trend")
+@click.option("--days", type=click.IntRange(1), help="Only this many final reports, the newest; all by default.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def show_trend(days: int | None, as_json: bool) -> None:
+    """Print how hit rate and uplift change from day to day, from the final reports; exit 1 if one is damaged."""
+    from itertools import islice
+
+    from quality.telemetry.report_trend import FinalReports, report_trend, trend_text
+
+    reports = FinalReports(load("stream", StreamSettings).var / "reports")
+    chosen = list(islice(reports, days))
+    for error in reports.damaged:
+        click.echo(f"skipped: {error}", err=True)
+    found = report_trend(chosen)
+    if as_json:
+        click.echo(orjson.dumps(msgspec.to_builtins(found), option=orjson.OPT_INDENT_2))
+    else:
+        click.echo(trend_text(found))
+    if reports.damaged:
+        raise SystemExit(1)
+
+
 if __name__ == "__main__":
     run(commands, "quality")

@@ -1,1 +1,1 @@
-"""Pure arithmetic: ranking metrics, intervals, watch sessions. Imports nothing else of this room."""
+"""Pure arithmetic: ranking metrics, intervals, trends, watch sessions. Imports nothing else of this room."""
