@@ -61,6 +61,12 @@ def _telemetry() -> Benchmark[Any, Any]:
     return telemetry_benchmark.TELEMETRY
 
 
+def _intervals() -> Benchmark[Any, Any]:
+    from loadtest.bench.intervals import intervals_benchmark
+
+    return intervals_benchmark.INTERVALS
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LINES = click.Option(["--lines"], type=_FILE, help="Recorded lines instead of those of the simulated world.")
 _MOVIES = click.Option(
@@ -102,6 +108,7 @@ _BENCHMARKS = (
         (_DATA,),
     ),
     _Entry("telemetry", "The stream to reports: speed, memory and disk, beside aiokafka and FastStream.", _telemetry),
+    _Entry("intervals", "95 % intervals of the reports: how often they hold the truth, and their width.", _intervals),
 )
 
 

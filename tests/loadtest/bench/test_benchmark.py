@@ -95,12 +95,12 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(benchmark: Benchmark[int, SampleRun])
 
 
 def test_every_benchmark_has_a_command_of_its_name() -> None:
-    assert list(commands.bench.commands) == ["quality", "serving", "night", "ranking", "fuzz"]
+    assert list(commands.bench.commands) == ["quality", "serving", "night", "ranking", "intervals", "fuzz"]
     for entry in commands._BENCHMARKS:
         assert entry.load().name == entry.name
 
 
-@pytest.mark.parametrize("name", ["quality", "serving", "night", "ranking"])
+@pytest.mark.parametrize("name", ["quality", "serving", "night", "ranking", "intervals"])
 def test_help_names_the_parts(name: str) -> None:
     output = CliRunner().invoke(commands.bench, [name, "--help"]).output
     [entry] = [entry for entry in commands._BENCHMARKS if entry.name == name]

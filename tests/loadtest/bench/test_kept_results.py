@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from loadtest.bench.intervals.intervals_benchmark import CoverageFigures
 from loadtest.bench.lines.bad_line_verdicts import BadLinesFigures
 from loadtest.bench.lines.collector_speed import CollectFigures
 from loadtest.bench.lines.judging_speed import SpeedFigures
@@ -61,7 +62,14 @@ def ranking(result: BenchmarkResult) -> Figures:
     return figures
 
 
-@pytest.mark.parametrize("read", [quality, serving, night, ranking])
+def intervals(result: BenchmarkResult) -> Figures:
+    figures: Figures = {}
+    for name in ("rate", "uplift", "slope"):
+        figures |= as_figures(result.read(CoverageFigures, name), name)
+    return figures
+
+
+@pytest.mark.parametrize("read", [quality, serving, night, ranking, intervals])
 def test_every_figure_of_a_kept_result_is_read(read: Callable[[BenchmarkResult], Figures]) -> None:
     result = read_result(ROOT / "docs" / "bench" / f"{read.__name__}.json")
     facts = {name: result.figures[name] for name in ("users", "movies") if name in result.figures}
