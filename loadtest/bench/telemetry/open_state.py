@@ -68,9 +68,8 @@ def measure_days(days: int, users: int, seed: int, folder: Path) -> MonthFigures
     """Let so many users ask and watch on each of some days."""
     rng, offset, memory, disk = np.random.default_rng(seed), 0, [], []
     path = folder / "month" / "telemetry.db"
-    quality = QualitySettings(bootstrap_samples=100)
     with closing(Store(path)) as store, _traced():
-        telemetry = Telemetry(store, replace(SETTINGS, var=folder / "month"), quality)
+        telemetry = Telemetry(store, replace(SETTINGS, var=folder / "month"), QualitySettings())
         for day in range(days):
             times = np.sort(rng.integers(0, DAY_MS, users)) + _FIRST + day * DAY_MS
             events = [event for user, time in enumerate(times.tolist()) for event in _visit(time, user + 1)]

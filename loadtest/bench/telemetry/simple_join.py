@@ -61,17 +61,17 @@ async def read_with_faststream(bootstrap: str, topic: str, lines: int, join: Sim
     broker = KafkaBroker(bootstrap)
     app = FastStream(broker, logger=None)
 
-    @broker.subscriber(topic, batch=True, auto_offset_reset="earliest", batch_timeout_ms=200)
     async def take(values: list[bytes]) -> None:
         join.take(values)
         if join.lines >= lines:
             app.exit()
 
-    @app.after_startup
     async def end_at_once() -> None:
         if not lines:
             app.exit()
 
+    broker.subscriber(topic, batch=True, auto_offset_reset="earliest", batch_timeout_ms=200)(take)
+    app.after_startup(end_at_once)
     await app.run()
 
 

@@ -27,7 +27,7 @@ from tests.quality.telemetry.known_day import DAY, END, EVENTS, FIRST, HOUR, ans
 from tests.quality.telemetry.test_attribution import SETTINGS, arrivals
 
 NUMBER = day_number(DAY)
-SHORT = QualitySettings(window_hours=1, late_hours=100, bootstrap_samples=100)
+SHORT = QualitySettings(window_hours=1, late_hours=100)
 
 
 def archived_report(streaming: StreamSettings, quality: QualitySettings, day: int = NUMBER) -> DayReport:

@@ -12,13 +12,12 @@ from quality.__main__ import commands
 from quality.errors import ReportError
 from quality.metrics.intervals import Interval
 from quality.telemetry.day_report import DayReport
-from quality.telemetry.report import Reports
-from tests.quality.telemetry.known_day import report_after
+from tests.quality.telemetry.known_day import KnownDay, report_after
 
 
 @pytest.fixture
-def report(reports: Reports) -> DayReport:
-    return report_after(reports)
+def report(known: KnownDay) -> DayReport:
+    return report_after(known)
 
 
 def write_days(var: Path, report: DayReport, rates: dict[str, float], **changed: Any) -> None:

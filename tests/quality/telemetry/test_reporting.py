@@ -150,7 +150,6 @@ def test_the_command_makes_days_again(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path))
     monkeypatch.setenv("MARQUEE_STREAM_CLOCK_LINES", "1")
     monkeypatch.setenv("MARQUEE_STREAM_CLOCK_USERS", "1")
-    monkeypatch.setenv("MARQUEE_QUALITY_BOOTSTRAP_SAMPLES", "200")
     CollectedStream(one_line(tmp_path), SETTINGS).take(records_of([*EVENTS, *LATER]))
 
     def report(*arguments: str) -> Result:
