@@ -214,14 +214,13 @@ class Collector:
                 self._pending.setdefault(piece.partition, PendingLines(first)).add(piece)
             else:
                 await self.flush()
-                lost = piece.last - piece.first + 1
                 entry = LedgerEntry(
                     topic=self._topic,
                     partition=piece.partition,
-                    first=piece.first,
+                    first=self._ends.get(piece.partition, piece.first),  # the reader also passes marks of transactions
                     last=piece.last,
                     lines=0,
-                    lost=lost,
+                    lost=piece.last - piece.first + 1,
                 )
                 self._committed(self._archive.commit(entry))
                 if piece.partition in self._pending:  # it has only a count of redelivered records

@@ -167,6 +167,13 @@ def test_a_gap_is_its_own_entry_after_the_lines_before_it(tmp_path: Path) -> Non
     assert [(alert["alert"], alert["lines"]) for alert in alerts(tmp_path)] == [("retention_gap", 97)]
 
 
+def test_a_gap_begins_after_the_last_entry_also_if_the_reader_passed_the_mark_of_a_transaction(tmp_path: Path) -> None:
+    run(collector_of(tmp_path), [fetched(LINES[:3]), RetentionGap(0, 5, 99)])  # no record at 3 and 4
+    entries = Archive(tmp_path).entries()
+    assert [(entry.first, entry.last, entry.lost) for entry in entries] == [(0, 2, 0), (3, 99, 95)]
+    assert collector_of(tmp_path).resume() == {0: 100}
+
+
 def test_only_lines_that_are_surely_of_the_old_topic_are_archived_when_it_was_made_anew(tmp_path: Path) -> None:
     collector = collector_of(tmp_path)
 
