@@ -1,0 +1,70 @@
+"""Telemetry and the archive's reports against their reference, in worlds from seeds: see `checks.py`.
+
+`MARQUEE_TEST_WORLDS` sets how many; `python -m tests.quality.telemetry_reference --seeds 10000` also makes a failing
+one as small as possible.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stream.grammar import LineRefused, parse
+from stream.zone import zone_named
+from tests.quality.telemetry_reference import checks
+from tests.quality.telemetry_reference.reference import Rules
+from tests.quality.telemetry_reference.simulator import make_world
+from tests.quality.telemetry_reference.worlds import WorldSettings, load, save
+
+WORLDS = int(os.environ.get("MARQUEE_TEST_WORLDS", "20"))
+CHUNKS = 4
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_reports_say_what_the_reference_says_however_a_world_is_read(chunk: int) -> None:
+    for seed in range(chunk, WORLDS, CHUNKS):
+        assert checks.disagreements(make_world(seed), seed) == [], f"seed {seed}"
+
+
+def test_a_reference_with_another_gap_is_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = WorldSettings.rules
+
+    def with_short_gap(settings: WorldSettings) -> Rules:
+        return replace(rules(settings), gap_ms=1)
+
+    monkeypatch.setattr(WorldSettings, "rules", with_short_gap)
+    assert any("hits by rank" in line for line in checks.disagreements(make_world(0), 0))
+
+
+def test_a_seed_makes_one_world_and_another_seed_another_one() -> None:
+    assert make_world(7) == make_world(7)
+    assert make_world(7) != make_world(8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kept_world_is_read_as_it_was(seed: int, tmp_path: Path) -> None:
+    world = make_world(seed)
+    save(world, tmp_path / "world.tsv")
+    assert load(tmp_path / "world.tsv") == world
+
+
+def test_worlds_have_lines_at_the_edges() -> None:
+    """Of a hundred worlds each has its share of what the definitions tell apart."""
+    late, refused, at_the_end_of_windows, gaps = 0, 0, 0, 0
+    for seed in range(100):
+        world = make_world(seed)
+        rules, zone = world.settings.rules(), zone_named(world.settings.timezone)
+        gaps += len(world.gaps)
+        events = []
+        for record in world.records:
+            try:
+                events.append(event := parse(record.value, zone))
+            except LineRefused:
+                refused += 1
+                continue
+            late += record.kafka_time >= rules.closing(rules.day_of(event.time))
+        asked = {(event.user, event.time) for event in events if event.status == 200}
+        ends = {(user, time + rules.window_ms + more) for user, time in asked for more in (0, 1)}
+        at_the_end_of_windows += sum(event.kind == "watch" and (event.user, event.time) in ends for event in events)
+    assert min(late, refused, at_the_end_of_windows, gaps) > 10
