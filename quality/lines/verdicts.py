@@ -1,8 +1,8 @@
 """Verdicts on every line of a batch. Pure: the collector reads Kafka and writes the archive around it.
 
-Each line has exactly one fate, in this order of precedence: *duplicate* (the same bytes came earlier in the batch),
-*accepted* (well-formed and without a fault), *repaired* (with the rule's name), *quarantined* (with the reason of its
-first fault). Nothing is dropped.
+Each line has exactly one fate, in this order of precedence: *duplicate* (the batch holds the same bytes with an earlier
+Kafka time, or with the same time at an earlier offset), *accepted* (well-formed and without a fault), *repaired* (with
+the rule's name), *quarantined* (with the reason of its first fault). Nothing is dropped.
 """
 
 from collections import Counter
@@ -43,6 +43,9 @@ class ParsedLines:
         """Parse lines, each different one once."""
         codes = values.dictionary_encode().indices.to_numpy()
         rows = np.sort(np.unique(codes, return_index=True)[1])
+        if len(rows) < len(values):  # of copies the earliest counts, so that their order does not matter
+            by_time = np.argsort(kafka_times, kind="stable")
+            rows = np.sort(by_time[np.unique(codes[by_time], return_index=True)[1]])
         fresh = values if len(rows) == len(values) else values.take(pa.array(rows))
         return cls(values, kafka_times, rows, read(fresh, zone))
 

@@ -70,12 +70,13 @@ Verdict = tuple[str, str | None, Event | None]
 
 def by_line(lines: list[bytes], kafka_times: list[int], held: JudgingContext = HELD) -> list[Verdict]:
     """The verdicts as the documents state them, one line after the other, with nothing but the reader of one line."""
-    seen: set[bytes] = set()
-    verdicts = []
-    for line, kafka_time in zip(lines, kafka_times, strict=True):
-        verdicts.append(("duplicate", None, None) if line in seen else verdict(line, kafka_time, held))
-        seen.add(line)
-    return verdicts
+    firsts: dict[bytes, tuple[int, int]] = {}
+    for row, (line, kafka_time) in enumerate(zip(lines, kafka_times, strict=True)):
+        firsts[line] = min(firsts.get(line, (kafka_time, row)), (kafka_time, row))
+    return [
+        verdict(line, kafka_time, held) if firsts[line] == (kafka_time, row) else ("duplicate", None, None)
+        for row, (line, kafka_time) in enumerate(zip(lines, kafka_times, strict=True))
+    ]
 
 
 def verdict(line: bytes, kafka_time: int, held: JudgingContext) -> Verdict:
