@@ -28,8 +28,8 @@ from quality.telemetry.day_rows import (
     milliseconds,
 )
 from quality.telemetry.report_days import ReportDays
-from stream.archive import Archive, ArchiveFile, LedgerEntry
-from stream.event import LIST_LENGTH, Kind
+from stream.archive import Archive, ArchiveFile, LedgerEntry, TimeRange
+from stream.event import KINDS, LIST_LENGTH, Kind
 from stream.settings import StreamSettings
 from stream.zone import day_name, day_number
 
@@ -72,9 +72,20 @@ class ArchiveRows:
         return cls(archive, archive.entries(streaming.topic), ReportDays.of(streaming, quality), quality.gap_ms)
 
     def known_days(self) -> list[int]:
-        """The days that have events, ascending."""
-        names = {count.day for entry in self.entries for count in entry.counts if count.kind in _JOINED}
-        return sorted(map(day_number, names))
+        """The days of events, by their own times and by Kafka's, ascending."""
+        days = set[int]()
+        for entry in self.entries:
+            if entry.kafka_time and (of_events := {day_number(each.day) for each in entry.counts if each.kind}):
+                days |= of_events | self._arrival_days(entry, entry.kafka_time)
+        return sorted(days)
+
+    def _arrival_days(self, entry: LedgerEntry, times: TimeRange) -> set[int]:
+        """The days of Kafka's times of an entry's events."""
+        ends = {self._day(times.first), self._day(times.last)}
+        if len(ends) == 1 and not entry.revision:
+            return ends
+        tables = [self.archive.read(file, ("kafka_time",)) for kind in KINDS for file in _files(entry, kind)]
+        return {int(day) for table in tables for day in self.days.zone.day_number(milliseconds(table, "kafka_time"))}
 
     def day_rows(self, day: int) -> DayRows:
         """The rows of a day's report. Raises `ArchiveError` if a file cannot be read."""
@@ -96,7 +107,7 @@ class ArchiveRows:
         """The events with first ≤ time ≤ until that came before the report closed, a file at a time."""
         names = {day_name(day) for day in range(self._day(first), self._day(until) + 1)}
         for entry in self.entries:
-            if entry.kafka_time is not None and entry.kafka_time.first < closes:
+            if _may_hold(entry, 0, closes):
                 for file in _files(entry, kind, names):
                     table = self.archive.read(file, ("time", "user", *columns, "kafka_time"))
                     times = milliseconds(table, "time")
@@ -170,7 +181,7 @@ class ArchiveRows:
         last_closed = self.days.last_closed(end - 1)
         suspects: dict[str, list[ArchiveFile]] = {}
         for entry in self.entries:
-            if entry.kafka_time is not None and entry.kafka_time.first < end and entry.kafka_time.last >= first:
+            if _may_hold(entry, first, end):
                 for file in _files(entry, kind):
                     if day_number(file.day) <= last_closed:
                         suspects.setdefault(file.day, []).append(file)
@@ -213,6 +224,12 @@ class ArchiveRows:
                 after, ended = before[-1] if before else None, later[0] if later else None
                 if (after is None or after < until) and (ended is None or ended >= first):
                     yield LineGap(partition[place].lost, after, ended)
+
+
+def _may_hold(entry: LedgerEntry, first: int, end: int) -> bool:
+    """Whether an entry may hold events with first ≤ Kafka's time < end; a revision may have any."""
+    times = entry.kafka_time
+    return times is not None and (entry.revision > 0 or (times.first < end and times.last >= first))
 
 
 def _files(entry: LedgerEntry, kind: Kind, days: Collection[str] | None = None) -> Iterator[ArchiveFile]:

@@ -11,6 +11,8 @@ from quality.telemetry.report import Reports
 from stream.ledger_clock import latest_lines, stream_time
 from stream.zone import day_name
 
+AS_ARCHIVED = "The figures count the events of the archive, whatever telemetry had read."
+
 
 @dataclass(frozen=True)
 class ArchivedReports:
@@ -37,7 +39,7 @@ class ArchivedReports:
         if self.stream_time is None:
             raise ReportError(f"report: the archive has no lines of {day_name(day)}")
         final = self.reports.days.final_from(day) <= self.stream_time
-        return self.reports.build(day, self.rows.day_rows(day), self.stream_time, final=final)
+        return self.reports.build(day, self.rows.day_rows(day), self.stream_time, AS_ARCHIVED, final=final)
 
     def partitions_behind(self, day: int) -> Iterator[int]:
         """The partitions whose lines do not reach the end of a day's windows: some may not be archived, yet."""

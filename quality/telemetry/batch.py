@@ -21,6 +21,14 @@ class PartitionLines:
     """int64[n]."""
     lines: ParsedLines
 
+    def since(self, position: int, zone: Zone) -> "PartitionLines":
+        """The lines from an offset on: earlier ones were taken before."""
+        new = self.offsets >= position
+        if new.all():
+            return self
+        values = self.lines.values.filter(pa.array(new)).to_pylist()
+        return PartitionLines.read(self.partition, self.offsets[new], self.lines.kafka_times[new], values, zone)
+
     @classmethod
     def read(
         cls, partition: int, offsets: np.ndarray, times: np.ndarray, values: list[bytes], zone: Zone

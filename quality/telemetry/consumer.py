@@ -39,6 +39,8 @@ from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 
 GROUP = "marquee-telemetry"
+_ALONE_S = 15.0
+"""How long telemetry waits, after its start, for a collector that may start with it."""
 _LEDGER_S = 5.0
 """How long telemetry waits, after a job that made no report final, before it looks again for what is due."""
 log = logging.getLogger(__name__)
@@ -47,10 +49,13 @@ log = logging.getLogger(__name__)
 class Telemetry:
     """The store and its reports: everything except Kafka and signals. Raises `StoreError` if the store is damaged."""
 
-    def __init__(self, store: Store, stream: StreamSettings, settings: QualitySettings) -> None:
+    def __init__(
+        self, store: Store, stream: StreamSettings, settings: QualitySettings, alone_from: float = 0.0
+    ) -> None:
+        """`alone_from`: the time of the monotonic clock from which on a missing archive means that none will come."""
         self.store, self.stream, self.settings = store, stream, settings
         self.ingest = Ingest(store, stream, settings)
-        self.keeper = ReportKeeper(store, Reports(stream, settings))
+        self.keeper = ReportKeeper(store, Reports(stream, settings), alone_from)
 
     def report(self, *, now: bool = False) -> None:
         """Write the final reports of the days that are over, and rewrite open ones if they are due (or `now`)."""
@@ -110,7 +115,7 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
     with writing(var), closing(sound_store(stream_settings, settings)) as store:
         repair_reports(Reports(stream_settings, settings))
         store.follow_topic(topic, Archive(var).times_remade(topic))
-        telemetry = Telemetry(store, stream_settings, settings)
+        telemetry = Telemetry(store, stream_settings, settings, time.monotonic() + _ALONE_S)
         positions, marks = store.positions(topic), store.marks(topic)
         async with alert_if_remade(var), kafka.reading(stream_settings, GROUP, positions, marks) as reader:
             await follow(reader, telemetry, stop)

@@ -8,7 +8,7 @@ match an existing row and are ignored.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 
 import numpy as np
@@ -25,6 +25,7 @@ from quality.telemetry.store import Store, WaitingRecord, pack_lists, session_ro
 from quality.telemetry.waiting import WaitingRecords
 from stream.clock import CLOCK_AHEAD, PartitionClock, Quorum, TopicClock
 from stream.event import LIST_LENGTH, Kind
+from stream.kafka import RetentionGap
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 
@@ -93,19 +94,21 @@ class Ingest:
         return self._horizon
 
     def take(self, batch: TelemetryBatch) -> None:
-        """Judge a batch and commit it: its rows and its positions."""
-        for piece in batch.pieces:
+        """Judge a batch and commit it: its rows and its positions. Records that were taken before are skipped."""
+        pieces = [piece.since(self._positions.get(piece.partition, 0), self._zone) for piece in batch.pieces]
+        pieces = [piece for piece in pieces if len(piece.offsets)]
+        for piece in pieces:
             self._clock.add(piece.partition, *piece.lines.times_and_users())
         limit = self._clock.limit()
-        judged = self._judge.judge(batch.pieces, limit)
+        judged = self._judge.judge(pieces, limit)
         with self._store.transaction() as db:
             self._take_judged(db, judged)
-            decided = self._waiting.decide(db, batch.pieces, judged.ahead, limit)
+            decided = self._waiting.decide(db, pieces, judged.ahead, limit)
             for record in decided.confirmed:
                 self._take_judged(db, self._judge.judge([self._piece_of(record)], limit))
             refuted = Counter((self._zone.day_number(record.kafka_time), CLOCK_AHEAD) for record in decided.refuted)
             self._count_left_out(db, refuted)
-            self._take_gaps(db, batch)
+            self._take_gaps(db, pieces, batch.gaps)
             self._take_positions(db, batch)
 
     def _piece_of(self, record: WaitingRecord) -> PartitionLines:
@@ -123,9 +126,12 @@ class Ingest:
         self._take_answers(db, in_time["recommend"])
         self._take_ratings(db, in_time["rate"])
         self._take_minutes(db, in_time["watch"])
-        kafka_times = np.concatenate([milliseconds(table, "kafka_time") for table in judged.events.values()])
+        kafka_times, times = (
+            np.concatenate([milliseconds(table, name) for table in judged.events.values()])
+            for name in ("kafka_time", "time")
+        )
         if len(kafka_times):
-            days = np.unique(self._zone.day_number(kafka_times))
+            days = np.unique(self._zone.day_number(np.concatenate([kafka_times, times])))
             db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
             db.execute(_SQL_FIRST, (int(kafka_times.min()),))
 
@@ -140,7 +146,8 @@ class Ingest:
         return table.filter(pa.array(~late))
 
     def _take_positions(self, db: Connection, batch: TelemetryBatch) -> None:
-        self._positions |= batch.positions
+        for partition, position in batch.positions.items():
+            self._positions[partition] = max(position, self._positions.get(partition, 0))
         clocks = {number: PartitionClock.of(self._clock.latest(number)) for number in self._positions}
         self._store.set_positions(db, self._topic, self._positions, clocks)
         if self._clock.is_live():
@@ -149,12 +156,12 @@ class Ingest:
             db.execute("DELETE FROM state WHERE name = ?", (LIVE,))
         self._store.set_marks(db, self._topic, batch.marks)
 
-    def _take_gaps(self, db: Connection, batch: TelemetryBatch) -> None:
+    def _take_gaps(self, db: Connection, pieces: Sequence[PartitionLines], gaps: Sequence[RetentionGap]) -> None:
         """Note what Kafka dropped, and after which time; the next line of the partition says before which."""
-        for piece in batch.pieces:
+        for piece in pieces:
             earliest = int(piece.lines.kafka_times.min())
             db.execute(_SQL_GAP_ENDS, (earliest, self._topic, piece.partition))
-        for gap in batch.gaps:
+        for gap in gaps:
             after = self._clock.latest(gap.partition).reached
             db.execute(_SQL_GAP, (self._topic, gap.partition, gap.first, gap.last - gap.first + 1, after))
 
@@ -164,13 +171,11 @@ class Ingest:
     def _take_answers(self, db: Connection, table: pa.Table) -> None:
         if not table.num_rows:
             return
-        times = milliseconds(table, "time")
-        days = np.unique(self._zone.day_number(times))
-        db.executemany("INSERT OR IGNORE INTO days VALUES (?, 0)", [(day,) for day in days.tolist()])
         blobs = pack_lists(self._lists(db, table["movies"].combine_chunks()))
         status = table["status"].to_pylist()
         columns = [
-            times.tolist(), table["user"].to_pylist(), answer_digests(table), status, table["latency_ms"].to_pylist(),
+            milliseconds(table, "time").tolist(), table["user"].to_pylist(), answer_digests(table),
+            status, table["latency_ms"].to_pylist(),
             [blob if code == 200 else None for blob, code in zip(blobs, status, strict=True)],
         ]  # fmt: skip
         db.executemany(_SQL_ANSWER, zip(*columns, strict=True))

@@ -6,17 +6,21 @@ store. Without a collector there is no ledger, and final reports come from the s
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from quality.telemetry.archive_rows import ArchiveRows
+from quality.telemetry.archived_reports import AS_ARCHIVED
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
+from stream.archive import Archive
 from stream.zone import day_name
 
+_NO_ARCHIVE = "There is no archive of this topic: the figures count events as telemetry judged them."
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +46,8 @@ class ReportKeeper:
 
     store: Store
     reports: Reports
+    alone_from: float = 0.0
+    """The time of the monotonic clock from which on a missing archive means that there is no collector."""
     _needed: dict[int, dict[int, int]] = field(default_factory=dict)
     """By day that is over: by partition, the offset that the ledger must have before the report is final."""
 
@@ -91,30 +97,33 @@ class ReportKeeper:
     def _write_final(self, job: ReportJob) -> list[int]:
         archived = ArchiveRows.of(self.reports.stream, self.reports.settings)
         held = archived.archive.positions(self.reports.stream.topic)
+        if not archived.entries and self._may_be_archived():
+            return []
         finished = [day for day in job.over if not archived.entries or self._has(held, day)]
         for day in finished:
             if not self.reports.is_final(day):
                 self._write_final_of(day, archived)
         return finished
 
+    def _may_be_archived(self) -> bool:
+        """Whether a collector has begun, or may still: processes that start together do so within seconds."""
+        return Archive(self.reports.stream.var).ledger.parent.exists() or time.monotonic() < self.alone_from
+
     def _has(self, held: dict[int, int], day: int) -> bool:
         return all(held.get(partition, 0) > offset for partition, offset in self._needed[day].items())
 
     def _write_final_of(self, day: int, archived: ArchiveRows) -> None:
         rows = live = self._stored_rows(day)
-        notes = []
+        notes = [_NO_ARCHIVE]
         if archived.entries:
-            rows = archived.day_rows(day)
+            rows, notes = archived.day_rows(day), [AS_ARCHIVED]
             if differing := count_differences(live, rows):
-                notes.append(
-                    f"Telemetry had read or judged {differing} events of this day and its windows otherwise than the "
-                    "archive, whose events these figures count."
-                )
-        else:
-            notes.append("There is no archive of this topic: these are the events as telemetry judged them.")
-        report = self.reports.build(day, rows, self.reports.days.closes(day), *notes, final=True)
-        self.reports.write(report)
-        log.info("report of %s: final%s", day_name(day), "".join(f"; {note}" for note in notes))
+                log.warning(
+                    "report of %s: telemetry had read or judged %d events otherwise than the archive, which counts",
+                    day_name(day), differing,
+                )  # fmt: skip
+        self.reports.write(self.reports.build(day, rows, self.reports.days.closes(day), *notes, final=True))
+        log.info("report of %s: final", day_name(day))
 
 
 def count_differences(live: DayRows, archived: DayRows) -> int:

@@ -147,7 +147,7 @@ def test_a_store_of_the_layout_before_is_taken_over_and_its_wrong_clock_forgotte
         db.executescript(
             "DROP TABLE waiting; DROP TABLE marks; DROP TABLE ratings; DROP TABLE gaps;"
             'ALTER TABLE answers ADD COLUMN partition INTEGER; ALTER TABLE answers ADD COLUMN "offset" INTEGER;'
-            " ALTER TABLE positions DROP COLUMN clock;"
+            "ALTER TABLE positions DROP COLUMN clock; ALTER TABLE positions DROP COLUMN checksum;"
             "ALTER TABLE positions ADD COLUMN kafka_time INTEGER;"
             "INSERT INTO positions VALUES ('movielog1', 0, 7, 4102444799999); PRAGMA user_version=1;"
         )

@@ -46,7 +46,7 @@ def run_both(world: World, seed: int, var: Path) -> None:
     with _without_sync():
         collecting, following = (
             _collecting(world, Schedule(seed), var),
-            _following(world, Schedule(seed + 1, redelivery=False), var),
+            _following(world, Schedule(seed + 1), var),
         )
         for _ in collecting:
             if Archive(var).entries():

@@ -45,7 +45,6 @@ class WorldSettings:
             window_hours=self.window_hours,
             grace_minutes=self.grace_minutes,
             late_hours=self.late_hours,
-            bootstrap_samples=100,
             report_every_minutes=60_000_000,  # provisional reports are not looked at
         )
 
