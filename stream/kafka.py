@@ -27,6 +27,7 @@ from stream.kafka_topic import ensure_topic, partitions_of
 from stream.offset_commits import OffsetCommits
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
+from stream.stalled_partitions import StalledPartitions
 from stream.topic_check import CHECK_BYTES, TopicCheck
 from stream.zone import EARLIEST_MS, LATEST_MS
 
@@ -86,10 +87,10 @@ class Reader:
         self._latest: dict[int, RecordMark] = {}
         """By partition: the last record that was polled."""
         self._settings, self._topic, self._bootstrap = settings, settings.topic, settings.bootstrap
-        self._timeout_ms = settings.fetch_timeout_ms
-        self._stall_seconds = settings.stall_seconds
+        self._timeout_ms, self._stall_seconds = settings.fetch_timeout_ms, settings.stall_seconds
         self._contact = KafkaContact(f"{self._topic} at {self._bootstrap}")
-        self._last_arrival = self._looked = time.monotonic()
+        self._stalls = StalledPartitions(self._topic, settings.stall_seconds)
+        self._looked = time.monotonic()
         self._from: dict[int, int] = {}
         """By partition: the offset that reading began at; empty once it was logged."""
         self._commits = OffsetCommits(consumer, self._topic)
@@ -163,8 +164,6 @@ class Reader:
             return await self._gaps([tp.partition for tp in error.args[0]])
         except KafkaError as error:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
-        if fetched:
-            self._last_arrival = time.monotonic()
         await self._require_progress()
         polled = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
         self._latest |= {records.partition: records.last_mark for records in polled}
@@ -186,10 +185,8 @@ class Reader:
 
         Those of an open transaction count: its records may still come. The client passes those of an aborted one.
         """
-        return {partition: self._behind(partition, self._end(partition)) for partition in self.positions}
-
-    def _behind(self, partition: int, end: int | None) -> int | None:
-        return None if end is None else max(0, end - self.positions[partition])
+        ends = ((partition, self._end(partition)) for partition in self.positions)
+        return {number: None if end is None else max(0, end - self.positions[number]) for number, end in ends}
 
     async def _assign(self, positions: Mapping[int, int | None]) -> None:
         """Read these partitions, each from its position; None is the beginning."""
@@ -243,6 +240,7 @@ class Reader:
             self.positions[tp.partition] = await self._consumer.position(tp)
             answers[tp.partition] = self._consumer.last_poll_timestamp(tp)
         self._contact.polled(answers, seconds)
+        self._stalls.polled(self.positions, seconds)
         ends = {partition: self._readable_end(partition) for partition in self._from}
         if self._from and (None not in ends.values() or self._contact.incomplete):
             self._say_what_is_read(ends)
@@ -295,14 +293,17 @@ class Reader:
         return TopicRemade(self._topic, f"{evidence}; {missed} of its records lie where the old ones were read")
 
     async def _require_progress(self) -> None:
-        """Raise `KafkaSilent` after a long outage, `StreamError` if records wait but none came for long."""
+        """Raise `KafkaSilent` after a long outage, `StreamError` if a partition stands still for long."""
         await self._require_answer(self._contact.silent_s)
-        if time.monotonic() - self._last_arrival <= self._stall_seconds:
-            return
-        behind = sum(self._behind(partition, self._readable_end(partition)) or 0 for partition in self.positions)
-        if behind:
-            raise StreamError(f"kafka: {behind} records wait in {self._topic}, but none came: the consumer has stalled")
-        self._last_arrival = time.monotonic()
+        if due := self._stalls.due():
+            ends = dict(zip(due, await asyncio.gather(*map(self._present_end, due)), strict=True))
+            if self._stalls.judge(ends, self.unread()):
+                await self._assign(self.positions)
+
+    async def _present_end(self, partition: int) -> int | None:
+        """The end of what can be read, which a broker may report too early, but not in a fetch; None if unanswered."""
+        end = await self._check.end(partition)
+        return None if end is None else max(end, self._readable_end(partition) or 0)
 
     async def _require_answer(self, silent_s: float) -> None:
         if silent_s > self._stall_seconds:

@@ -71,7 +71,10 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     fetch_timeout_ms: Annotated[int, msgspec.Meta(ge=1, le=60_000)] = 500
     """How long one poll of Kafka waits for lines, in milliseconds."""
     stall_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 120.0
-    """Time without an answer from Kafka after which a consumer fails, in seconds; its supervisor restarts it."""
+    """Time without an answer from Kafka after which a consumer fails, in seconds; its supervisor restarts it.
+
+    A partition that stands still so long though Kafka has records for it is fetched anew; if it still stands as long
+    again after that, the consumer fails."""
     clock_lines: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     """So many lines confirm how far the stream has come; a user's lines of one minute count once."""
     clock_users: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10

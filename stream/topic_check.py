@@ -59,6 +59,17 @@ class TopicCheck:
             self._consumer.pause(*by_partition)
         return max(answers.values(), default=None)  # a difference, if there is one
 
+    async def end(self, partition: int) -> int | None:
+        """The end of what can be read of a partition; None if Kafka does not tell, as of one without a leader."""
+        tp = TopicPartition(self._topic, partition)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                end: int = (await self._consumer.end_offsets([tp]))[tp]
+        except (KafkaError, TimeoutError) as error:
+            log.debug("the end of partition %d of %s is not known: %r", partition, self._topic, error)
+            return None
+        return end
+
     async def read_before(self, positions: Mapping[int, int]) -> int:
         """How many records Kafka has before these positions."""
         tps = {TopicPartition(self._topic, partition): position for partition, position in positions.items()}

@@ -51,8 +51,13 @@ class Topic:
         asyncio.run(writing())
         return {(partition, first + row): value for row, value in enumerate(values)}
 
-    def transaction(self, count: int, *, commit: bool, partition: int = 0) -> list[bytes]:
-        """Write lines in a transaction that is committed or aborted; it takes one more offset."""
+    def transaction(
+        self, count: int, *, commit: bool, partition: int = 0, before_the_end: Callable[[], None] = lambda: None
+    ) -> list[bytes]:
+        """Write lines in a transaction that is committed or aborted; it takes one more offset.
+
+        `before_the_end` runs while the lines are written and the transaction is open.
+        """
         values, times = self.lines(count)
 
         async def transact() -> None:
@@ -62,6 +67,7 @@ class Topic:
                 await producer.begin_transaction()
                 for value, time_ms in zip(values, times, strict=True):
                     await producer.send_and_wait(self.name, value, partition=partition, timestamp_ms=time_ms)
+                await asyncio.to_thread(before_the_end)
                 await (producer.commit_transaction() if commit else producer.abort_transaction())
             finally:
                 await producer.stop()

@@ -6,14 +6,15 @@ from typing import cast
 
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, LeaderNotAvailableError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from stream import kafka
-from stream.errors import BrokerError, KafkaSilent, TopicRemade
+from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
 from stream.kafka import FetchedRecords, Reader, RetentionGap
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
+from stream.stalled_partitions import StalledPartitions
 from stream.topic_check import TopicCheck
 
 
@@ -64,6 +65,9 @@ class ScriptedClient:
 
     def last_poll_timestamp(self, tp: TopicPartition) -> int:
         return self._answers
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(tps, 5)
 
 
 @pytest.mark.parametrize(("end", "unread"), [pytest.param(5, 0, id="aborted"), pytest.param(9, 4, id="then open")])
@@ -209,3 +213,108 @@ def test_a_topic_made_anew_is_said_also_if_its_records_cannot_be_counted(
 
     monkeypatch.setattr(kafka, "partitions_of", partitions_of)
     asyncio.run(read())
+
+
+class Standing(Growing):
+    """Two partitions: 0 goes on with every poll, and the client does not fetch 1, of which Kafka tells an end."""
+
+    end: int | None = 90
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.partitions, self.polls = {0, 1}, 0
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("movielog1", partition) for partition in self.partitions}
+
+    async def position(self, tp: TopicPartition) -> int:
+        return 40 if tp.partition else self.polls
+
+    async def getmany(self, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[ConsumerRecord]]:
+        self.polls += 1
+        self._answers += 1
+        return {TP: [record(self.polls - 1)]}
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return 90
+
+    def last_stable_offset(self, tp: TopicPartition) -> int:
+        return 40
+
+    async def end_offsets(self, tps: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self.end is None:
+            raise LeaderNotAvailableError
+        return dict.fromkeys(tps, self.end)
+
+
+def polled(client: Standing, times: int, stall_seconds: float = 1e-9) -> None:
+    async def read() -> None:
+        reader = reader_of(client, StreamSettings(stall_seconds=stall_seconds, bootstrap="127.0.0.1:1"))
+        for poll in range(times):
+            [records] = await reader.poll(10)
+            assert isinstance(records, FetchedRecords)
+            assert records.offsets.tolist() == [poll]
+
+    asyncio.run(read())
+
+
+def test_a_partition_that_stands_still_is_fetched_anew_and_then_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    client = Standing()
+    polled(client, 2)
+    assert client.read_from == {0: 2, 1: 40}
+    assert "partition 1 of movielog1 stands at offset 40, but Kafka has records up to 90: it is" in caplog.text
+    with pytest.raises(StreamError, match="partition 1 of movielog1 has records from offset 40 on, but none came"):
+        polled(Standing(), 3)
+    polled(Standing(), 3, stall_seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("end", "said"), [pytest.param(40, 1, id="open transaction"), pytest.param(None, 0, id="no leader")]
+)
+def test_a_partition_that_cannot_be_read_yet_ends_nothing(
+    end: int | None, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Standing()
+    client.end = end
+    polled(client, 9)
+    assert client.read_from == {}
+    assert caplog.text.count("partition 1 of movielog1: an open transaction holds 50 records back") == said
+
+
+def test_a_partition_that_goes_on_may_stand_still_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    stalls = StalledPartitions("movielog1", 10.0)
+    for position in (4, 7):
+        stalls.polled({0: position, 1: 5}, 1.0)
+        stalls.polled({0: position, 1: 6 + position}, 9.9)
+        assert stalls.due() == []
+        stalls.polled({0: position, 1: 6 + position}, 0.1)
+        assert stalls.due() == [0]
+        assert stalls.judge({0: 9}, {0: 9 - position})
+        assert stalls.due() == []
+    assert [record.message for record in caplog.records].count("partition 0 of movielog1 goes on") == 1
+    stalls.polled({0: 7, 1: 13}, 10.0)
+    with pytest.raises(StreamError, match="from offset 7 on"):
+        stalls.judge({0: 9, 1: 13}, {0: 2, 1: 0})
+
+
+def test_a_partition_that_lost_its_leader_meanwhile_is_fetched_anew_once_more() -> None:
+    stalls = StalledPartitions("movielog1", 10.0)
+    stalls.polled({0: 4}, 1.0)
+    assert stalls.judge({0: 9}, {0: 5})
+    assert not stalls.judge({0: None}, {0: 5})
+    assert stalls.judge({0: 9}, {0: 5})
+
+
+class Late(Standing):
+    """The broker tells an end that is too early; a fetch has told a later one."""
+
+    end = 40
+
+    def last_stable_offset(self, tp: TopicPartition) -> int:
+        return 41
+
+
+def test_what_a_fetch_says_of_the_end_counts_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    polled(Late(), 2)
+    assert "partition 1 of movielog1 stands at offset 40, but Kafka has records up to 41: it is" in caplog.text

@@ -90,14 +90,32 @@ killed_when.run(holds, "quality", "telemetry")
 """
 
 
+STALLING = """
+import runpy, sys
+from aiokafka import TopicPartition
+from stream import kafka
+times, assign = int(sys.argv[1]), kafka.Reader._assign
+async def stall(self, positions):
+    global times
+    await assign(self, positions)
+    if times:  # the client fetches nothing of partition 1 any more, and says nothing
+        times -= 1
+        self._consumer.pause(TopicPartition(self._topic, 1))
+kafka.Reader._assign = stall
+sys.argv[1:] = ["telemetry"]
+runpy.run_module("quality", run_name="__main__", alter_sys=True)
+"""
+
+
 @contextmanager
-def telemetry(bootstrap: str, var: Path, kill_at: int | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    """The telemetry process; with `kill_at`, it is killed when it has read so many lines."""
-    how = ["-m", "quality", "telemetry"] if kill_at is None else ["-c", DYING, str(var), str(kill_at)]
+def telemetry(bootstrap: str, var: Path, *program: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """The telemetry process, or a program in its place."""
+    how = ["-c", *program] if program else ["-m", "quality", "telemetry"]
     settings = {
         "MARQUEE_STREAM_BOOTSTRAP": bootstrap, "MARQUEE_STREAM_TOPIC": TOPIC, "MARQUEE_STREAM_VAR": str(var),
         "MARQUEE_STREAM_FETCH_TIMEOUT_MS": "200", "MARQUEE_STREAM_BATCH_LINES": "300",
         "MARQUEE_QUALITY_REPORT_EVERY_MINUTES": "360",
+        "MARQUEE_STREAM_STALL_SECONDS": "3" if STALLING in program else "120",
     }  # fmt: skip
     with (var / "log").open("ab") as log:
         process = subprocess.Popen([sys.executable, *how], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
@@ -118,7 +136,7 @@ def run_to_the_end(bootstrap: str, var: Path, kill_at: tuple[int, ...] = ()) -> 
     """Run until the day's report is final, then stop; before that, kill a process at each of `kill_at` lines."""
     var.mkdir()
     for lines in kill_at:
-        with telemetry(bootstrap, var, lines) as process:
+        with telemetry(bootstrap, var, DYING, str(var), str(lines)) as process:
             assert process.wait(DEADLINE_S) == -signal.SIGKILL, (var / "log").read_text()
         assert final_report(var) is None, "killed too late to mean anything"
     with telemetry(bootstrap, var) as process:
@@ -141,6 +159,21 @@ def test_kill_9_neither_loses_nor_repeats_a_line(bootstrap: str, tmp_path: Path)
     assert run_to_the_end(bootstrap, tmp_path / "killed", kill_at=(300, 2000)) == whole
     log = (tmp_path / "killed" / "log").read_text()
     assert "Traceback" not in log
+
+
+def test_a_partition_whose_fetching_stalls_is_fetched_anew_and_then_ends_the_process(
+    bootstrap: str, tmp_path: Path
+) -> None:
+    with telemetry(bootstrap, tmp_path, STALLING, "2") as process:
+        assert process.wait(DEADLINE_S) == 1
+    log = (tmp_path / "log").read_text()
+    assert log.count("partition 1 of movielog1 stands at offset 0, but Kafka has records up to") == 1
+    assert log.count("error: kafka: partition 1 of movielog1 has records from offset 0 on, but none came") == 1
+    assert "Traceback" not in log
+    assert final_report(tmp_path) is None  # no day is closed without it
+    with telemetry(bootstrap, tmp_path, STALLING, "1") as process:
+        until(lambda: "goes on" in (tmp_path / "log").read_text() or process.poll() is not None)
+        assert process.poll() is None, (tmp_path / "log").read_text()
 
 
 class Script:
