@@ -1,7 +1,7 @@
 """Settings of this room, the table `[quality]`: one typed class, a docstring per field, defaults under test.
 
 `[quality.thresholds.<fate or reason>]` says how many faults are normal. If a reason's table does not set a key, the
-value comes from the table `reason`, and then from the defaults below.
+value comes from the table `reason`, and then from the defaults below. `[quality.verdict]` says what is good enough.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -110,6 +110,13 @@ def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> A
     return own.over(by_fault["reason"].over(NORMAL["reason"]))
 
 
+class VerdictLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What answers must keep to; telemetry raises an alert where they do not."""
+
+    availability: Share = 0.99
+    """Least share of the requests that are answered with status 200."""
+
+
 class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How lines and answers of the live stream are judged."""
 
@@ -128,10 +135,14 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How far a line's time may be ahead of its Kafka time, and a repaired line's from it either way, in minutes."""
     late_hours: Hours = 24.0
     """How long after its own time a line may reach Kafka, in hours."""
+    verdict: VerdictLimits = VerdictLimits()
+    """What answers must keep to."""
     thresholds: Thresholds = Thresholds()
     """Normal numbers of faults; more raise an alert."""
     week_lines: Lines = 100_000
     """An hour is compared with the week before it only if that week has at least this many lines."""
+    silent_seconds: Seconds = 60.0
+    """A live stream without a line for so long raises an alert, in seconds of telemetry's own clock."""
     webhook: WebhookUrl = ""
     """URL to post alerts to as JSON, `http://…` or `https://…`; empty: alerts are only in `alerts.jsonl`."""
     webhook_timeout_s: Seconds = 5.0

@@ -20,8 +20,10 @@ from batch.nights.outcomes import NightMetrics
 from batch.releases import publish
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.prometheus import LedgerMetrics
-from quality.settings import QualitySettings, Threshold
-from quality.telemetry.stream_metrics import StreamMetrics, StreamState
+from quality.settings import QualitySettings, Threshold, VerdictLimits
+from quality.telemetry.stream_metrics import StreamMetrics
+from quality.telemetry.stream_state import StreamState
+from quality.telemetry.stream_watch import AnswerFigures
 from server import openapi, operator_openapi
 from server.exposition import Exposition
 from server.shared_counts import SharedCounts, WorkerCounts
@@ -115,6 +117,11 @@ def test_every_key_of_a_threshold_stands_in_the_docs_and_no_other() -> None:
     assert keys == [f"`{key}`" for key in Threshold.__struct_fields__]
 
 
+def test_every_limit_of_the_verdict_stands_in_the_docs_with_its_default_and_no_other() -> None:
+    documented = [(cells[0], cells[1]) for cells in rows_below("### `[quality.verdict]`")]
+    assert documented == [(f"`{each.name}`", toml(each.default)) for each in msgspec.structs.fields(VerdictLimits)]
+
+
 def test_every_setting_that_is_named_is_there() -> None:
     room = "|".join(ROOMS)
     keys = re.findall(rf"`\[({room})\] (\w+)", ALL) + re.findall(rf"MARQUEE_({room.upper()})_([A-Z_]+)", ALL)
@@ -158,7 +165,9 @@ def night_metrics(var: Path) -> str:
 
 
 def telemetry_metrics(var: Path) -> str:
-    StreamMetrics(var).refresh(StreamState(1, 0, {0: 5}, {0}))
+    state = StreamState(watermark=1, unread={0: 5}, lag_ms={0: 1}, last_line_s=1.0, last_commit_s=1.0)
+    figures = AnswerFigures(open_answers=1, late_lines={"late_rate": 1}, availability=1.0, hit_rate=0.1)
+    StreamMetrics(var).refresh(state, figures)
     return (var / "metrics" / "telemetry.prom").read_text("utf-8")
 
 

@@ -13,7 +13,7 @@ from batch.settings import BatchSettings
 from quality.lines import context_checks
 from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER
 from quality.lines.schemas import event_schemas
-from quality.settings import NORMAL, AlertLimits, Fault, QualitySettings, Thresholds, limits_of
+from quality.settings import NORMAL, AlertLimits, Fault, QualitySettings, Thresholds, VerdictLimits, limits_of
 from server.settings import ServerSettings
 from stream.archive import FATES
 from stream.errors import SettingsError
@@ -38,7 +38,8 @@ DEFAULTS = {
     "quality": {
         "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,
         "commit_seconds": 2.0, "time_window_minutes": 60.0,
-        "late_hours": 24.0, "thresholds": Thresholds(), "week_lines": 100_000, "webhook": "", "webhook_timeout_s": 5.0,
+        "late_hours": 24.0, "verdict": VerdictLimits(), "thresholds": Thresholds(), "week_lines": 100_000,
+        "silent_seconds": 60.0, "webhook": "", "webhook_timeout_s": 5.0,
     },
     "batch": {
         "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,

@@ -13,7 +13,7 @@
 | the topic was deleted and made anew | error, alert; `python -m stream new-topic` goes on with the new one |
 
 Time is the stream's own clock (`stream.clock`): the watermark is the least over the partitions, without those that are
-idle (`idle_partitions`).
+idle (`idle_partitions`). `stream_watch` raises the alerts.
 """
 
 import asyncio
@@ -24,15 +24,17 @@ from contextlib import closing
 from dataclasses import replace
 
 from quality.alerts.alert_file import alert_if_remade
+from quality.alerts.webhook import posting
 from quality.settings import QualitySettings
 from quality.telemetry.batch import batch_of
-from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.recovery import repair_reports, sound_store
 from quality.telemetry.report import Reports
 from quality.telemetry.reporting import ReportJob, ReportKeeper
 from quality.telemetry.store import Store, writing
-from quality.telemetry.stream_metrics import StreamMetrics, StreamState
+from quality.telemetry.stream_metrics import StreamMetrics
+from quality.telemetry.stream_state import StreamProgress
+from quality.telemetry.stream_watch import StreamWatch
 from stream import kafka
 from stream.archive import Archive
 from stream.settings import StreamSettings
@@ -112,7 +114,7 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
     var, topic = stream_settings.var, stream_settings.topic
-    with writing(var), closing(sound_store(stream_settings, settings)) as store:
+    with writing(var), posting(var, settings), closing(sound_store(stream_settings, settings)) as store:
         repair_reports(Reports(stream_settings, settings))
         store.follow_topic(topic, Archive(var).times_remade(topic))
         telemetry = Telemetry(store, stream_settings, settings, time.monotonic() + _ALONE_S)
@@ -124,18 +126,19 @@ async def run(stream_settings: StreamSettings, settings: QualitySettings) -> Non
 async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event) -> None:
     """Store batches and write reports until `stop`."""
     stream, ingest = telemetry.stream, telemetry.ingest
-    partitions, metrics = IdlePartitions(stream.idle_minutes * 60), StreamMetrics(stream.var)
-    background = _Background(telemetry)
+    progress, metrics = StreamProgress(ingest, stream.idle_minutes * 60), StreamMetrics(stream.var)
+    watch, background = StreamWatch(telemetry.store, telemetry.keeper.reports), _Background(telemetry)
     polled: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     while not stop.is_set():
-        polled += await _gather(reader, stream.batch_lines, telemetry.settings.commit_seconds, stop)
+        arrived = await _gather(reader, stream.batch_lines, telemetry.settings.commit_seconds, stop)
+        progress.polled(arrived)
+        polled += arrived
         if polled and not await _stored(reader, ingest, polled, zone_named(stream.timezone)):
             continue  # Kafka is asked again after the next poll
-        unread = reader.unread()
-        partitions.update({piece.partition for piece in polled}, unread, ingest.with_lines)
-        ingest.idle = partitions.idle
+        state = progress.stored(polled, reader.unread())
+        await asyncio.to_thread(watch.look, state)
         await background.go_on()
-        metrics.refresh(StreamState(ingest.watermark, ingest.waiting, unread, partitions.idle), now=stop.is_set())
+        metrics.refresh(state, watch.figures, now=stop.is_set())
         polled = []
     await background.wait()
     await asyncio.to_thread(telemetry.report, now=True)

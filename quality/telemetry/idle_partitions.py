@@ -19,6 +19,8 @@ class IdlePartitions:
         self._since: dict[int, float] = {}
         """By partition: when its last record came, or when it was seen first."""
         self.idle: frozenset[int] = frozenset()
+        self.silent: frozenset[int] = frozenset()
+        """The partitions with lines of which none has come for long, while another partition goes on."""
 
     def update(self, arrived: Collection[int], unread: Mapping[int, int | None], with_lines: Collection[int]) -> None:
         """Take a poll into account.
@@ -31,7 +33,9 @@ class IdlePartitions:
             self._since.setdefault(partition, now)
         self._since.update(dict.fromkeys(arrived, now))
         done = {partition for partition, left in unread.items() if left == 0}
-        silent = {partition for partition in done & set(with_lines) if now - self._since[partition] >= self._idle_s}
+        quiet = {partition for partition in with_lines if now - self._since.get(partition, now) >= self._idle_s}
+        self.silent = frozenset(quiet if len(quiet) < len(with_lines) else ())
+        silent = done & quiet
         idle = frozenset(silent | (done - set(with_lines)))
         for partition in sorted(silent - self.idle):
             log.info("partition %d is read to its end and silent: it is not waited for", partition)

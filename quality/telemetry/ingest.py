@@ -53,8 +53,9 @@ class Ingest:
         self._zone, self._days = zone_named(streaming.timezone), ReportDays.of(streaming, settings)
         self._judge, quorum = LineJudge(streaming, settings), Quorum.of(streaming)
         self._positions = store.positions(self._topic)
-        was_live = store.state(LIVE) is not None
-        self._clock = TopicClock(quorum, store.clocks(self._topic), was_live)
+        self.was_live = store.state(LIVE) is not None
+        """Whether the stream was live as of the last batch of the process before."""
+        self._clock = TopicClock(quorum, store.clocks(self._topic), self.was_live)
         self._waiting = WaitingRecords(store, self._topic, quorum)
         self.idle: Collection[int] = ()
         """The partitions that need not be waited for."""
@@ -79,9 +80,20 @@ class Ingest:
         return min(known) if known and len(known) == len(times) + 1 else None
 
     @property
-    def with_lines(self) -> set[int]:
-        """The partitions that had a line with a time."""
-        return {number for number in self._positions if self._clock.latest(number).reached is not None}
+    def partition_times(self) -> dict[int, int]:
+        """By partition that had a line with a time: how far it has come, ms UTC."""
+        times = {number: self._clock.latest(number).reached for number in self._positions}
+        return {number: reached for number, reached in times.items() if reached is not None}
+
+    @property
+    def stream_time(self) -> int | None:
+        """How far the topic has come, ms UTC; None without lines."""
+        return self._clock.reached
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the stream keeps in step with this machine's clock."""
+        return self._clock.is_live()
 
     @property
     def waiting(self) -> int:

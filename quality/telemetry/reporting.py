@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from quality.alerts.alert_file import raise_alert
 from quality.telemetry.archive_rows import ArchiveRows
 from quality.telemetry.archived_reports import AS_ARCHIVED
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
+from quality.telemetry.stream_alerts import report_differs
 from stream.archive import Archive
 from stream.zone import day_name
 
@@ -118,10 +120,7 @@ class ReportKeeper:
         if archived.entries:
             rows, notes = archived.day_rows(day), [AS_ARCHIVED]
             if differing := count_differences(live, rows):
-                log.warning(
-                    "report of %s: telemetry had read or judged %d events otherwise than the archive, which counts",
-                    day_name(day), differing,
-                )  # fmt: skip
+                raise_alert(self.reports.stream.var, report_differs(day, differing))
         self.reports.write(self.reports.build(day, rows, self.reports.days.closes(day), *notes, final=True))
         log.info("report of %s: final", day_name(day))
 

@@ -28,6 +28,7 @@ from stream.clock import LatestLines, PartitionClock, merged
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 from stream.record_mark import RecordMark
+from stream.zone import HOUR_MS
 
 _CHUNK = 50_000
 _BEFORE = -1
@@ -294,10 +295,30 @@ class Store:
         """Days, ascending, whose report is final, or is not yet."""
         return [day for (day,) in self._rows("SELECT day FROM days WHERE final = ? ORDER BY day", final)]
 
+    def late_lines(self) -> dict[str, int]:
+        """By reason: lines of all days that came after the report of their own day had closed."""
+        query = "SELECT reason, sum(lines) FROM left_out WHERE reason GLOB 'late_*' GROUP BY reason"
+        return dict(self._rows(query))
+
+    def requests_by_hour(self, first: int, end: int) -> dict[int, dict[int, int]]:
+        """Answers with first ≤ time < end, by hour counted from 1970-01-01 in UTC, ascending, and by status."""
+        query = (
+            f"SELECT time / {HOUR_MS}, status, count(*) FROM answers WHERE time >= ? AND time < ? "  # noqa: S608
+            "GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        by_hour: dict[int, dict[int, int]] = {}
+        for hour, status, count in self._rows(query, first, end):
+            by_hour.setdefault(hour, {})[status] = count
+        return by_hour
+
+    def set_state(self, name: str, value: int) -> None:
+        """Set a value of the table `state`."""
+        with self.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))
+
     def set_reported(self, watermark: int) -> None:
         """Note that the provisional reports were written."""
-        with self.transaction() as db:
-            db.execute("INSERT OR REPLACE INTO state VALUES ('reported', ?)", (watermark,))
+        self.set_state("reported", watermark)
 
     def finish(self, days: Iterable[int], keep_from: int, keep_day: int, open_since: int) -> None:
         """Mark days as final and prune rows that no open report needs.

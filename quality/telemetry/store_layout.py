@@ -12,6 +12,7 @@
     gaps        what Kafka had dropped: partition, first offset, lines, between which times (null: not known, yet)
     days        the days that have lines, and whether their report is final
     state       `first`: earliest Kafka time seen; `reported`: the watermark of the last provisional reports;
+                `judged_hour`: the last hour whose availability was judged, counted from 1970-01-01 in UTC;
                 `remade:<topic>`: how many times the topic had been made anew when it was last read; `live`: is there
                 while the stream is in step with the machine's clock
 

@@ -156,6 +156,9 @@ def test_kill_9_neither_loses_nor_repeats_a_line(bootstrap: str, tmp_path: Path)
     assert report["answers"]["requests"] == report["answers"]["closed"] == len(answers)
     assert 0.3 < report["hit_rate"]["mean"] < 0.7  # 20 of 40 movies are shown
     assert report["left_out"] == {"lines": PARTITIONS, "by_reason": {"fields": PARTITIONS}}
+    metrics = (tmp_path / "whole" / "metrics" / "telemetry.prom").read_text()
+    assert "marquee_telemetry_availability 1.0\n" in metrics
+    assert "marquee_telemetry_hit_rate 0." in metrics  # of the day after, whose windows close as this one's are final
     assert run_to_the_end(bootstrap, tmp_path / "killed", kill_at=(300, 2000)) == whole
     log = (tmp_path / "killed" / "log").read_text()
     assert "Traceback" not in log

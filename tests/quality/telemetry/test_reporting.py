@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from quality.__main__ import commands
+from quality.alerts.alert_file import AlertFile
 from quality.errors import ReportError
 from quality.settings import QualitySettings
 from quality.telemetry.archived_reports import ArchivedReports
@@ -99,9 +100,7 @@ def test_without_an_archive_the_store_makes_the_final_report(day: ReadAndCollect
     assert "There is no archive of this topic" in day.report.notes[-1]
 
 
-def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(
-    day: ReadAndCollected, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(day: ReadAndCollected) -> None:
     """The store has one answer and two starts that the archive does not have."""
     known = records_of([*EVENTS, *LATER])
     day.collected.take(known)
@@ -112,8 +111,9 @@ def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(
     day.read()
     assert day.report is not None
     assert (day.report.final, day.report.answers.requests, day.report.hits) == (True, 5, 3)
+    [line] = AlertFile(day.streaming.var).read()
+    assert (line.alert.id, line.alert.lines) == (f"report_differs:{DAY}", 3)
     assert day.report == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER)
-    assert "telemetry had read or judged 3 events otherwise than the archive" in caplog.text
 
 
 def test_a_final_report_is_made_again_only_for_a_reason(day: ReadAndCollected) -> None:

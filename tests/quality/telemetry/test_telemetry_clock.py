@@ -14,8 +14,10 @@ from quality.telemetry.batch import batch_of
 from quality.telemetry.consumer import Telemetry
 from quality.telemetry.idle_partitions import IdlePartitions
 from quality.telemetry.store import Store
-from quality.telemetry.stream_metrics import StreamMetrics, StreamState
-from stream.event import Event
+from quality.telemetry.stream_metrics import StreamMetrics
+from quality.telemetry.stream_state import StreamState
+from quality.telemetry.stream_watch import AnswerFigures
+from stream.event import KINDS, Event
 from stream.grammar import render
 from stream.kafka import FetchedRecords
 from stream.settings import StreamSettings
@@ -203,28 +205,42 @@ def test_a_topic_made_anew_keeps_its_clock_in_the_store(tmp_path: Path) -> None:
 
 def test_metrics_say_what_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     metrics, path = StreamMetrics(tmp_path), tmp_path / "metrics" / "telemetry.prom"
-    metrics.refresh(StreamState(None, 0, {0: None}))
+    metrics.refresh(StreamState(unread={0: None}), AnswerFigures())
     assert 'marquee_telemetry_idle{partition="0"} 0.0' in path.read_text()
     assert "unread_records{" not in path.read_text()
-    assert "marquee_telemetry_watermark_seconds " not in path.read_text()
-    state = StreamState(5000, 3, {0: 0, 1: 7}, {0})
-    metrics.refresh(state)
+    for name in ("watermark_seconds", "last_line_timestamp_seconds", "availability", "hit_rate", "open_answers"):
+        assert f"marquee_telemetry_{name} " not in path.read_text()
+    state = StreamState(
+        watermark=5000, waiting=3, unread={0: 0, 1: 7}, lag_ms={1: 2500}, idle={0}, lines=9, last_line_s=8.5,
+        last_commit_s=9.5,
+    )  # fmt: skip
+    figures = AnswerFigures(open_days=2, open_answers=4, late_lines={"late_rate": 6}, availability=0.75, hit_rate=0.5)
+    metrics.refresh(state, figures)
     assert "marquee_telemetry_waiting_records 0.0" in path.read_text()  # not due
-    metrics.refresh(state, now=True)
+    metrics.refresh(state, figures, now=True)
     written = path.read_text().splitlines()
     assert [line.removeprefix("marquee_telemetry_") for line in written if not line.startswith("#")] == [
-        "watermark_seconds 5.0",
+        "lines_total 9.0",
         "waiting_records 3.0",
+        "watermark_seconds 5.0",
+        "last_line_timestamp_seconds 8.5",
+        "last_commit_timestamp_seconds 9.5",
         'unread_records{partition="0"} 0.0',
         'unread_records{partition="1"} 7.0',
         'idle{partition="0"} 1.0',
         'idle{partition="1"} 0.0',
+        'lag_seconds{partition="1"} 2.5',
+        "open_days 2.0",
+        *(f'late_lines{{reason="late_{kind}"}} {6.0 * (kind == "rate")}' for kind in KINDS),
+        "open_answers 4.0",
+        "availability 0.75",
+        "hit_rate 0.5",
     ]
     (tmp_path / "other" / "metrics").parent.mkdir()
     (tmp_path / "other" / "metrics").write_text("no folder")
     failing = StreamMetrics(tmp_path / "other")
     for _ in range(2):
-        failing.refresh(state, now=True)
+        failing.refresh(state, figures, now=True)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
@@ -233,6 +249,7 @@ def test_a_partition_is_idle_once_it_is_read_and_silent(caplog: pytest.LogCaptur
     now = [100.0]
     partitions = IdlePartitions(300.0, lambda: now[0])
     partitions.update([0, 1], {0: 5, 1: 0, 2: None, 3: 0}, {0, 1})
+    assert not partitions.silent
     assert partitions.idle == {3}  # Kafka says that it is empty; of 2 nothing is known
     now[0] += 299
     partitions.update([0], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
@@ -240,13 +257,19 @@ def test_a_partition_is_idle_once_it_is_read_and_silent(caplog: pytest.LogCaptur
     now[0] += 2
     partitions.update([], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
     assert partitions.idle == {1, 2, 3}
+    assert partitions.silent == {1}
     partitions.update([], {0: 0, 1: 4, 2: 0, 3: 0}, {0, 1})
     assert partitions.idle == {2, 3}  # lines wait there
+    assert partitions.silent == {1}
     partitions.update([1], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1})
     assert partitions.idle == {2, 3}
     now[0] += 301
     partitions.update([3], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1, 3})
     assert partitions.idle == {0, 1, 2}
+    assert partitions.silent == {0, 1}
     said = [record.message for record in caplog.records]
     assert said.count("partition 1 is read to its end and silent: it is not waited for") == 2
     assert said[-1] == "partition 3 goes on: it is waited for again"
+    now[0] += 301
+    partitions.update([], {0: 0, 1: 0, 2: 0, 3: 0}, {0, 1, 3})
+    assert partitions.silent == set()  # none goes on
