@@ -3,17 +3,24 @@
 `Reports.build` is a function of the rows, the releases and a watermark; it returns a `DayReport`. A report is rewritten
 while answers of its day have open windows, and once more when it is final. Then it is only replaced by a revision, on
 demand; the old one is kept beside it. A file that cannot be read is set aside and made again.
+
+Telemetry and `quality report --final` may write at the same time. Whoever writes holds a lock while it looks at the
+file and replaces it, so the first final report stays, a provisional one never replaces it, and a revision is always of
+the report that is kept beside it.
 """
 
 import datetime as dt
 import logging
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import filelock
 import msgspec
 import numpy as np
 
+from quality.alerts.alert_file import LOCK_S
 from quality.errors import ReportError
 from quality.settings import QualitySettings
 from quality.telemetry.day_report import FIGURES, DayReport, read_report
@@ -68,15 +75,24 @@ class Reports:
         except ReportError:
             return False
 
+    def lock(self) -> AbstractContextManager[object]:
+        """Held while a report is looked at and replaced, so that of several processes none undoes what another did.
+
+        Raises `filelock.Timeout` (an `OSError`) if it is not free in time.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return filelock.FileLock(self.folder / "writer.lock", timeout=LOCK_S)
+
     def write(self, report: DayReport) -> None:
         """Write a report and its page, unless there is a final one; a file that cannot be read is set aside."""
         day = day_number(report.day)
-        try:
-            if self.written(day):
-                return
-        except ReportError as error:
-            log.error("%s; it is set aside as %s and made again", error, self.set_aside(day).name)
-        self._replace(report)
+        with self.lock():
+            try:
+                if self.written(day):
+                    return
+            except ReportError as error:
+                log.error("%s; it is set aside as %s and made again", error, self.set_aside(day).name)
+            self._replace(report)
 
     def revise(self, report: DayReport, reason: str) -> DayReport:
         """Replace a final report, keeping it beside the new one; returns the revision.
@@ -84,14 +100,15 @@ class Reports:
         Raises `ReportError` if there is none, or the file cannot be read.
         """
         path = self.path(day_number(report.day))
-        final = self.written(day_number(report.day))
-        if final is None:
-            raise ReportError(f"report: there is no final report {path}")
-        for kept in (f"{report.day}.revision-{final.revision}.html", f"{report.day}.revision-{final.revision}.json"):
-            own = path.with_suffix(Path(kept).suffix)
-            durable.write_bytes(path.with_name(kept), own.read_bytes())
-        revised = msgspec.structs.replace(report, revision=final.revision + 1, revision_reason=reason)
-        self._replace(revised)
+        with self.lock():
+            final = self.written(day_number(report.day))
+            if final is None:
+                raise ReportError(f"report: there is no final report {path}")
+            number = final.revision
+            for kept in (f"{report.day}.revision-{number}.html", f"{report.day}.revision-{number}.json"):
+                durable.write_bytes(path.with_name(kept), path.with_suffix(Path(kept).suffix).read_bytes())
+            revised = msgspec.structs.replace(report, revision=final.revision + 1, revision_reason=reason)
+            self._replace(revised)
         return revised
 
     def set_aside(self, day: int) -> Path:

@@ -1,7 +1,8 @@
 """When reports become final: from the archive, once the ledger has what telemetry has read."""
 
-from collections.abc import Iterator
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import msgspec
@@ -18,11 +19,13 @@ from quality.telemetry.batch import batch_of
 from quality.telemetry.consumer import Telemetry
 from quality.telemetry.day_report import DayReport, read_report
 from quality.telemetry.report import Reports
+from quality.telemetry.report_html import render_html
 from quality.telemetry.store import Store
 from stream.event import Event
 from stream.kafka import FetchedRecords
 from stream.settings import StreamSettings
 from stream.zone import day_number, zone_named
+from tests.polling import until
 from tests.quality.telemetry.archived_stream import CollectedStream, records_of
 from tests.quality.telemetry.known_day import DAY, EVENTS, FIRST, HOUR, SETTINGS, answer, one_line, watch
 
@@ -30,6 +33,9 @@ ZONE = zone_named("America/New_York")
 NUMBER = day_number(DAY)
 LATER = [watch(48, 7, "d+2004"), watch(49, 7, "d+2004")]
 """The report closes ten minutes after the 48th hour, and is final another ten minutes later."""
+
+
+AtOnce = Callable[[Callable[[], object], Callable[[], object]], None]
 
 
 class ReadAndCollected:
@@ -136,6 +142,73 @@ def test_a_final_report_is_made_again_only_for_a_reason(day: ReadAndCollected) -
     assert path.with_suffix(".revision-0.html").read_bytes() == page
     assert archived.make_final(NUMBER, "it was right") == "revision 2"
     assert read_report(path.with_suffix(".revision-1.json")) == after
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> AtOnce:
+    """Does two things in two threads: the second begins while the first is between looking at a report and replacing
+    it, and gets as far as it can."""
+
+    def run(first: Callable[[], object], second: Callable[[], object]) -> None:
+        waits, done = threading.Event(), threading.Event()
+        lock = Reports.lock
+
+        def run_second() -> None:
+            second()
+            done.set()
+
+        beside = threading.Thread(target=run_second)
+
+        def locked(reports: Reports) -> AbstractContextManager[object]:
+            if threading.current_thread() is beside:
+                waits.set()
+            return lock(reports)
+
+        def render(report: DayReport) -> str:
+            if beside.ident is None:
+                beside.start()
+                until(lambda: waits.is_set() or done.is_set())
+            return render_html(report)
+
+        monkeypatch.setattr(Reports, "lock", locked)
+        monkeypatch.setattr("quality.telemetry.report.render_html", render)
+        first()
+        beside.join()
+        assert done.is_set()
+
+    return run
+
+
+def archived_reports(day: ReadAndCollected, window_hours: float) -> ArchivedReports:
+    settings = msgspec.structs.replace(SETTINGS, window_hours=window_hours)
+    return ArchivedReports(Reports(day.streaming, settings))
+
+
+def test_no_provisional_report_replaces_a_final_one_that_is_written_beside_it(
+    day: ReadAndCollected, at_once: AtOnce
+) -> None:
+    day.collected.take(records_of([*EVENTS, *LATER]))
+    telemetry, command = archived_reports(day, 24), archived_reports(day, 23)
+    provisional = telemetry.reports.build(NUMBER, telemetry.rows.day_rows(NUMBER), FIRST + 30 * HOUR)
+    assert not provisional.final
+    at_once(lambda: telemetry.reports.write(provisional), lambda: command.make_final(NUMBER, None))
+    assert day.is_final()
+    assert "provisional" not in telemetry.reports.path(NUMBER).with_suffix(".html").read_text()
+    telemetry.reports.write(provisional)
+    assert day.is_final()
+
+
+def test_of_two_revisions_each_keeps_what_it_replaces(day: ReadAndCollected, at_once: AtOnce) -> None:
+    day.collected.take(records_of([*EVENTS, *LATER]))
+    archived_reports(day, 24).make_final(NUMBER, None)
+    one, other = archived_reports(day, 23), archived_reports(day, 22)
+    at_once(lambda: one.make_final(NUMBER, "one"), lambda: other.make_final(NUMBER, "other"))
+    path = one.reports.path(NUMBER)
+    kept = [read_report(path.with_suffix(f".revision-{number}.json")) for number in (0, 1)]
+    reports = [report for report in (*kept, day.report) if report is not None]
+    assert [(report.revision, report.revision_reason, report.window_hours) for report in reports] == [
+        (0, None, 24), (1, "one", 23), (2, "other", 22),
+    ]  # fmt: skip
 
 
 def test_a_day_that_is_not_over_has_no_final_report(tmp_path: Path) -> None:
