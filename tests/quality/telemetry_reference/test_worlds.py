@@ -1,10 +1,9 @@
 """Telemetry and the archive's reports against their reference, in worlds from seeds: see `checks.py`.
 
-`MARQUEE_TEST_WORLDS` sets how many; `python -m tests.quality.telemetry_reference --seeds 10000` also makes a failing
-one as small as possible.
+A world takes a second or two, so there are few here; `python -m tests.quality.telemetry_reference --seeds 10000` takes
+as many as it is given, and makes a failing one as small as possible.
 """
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.quality.telemetry_reference.reference import Rules
 from tests.quality.telemetry_reference.simulator import make_world
 from tests.quality.telemetry_reference.worlds import WorldSettings, load, save
 
-WORLDS = int(os.environ.get("MARQUEE_TEST_WORLDS", "20"))
+WORLDS = 20
 CHUNKS = 4
 
 
