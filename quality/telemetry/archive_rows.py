@@ -167,11 +167,13 @@ class ArchiveRows:
         return RatingRows(*np.unique(np.concatenate(parts), axis=0).T)
 
     def _left_out(self, day: int) -> dict[str, int]:
-        name = day_name(day)
-        counts = Counter[str]()
-        for count in (count for entry in self.entries for count in entry.counts):
-            if count.fate == "quarantined" and count.day == name and count.reason is not None:
-                counts[count.reason] += count.lines
+        """Different lines by reason: whether a copy is one more in the ledger depends on the borders of batches."""
+        files = [file for entry in self.entries for file in _files(entry, "quarantine", {day_name(day)})]
+        reasons: dict[bytes, str] = {}
+        for table in (self.archive.read(file, ("raw", "reason")) for file in files):
+            for raw, reason in zip(table["raw"].to_pylist(), table["reason"].to_pylist(), strict=True):
+                reasons[raw] = min(reason, reasons.get(raw, reason))
+        counts = Counter(reasons.values())
         counts.update({late_reason(kind): lines for kind in _JOINED if (lines := self._late(kind, day))})
         return dict(sorted(counts.items()))
 
@@ -232,9 +234,9 @@ def _may_hold(entry: LedgerEntry, first: int, end: int) -> bool:
     return times is not None and (entry.revision > 0 or (times.first < end and times.last >= first))
 
 
-def _files(entry: LedgerEntry, kind: Kind, days: Collection[str] | None = None) -> Iterator[ArchiveFile]:
-    """The files of an entry of one kind and some days (None: all)."""
-    return (file for file in entry.files if file.room == kind and (days is None or file.day in days))
+def _files(entry: LedgerEntry, room: str, days: Collection[str] | None = None) -> Iterator[ArchiveFile]:
+    """The files of an entry, of one kind or of the quarantine, and of some days (None: all)."""
+    return (file for file in entry.files if file.room == room and (days is None or file.day in days))
 
 
 def _lists(table: pa.Table, is_listed: np.ndarray, numbers: _NumberedMovies) -> np.ndarray:

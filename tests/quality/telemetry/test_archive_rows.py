@@ -20,6 +20,7 @@ from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from stream.archive import LedgerEntry
 from stream.event import Event
+from stream.kafka import FetchedRecords
 from stream.settings import StreamSettings
 from stream.zone import day_number
 from tests.quality.telemetry.archived_stream import CollectedStream, records_of
@@ -111,6 +112,17 @@ def test_a_gap_is_of_every_day_that_it_touches(tmp_path: Path) -> None:
     gaps = {day - NUMBER: ArchiveRows.of(streaming, SHORT).day_rows(day).gaps for day in range(NUMBER - 3, NUMBER + 5)}
     gap = [LineGap(7, before.time, after.time)]
     assert gaps == {-3: [], -2: [], -1: [], 0: gap, 1: gap, 2: gap, 3: [], 4: []}
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_a_refused_line_counts_once_in_however_many_batches_its_copies_are(tmp_path: Path, size: int) -> None:
+    records = records_of([watch(1, user, "a+2001") for user in range(1, 7)])
+    records.values[0] = records.values[2] = records.values[4] = b"nonsense"
+    records.values[3] = b"2022-03"
+    collected = CollectedStream(one_line(tmp_path), SHORT)
+    for rows in (slice(first, first + size) for first in range(0, 6, size)):
+        collected.take(FetchedRecords(0, records.values[rows], records.offsets[rows], records.times[rows]))
+    assert archived_report(one_line(tmp_path), SHORT).left_out.by_reason == {"fields": 2}
 
 
 def test_refused_lines_are_those_of_the_ledger(tmp_path: Path) -> None:
