@@ -23,7 +23,7 @@ LOCKED := $(INSTALL) --require-hashes --only-binary :all:
 # The lock's entry of one package.
 ENTRY = awk '/^[^ ]/ { wanted = /^$(1)==/ } wanted' requirements.lock > $(VENV)/$(1).lock
 
-.PHONY: help setup demo stop restart test test-kernels test-kafka lint bench fuzz lock clean
+.PHONY: help setup demo stop restart test test-kernels test-kafka chaos lint bench fuzz lock clean
 help:  ## show the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
@@ -65,6 +65,9 @@ test-kernels: $(READY)  ## the numerical tests under every other BLAS kernel of 
 
 test-kafka: $(READY)  ## the tests against a real Apache Kafka, which Maven fetches once; needs Java 17 and Maven
 	$(RUN) -m pytest -m kafka tests/integration/kafka
+
+chaos: $(READY)  ## telemetry, killed a hundred times while it reads: its reports stay the same; some ten minutes
+	$(RUN) -m pytest -m chaos tests/integration
 
 # For Python 3.12 and later the lock has newer numpy and scipy, whose types need fewer exceptions than 3.11's.
 lint: $(READY)  ## ruff and mypy
