@@ -34,6 +34,7 @@ from loadtest.simulation.service import SLICE_MS, Service
 from loadtest.simulation.visits import Audience
 from loadtest.simulation.world import World
 from quality.settings import QualitySettings
+from quality.telemetry.report_days import ReportDays
 from stream import durable, kafka
 from stream.archive import Archive
 from stream.settings import StreamSettings, load
@@ -152,18 +153,18 @@ class Demo:
         settings = self.world_settings
         caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
         second_night = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 1))[0] + 3 * HOUR_MS
-        closes = self.zone.bounds(day_name(day_number(FIRST_LIVE_DAY) + 2))[0]
-        closes += self.quality.window_ms + self.quality.grace_ms + SLICE_MS
+        days = ReportDays.of(self.streaming, self.quality)
+        ends_ms = days.final_from(day_number(FIRST_LIVE_DAY) + 1) + SLICE_MS
         async with kafka.writing(self.streaming) as writer:
             service = Service(audience, self.zone, caller, writer, settings, opens_ms)
             service.pace = FULL_PACE
-            with step("live", (closes - opens_ms) // SLICE_MS) as advance:
+            with step("live", (ends_ms - opens_ms) // SLICE_MS) as advance:
                 await service.run(self._watched(service, advance, lambda: service.now_ms >= second_night))
                 before = service.latest_release
                 service.pace = NIGHT_PACE
                 await service.run(self._watched(service, advance, _swapped(service, before)))
                 service.pace = FULL_PACE
-                await service.run(self._watched(service, advance, lambda: service.now_ms >= closes))
+                await service.run(self._watched(service, advance, lambda: service.now_ms >= ends_ms))
         caller.close()
         return service
 

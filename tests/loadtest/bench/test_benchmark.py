@@ -95,7 +95,8 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(benchmark: Benchmark[int, SampleRun])
 
 
 def test_every_benchmark_has_a_command_of_its_name() -> None:
-    assert list(commands.bench.commands) == ["quality", "serving", "night", "ranking", "intervals", "fuzz"]
+    names = ["quality", "serving", "night", "ranking", "telemetry", "intervals", "fuzz"]
+    assert list(commands.bench.commands) == names
     for entry in commands._BENCHMARKS:
         assert entry.load().name == entry.name
 
