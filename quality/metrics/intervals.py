@@ -49,12 +49,23 @@ def ratio_interval(hits: np.ndarray, answers: np.ndarray) -> Interval:
     Raises `MetricError` unless 0 <= hits <= answers. The interval lies within [0, 1] and has a width.
     """
     _require_within(hits, answers)
-    asked = answers > 0
-    hits, answers = hits[asked].astype(np.float64), answers[asked].astype(np.float64)
-    if not len(hits):
+    return score_interval(hits, hits, answers)
+
+
+def score_interval(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> Interval:
+    """Mean of all scores, each within [0, 1], of which a user may have several; all [users].
+
+    `sums` and `squares` are of a user's scores and of their squares, `counts` how many there are. For scores of 0 and 1
+    it is `ratio_interval`. Raises `MetricError` unless squares <= sums <= counts.
+    """
+    _require_within(sums, counts)
+    _require_within(squares, sums)
+    scored = counts > 0
+    sums, squares, counts = (values[scored].astype(np.float64) for values in (sums, squares, counts))
+    if not len(sums):
         return NOTHING
-    rate = hits.sum() / answers.sum()
-    return _interval_of_share(rate, rate, _effective_answers(hits, hits, answers))
+    total = counts.sum()
+    return _interval_of_share(sums.sum() / total, squares.sum() / total, _effective_answers(sums, squares, counts))
 
 
 def ratio_difference_interval(
@@ -124,14 +135,14 @@ def t_quantile(degrees: int) -> float:
 def _effective_answers(sums: np.ndarray, squares: np.ndarray, answers: np.ndarray) -> float:
     """How many independent answers would tell as much; all float64 [users], `answers` above 0.
 
-    `sums` and `squares` are of the values of a user's answers, each -1, 0 or 1, and of their squares.
+    `sums` and `squares` are of the values of a user's answers, each within [-1, 1], and of their squares.
     """
     total = answers.sum()
     mean = sums.sum() / total
     variance = squares.sum() / total - mean**2
     own_size = np.square(answers).sum() / total  # of the user who got an answer, averaged over answers
     design_effect = 1 + (own_size - 1) * _likeness(sums, squares, answers, mean, variance)
-    if variance > 0:
+    if variance > _ROUNDING:
         # the variance of a ratio by linearisation, which also holds where busy users have other rates
         design_effect = max(design_effect, np.square(sums - mean * answers).sum() / total / variance)
     return float(total / design_effect)
@@ -146,7 +157,7 @@ def _likeness(sums: np.ndarray, squares: np.ndarray, answers: np.ndarray, mean: 
     users, total = len(answers), answers.sum()
     uniform = max(np.count_nonzero(squares == 0), np.count_nonzero(sums == answers), np.count_nonzero(sums == -answers))
     telling = users - uniform
-    if not telling:
+    if not telling or variance <= _ROUNDING:
         return 1.0
     size = np.square(answers).sum() / total
     # expected values, by the variance of one answer, without correlation and for each unit of it

@@ -93,12 +93,33 @@ def coverage(lists: np.ndarray, items: int) -> float:
 def novelty(lists: np.ndarray, interactions: np.ndarray, users: int) -> float | None:
     """Mean self-information of the listed items in bits (Zhou et al. 2010); None if no items are listed.
 
-    -log2 of the share of users with the item in training: `interactions[item]` / `users`, counting each pair of user
-    and item once. An item without users counts as if it had one.
+    Popularity is that of training: arguments as of `self_information`.
     """
-    bits = -np.log2(np.maximum(interactions, 1) / users)
-    listed = bits[lists[lists >= 0]]
+    listed = self_information(interactions, users)[lists[lists >= 0]]
     return float(listed.mean()) if len(listed) else None
+
+
+def self_information(interactions: np.ndarray, users: int) -> np.ndarray:
+    """Bits of each item, float64 [items]: -log2 of the share of users with the item, `interactions[item]` / `users`.
+
+    Each pair of user and item counts once. An item without users counts as if it had one.
+    """
+    bits: np.ndarray = -np.log2(np.maximum(interactions, 1) / users)
+    return bits
+
+
+def gini(counts: np.ndarray) -> float | None:
+    """Gini coefficient of how often items were shown: 0 if all equally often, towards 1 if one has everything.
+
+    int [items], only those above 0 count, so it tells how even the shown items are and `coverage` how many they are;
+    None if there are none (Gini 1912; Fleder & Hosanagar 2009 use it for recommendations).
+    """
+    ascending = np.sort(counts[counts > 0])
+    items, total = len(ascending), int(ascending.sum())
+    if not items:
+        return None
+    ranks = np.arange(1, items + 1)
+    return int(((2 * ranks - items - 1) * ascending).sum()) / (items * total)
 
 
 def _check(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> None:

@@ -17,6 +17,7 @@ from quality.metrics.intervals import (
     mean_interval,
     ratio_difference_interval,
     ratio_interval,
+    score_interval,
     t_quantile,
 )
 
@@ -153,6 +154,39 @@ def test_with_many_users_it_is_the_bootstrap_over_users() -> None:
     assert ends(paired) == pytest.approx(by_bootstrap(hits - baseline, answers), rel=0.05)
     values = np.random.default_rng(5).beta(1, 3, size=3000)
     assert ends(mean_interval(values)) == pytest.approx(by_bootstrap(values, np.ones(3000)), rel=0.01)
+
+
+def score_sums(scores: np.ndarray, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By user: sum of the scores, sum of their squares, and their number."""
+    return np.bincount(users, scores), np.bincount(users, scores**2), np.bincount(users)
+
+
+def test_scores_of_users_with_several_have_the_interval_of_a_bootstrap_over_users() -> None:
+    rng = np.random.default_rng(6)
+    users = np.repeat(np.arange(3000), rng.integers(1, 9, size=3000))
+    scores = np.clip(rng.normal(0.7, 0.15, 3000)[users] + rng.normal(0, 0.1, len(users)), 0, 1)
+    sums, squares, counts = score_sums(scores, users)
+    assert ends(score_interval(sums, squares, counts)) == pytest.approx(by_bootstrap(sums, counts), rel=0.002)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 10)), min_size=1, max_size=12))
+def test_scores_are_never_certain_and_their_mean_lies_in_its_interval(rows: list[tuple[int, int]]) -> None:
+    users, scores = np.array(rows).T
+    interval = score_interval(*score_sums(scores / 10, users))
+    low, high = ends(interval)
+    assert interval.mean == pytest.approx((scores / 10).mean())
+    assert 0 <= low <= (scores / 10).mean() + 1e-9
+    assert (scores / 10).mean() - 1e-9 <= high <= 1
+    assert high > low
+    once = np.ones(len(scores))
+    assert ends(score_interval(scores / 10, (scores / 10) ** 2, once)) == pytest.approx(
+        ends(mean_interval(scores / 10))
+    )
+
+
+def test_scores_beyond_1_are_refused() -> None:
+    with pytest.raises(MetricError, match="beyond its maximum"):
+        score_interval(np.array([2.0]), np.array([2.5]), np.array([2]))
 
 
 def test_busy_users_may_have_other_rates() -> None:

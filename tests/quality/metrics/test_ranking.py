@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality.errors import MetricError
-from quality.metrics.ranking import METRICS, RankingScores, coverage, novelty, rank_metrics
+from quality.metrics.ranking import METRICS, RankingScores, coverage, gini, novelty, rank_metrics
 
 
 def by_definition(shown: list[int], relevant: set[int]) -> tuple[float, float, float, float]:
@@ -94,6 +94,22 @@ def test_coverage_and_novelty() -> None:
     assert novelty(np.array([[-1]]), np.array([4]), users=8) is None
     with pytest.raises(MetricError):
         coverage(lists, 0)
+
+
+def test_gini_of_known_counts() -> None:
+    assert gini(np.array([3, 3, 3])) == gini(np.array([0, 7, 0])) == 0
+    assert gini(np.array([1, 3])) == pytest.approx(1 / 4)
+    assert gini(np.array([1] * 99 + [9_901])) == pytest.approx(0.9801)
+    assert gini(np.zeros(3, np.int64)) is None
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30), st.integers(1, 9))
+def test_gini_lies_within_its_limits_and_ignores_order_and_scale(counts: list[int], times: int) -> None:
+    value = gini(np.array(counts))
+    assert value == gini(np.array(counts[::-1]))
+    if value is not None:
+        assert 0 <= value < 1
+        assert gini(times * np.array(counts)) == pytest.approx(value)
 
 
 def test_a_hundred_thousand_users_take_no_time() -> None:
