@@ -160,10 +160,10 @@ def show_report(
     if final:
         _make_final(ArchivedReports(reports), numbers[0], numbers[-1], reason)
     elif day is not None:
-        click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, numbers[0])), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(_document(reports, numbers[0]), option=orjson.OPT_INDENT_2))
     else:
         for number in _days_between(ArchivedReports(reports), numbers[0], numbers[-1]):
-            click.echo(orjson.dumps(msgspec.to_builtins(_report(reports, number))))
+            click.echo(orjson.dumps(_document(reports, number)))
 
 
 def _days_between(archived: "ArchivedReports", first: int, last: int) -> list[int]:
@@ -173,13 +173,18 @@ def _days_between(archived: "ArchivedReports", first: int, last: int) -> list[in
     return days
 
 
+def _document(reports: "Reports", day: int) -> object:
+    """The final report of a day as it is, of an older layout as well, or one made now."""
+    if reports.final_head(day):
+        return orjson.loads(reports.path(day).read_bytes())
+    return msgspec.to_builtins(_report(reports, day))
+
+
 def _report(reports: "Reports", day: int) -> "DayReport":
-    """The final report of a day, or one of the archive, or of telemetry's store."""
+    """The report of a day as of now, of the archive, or of telemetry's store."""
     from quality.telemetry.archived_reports import ArchivedReports
     from quality.telemetry.store import Store
 
-    if report := reports.written(day):
-        return report
     archived = ArchivedReports(reports)
     if archived.rows.entries:
         (number,) = _days_between(archived, day, day)

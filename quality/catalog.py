@@ -89,6 +89,12 @@ class Catalog:
         columns = f"CAST(id AS INTEGER), json_extract({body}, '$.age'), json_extract({body}, '$.gender')"
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
+    def runtimes(self) -> dict[str, int | None]:
+        """By known movie: its runtime in minutes, None if the service does not give it."""
+        body = "CAST(body AS TEXT)"
+        query = f"SELECT id, json_extract({body}, '$.runtime') FROM records"  # noqa: S608
+        return dict(self._rows(f"{query} WHERE subject = 'movie' AND status = 'known'"))
+
     def known(self, max_user: int) -> KnownIds:
         """The ids that lines are checked against; of users only those above `max_user`."""
         runtime = (

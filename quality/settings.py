@@ -1,7 +1,7 @@
 """Settings of this room, the table `[quality]`: one typed class, a docstring per field, defaults under test.
 
 `[quality.thresholds.<fate or reason>]` says how many faults are normal. If a reason's table does not set a key, the
-value comes from the table `reason`, and then from the defaults below. `[quality.verdict]` says what is good enough.
+value comes from the table `reason`, and then from the defaults below. `[quality.verdict]` says when a day is good.
 """
 
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -111,10 +111,20 @@ def limits_of(thresholds: Thresholds, fate: str, reason: str | None = None) -> A
 
 
 class VerdictLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What answers must keep to; telemetry raises an alert where they do not."""
+    """What a day must keep to for the verdict of its report to be green."""
 
     availability: Share = 0.99
     """Least share of the requests that are answered with status 200."""
+    personalised: Share = 0.4
+    """Least share of the answers that are personal lists."""
+    coverage: Share = 0.02
+    """Least share of the catalogue that is shown: popular lists alone show 20 movies for each segment."""
+    left_out: Share = 0.01
+    """Largest share of the day's lines that are in no figure."""
+    late: Share = 0.001
+    """Largest share of the day's lines that come after the report of their day is final."""
+    least_answers: Annotated[int, msgspec.Meta(ge=1, le=10**9)] = 100
+    """A figure of fewer requests or answers is not judged."""
 
 
 class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,8 +145,10 @@ class QualitySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """How far a line's time may be ahead of its Kafka time, and a repaired line's from it either way, in minutes."""
     late_hours: Hours = 24.0
     """How long after its own time a line may reach Kafka, in hours."""
+    deadline_ms: Annotated[int, msgspec.Meta(ge=1, le=3_600_000)] = 600
+    """How long the service waits for an answer, in milliseconds: a later answer is lost, and p99 must be below it."""
     verdict: VerdictLimits = VerdictLimits()
-    """What answers must keep to."""
+    """What a day must keep to for its verdict to be green."""
     thresholds: Thresholds = Thresholds()
     """Normal numbers of faults; more raise an alert."""
     week_lines: Lines = 100_000

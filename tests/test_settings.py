@@ -38,8 +38,8 @@ DEFAULTS = {
     "quality": {
         "window_hours": 24.0, "grace_minutes": 10.0, "session_gap_hours": 6.0, "report_every_minutes": 60.0,
         "commit_seconds": 2.0, "time_window_minutes": 60.0,
-        "late_hours": 24.0, "verdict": VerdictLimits(), "thresholds": Thresholds(), "week_lines": 100_000,
-        "silent_seconds": 60.0, "webhook": "", "webhook_timeout_s": 5.0,
+        "late_hours": 24.0, "deadline_ms": 600, "verdict": VerdictLimits(), "thresholds": Thresholds(),
+        "week_lines": 100_000, "silent_seconds": 60.0, "webhook": "", "webhook_timeout_s": 5.0,
     },
     "batch": {
         "api": "http://127.0.0.1:8080", "api_timeout_s": 5.0, "api_connections": 4, "api_retries": 8,
@@ -205,6 +205,11 @@ WRONG = [
     ("quality", "thresholds.time = { times = 0.5 }"),
     ("quality", "thresholds.time = { hold = 'yes' }"),
     ("quality", "thresholds.time = { hold = 1.1 }"),
+    ("quality", "deadline_ms = 0"),
+    ("quality", "verdict = 1"),
+    ("quality", "verdict.availabilty = 0.9"),
+    ("quality", "verdict.availability = 1.5"),
+    ("quality", "verdict.least_answers = 0"),
     ("quality", "week_lines = 0"),
     ("quality", "webhook = 'ftp://127.0.0.1/'"),
     ("quality", "webhook = 'http:///x'"),

@@ -18,7 +18,9 @@ from quality.errors import ReportError
 from quality.metrics.intervals import Interval, interval_text
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from quality.telemetry.day_report import read_report
-from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
+from quality.telemetry.day_verdict import DayVerdict
+from quality.telemetry.equal_hours import EqualHours
+from quality.telemetry.report_figures import AnswerCounts, Baseline
 from quality.telemetry.report_schema import validate_report
 from server.manifest import InputCounts, parse_manifest
 from stream import durable
@@ -69,17 +71,26 @@ class ReleaseSummary(Struct, frozen=True, kw_only=True):
     """By model; empty if nothing could be held out."""
 
 
-class ReportSummary(Struct, frozen=True, kw_only=True):
-    """The main figures of a day's report, see `quality.telemetry.day_report`."""
+class RateSummary(Struct, frozen=True, kw_only=True):
+    """The main figures of a day or of a release, see `quality.telemetry.group_figures`."""
 
-    final: bool
-    window_hours: float
+    name: str | None
     answers: AnswerCounts
     hits: int
     hit_rate: Interval
     baseline: Baseline
     uplift: Interval
-    by_release: list[ReleaseFigures]
+
+
+class ReportSummary(Struct, frozen=True, kw_only=True):
+    """The main figures of a day's report, see `quality.telemetry.day_report`."""
+
+    final: bool
+    window_hours: float
+    verdict: DayVerdict
+    total: RateSummary
+    by_release: list[RateSummary]
+    equal_hours: list[EqualHours]
 
 
 class SummaryFiles(Struct, frozen=True, kw_only=True):
@@ -267,11 +278,21 @@ def _report_rows(reports: dict[str, ReportSummary]) -> list[str]:
     rows = ["Hit rate on the stream, compared with the popular list"]
     for day, report in reports.items():
         state = "final" if report.final else "provisional"
-        rows.append(f"  {day} ({state}, {report.window_hours:g} h window): {_rates(report)}")
-        rows += [f"    {rates.release or 'no release'}: {_rates(rates)}" for rates in report.by_release]
+        rows.append(f"  {day} ({state}, {report.window_hours:g} h window): {_rates(report.total)}")
+        rows += [f"    {rates.name or 'no release'}: {_rates(rates)}" for rates in report.by_release]
+        rows += [f"    {_compared(pair)}" for pair in report.equal_hours]
+        rows += [f"    {check.state}: {check.name}. {check.why}" for check in report.verdict.checks
+                 if check.state != "green"]  # fmt: skip
     return rows
 
 
-def _rates(rates: ReportSummary | ReleaseFigures) -> str:
+def _compared(pair: EqualHours) -> str:
+    if not pair.comparable:
+        return f"{pair.later} and {pair.earlier}: not comparable, they served at no common hour"
+    hours = ", ".join(pair.hours)
+    return f"{pair.later} less {pair.earlier} at equal hours ({hours}): {interval_text(pair.difference)}"
+
+
+def _rates(rates: RateSummary) -> str:
     popular = interval_text(rates.baseline.hit_rate)
     return f"{interval_text(rates.hit_rate)}, popular list {popular}, uplift {interval_text(rates.uplift)}"

@@ -101,6 +101,7 @@ class ArchiveRows:
             left_out=self._left_out(day),
             gaps=list(self._gaps(first, until)),
             known_from=min((entry.kafka_time.first for entry in self.entries if entry.kafka_time), default=None),
+            lines=sum(count.lines for entry in self.entries for count in entry.counts if count.day == day_name(day)),
         )
 
     def _tables(self, kind: Kind, first: int, until: int, closes: int, columns: Sequence[str]) -> Iterator[pa.Table]:

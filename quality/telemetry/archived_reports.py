@@ -57,11 +57,11 @@ class ArchivedReports:
             raise ReportError(
                 f"report: {day_name(day)} is not over: the archived stream has come to {report.watermark}"
             )
-        written = self.reports.written(day)
-        if written is None:
+        if self.reports.final_head(day) is None:
             self.reports.write(report)
             return "final"
-        if written.figures() == report.figures():
+        written = self.reports.written(day)
+        if written and written.figures() == report.figures():
             return "unchanged"
         if reason is None:
             raise ReportError(

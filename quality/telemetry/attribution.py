@@ -29,18 +29,24 @@ class Attribution:
     """Number of the started movie."""
     time: np.ndarray
     """Time of the start, ms UTC."""
+    last: np.ndarray
+    """Time of the last minute of its session, ms UTC."""
+
+    def __getitem__(self, rows: np.ndarray) -> "Attribution":
+        return Attribution(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
 def attribute_starts(answers: AnswerRows, starts: TimeSpans, window_ms: int) -> Attribution:
     """Credit starts to `answers` (status 200 only, ascending by time). Starts without an answer in the window are left
     out."""
     user, movie = split_key(starts.key)
-    started = pd.DataFrame({"time": starts.start, "user": user, "movie": movie}).sort_values("time", kind="stable")
+    started = pd.DataFrame({"time": starts.start, "user": user, "movie": movie, "last": starts.last})
+    started = started.sort_values("time", kind="stable")
     asked = pd.DataFrame({"time": answers.time, "user": answers.user, "answer": np.arange(len(answers.time))})
     # of several simultaneous answers to a user, the last row: the later one
     joined = pd.merge_asof(started, asked, on="time", by="user", allow_exact_matches=False, tolerance=window_ms)
     joined = joined[joined["answer"].notna()]
-    return Attribution(*(joined[name].to_numpy(np.int64) for name in ("answer", "movie", "time")))
+    return Attribution(*(joined[name].to_numpy(np.int64) for name in Attribution.__slots__))
 
 
 def hit_ranks(attribution: Attribution, places: np.ndarray, answers: int) -> np.ndarray:
@@ -48,12 +54,21 @@ def hit_ranks(attribution: Attribution, places: np.ndarray, answers: int) -> np.
 
     `places` (int64[starts]) are the places of the started movies in the lists of their answers, from 1, 0 for none.
     """
-    hits = np.flatnonzero(places)
-    hits = hits[np.lexsort((places[hits], attribution.time[hits], attribution.answer[hits]))]
-    hit_answers, firsts = np.unique(attribution.answer[hits], return_index=True)
+    first = first_hits(attribution, places)
     ranks = np.zeros(answers, np.int64)
-    ranks[hit_answers] = places[hits[firsts]]
+    ranks[attribution.answer[first]] = places[first]
     return ranks
+
+
+def first_hits(attribution: Attribution, places: np.ndarray) -> np.ndarray:
+    """int64[hits]: of each answer that is a hit, the row of the start that makes it one, ascending by answer.
+
+    `places` are as those of `hit_ranks`.
+    """
+    listed = np.flatnonzero(places)
+    listed = listed[np.lexsort((places[listed], attribution.time[listed], attribution.answer[listed]))]
+    answers = attribution.answer[listed]
+    return listed[np.diff(answers, prepend=-1) != 0]
 
 
 def places_in_lists(lists: np.ndarray, rows: np.ndarray, movies: np.ndarray) -> np.ndarray:

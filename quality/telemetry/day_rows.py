@@ -27,7 +27,7 @@ class AnswerRows:
     movies: np.ndarray
     """int32[answers, 20]: numbers of movies, best first, -1 for none; all -1 unless status is 200."""
 
-    def __getitem__(self, rows: np.ndarray) -> "AnswerRows":
+    def __getitem__(self, rows: np.ndarray | slice) -> "AnswerRows":
         return AnswerRows(*(getattr(self, name)[rows] for name in self.__slots__))
 
     def identities(self) -> tuple[np.ndarray, ...]:
@@ -45,6 +45,9 @@ class RatingRows:
     movie: np.ndarray
     """Numbers of movies."""
     rating: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> "RatingRows":
+        return RatingRows(*(getattr(self, name)[rows] for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ class DayRows:
     """Lost lines that may have been of the day or of its windows."""
     known_from: int | None
     """The earliest Kafka time of any line, ms UTC."""
+    lines: int | None = None
+    """Lines of the day: of its time, refused ones of its Kafka time. None: not counted."""
 
     def starts(self) -> tuple[np.ndarray, ...]:
         """Time, user and movie of each session's start: int64 each."""

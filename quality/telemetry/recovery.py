@@ -16,7 +16,7 @@ from quality.errors import ReportError, StoreDamaged
 from quality.settings import QualitySettings
 from quality.telemetry.archive_rows import ArchiveRows
 from quality.telemetry.archived_reports import ArchivedReports
-from quality.telemetry.day_report import read_report
+from quality.telemetry.day_report import read_head
 from quality.telemetry.day_rows import milliseconds
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.judging import JudgedLines
@@ -118,7 +118,7 @@ def repair_reports(reports: Reports) -> None:
     archived = ArchivedReports(reports)
     for day, path in _reports_in(reports.folder):
         try:
-            read_report(path)
+            read_head(path)
         except ReportError as error:
             log.error("%s; it is set aside as %s", error, reports.set_aside(day).name)
             if archived.days(day, day) and (report := archived.build(day)).final:

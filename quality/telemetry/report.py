@@ -9,7 +9,6 @@ file and replaces it, so the first final report stays, a provisional one never r
 the report that is kept beside it.
 """
 
-import datetime as dt
 import logging
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,10 +20,12 @@ import msgspec
 import numpy as np
 
 from quality.alerts.alert_file import LOCK_S
-from quality.errors import ReportError
+from quality.catalog import Catalog
+from quality.errors import RecordsError, ReportError
 from quality.settings import QualitySettings
-from quality.telemetry.day_report import FIGURES, DayReport, read_report
+from quality.telemetry.day_report import FIGURES, LAYOUT, DayReport, ReportHead, read_head, read_report
 from quality.telemetry.day_rows import DayRows
+from quality.telemetry.day_verdict import moment
 from quality.telemetry.judged_day import JudgedDay, judge_day
 from quality.telemetry.release_history import read_release_history
 from quality.telemetry.report_days import ReportDays
@@ -63,15 +64,23 @@ class Reports:
         """The file of a day's report."""
         return self.folder / f"{day_name(day)}.json"
 
+    def final_head(self, day: int) -> ReportHead | None:
+        """What the final report of a day says of itself; None if there is none.
+
+        It may have the layout of an older version. Raises `ReportError` if the file cannot be read.
+        """
+        head = read_head(self.path(day))
+        return head if head and head.final else None
+
     def written(self, day: int) -> DayReport | None:
-        """The final report of a day, if there is one. Raises `ReportError` if the file cannot be read."""
-        report = read_report(self.path(day))
-        return report if report and report.final else None
+        """The final report of a day, if there is one of this layout. Raises `ReportError` as `final_head` does."""
+        head = self.final_head(day)
+        return read_report(self.path(day)) if head and head.layout == LAYOUT else None
 
     def is_final(self, day: int) -> bool:
-        """Whether a day has a final report that can be read."""
+        """Whether a day has a final report, of any layout, that can be read."""
         try:
-            return self.written(day) is not None
+            return self.final_head(day) is not None
         except ReportError:
             return False
 
@@ -88,7 +97,7 @@ class Reports:
         day = day_number(report.day)
         with self.lock():
             try:
-                if self.written(day):
+                if self.final_head(day):
                     return
             except ReportError as error:
                 log.error("%s; it is set aside as %s and made again", error, self.set_aside(day).name)
@@ -101,7 +110,7 @@ class Reports:
         """
         path = self.path(day_number(report.day))
         with self.lock():
-            final = self.written(day_number(report.day))
+            final = self.final_head(day_number(report.day))
             if final is None:
                 raise ReportError(f"report: there is no final report {path}")
             number = final.revision
@@ -126,17 +135,26 @@ class Reports:
     def build(self, day: int, rows: DayRows, watermark: int, *notes: str, final: bool = False) -> DayReport:
         """The report of a day as of a watermark; a final one is as of the time at which it closes."""
         as_of = self.days.closes(day) if final else min(watermark, self.days.closes(day))
-        judged_day = judge_day(rows, self.stream.var / "releases", as_of, self.settings)
+        releases, runtimes = self.stream.var / "releases", self._runtimes()
+        judged_day = judge_day(rows, releases, as_of, self.settings, self.days.zone, runtimes)
         return DayReport(
-            layout=1,
+            layout=2,
             day=day_name(day),
             timezone=self.stream.timezone,
             final=final,
             window_hours=self.settings.window_hours,
-            watermark=_utc(as_of),
+            watermark=moment(as_of),
             notes=[*self._notes(rows, judged_day), *notes],
             **{name: figure.compute(judged_day) for name, figure in FIGURES.items()},
         )
+
+    def _runtimes(self) -> dict[str, int | None]:
+        """Minutes by movie. A catalogue that cannot be read costs the figures of finished sessions, not the report."""
+        try:
+            return Catalog(self.stream.var).runtimes()
+        except RecordsError as error:
+            log.warning("report: no runtimes: %s", error)
+            return {}
 
     def _notes(self, rows: DayRows, judged_day: JudgedDay) -> list[str]:
         still_open = len(judged_day.judged.user) - len(judged_day.closed.user)
@@ -155,12 +173,7 @@ class Reports:
         known_from = rows.known_from
         if known_from is not None and known_from > rows.first - self.settings.gap_ms:
             notes.append(
-                f"The stream is known from {_utc(known_from)} on; a session that ran then seems to start then."
+                f"The stream is known from {moment(known_from)} on; a session that ran then seems to start then."
             )
         damage = read_release_history(self.stream.var / "releases").damage
         return notes + [f"{error}; of the answers then the release is not known." for error in damage]
-
-
-def _utc(time_ms: int) -> str:
-    moment = dt.datetime.fromtimestamp(time_ms // 1000, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"

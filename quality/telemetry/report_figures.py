@@ -1,7 +1,7 @@
-"""The figures of a report: their definitions, and their computation from a day's answers.
+"""The figures of a report: their definitions, and their computation from a day's requests, or from a part of them.
 
-`quality.telemetry.day_report.DayReport` is the table that gives each of them its name in the report and its place on
-the page.
+`quality.telemetry.group_figures.GroupFigures` is the table that gives each of them its name in the report and its place
+on the page.
 """
 
 from typing import Annotated
@@ -9,18 +9,24 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from quality.metrics.intervals import Interval, ratio_difference_interval, ratio_interval
+from quality.metrics.intervals import Interval, ratio_difference_interval, ratio_interval, score_interval
+from quality.metrics.ranking import gini
 from quality.telemetry.judged_day import JudgedDay, sums_by_user
+from quality.telemetry.release_lists import SOURCES
 from stream.event import LIST_LENGTH
+from stream.settings import BEST_RATING
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Positive = Annotated[float, msgspec.Meta(ge=0)]
 HitsByRank = Annotated[list[Count], msgspec.Meta(min_length=LIST_LENGTH, max_length=LIST_LENGTH)]
 Status = Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
+_PERSONAL = SOURCES.index("personal")
+_BEST_RATING = max(BEST_RATING.values())
 
 
 class AnswerCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests of the day, and their outcomes."""
+    """Requests, and their outcomes."""
 
     requests: Count
     by_status: dict[Status, Count]
@@ -37,6 +43,78 @@ class LatencyPercentiles(msgspec.Struct, frozen=True, kw_only=True):
     p95: Count | None
     p99: Count | None
     max: Count | None
+    over_deadline: Share | None
+    """Share of the requests that took longer than `[quality] deadline_ms`."""
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """How the lists were chosen: by what the release in force has for the user, since a line does not say it."""
+
+    personalised: Share | None
+    """Share of personal lists among the answers whose source is known."""
+    unknown: Count
+    """Answers without a known source: no release was in force, or it was removed."""
+    unlike_release: Count
+    """Answers with another list than that release has: a swap within the minute, hidden movies, a worker that lags."""
+
+
+class ShownMovies(msgspec.Struct, frozen=True, kw_only=True):
+    """Which movies the lists had."""
+
+    movies: Count
+    """Different movies."""
+    catalogue: Count
+    """Movies in the catalogues of the releases that were in force; 0 if none is known."""
+    coverage: Share | None
+    """Share of that catalogue that was shown (Ge et al. 2010)."""
+    gini: Share | None
+    """How unevenly the shown movies were shown: 0 if all equally often, towards 1 if one has everything."""
+    novelty_bits: Positive | None
+    """Mean self-information of the listed movies by the users who started them that day (Zhou et al. 2010)."""
+
+
+class HitRateAt(msgspec.Struct, frozen=True, kw_only=True):
+    """Share of the closed answers that were hits at this rank or a better one; at 20 it is the hit rate."""
+
+    rank_1: Interval
+    rank_5: Interval
+    rank_10: Interval
+
+
+class StartDelay(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds from an answer to the start that was its hit; null without hits."""
+
+    median: Count | None
+    p90: Count | None
+
+
+class HitSessions(msgspec.Struct, frozen=True, kw_only=True):
+    """The sessions that were hits."""
+
+    over: Count
+    """Sessions that are known to be over: their pauses cannot be continued within the windows."""
+    unknown: Count
+    """Those that may have gone on."""
+    minutes: Positive | None
+    """Mean, from the first minute to the last, pauses included, at most the runtime where it is known."""
+    with_runtime: Count
+    """Sessions that are over, of movies whose runtime the catalogue has."""
+    finished: Share | None
+    """Share of these that reached 90 % of the runtime."""
+
+
+class MeanRating(msgspec.Struct, frozen=True, kw_only=True):
+    """Ratings, the latest of each user and movie."""
+
+    ratings: Count
+    mean: Interval
+
+
+class RatingFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """Ratings of movies that were started within the window after a closed answer, by whether it had listed them."""
+
+    recommended: MeanRating
+    other: MeanRating
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,45 +128,53 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     hit_rate: Interval
 
 
-class ReleaseFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of the answers given while one release was in force."""
-
-    release: str | None
-    """Its id; null: before the first release."""
-    answers: Count
-    """Status 200."""
-    closed: Count
-    hits: Count
-    hit_rate: Interval
-    baseline: Baseline
-    uplift: Interval
-
-
-class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
-    """Lines of the day (of Kafka's time) that are in no figure: refused by the grammar, late, lost."""
-
-    lines: Count
-    by_reason: dict[str, Count]
-
-
 def answer_counts(day: JudgedDay) -> AnswerCounts:
     """Requests by status, and the answers by whether their window has closed."""
-    statuses, counts = np.unique(day.requests.status, return_counts=True)
+    counts = np.bincount(day.requests.status)
     return AnswerCounts(
         requests=len(day.requests.status),
-        by_status=dict(zip(map(str, statuses.tolist()), counts.tolist(), strict=True)),
+        by_status={str(status): int(counts[status]) for status in np.flatnonzero(counts)},
         closed=len(day.closed.user),
         provisional=len(day.judged.user) - len(day.closed.user),
     )
 
 
+def availability(day: JudgedDay) -> float | None:
+    """Share of the requests with status 200."""
+    return share(day.requests.status == 200)
+
+
 def latency_percentiles(day: JudgedDay) -> LatencyPercentiles:
     """Percentiles that occurred (inverse of the empirical distribution), whole milliseconds."""
     latency_ms = day.requests.latency_ms
-    if not len(latency_ms):
-        return LatencyPercentiles(p50=None, p95=None, p99=None, max=None)
-    p50, p95, p99, largest = map(int, np.percentile(latency_ms, (50, 95, 99, 100), method="inverted_cdf"))
-    return LatencyPercentiles(p50=p50, p95=p95, p99=p99, max=largest)
+    p50, p95, p99, largest = _percentiles(latency_ms, 50, 95, 99, 100)
+    over_deadline = share(latency_ms > day.settings.deadline_ms)
+    return LatencyPercentiles(p50=p50, p95=p95, p99=p99, max=largest, over_deadline=over_deadline)
+
+
+def sources(day: JudgedDay) -> Sources:
+    """Sources of the answers, and how many lists are not those of the release in force."""
+    source = day.judged.source
+    return Sources(
+        personalised=share(source[source >= 0] == _PERSONAL),
+        unknown=int(np.count_nonzero(source < 0)),
+        unlike_release=int(np.count_nonzero(day.judged.unlike_release)),
+    )
+
+
+def shown_movies(day: JudgedDay) -> ShownMovies:
+    """Variety of the lists."""
+    facts, counts = day.movies, day.movies.shown_counts(day.lists)
+    release = day.judged.release
+    catalogue = facts.catalogue(np.flatnonzero(np.bincount(release[release >= 0])))
+    listed = counts.sum()
+    return ShownMovies(
+        movies=int(np.count_nonzero(counts)),
+        catalogue=len(catalogue),
+        coverage=share(counts[catalogue] > 0),
+        gini=gini(counts),
+        novelty_bits=float((counts * facts.bits).sum() / listed) if listed else None,
+    )
 
 
 def hits(day: JudgedDay) -> int:
@@ -98,8 +184,59 @@ def hits(day: JudgedDay) -> int:
 
 def hit_rate(day: JudgedDay) -> Interval:
     """Hits by closed answers, with an interval by the variation between users."""
-    hits_of_user, answers_of_user = sums_by_user(day.closed.user, day.closed.rank > 0)
-    return ratio_interval(hits_of_user, answers_of_user)
+    return _hit_rates(day, LIST_LENGTH)[0]
+
+
+def hit_rate_at(day: JudgedDay) -> HitRateAt:
+    """Cumulative hit rates."""
+    rank_1, rank_5, rank_10 = _hit_rates(day, 1, 5, 10)
+    return HitRateAt(rank_1=rank_1, rank_5=rank_5, rank_10=rank_10)
+
+
+def hits_by_rank(day: JudgedDay) -> list[int]:
+    """Hits at each rank of the list, rank 1 first."""
+    counts: list[int] = np.bincount(day.closed.rank, minlength=LIST_LENGTH + 1)[1:].tolist()
+    return counts
+
+
+def mean_reciprocal_rank(day: JudgedDay) -> float | None:
+    """Mean of 1 / rank of the hit over closed answers, 0 for one without a hit (Voorhees 1999)."""
+    rank = day.closed.rank
+    reciprocal = np.divide(1.0, rank, where=rank > 0, out=np.zeros(len(rank)))
+    return float(reciprocal.mean()) if len(rank) else None
+
+
+def start_delay(day: JudgedDay) -> StartDelay:
+    """Percentiles that occurred, rounded down to whole seconds."""
+    delay_ms = day.closed.start_delay_ms[day.closed.rank > 0]
+    median, p90 = _percentiles(delay_ms // 1000, 50, 90)
+    return StartDelay(median=median, p90=p90)
+
+
+def hit_sessions(day: JudgedDay) -> HitSessions:
+    """How long the hits were watched."""
+    is_hit, minutes, finished = day.closed.rank > 0, day.closed.minutes, day.closed.finished
+    over = minutes[is_hit & (minutes >= 0)]
+    with_runtime = finished[is_hit & (finished >= 0)]
+    return HitSessions(
+        over=len(over),
+        unknown=int(np.count_nonzero(is_hit)) - len(over),
+        minutes=float(over.mean()) if len(over) else None,
+        with_runtime=len(with_runtime),
+        finished=share(with_runtime == 1),
+    )
+
+
+def ratings(day: JudgedDay) -> RatingFigures:
+    """Mean ratings, with intervals by the variation between users."""
+
+    def mean(rows: np.ndarray) -> MeanRating:
+        rated = day.ratings[np.flatnonzero(rows)]
+        scores = rated.rating / _BEST_RATING
+        shares = score_interval(*sums_by_user(day.requests.user[rated.answer], scores, scores**2))
+        return MeanRating(ratings=len(rated.answer), mean=_times(shares, _BEST_RATING))
+
+    return RatingFigures(recommended=mean(day.ratings.is_listed), other=mean(~day.ratings.is_listed))
 
 
 def baseline(day: JudgedDay) -> Baseline:
@@ -118,41 +255,25 @@ def uplift(day: JudgedDay) -> Interval:
     return ratio_difference_interval(*day.compared_sums)
 
 
-def hits_by_rank(day: JudgedDay) -> list[int]:
-    """Hits at each rank of the list, rank 1 first."""
-    counts: list[int] = np.bincount(day.closed.rank, minlength=LIST_LENGTH + 1)[1:].tolist()
-    return counts
+def share(holds: np.ndarray) -> float | None:
+    """Share of true values, bool [n]; None if there are none at all."""
+    return float(holds.mean()) if len(holds) else None
 
 
-def mean_reciprocal_rank(day: JudgedDay) -> float | None:
-    """Mean of 1 / rank of the hit over closed answers, 0 for one without a hit (Voorhees 1999)."""
+def _hit_rates(day: JudgedDay, *ranks: int) -> list[Interval]:
+    """Share of the closed answers that were hits at each of these ranks or a better one."""
     rank = day.closed.rank
-    reciprocal = np.divide(1.0, rank, where=rank > 0, out=np.zeros(len(rank)))
-    return float(reciprocal.mean()) if len(rank) else None
+    *hits_of_user, answers = sums_by_user(day.closed.user, *((rank > 0) & (rank <= last) for last in ranks))
+    return [ratio_interval(hits_at_rank, answers) for hits_at_rank in hits_of_user]
 
 
-def movies_shown(day: JudgedDay) -> int:
-    """Different movies in the lists of the day."""
-    movies = day.requests.movies
-    return int(np.count_nonzero(np.bincount(movies[movies >= 0])))
+def _times(interval: Interval, factor: float) -> Interval:
+    values = (interval.mean, interval.low, interval.high)
+    return Interval(*(None if value is None else factor * value for value in values))
 
 
-def by_release(day: JudgedDay) -> list[ReleaseFigures]:
-    """The figures of each release that was in force."""
-    return [
-        ReleaseFigures(
-            release=release,
-            answers=len(release_day.judged.user),
-            closed=len(release_day.closed.user),
-            hits=hits(release_day),
-            hit_rate=hit_rate(release_day),
-            baseline=baseline(release_day),
-            uplift=uplift(release_day),
-        )
-        for release, release_day in day.by_release()
-    ]
-
-
-def left_out(day: JudgedDay) -> LeftOut:
-    """Lines that are in no figure, by reason."""
-    return LeftOut(lines=sum(day.left_out.values()), by_reason=day.left_out)
+def _percentiles(values: np.ndarray, *percents: float) -> list[int | None]:
+    """Values that occurred (inverse of the empirical distribution); None without values."""
+    if not len(values):
+        return [None] * len(percents)
+    return [int(value) for value in np.percentile(values, percents, method="inverted_cdf")]

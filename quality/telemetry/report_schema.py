@@ -5,30 +5,21 @@
 
 import ast
 import inspect
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import msgspec
 import orjson
 
 from quality.errors import ReportError
-from quality.metrics.intervals import Interval
-from quality.telemetry import report_figures
 from quality.telemetry.day_report import DayReport
 
 _FILE = resources.files("quality.telemetry") / "report-schema.json"
-_STRUCTS = {
-    struct.__name__: struct
-    for struct in (
-        DayReport, Interval, report_figures.AnswerCounts, report_figures.LatencyPercentiles, report_figures.Baseline,
-        report_figures.ReleaseFigures, report_figures.LeftOut,
-    )
-}  # fmt: skip
-"""The type of a report and its nested types."""
 
 
 def validate_report(document: object) -> None:
@@ -50,12 +41,23 @@ def _validator() -> jsonschema.Draft202012Validator:
 def report_schema() -> dict[str, Any]:  # a JSON Schema
     """The schema of `DayReport`, with its docstrings as descriptions. No other fields are allowed."""
     _, components = msgspec.json.schema_components([DayReport], ref_template="#/$defs/{name}")
+    structs = {struct.__name__: struct for struct in _structs_in(DayReport)}
     for type_name, component in components.items():
         component["additionalProperties"] = False
-        for field, text in _field_docstrings(_STRUCTS[type_name]).items():
+        for field, text in _field_docstrings(structs[type_name]).items():
             component["properties"][field]["description"] = text
     top = components.pop(DayReport.__name__)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": components}
+
+
+def _structs_in(kind: object) -> Iterator[type[msgspec.Struct]]:
+    """A type, if it is a struct, and all structs in its fields or arguments."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        yield kind
+        for field in msgspec.structs.fields(kind):
+            yield from _structs_in(field.type)
+    for argument in get_args(kind):
+        yield from _structs_in(argument)
 
 
 def _field_docstrings(struct: type[msgspec.Struct]) -> dict[str, str]:

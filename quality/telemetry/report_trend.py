@@ -66,8 +66,8 @@ def report_trend(reports: Sequence[DayReport]) -> ReportTrend:
             " compared; give a smaller --days"
         )
     days = [day_number(report.day) for report in reports]
-    hit_rate = trend(days, [report.hit_rate for report in reports])
-    uplift = trend(days, [report.uplift for report in reports])
+    hit_rate = trend(days, [report.total.hit_rate for report in reports])
+    uplift = trend(days, [report.total.uplift for report in reports])
     return ReportTrend(
         first=min(report.day for report in reports),
         last=max(report.day for report in reports),

@@ -61,7 +61,7 @@ def check_summary(summary: DemoSummary) -> None:
     assert [report.final for report in summary.reports.values()] == [True, True]
     first, second = summary.releases[:2]
     by_release = summary.reports["2026-02-11"].by_release
-    assert [rates.release for rates in by_release] == [first.id, second.id]
+    assert [rates.name for rates in by_release] == [first.id, second.id]
     assert by_release[1].hit_rate.low is not None
 
 

@@ -11,6 +11,7 @@ from loadtest.demo import summary
 from loadtest.demo.summary import (
     DemoSummary,
     OfflineFigures,
+    RateSummary,
     ReleaseSummary,
     ReportSummary,
     ServiceSummary,
@@ -23,7 +24,9 @@ from loadtest.simulation.service import ServiceCounts
 from loadtest.simulation.visits import Audience
 from loadtest.simulation.world import World
 from quality.metrics.intervals import Interval
-from quality.telemetry.report_figures import AnswerCounts, Baseline, ReleaseFigures
+from quality.telemetry.day_verdict import DayCheck, DayVerdict
+from quality.telemetry.equal_hours import EqualHours
+from quality.telemetry.report_figures import AnswerCounts, Baseline
 from server.manifest import InputCounts
 from stream.archive import Archive
 from stream.zone import zone_named
@@ -81,7 +84,14 @@ def test_a_damaged_report_is_an_error_with_its_path(tmp_path: Path) -> None:
 
 def sample() -> DemoSummary:
     offline = OfflineFigures(hit_rate=RATE, recall=RATE, ndcg=RATE, mrr=RATE, coverage=0.5)
-    rates = ReleaseFigures(release=None, answers=9, closed=8, hits=0, hit_rate=NONE, baseline=BASELINE, uplift=NONE)
+    counts = AnswerCounts(requests=30, by_status={"200": 30}, closed=30, provisional=0)
+    none = RateSummary(name=None, answers=counts, hits=0, hit_rate=NONE, baseline=BASELINE, uplift=NONE)
+    total = RateSummary(name="all", answers=counts, hits=10, hit_rate=RATE, baseline=BASELINE, uplift=RATE)
+    check = DayCheck(name="lost", unit="lines", state="red", value=3, limit=0, why="3 lines lost.")
+    pair = EqualHours(
+        earlier="first", later="second", comparable=True, hours=["09:00"], earlier_answers=9, later_answers=9,
+        earlier_hit_rate=0.1, later_hit_rate=0.2, difference=RATE, uplift_difference=NONE,
+    )  # fmt: skip
     return DemoSummary(
         seconds=61.4,
         lines={"movielog": {"in": 1200, "accepted": 1200}},
@@ -101,12 +111,10 @@ def sample() -> DemoSummary:
             DAY: ReportSummary(
                 final=True,
                 window_hours=2.0,
-                answers=AnswerCounts(requests=30, by_status={"200": 30}, closed=30, provisional=0),
-                hits=10,
-                hit_rate=RATE,
-                baseline=BASELINE,
-                uplift=RATE,
-                by_release=[rates],
+                verdict=DayVerdict(state="red", checks=[check]),
+                total=total,
+                by_release=[none],
+                equal_hours=[pair, msgspec.structs.replace(pair, comparable=False)],
             )
         },
         files=SummaryFiles(archive="var/archive", releases="var/releases", reports="var/reports", logs="run"),
@@ -121,6 +129,9 @@ def test_text_for_people() -> None:
     assert "  first: lists by blend" in text
     assert "ndcg@20 0.3100 [0.3000, 0.3200]" in text
     assert f"  {DAY} (final, 2 h window): 0.3100 [0.3000, 0.3200], popular list 0.3100" in text
+    assert "    second less first at equal hours (09:00): 0.3100 [0.3000, 0.3200]" in text
+    assert "    second and first: not comparable, they served at no common hour" in text
+    assert "    red: lost. 3 lines lost." in text
     assert text.endswith("All invariants hold.")
     broken = msgspec.structs.replace(sample(), broken=["3 of 33 requests failed"])
     assert summary.as_text(broken).endswith("BROKEN: 3 of 33 requests failed")
@@ -131,4 +142,4 @@ def test_json_keeps_the_names_of_the_metrics(tmp_path: Path) -> None:
     document = orjson.loads((tmp_path / "summary.json").read_bytes())
     assert list(document) == ["seconds", "lines", "service", "releases", "reports", "files", "broken"]
     assert list(document["releases"][0]["offline"]["blend"]) == ["hr@20", "recall@20", "ndcg@20", "mrr", "coverage"]
-    assert document["reports"][DAY]["hit_rate"] == {"mean": 0.31, "low": 0.3, "high": 0.32}
+    assert document["reports"][DAY]["total"]["hit_rate"] == {"mean": 0.31, "low": 0.3, "high": 0.32}

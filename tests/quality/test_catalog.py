@@ -211,3 +211,11 @@ def test_a_damaged_file_may_be_removed_and_one_that_cannot_be_opened_is_not_said
     path.mkdir()
     with pytest.raises(RecordsError, match=r"unable to open database file$"):
         Catalog(tmp_path).statuses("movie")
+
+
+def test_runtimes_are_those_of_known_movies(catalog: Catalog) -> None:
+    assert catalog.runtimes() == {}
+    assert not catalog.path.exists()
+    catalog.keep("movie", [movie("a+2001", 90), movie("b+2002"), none("c+2003"), bad("d+2004")])
+    catalog.keep("user", [user(1)])
+    assert catalog.runtimes() == {"a+2001": 90, "b+2002": None}

@@ -44,7 +44,10 @@ def measure(answers: int, seed: int, folder: Path) -> ReportFigures:
             cpu_s = time.process_time() - began
     peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return ReportFigures(
-        answers=report.answers.requests, starts=_STARTS * answers, cpu_s=round(cpu_s, 2), peak_mib=peak_kib // 1024
+        answers=report.total.answers.requests,
+        starts=_STARTS * answers,
+        cpu_s=round(cpu_s, 2),
+        peak_mib=peak_kib // 1024,
     )
 
 

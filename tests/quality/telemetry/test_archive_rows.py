@@ -76,7 +76,7 @@ def test_order_batches_and_partitions_do_not_matter(tmp_path: Path) -> None:
             collected.take(*(records_of([event], first, partition) for first, event in enumerate(own)))
         reports.append(archived_report(streaming, SETTINGS))
     assert reports == reports[:1] * 8
-    assert (reports[0].answers.requests, reports[0].hits) == (6, 3)
+    assert (reports[0].total.answers.requests, reports[0].total.hits) == (6, 3)
 
 
 def test_a_line_counts_if_it_came_before_the_report_closes(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_a_line_counts_if_it_came_before_the_report_closes(tmp_path: Path) -> No
     for first, (event, time_ms) in enumerate(random.Random(3).sample(lines, len(lines))):
         CollectedStream(streaming, SHORT).take(records_of([event], first, times=[time_ms]))
     report, day_after = archived_report(streaming, SHORT), archived_report(streaming, SHORT, NUMBER + 1)
-    assert (report.answers.requests, report.hits, report.left_out.by_reason) == (1, 1, {})
+    assert (report.total.answers.requests, report.total.hits, report.left_out.by_reason) == (1, 1, {})
     assert day_after.left_out.by_reason == {"late_rate": 1, "late_recommend": 1, "late_watch": 1}
-    assert day_after.answers.requests == 1
+    assert day_after.total.answers.requests == 1
     assert archived_report(streaming, SHORT, NUMBER + 2).left_out.by_reason == {}
 
 

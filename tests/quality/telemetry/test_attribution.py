@@ -97,13 +97,14 @@ def check(report: DayReport, expected: Expected, watermark: int) -> None:
     ranks = [expected.rank[answer] for answer in closed]
     known = [answer for answer in closed if expected.baseline[answer] is not None]
     hits, popular_hits = sum(rank > 0 for rank in ranks), sum(bool(expected.baseline[answer]) for answer in known)
-    assert (report.answers.closed, report.answers.provisional) == (len(closed), len(expected.rank) - len(closed))
-    assert report.hits == hits
-    assert report.hits_by_rank == [ranks.count(rank) for rank in range(1, 21)]
-    assert (report.baseline.answers, report.baseline.hits) == (len(known), popular_hits)
+    total = report.total
+    assert (total.answers.closed, total.answers.provisional) == (len(closed), len(expected.rank) - len(closed))
+    assert total.hits == hits
+    assert total.hits_by_rank == [ranks.count(rank) for rank in range(1, 21)]
+    assert (total.baseline.answers, total.baseline.hits) == (len(known), popular_hits)
     if known:
         shown = sum(expected.rank[answer] > 0 for answer in known)
-        assert report.uplift.mean == pytest.approx((shown - popular_hits) / len(known))
+        assert total.uplift.mean == pytest.approx((shown - popular_hits) / len(known))
 
 
 half_hours = st.one_of(st.integers(-4, 16), st.integers(34, 62)).map(lambda half: FIRST + half * HOUR // 2)

@@ -50,7 +50,7 @@ def test_each_answer_is_compared_with_the_list_of_its_release(tmp_path: Path, pu
     publish(tmp_path, "a", 1, NAMES[10:40], {5: NAMES[10:12]})
     publish(tmp_path, "b", 2, NAMES[40:10:-1], {5: NAMES[40:35:-1], 6: []})
     started = np.array([NUMBERS[name] for name in (NAMES[14], NAMES[35], NAMES[40], NAMES[11], NAMES[31])])
-    starts = Attribution(np.array([0, 1, 2, 3, 4]), started, np.arange(5))
+    starts = Attribution(np.array([0, 1, 2, 3, 4]), started, np.arange(5), np.arange(5))
     users, release = np.array([5, 5, 6, 5, 7, 5]), np.array([0, 1, 1, 0, 0, -1])
     lists = {0: opened(tmp_path, "a"), 1: opened(tmp_path, "b")}
     assert baseline_ranks(starts, users, release, lists, NUMBERS).tolist() == [3, 1, 1, 0, 0, -1]

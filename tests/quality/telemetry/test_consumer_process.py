@@ -153,8 +153,8 @@ def test_kill_9_neither_loses_nor_repeats_a_line(bootstrap: str, tmp_path: Path)
     whole = run_to_the_end(bootstrap, tmp_path / "whole")
     report = orjson.loads(whole)
     answers = [event for event in story() if event.kind == "recommend" and FIRST <= event.time < END]
-    assert report["answers"]["requests"] == report["answers"]["closed"] == len(answers)
-    assert 0.3 < report["hit_rate"]["mean"] < 0.7  # 20 of 40 movies are shown
+    assert report["total"]["answers"]["requests"] == report["total"]["answers"]["closed"] == len(answers)
+    assert 0.3 < report["total"]["hit_rate"]["mean"] < 0.7  # 20 of 40 movies are shown
     assert report["left_out"] == {"lines": PARTITIONS, "by_reason": {"fields": PARTITIONS}}
     metrics = (tmp_path / "whole" / "metrics" / "telemetry.prom").read_text()
     assert "marquee_telemetry_availability 1.0\n" in metrics
@@ -235,12 +235,12 @@ async def followed(var: Path, *polls: list[kafka.FetchedRecords]) -> DayReport:
 def test_no_day_is_closed_before_every_partition_was_looked_at(tmp_path: Path) -> None:
     # one partition comes whole, days long, before the first line of the other
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], [], [fetched(1, 3, 80)]))
-    assert (report.final, report.answers.requests) == (True, 3)
+    assert (report.final, report.total.answers.requests) == (True, 3)
 
 
 def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], []))
-    assert (report.final, report.answers.requests) == (True, 2)
+    assert (report.final, report.total.answers.requests) == (True, 2)
 
 
 @pytest.mark.parametrize(

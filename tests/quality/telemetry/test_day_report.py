@@ -1,6 +1,5 @@
-"""The contract of reports: bytes as they have always been, the schema as the type, the table of figures."""
+"""The contract of reports: files of both layouts, the schema as the type, the table of figures."""
 
-import re
 from pathlib import Path
 from typing import get_type_hints
 
@@ -9,57 +8,57 @@ import orjson
 import pytest
 
 from quality.errors import ReportError
-from quality.telemetry.day_report import FIGURES, DayReport, read_report
+from quality.telemetry.day_report import FIGURES, DayReport, read_head, read_report
+from quality.telemetry.group_figures import GROUP_FIGURES, GroupFigures
 from quality.telemetry.report_schema import report_schema, validate_report
 from stream.zone import day_number
 from tests.quality.telemetry.known_day import DAY, KnownDay, report_after
 
 OLD_FILES = Path(__file__).parent / "old_files"
-"""The known day's reports as the code before `DayReport` wrote them, with intervals by bootstrap."""
+"""The known day's reports in layout 1."""
 ABOUT_THE_REPORT = {
-    "revision",
-    "revision_reason",
-    "layout",
-    "day",
-    "timezone",
-    "final",
-    "window_hours",
-    "watermark",
-    "notes",
-}
+    "layout", "day", "timezone", "final", "revision", "revision_reason", "window_hours", "watermark", "notes"
+}  # fmt: skip
+TABLES = [(DayReport, name) for name in FIGURES] + [(GroupFigures, name) for name in GROUP_FIGURES]
 
 
-def old_fields(document: dict[str, object]) -> bytes:
-    """The file of a report without the fields that were added since."""
-    old = {name: document[name] for name in orjson.loads((OLD_FILES / "final.json").read_bytes())}
-    return orjson.dumps(old, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+def test_a_report_of_layout_1_is_named_as_such_and_a_final_one_is_kept(known: KnownDay) -> None:
+    reports, day = known.reports, day_number(DAY)
+    path = reports.path(day)
+    path.parent.mkdir()
+    path.write_bytes((OLD_FILES / "final.json").read_bytes())
+    with pytest.raises(ReportError, match="has layout 1, of an older version; this one reads 2"):
+        read_report(path)
+    reports.write(report_after(known))
+    assert path.read_bytes() == (OLD_FILES / "final.json").read_bytes()
+    assert (reports.is_final(day), reports.written(day)) == (True, None)
+    path.write_bytes((OLD_FILES / "provisional.json").read_bytes())
+    assert reports.is_final(day) is False
+    reports.write(report_after(known))
+    assert read_report(path) == reports.written(day) == report_after(known)
 
 
-def without_ends(file: bytes) -> bytes:
-    """A report without the low and high ends of its intervals, otherwise byte for byte."""
-    return re.sub(rb'"(low|high)": [-\d.e]+', rb'"\1": _', file)
+def test_a_final_report_of_layout_1_is_only_replaced_by_a_revision(known: KnownDay) -> None:
+    path = known.reports.path(day_number(DAY))
+    path.parent.mkdir()
+    path.write_bytes((OLD_FILES / "final.json").read_bytes())
+    path.with_suffix(".html").write_bytes(b"a page")
+    assert known.reports.revise(report_after(known), "layout 2") == read_report(path)
+    assert path.with_suffix(".revision-0.json").read_bytes() == (OLD_FILES / "final.json").read_bytes()
 
 
-@pytest.mark.parametrize(("hours", "name"), [(1000, "final.json"), (27.5, "provisional.json")])
-def test_the_file_is_byte_for_byte_what_it_was_but_for_intervals(known: KnownDay, hours: float, name: str) -> None:
-    known.reports.write(report_after(known, hours))
-    written = orjson.loads(known.reports.path(day_number(DAY)).read_bytes())
-    assert without_ends(old_fields(written)) == without_ends((OLD_FILES / name).read_bytes())
-    assert b'"low": _' in without_ends(old_fields(written))
+def test_a_report_of_a_layout_to_come_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "new.json").write_bytes(b'{"layout": 3, "day": "2026-02-10", "final": true}')
+    with pytest.raises(ReportError, match=r"cannot read .*layout"):
+        read_head(tmp_path / "new.json")
 
 
-@pytest.mark.parametrize("name", ["final.json", "provisional.json"])
-def test_an_old_file_is_read_whole(name: str) -> None:
-    report = read_report(OLD_FILES / name)
-    assert old_fields(msgspec.to_builtins(report)) == (OLD_FILES / name).read_bytes()
-    validate_report(orjson.loads((OLD_FILES / name).read_bytes()))
-
-
-def test_a_newer_report_is_read_without_its_new_fields(tmp_path: Path) -> None:
-    document = orjson.loads((OLD_FILES / "final.json").read_bytes())
-    newer = {**document, "new": 1, "answers": {**document["answers"], "new": 2}}
+def test_a_newer_report_is_read_without_its_new_fields(known: KnownDay, tmp_path: Path) -> None:
+    report = report_after(known)
+    document = msgspec.to_builtins(report)
+    newer = {**document, "new": 1, "total": {**document["total"], "new": 2}}
     (tmp_path / "newer.json").write_bytes(orjson.dumps(newer))
-    assert read_report(tmp_path / "newer.json") == read_report(OLD_FILES / "final.json")
+    assert read_report(tmp_path / "newer.json") == report
     assert read_report(tmp_path / "none.json") is None
 
 
@@ -71,13 +70,14 @@ def test_the_schema_file_is_made_from_the_type() -> None:
 def test_the_schema_describes_every_figure() -> None:
     schema = report_schema()
     parts = {name: schema["properties"][name] for name in FIGURES}
+    parts |= {name: schema["$defs"]["GroupFigures"]["properties"][name] for name in GROUP_FIGURES}
     described = {name for name, part in parts.items() if "description" in part or "$ref" in part}
-    assert described == set(FIGURES)
+    assert described == set(parts)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"surprise": 1}, {"hits": -1}, {"hits_by_rank": [1]}, {"watermark": "yesterday"}, {"layout": 2}],
+    [{"surprise": 1}, {"total": {}}, {"by_hour": [1]}, {"watermark": "yesterday"}, {"layout": 1}],
     ids=lambda change: next(iter(change)),
 )
 def test_the_schema_refuses_what_is_not_a_report(known: KnownDay, change: dict[str, object]) -> None:
@@ -90,12 +90,24 @@ def test_the_schema_refuses_what_is_not_a_report(known: KnownDay, change: dict[s
         validate_report(document)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"hits": -1}, {"hits_by_rank": [1]}, {"availability": 1.01}, {"name": ""}, {"surprise": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_schema_refuses_what_are_not_figures(known: KnownDay, change: dict[str, object]) -> None:
+    document = msgspec.to_builtins(report_after(known))
+    with pytest.raises(ReportError):
+        validate_report({**document, "total": document["total"] | change})
+
+
 def test_a_field_is_a_figure_or_says_something_about_the_report() -> None:
     assert set(DayReport.__struct_fields__) == ABOUT_THE_REPORT | set(FIGURES)
     assert not ABOUT_THE_REPORT & set(FIGURES)
+    assert set(GroupFigures.__struct_fields__) == {"name"} | set(GROUP_FIGURES)
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_has_the_type_that_its_function_returns(name: str) -> None:
-    field, returned = get_type_hints(DayReport)[name], get_type_hints(FIGURES[name].compute)["return"]
-    assert field in (returned, returned | None)  # None: for reports older than the figure
+@pytest.mark.parametrize(("struct", "name"), TABLES)
+def test_a_figure_has_the_type_that_its_function_returns(struct: type[msgspec.Struct], name: str) -> None:
+    figures = FIGURES if struct is DayReport else GROUP_FIGURES
+    assert get_type_hints(struct)[name] == get_type_hints(figures[name].compute)["return"]

@@ -141,5 +141,5 @@ def test_a_torn_line_of_the_history_stops_no_report(tmp_path: Path) -> None:
     report = read_report(tmp_path / "reports" / f"{DAY}.json")
     assert report is not None
     assert report.final
-    assert [figures.release for figures in report.by_release] == ["first"]
+    assert [figures.name for figures in report.by_release] == ["first"]
     assert any("history.jsonl, line 2, cannot be read" in note for note in report.notes)

@@ -14,6 +14,8 @@ from quality.metrics.intervals import Interval
 from quality.telemetry.day_report import DayReport
 from tests.quality.telemetry.known_day import KnownDay, report_after
 
+OLD_FILES = Path(__file__).parent / "old_files"
+
 
 @pytest.fixture
 def report(known: KnownDay) -> DayReport:
@@ -24,13 +26,9 @@ def write_days(var: Path, report: DayReport, rates: dict[str, float], **changed:
     folder = var / "reports"
     folder.mkdir(exist_ok=True)
     for day, rate in rates.items():
-        own = msgspec.structs.replace(
-            report,
-            day=day,
-            hit_rate=Interval(rate, rate - 0.01, rate + 0.01),
-            uplift=Interval(0.1, 0.05, 0.15),
-            **changed,
-        )
+        hit_rate, uplift = Interval(rate, rate - 0.01, rate + 0.01), Interval(0.1, 0.05, 0.15)
+        total = msgspec.structs.replace(report.total, hit_rate=hit_rate, uplift=uplift)
+        own = msgspec.structs.replace(report, day=day, total=total, **changed)
         (folder / f"{day}.json").write_bytes(msgspec.json.encode(own))
 
 
@@ -67,6 +65,16 @@ def test_only_the_newest_days_are_read(report: DayReport, tmp_path: Path) -> Non
     document = orjson.loads(done.stdout)
     assert (document["first"], document["hit_rate"]["days"]) == ("2022-03-22", 2)
     assert "The hit rate has too few days for a trend" in document["sentence"]
+
+
+def test_a_report_of_an_older_layout_is_named_and_skipped(report: DayReport, tmp_path: Path) -> None:
+    write_days(tmp_path, report, RISING)
+    old = orjson.loads((OLD_FILES / "final.json").read_bytes()) | {"day": "2022-03-20"}
+    (tmp_path / "reports" / "2022-03-20.json").write_bytes(orjson.dumps(old))
+    done = run_trend(tmp_path, "--json")
+    assert done.exit_code == 1
+    assert "2022-03-20.json has layout 1, of an older version" in done.stderr
+    assert orjson.loads(done.stdout)["hit_rate"]["days"] == 5
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b""])

@@ -102,7 +102,7 @@ def test_without_an_archive_the_store_makes_the_final_report(day: ReadAndCollect
     day.read(records_of([*EVENTS, *LATER]))
     assert day.is_final()
     assert day.report is not None
-    assert day.report.hits == 3
+    assert day.report.total.hits == 3
     assert "There is no archive of this topic" in day.report.notes[-1]
 
 
@@ -116,7 +116,7 @@ def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(day: Read
     day.collected.take(records_of([watch(-80, 1, "z+1950")] * 3 + LATER[1:], 0, partition=1))
     day.read()
     assert day.report is not None
-    assert (day.report.final, day.report.answers.requests, day.report.hits) == (True, 5, 3)
+    assert (day.report.final, day.report.total.answers.requests, day.report.total.hits) == (True, 5, 3)
     [line] = AlertFile(day.streaming.var).read()
     assert (line.alert.id, line.alert.lines) == (f"report_differs:{DAY}", 3)
     assert day.report == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER)
@@ -232,7 +232,7 @@ def test_the_command_makes_days_again(tmp_path: Path, monkeypatch: pytest.Monkey
 
     printed = report("--from", DAY, "--to", "2022-03-20")
     days = [orjson.loads(line) for line in printed.stdout.splitlines()]
-    assert [(day["day"], day["final"], day["hits"]) for day in days] == [
+    assert [(day["day"], day["final"], day["total"]["hits"]) for day in days] == [
         (DAY, True, 3), ("2022-03-19", False, 0), ("2022-03-20", False, 0),
     ]  # fmt: skip
     assert not (tmp_path / "reports").exists()
