@@ -71,12 +71,26 @@ CREATE TABLE gaps (topic TEXT, partition INTEGER, first INTEGER, lines INTEGER, 
 
 def lay_out(db: sqlite3.Connection, path: Path) -> None:
     """Create the tables, or bring those of an older version up to date. Raises `StoreError` for a newer one."""
+    if _layout(db, path) == LAYOUT:
+        return
+    db.execute("BEGIN IMMEDIATE")  # of two processes one lays it out, and the other sees that it is done
+    try:
+        layout = _layout(db, path)
+        steps = [_TABLES] if layout == 0 else [_FROM_LAYOUT_1, _FROM_LAYOUT_2][layout - 1 : LAYOUT - 1]
+        for statement in "".join(steps).split(";"):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version={LAYOUT}")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    db.execute("COMMIT")
+
+
+def _layout(db: sqlite3.Connection, path: Path) -> int:
     (layout,) = db.execute("PRAGMA user_version").fetchone()
-    if layout > LAYOUT or layout < 0:
+    if not 0 <= layout <= LAYOUT:
         raise StoreError(f"telemetry: {path} has layout {layout}, not {LAYOUT}; move it away to read the topic again")
-    steps = [_TABLES] if layout == 0 else [_FROM_LAYOUT_1, _FROM_LAYOUT_2][layout - 1 :]
-    if layout != LAYOUT:
-        db.executescript(f"BEGIN;{''.join(steps)}PRAGMA user_version={LAYOUT};COMMIT;")
+    return int(layout)
 
 
 def check(db: sqlite3.Connection) -> None:

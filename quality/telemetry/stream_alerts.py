@@ -75,11 +75,22 @@ def below_baseline(report: DayReport) -> Alert | None:
     A report is written anew each hour, and a model as good as the baseline would fall below it by chance in one of
     these looks on 14 days of 100. It is judged from when half of its answers are closed, which makes that 7.
     """
-    uplift, answers = report.uplift, report.baseline.answers
+    uplift, answers = report.total.uplift, report.total.baseline.answers
     if uplift.high is None or uplift.high >= 0 or answers < _LEAST_ANSWERS:
         return None
-    if report.answers.closed < report.answers.provisional:
+    if report.total.answers.closed < report.total.answers.provisional:
         return None
     text = f"{report.day}: lists hit less often than the popular list would have, uplift"
     text += f" {interval_text(uplift, '+.2f', scale=100)} points over {answers} answers"
     return Alert(id=f"below_baseline:{report.day}", alert="below_baseline", text=text, lines=answers)
+
+
+def few_personal(report: DayReport) -> Alert | None:
+    """Too few lists of a day were personal, by the verdict of its report; None if enough were, or it is not known."""
+    check = next(check for check in report.verdict.checks if check.name == "personalised")
+    if check.state != "red":
+        return None
+    text = (
+        f"{report.day}: {check.value:.2%} of the lists were personal, at least {check.limit:.2%} should be. {check.why}"
+    )
+    return Alert(id=f"few_personal:{report.day}", alert="few_personal", text=text, share=check.value)

@@ -4,7 +4,7 @@
 |---|---|
 | silent stream or partition, days that stay open, late lines | with every batch |
 | availability | for each hour of the stream (UTC), once it is `grace_minutes` over |
-| hit rate, open answers, uplift | with every report that is written: each hour of the stream, and when it is final |
+| hit rate, uplift, open answers, share personal | with every report: each hour of the stream, and when it is final |
 
 Hours and reports that were not judged when a process died are judged by the next one; alerts have ids, so a second look
 changes nothing. `look` costs a few look-ups in tables by their keys, and once an hour a scan of that hour's answers.
@@ -125,16 +125,17 @@ class StreamWatch:
             self._read = {day: read for day, read in self._read.items() if day == last_final or not is_final[day]}
             self._note_reports()
         self._watched = {*self._read, *open_days}
-        alerts = [stream_alerts.below_baseline(report) for report in new]
+        judges = stream_alerts.below_baseline, stream_alerts.few_personal
+        alerts = [judge(report) for report in new for judge in judges]
         return [alert for alert in alerts if alert is not None]
 
     def _note_reports(self) -> None:
         reports = [report for _, (_, report) in sorted(self._read.items())]
-        measured = [report.hit_rate.mean for report in reports if report.hit_rate.mean is not None]
+        measured = [report.total.hit_rate.mean for report in reports if report.total.hit_rate.mean is not None]
         self.figures = replace(
             self.figures,
             hit_rate=measured[-1] if measured else None,
-            open_answers=sum(report.answers.provisional for report in reports),
+            open_answers=sum(report.total.answers.provisional for report in reports),
         )
 
     def _written(self, day: int) -> DayReport | None:

@@ -57,7 +57,7 @@ async def write(bootstrap: str, events: Sequence[Event]) -> None:
             own = [event for event in events if event.user % PARTITIONS == partition]
             lines, times = [render(event, ZONE) for event in own], [event.time for event in own]
             if own:
-                await writer.write([*lines, lines[-1], b"nonsense"], [*times, times[-1], times[-1]], partition)
+                await writer.write([*lines, lines[-1], lines[-1][:22]], [*times, times[-1], times[-1]], partition)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -13,10 +14,11 @@ from quality.alerts.alert_file import AlertFile
 from quality.metrics.intervals import Interval
 from quality.settings import QualitySettings
 from quality.telemetry.batch import TelemetryBatch
+from quality.telemetry.day_verdict import DayVerdict
 from quality.telemetry.ingest import LIVE, Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from quality.telemetry.stream_alerts import availability_low, below_baseline
+from quality.telemetry.stream_alerts import availability_low, below_baseline, few_personal
 from quality.telemetry.stream_state import StreamProgress, StreamState, lags
 from quality.telemetry.stream_watch import StreamWatch
 from stream.event import Event
@@ -39,7 +41,7 @@ LIMIT = 0.99
 LIMIT_FAILED = 0.01
 
 
-class Watched:
+class WatchedStream:
     """A store that is watched; `restart` is another process."""
 
     def __init__(self, var: Path, batch_of: Callable[..., TelemetryBatch]) -> None:
@@ -64,8 +66,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, batch_of: Callable[..., TelemetryBatch]) -> Iterator[Watched]:
-    made = Watched(tmp_path, batch_of)
+def watched(tmp_path: Path, batch_of: Callable[..., TelemetryBatch]) -> Iterator[WatchedStream]:
+    made = WatchedStream(tmp_path, batch_of)
     yield made
     made.store.close()
 
@@ -80,7 +82,7 @@ def requests(hour: int, answered: int, failed: int) -> list[Event]:
     ]  # fmt: skip
 
 
-def test_each_hour_is_judged_once_it_is_over(watched: Watched) -> None:
+def test_each_hour_is_judged_once_it_is_over(watched: WatchedStream) -> None:
     watched.take(*requests(0, 100, 0))
     assert (watched.look(), watched.watch.figures.availability) == ([], None)  # the hour is not over
     watched.take(*requests(1, 50, 50), *requests(2, 9, 0))
@@ -102,7 +104,7 @@ def test_each_hour_is_judged_once_it_is_over(watched: Watched) -> None:
     assert watched.look() == ["availability:2022-03-19"]
 
 
-def test_an_hour_that_was_over_when_the_process_died_is_judged_by_the_next(watched: Watched) -> None:
+def test_an_hour_that_was_over_when_the_process_died_is_judged_by_the_next(watched: WatchedStream) -> None:
     watched.take(*requests(0, 100, 0), *requests(2, 1, 0))
     assert watched.look() == []
     watched.take(*requests(3, 5, 20), *requests(9, 1, 0), *requests(11, 1, 0))  # and dies before it looks
@@ -143,12 +145,13 @@ def test_lists_worse_than_the_baseline_are_an_alert_beyond_noise(
 ) -> None:
     report = report_after(known)
     interval = Interval(None, None, None) if high is None else Interval(-0.02, -0.03, high)
-    report = msgspec.structs.replace(
-        report,
+    total = msgspec.structs.replace(
+        report.total,
         uplift=interval,
-        baseline=msgspec.structs.replace(report.baseline, answers=answers),
-        answers=msgspec.structs.replace(report.answers, closed=closed, provisional=provisional),
+        baseline=msgspec.structs.replace(report.total.baseline, answers=answers),
+        answers=msgspec.structs.replace(report.total.answers, closed=closed, provisional=provisional),
     )
+    report = msgspec.structs.replace(report, total=total)
     alert = below_baseline(report)
     assert (alert is not None) == raised
     if alert is not None:
@@ -156,7 +159,23 @@ def test_lists_worse_than_the_baseline_are_an_alert_beyond_noise(
         assert "uplift -2.00 [-3.00, -0.10] points over 100 answers" in alert.text
 
 
-def test_reports_are_read_as_they_are_written(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("state", "raised"), [("red", True), ("green", False), ("unknown", False)])
+def test_too_few_personal_lists_are_an_alert(
+    known: KnownDay, state: Literal["red", "green", "unknown"], raised: bool
+) -> None:
+    report = report_after(known)
+    checks = [
+        msgspec.structs.replace(check, state=state, value=0.25) if check.name == "personalised" else check
+        for check in report.verdict.checks
+    ]
+    alert = few_personal(msgspec.structs.replace(report, verdict=DayVerdict(state="red", checks=checks)))
+    assert (alert is not None) == raised
+    if alert is not None:
+        assert alert.id == f"few_personal:{DAY}"
+        assert "25.00% of the lists were personal, at least 40.00% should be" in alert.text
+
+
+def test_reports_are_read_as_they_are_written(watched: WatchedStream, monkeypatch: pytest.MonkeyPatch) -> None:
     watched.take(*EVENTS)
     watched.look()
     assert (watched.watch.figures.hit_rate, watched.watch.figures.open_answers) == (None, None)
@@ -166,11 +185,11 @@ def test_reports_are_read_as_they_are_written(watched: Watched, monkeypatch: pyt
     assert (watched.watch.figures.hit_rate, watched.watch.figures.open_answers) == (None, 4)
     assert watched.watch.figures.open_days == 2
     closes = watched.reports.days.closes(NUMBER)
-    worse = msgspec.structs.replace(
-        watched.reports.build(NUMBER, rows, closes, final=True), uplift=Interval(-0.2, -0.3, -0.1)
-    )
+    report = watched.reports.build(NUMBER, rows, closes, final=True)
+    baseline = msgspec.structs.replace(report.total.baseline, answers=4)
+    worse = msgspec.structs.replace(report.total, uplift=Interval(-0.2, -0.3, -0.1), baseline=baseline)
     monkeypatch.setattr("quality.telemetry.stream_alerts._LEAST_ANSWERS", 1)
-    watched.reports.write(msgspec.structs.replace(worse, baseline=msgspec.structs.replace(worse.baseline, answers=4)))
+    watched.reports.write(msgspec.structs.replace(report, total=worse))
     watched.store.finish([NUMBER], closes, NUMBER + 1, 0)
     assert watched.look() == [f"below_baseline:{DAY}"]
     assert (watched.watch.figures.hit_rate, watched.watch.figures.open_answers) == (0.75, 0)
@@ -181,7 +200,7 @@ def test_reports_are_read_as_they_are_written(watched: Watched, monkeypatch: pyt
     assert (watched.look(), watched.watch.figures.hit_rate) == ([], None)
 
 
-def test_a_day_that_stays_open_is_an_alert_once_a_collector_had_time(watched: Watched) -> None:
+def test_a_day_that_stays_open_is_an_alert_once_a_collector_had_time(watched: WatchedStream) -> None:
     watched.take(*EVENTS)
     final_from = watched.reports.days.final_from(NUMBER)
     assert watched.look(watermark=final_from + 6 * HOUR - 1) == []
@@ -196,7 +215,7 @@ def test_a_day_that_stays_open_is_an_alert_once_a_collector_had_time(watched: Wa
     assert "could have been final 7 h of the stream ago" in line.alert.text
 
 
-def test_silence_of_a_live_stream_is_an_alert(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_of_a_live_stream_is_an_alert(watched: WatchedStream, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     watched.take(*EVENTS)
     assert watched.look(live=False, silent_s=1e6, silent={1}) == []
@@ -212,7 +231,7 @@ def test_silence_of_a_live_stream_is_an_alert(watched: Watched, caplog: pytest.L
     assert caplog.text.count("lines come again") == 1
 
 
-def test_late_lines_are_counted_by_kind(watched: Watched, batch_of: Callable[..., TelemetryBatch]) -> None:
+def test_late_lines_are_counted_by_kind(watched: WatchedStream, batch_of: Callable[..., TelemetryBatch]) -> None:
     ingest = Ingest(watched.store, watched.reports.stream, msgspec.structs.replace(SETTINGS, late_hours=100))
     closes = watched.reports.days.closes(NUMBER)
     times = [*(event.time for event in EVENTS), closes]

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -53,7 +54,7 @@ class Process:
         self.ingest.take(batch_of([records], {0: self._next}, ZONE))
         self._telemetry.report()
 
-    def report(self, day: str = DAY) -> dict[str, object]:
+    def report(self, day: str = DAY) -> dict[str, Any]:
         return dict(orjson.loads((self.var / "reports" / f"{day}.json").read_bytes()))
 
     def final(self) -> list[str]:
@@ -90,6 +91,12 @@ WRONG: dict[str, Callable[[int], Line]] = {
 }
 
 
+def without_left_out(report: dict[str, Any]) -> dict[str, Any]:
+    """A report without what it says of lines that were left out."""
+    checks = [check for check in report["verdict"]["checks"] if check["name"] != "left_out"]
+    return {**report, "left_out": None, "verdict": checks}
+
+
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("ahead_minutes", [90, 5_000])
 @pytest.mark.parametrize("kind", WRONG)
@@ -110,7 +117,7 @@ def test_one_wrong_record_closes_no_day(tmp_path: Path, kind: str, ahead_minutes
     of_the_day = ahead_minutes == 90 and kind != "microseconds"
     reason = "fields" if kind == "ahead and torn" else "clock_ahead"
     assert seen["left_out"] == {"lines": int(of_the_day), "by_reason": {reason: 1} if of_the_day else {}}
-    assert {**seen, "left_out": None} == {**expected, "left_out": None}
+    assert without_left_out(seen) == without_left_out(expected)
     assert not dirty.store.waiting(TOPIC)
 
 

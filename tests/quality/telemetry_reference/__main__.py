@@ -13,7 +13,7 @@ import click
 
 from tests.quality.telemetry_reference.checks import disagreements, shrink
 from tests.quality.telemetry_reference.simulator import make_world
-from tests.quality.telemetry_reference.worlds import World, load, save
+from tests.quality.telemetry_reference.worlds import RecordedWorld, load, save
 
 
 @click.command()
@@ -48,11 +48,11 @@ def _report(name: str, found: list[str]) -> int:
     return 1 if found else 0
 
 
-def _smallest(world: World, seed: int) -> World:
+def _smallest(world: RecordedWorld, seed: int) -> RecordedWorld:
     return shrink(world, lambda smaller: bool(disagreements(smaller, seed)))
 
 
-def _keep(world: World, path: Path) -> None:
+def _keep(world: RecordedWorld, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     save(world, path)
     click.echo(f"kept as {path}: {len(world.records)} records")

@@ -5,17 +5,17 @@ from random import Random
 
 from stream.event import Event
 from stream.zone import DAY_MS, HOUR_MS, Zone
-from tests.quality.telemetry_reference.worlds import WorldSettings
+from tests.quality.telemetry_reference.worlds import ReadingSettings
 
 MINUTE_MS = 60_000
 MOVIES = [f"movie+{year}" for year in range(1980, 1998)]
 ERRORS = ("timed out", "movie 1 not found", "movie+1980,movie+1981", "a, b: 5 ms")
 
 
-class Activity:
+class UserActivity:
     """The events of a few users over some days that begin at `first_ms`."""
 
-    def __init__(self, random: Random, settings: WorldSettings, zone: Zone, first_ms: int, days: int) -> None:
+    def __init__(self, random: Random, settings: ReadingSettings, zone: Zone, first_ms: int, days: int) -> None:
         self._random, self._zone, self._first_ms, self._days = random, zone, first_ms, days
         self._window_ms, self._gap_ms = settings.quality().window_ms, settings.quality().gap_ms
 

@@ -38,7 +38,7 @@ from tests.quality.telemetry_reference.reference import (
     without_copies,
 )
 from tests.quality.telemetry_reference.schedules import Schedule
-from tests.quality.telemetry_reference.worlds import World
+from tests.quality.telemetry_reference.worlds import RecordedWorld
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Archived:
     """Whether the times of some batch were not compared with Kafka's, since most of its lines came much later."""
 
     @classmethod
-    def of(cls, name: str, world: World, var: Path, days: Iterable[str] = ()) -> "Archived":
+    def of(cls, name: str, world: RecordedWorld, var: Path, days: Iterable[str] = ()) -> "Archived":
         """What the archive below `var` has; `days` have reports in any case, if they are over."""
         lines, entries, rules = archived_lines(var), Archive(var).entries(), world.settings.rules()
         reached = stream_time(entries) or 0
@@ -66,7 +66,7 @@ class Archived:
         return cls(name, lines, over, reports_of_archive(world, var, {*figures, *days}), has_clocks_apart)
 
 
-def disagreements(world: World, seed: int) -> list[str]:
+def disagreements(world: RecordedWorld, seed: int) -> list[str]:
     """What differs, one line each; none for a world that is as it must be. `seed` disturbs the second drive."""
     with tempfile.TemporaryDirectory(prefix="marquee-world-") as folder:
         plain_var, var = Path(folder) / "plain", Path(folder) / "disturbed"
@@ -93,7 +93,7 @@ def _of_figures(archived: Archived) -> dict[str, DayReport]:
     return {day: archived.reports[day] for day in archived.figures}
 
 
-def _clear_days(world: World, archived: Archived) -> Iterator[str]:
+def _clear_days(world: RecordedWorld, archived: Archived) -> Iterator[str]:
     """The days of which the store must have the figures of the archive, if all lines are read before it is asked.
 
     It has no Kafka times, so a line that came after the closing of an earlier day counts for that as well, and a line
@@ -174,7 +174,7 @@ def _late(report: DayReport) -> dict[str, int]:
     return {reason: lines for reason, lines in report.left_out.by_reason.items() if reason.startswith("late_")}
 
 
-def _archives(world: World, plain: Archived, disturbed: Archived) -> Iterator[str]:
+def _archives(world: RecordedWorld, plain: Archived, disturbed: Archived) -> Iterator[str]:
     """Which lines the archives count differently, other than those that depend on the borders of batches.
 
     These are lines of a batch of which most came late, and lines that have copies: of copies in one batch the first
@@ -190,7 +190,7 @@ def _archives(world: World, plain: Archived, disturbed: Archived) -> Iterator[st
                 yield f"archive: counted only when read {archived.name}: {line}"
 
 
-def _copied(world: World) -> set[object]:
+def _copied(world: RecordedWorld) -> set[object]:
     """What the lines are about that several records hold."""
     zone, subjects = zone_named(world.settings.timezone), set()
     for value, count in Counter(record.value for record in world.records).items():
@@ -204,7 +204,7 @@ def _subject(event: Event) -> object:
     return event.kind, event.user, event.movie, event.movies
 
 
-def shrink(world: World, fails: Callable[[World], bool]) -> World:
+def shrink(world: RecordedWorld, fails: Callable[[RecordedWorld], bool]) -> RecordedWorld:
     """A world that still fails, from which no single record can be removed, nor half of them, a quarter, …"""
     size = len(world.records) // 2
     while size:
@@ -215,7 +215,7 @@ def shrink(world: World, fails: Callable[[World], bool]) -> World:
     return world
 
 
-def _without_runs(world: World, size: int, fails: Callable[[World], bool]) -> World:
+def _without_runs(world: RecordedWorld, size: int, fails: Callable[[RecordedWorld], bool]) -> RecordedWorld:
     """The world without as many runs of so many records as it can miss."""
     runs = [world.records[first : first + size] for first in range(0, len(world.records), size)]
     for run in runs:

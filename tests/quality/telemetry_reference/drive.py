@@ -27,17 +27,17 @@ from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS
 from stream.zone import day_name, day_number, zone_named
 from tests.quality.telemetry_reference.reference import Line
 from tests.quality.telemetry_reference.schedules import Schedule, WorldReader
-from tests.quality.telemetry_reference.worlds import TOPIC, World
+from tests.quality.telemetry_reference.worlds import TOPIC, RecordedWorld
 
 
-def collect(world: World, schedule: Schedule, var: Path) -> None:
+def collect(world: RecordedWorld, schedule: Schedule, var: Path) -> None:
     """Collect a world into the archive below `var`."""
     with _without_sync():
         for _ in _collecting(world, schedule, var):
             pass
 
 
-def run_both(world: World, seed: int, var: Path) -> None:
+def run_both(world: RecordedWorld, seed: int, var: Path) -> None:
     """Collect a world and follow it with telemetry, in turn as the seed has it; telemetry writes its final reports.
 
     Telemetry begins after the first commit: without an archive, its reports are of its own store.
@@ -67,7 +67,7 @@ def _without_sync() -> Iterator[None]:
         yield
 
 
-def _collecting(world: World, schedule: Schedule, var: Path) -> Iterator[None]:
+def _collecting(world: RecordedWorld, schedule: Schedule, var: Path) -> Iterator[None]:
     """A collector that takes a step whenever it is asked to."""
     reader = WorldReader(world)
     collector = _collector(world, reader, var)
@@ -82,7 +82,7 @@ def _collecting(world: World, schedule: Schedule, var: Path) -> Iterator[None]:
             yield
 
 
-def _collector(world: World, reader: WorldReader, var: Path) -> Collector:
+def _collector(world: RecordedWorld, reader: WorldReader, var: Path) -> Collector:
     """A new collector, which reads on where the last one committed; it knows no movies and asks no API."""
     settings = BatchSettings(api="http://127.0.0.1:1", api_timeout_s=0.2)
     collector = Collector(world.settings.streaming(var), world.settings.quality(), settings)
@@ -90,14 +90,14 @@ def _collector(world: World, reader: WorldReader, var: Path) -> Collector:
     return collector
 
 
-def _following(world: World, schedule: Schedule, var: Path) -> Iterator[None]:
+def _following(world: RecordedWorld, schedule: Schedule, var: Path) -> Iterator[None]:
     """Telemetry that takes a step whenever it is asked to, and reports."""
     for telemetry in _ingesting(world, schedule, var, _store(var)):
         telemetry.report()
         yield
 
 
-def _ingesting(world: World, schedule: Schedule, var: Path, path: Path) -> Iterator[Telemetry]:
+def _ingesting(world: RecordedWorld, schedule: Schedule, var: Path, path: Path) -> Iterator[Telemetry]:
     """Telemetry after each step; what it had polled when it crashes is not stored."""
     reader, zone = WorldReader(world), zone_named(world.settings.timezone)
     batch = None
@@ -118,7 +118,7 @@ def _ingesting(world: World, schedule: Schedule, var: Path, path: Path) -> Itera
         store.close()
 
 
-def _telemetry(world: World, store: Store, var: Path) -> Telemetry:
+def _telemetry(world: RecordedWorld, store: Store, var: Path) -> Telemetry:
     return Telemetry(store, world.settings.streaming(var), world.settings.quality())
 
 
@@ -138,7 +138,7 @@ def archived_lines(var: Path) -> list[Line]:
     return lines
 
 
-def reports_of_archive(world: World, var: Path, days: Iterable[str]) -> dict[str, DayReport]:
+def reports_of_archive(world: RecordedWorld, var: Path, days: Iterable[str]) -> dict[str, DayReport]:
     """By day that is over, of some days and all that have events: the final report, made from the archive."""
     archived = ArchivedReports(Reports(world.settings.streaming(var), world.settings.quality()))
     reached = archived.stream_time or 0
@@ -147,7 +147,7 @@ def reports_of_archive(world: World, var: Path, days: Iterable[str]) -> dict[str
     return {day_name(day): archived.build(day) for day in over}
 
 
-def reports_of_store(world: World, schedule: Schedule, var: Path, days: Iterable[str]) -> dict[str, DayReport]:
+def reports_of_store(world: RecordedWorld, schedule: Schedule, var: Path, days: Iterable[str]) -> dict[str, DayReport]:
     """By day: the report of a store of its own, into which telemetry has read the whole world."""
     reports, path = Reports(world.settings.streaming(var), world.settings.quality()), var / "unreported.db"
     for _ in _ingesting(world, schedule, var, path):

@@ -11,7 +11,7 @@ from random import Random
 from typing import Literal
 
 from stream.kafka import FetchedRecords, RetentionGap
-from tests.quality.telemetry_reference.worlds import Record, World, fetched, position
+from tests.quality.telemetry_reference.worlds import Record, RecordedWorld, fetched, position
 
 Polled = list[FetchedRecords | RetentionGap]
 Action = Literal["commit", "hand over", "crash"]
@@ -21,7 +21,7 @@ _MOST_DEATHS = 3
 class WorldReader:
     """Reads the partitions of a world from given positions, as `stream.kafka.Reader` does."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: RecordedWorld) -> None:
         self._pieces = world.partitions()
         self._next = dict.fromkeys(self._pieces, 0)
         """By partition: index of the piece to read next."""

@@ -1,8 +1,8 @@
 """Small worlds from a seed: a few users over a few days, at all the edges of the definitions, and a stream with faults.
 
-`make_world` makes a world in four steps: settings, what users do (`Activity`), how lines are sent (`_Sender`: delays,
-copies, wrong clocks, stray characters), and how they lie in partitions (`_placed`). At the end comes a tail of lines
-several days later in every partition, so that all days before it are final.
+`make_world` makes a world in four steps: settings, what users do (`UserActivity`), how lines are sent (`_Sender`:
+delays, copies, wrong clocks, stray characters), and how they lie in partitions (`_placed`). At the end comes a tail of
+lines several days later in every partition, so that all days before it are final.
 """
 
 from collections.abc import Iterable
@@ -13,8 +13,8 @@ from stream.event import Event
 from stream.grammar import MAX_LINE_BYTES, render
 from stream.kafka import RetentionGap
 from stream.zone import DAY_MS, HOUR_MS, Zone, zone_named
-from tests.quality.telemetry_reference.activity import Activity
-from tests.quality.telemetry_reference.worlds import Record, World, WorldSettings
+from tests.quality.telemetry_reference.activity import UserActivity
+from tests.quality.telemetry_reference.worlds import ReadingSettings, Record, RecordedWorld
 
 MINUTE_MS = 60_000
 _STRAY = "abkzABZ0159 -"
@@ -35,14 +35,14 @@ class Sent:
     """When the record gets its offset, ms UTC: Kafka times may be in another order."""
 
 
-def make_world(seed: int) -> World:
+def make_world(seed: int) -> RecordedWorld:
     """The world of a seed."""
     random = Random(seed)
     settings = _settings(random)
     zone = zone_named(settings.timezone)
     first_ms = zone.bounds(random.choice(_FIRST_DAYS))[0]
     days = random.randint(1, 3)
-    events = Activity(random, settings, zone, first_ms, days).events()
+    events = UserActivity(random, settings, zone, first_ms, days).events()
     sent = _Sender(random, settings, zone).send(events)
     partitions = _placed(random, sent, random.choice([1, 1, 2, 2, 3, 4]))
     closing_ms = first_ms + days * DAY_MS + settings.quality().window_ms + settings.quality().grace_ms
@@ -53,14 +53,14 @@ def make_world(seed: int) -> World:
         kept, gap = _with_offsets(random, number, lines, _tail(settings, zone, tail_ms, number))
         records += kept
         gaps += gap
-    return World(settings, tuple(records), tuple(gaps))
+    return RecordedWorld(settings, tuple(records), tuple(gaps))
 
 
-def _settings(random: Random) -> WorldSettings:
+def _settings(random: Random) -> ReadingSettings:
     window_hours = random.choice([24.0, 24.0, 24.0, 6.0, 2.0, 30.0, 0.5])
     grace_minutes = random.choice([10.0, 10.0, 0.0, 60.0, 240.0])
     usual = random.random() < 0.2
-    return WorldSettings(
+    return ReadingSettings(
         timezone=random.choice(_ZONES),
         window_hours=window_hours,
         grace_minutes=grace_minutes,
@@ -73,7 +73,7 @@ def _settings(random: Random) -> WorldSettings:
 class _Sender:
     """Turns events into lines as they come to Kafka."""
 
-    def __init__(self, random: Random, settings: WorldSettings, zone: Zone) -> None:
+    def __init__(self, random: Random, settings: ReadingSettings, zone: Zone) -> None:
         self._random, self._zone, self._rules = random, zone, settings.rules()
         self._late_ms, self._grace_ms = settings.quality().late_ms, settings.quality().grace_ms
         self._disorder = random.choice([0.0, 0.2, 0.5])
@@ -184,7 +184,7 @@ def _placed(random: Random, sent: list[Sent], count: int) -> list[list[Sent]]:
     return partitions
 
 
-def _tail(settings: WorldSettings, zone: Zone, tail_ms: int, partition: int) -> list[Sent]:
+def _tail(settings: ReadingSettings, zone: Zone, tail_ms: int, partition: int) -> list[Sent]:
     """Lines of so many users that the clock of a partition follows them: two quorums and more."""
     count = 3 * settings.clock_lines + 2 * settings.clock_users
     times = [tail_ms + number * 20_000 + partition for number in range(count)]

@@ -14,7 +14,7 @@ from stream.zone import zone_named
 from tests.quality.telemetry_reference import checks
 from tests.quality.telemetry_reference.reference import Rules
 from tests.quality.telemetry_reference.simulator import make_world
-from tests.quality.telemetry_reference.worlds import WorldSettings, load, save
+from tests.quality.telemetry_reference.worlds import ReadingSettings, load, save
 
 WORLDS = 20
 CHUNKS = 4
@@ -27,12 +27,12 @@ def test_reports_say_what_the_reference_says_however_a_world_is_read(chunk: int)
 
 
 def test_a_reference_with_another_gap_is_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    rules = WorldSettings.rules
+    rules = ReadingSettings.rules
 
-    def with_short_gap(settings: WorldSettings) -> Rules:
+    def with_short_gap(settings: ReadingSettings) -> Rules:
         return replace(rules(settings), gap_ms=1)
 
-    monkeypatch.setattr(WorldSettings, "rules", with_short_gap)
+    monkeypatch.setattr(ReadingSettings, "rules", with_short_gap)
     assert any("hits by rank" in line for line in checks.disagreements(make_world(0), 0))
 
 

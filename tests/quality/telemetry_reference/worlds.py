@@ -19,7 +19,7 @@ TOPIC = "movielog1"
 
 
 @dataclass(frozen=True)
-class WorldSettings:
+class ReadingSettings:
     """The settings that a world varies, as in `settings.toml`."""
 
     timezone: str = "America/New_York"
@@ -65,10 +65,10 @@ class Record:
 
 
 @dataclass(frozen=True)
-class World:
+class RecordedWorld:
     """What a topic holds, and how it is judged."""
 
-    settings: WorldSettings
+    settings: ReadingSettings
     records: tuple[Record, ...]
     """Ascending by partition and offset."""
     gaps: tuple[RetentionGap, ...] = ()
@@ -82,13 +82,13 @@ class World:
             number: sorted((piece for piece in pieces if piece.partition == number), key=position) for number in numbers
         }
 
-    def in_one_partition(self) -> "World":
+    def in_one_partition(self) -> "RecordedWorld":
         """The same lines in one partition, by Kafka's time, without gaps: all figures must stay the same."""
         ordered = sorted(self.records, key=lambda record: (record.kafka_time, record.partition, record.offset))
         records = [replace(record, partition=0, offset=offset) for offset, record in enumerate(ordered)]
-        return World(self.settings, tuple(records))
+        return RecordedWorld(self.settings, tuple(records))
 
-    def without(self, dropped: set[Record]) -> "World":
+    def without(self, dropped: set[Record]) -> "RecordedWorld":
         """The same world without some records: their offsets are holes."""
         return replace(self, records=tuple(record for record in self.records if record not in dropped))
 
@@ -108,7 +108,7 @@ def fetched(records: list[Record]) -> FetchedRecords:
     )
 
 
-def save(world: World, path: Path) -> None:
+def save(world: RecordedWorld, path: Path) -> None:
     """Write a world as lines: `# <settings as JSON>`, then partition, offset, Kafka time and value, tab-separated.
 
     The value is a JSON string of Latin-1, so that any bytes fit. A gap has its last offset and the word `gap` instead
@@ -125,10 +125,10 @@ def save(world: World, path: Path) -> None:
     path.write_text("\n".join(lines) + "\n", "ascii")
 
 
-def load(path: Path) -> World:
+def load(path: Path) -> RecordedWorld:
     """Read a world that `save` wrote."""
     first, *lines = path.read_text("ascii").splitlines()
-    settings = msgspec.json.decode(first.removeprefix("# "), type=WorldSettings)
+    settings = msgspec.json.decode(first.removeprefix("# "), type=ReadingSettings)
     records, gaps = [], []
     for partition, offset, number, value in (line.split("\t", 3) for line in lines):
         if value == "gap":
@@ -136,4 +136,4 @@ def load(path: Path) -> World:
         else:
             record = json.loads(value).encode("latin-1")
             records.append(Record(int(partition), int(offset), int(number), record))
-    return World(settings, tuple(records), tuple(gaps))
+    return RecordedWorld(settings, tuple(records), tuple(gaps))
