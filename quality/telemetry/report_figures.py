@@ -4,6 +4,7 @@
 on the page.
 """
 
+import math
 from typing import Annotated
 
 import msgspec
@@ -167,13 +168,15 @@ def shown_movies(day: JudgedDay) -> ShownMovies:
     facts, counts = day.movies, day.movies.shown_counts(day.lists)
     release = day.judged.release
     catalogue = facts.catalogue(np.flatnonzero(np.bincount(release[release >= 0])))
-    listed = counts.sum()
+    is_shown = counts > 0
+    # exact, since the order of the movies, and so of rounding, depends on the order of the lines
+    bits = math.fsum((counts[is_shown] * facts.bits[is_shown]).tolist())
     return ShownMovies(
-        movies=int(np.count_nonzero(counts)),
+        movies=int(np.count_nonzero(is_shown)),
         catalogue=len(catalogue),
-        coverage=share(counts[catalogue] > 0),
+        coverage=share(is_shown[catalogue]),
         gini=gini(counts),
-        novelty_bits=float((counts * facts.bits).sum() / listed) if listed else None,
+        novelty_bits=bits / int(counts.sum()) if is_shown.any() else None,
     )
 
 
