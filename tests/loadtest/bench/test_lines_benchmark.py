@@ -81,12 +81,12 @@ def test_a_failure_of_the_collector_is_an_error(
     source: SimulatedLines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(collector_speed, "_EMPTY", "not-there")
-    monkeypatch.setattr(collector_speed, "_write", write_no_topics)
+    monkeypatch.setattr(collector_speed, "write_sample", write_no_topics)
     with pytest.raises(LoadtestError, match=r"collect ended with code 1: .*not-there"):
         collector_speed.measure(source.sample(10), source.runtimes, 1, tmp_path)
 
 
-async def write_no_topics(sample: LineSample, bootstrap: str) -> None:
+async def write_no_topics(sample: LineSample, bootstrap: str, topic: str, empty: str) -> None:
     """Write nothing."""
 
 
