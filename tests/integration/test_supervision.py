@@ -55,8 +55,15 @@ class Supervised:
                 [sys.executable, "-m", "supervisor.supervisord", "-c", str(ROOT / "supervisord.conf")],
                 cwd=ROOT, env=self.environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
-        until(lambda: len(self.ready()) == workers or self.process.poll() is not None)
+        until(lambda: (self.answers() and len(self.ready()) == workers) or self.process.poll() is not None)
         assert self.process.poll() is None, (self.run / "out.log").read_text()
+
+    def answers(self) -> bool:
+        """Whether supervisord can be asked: one that was killed leaves its socket, and for a moment its workers."""
+        try:
+            return bool(self.pids())
+        except OSError:
+            return False
 
     def ready(self) -> dict[int, WorkerStatus]:
         """The workers that are ready, by process id."""
