@@ -86,6 +86,11 @@ class DayRows:
     lines: int | None = None
     """Lines of the day: of its time, refused ones of its Kafka time. None: not counted."""
 
+    @property
+    def events(self) -> int:
+        """How many answers, starts and ratings there are."""
+        return len(self.answers.time) + len(self.sessions) + len(self.ratings.time)
+
     def starts(self) -> tuple[np.ndarray, ...]:
         """Time, user and movie of each session's start: int64 each."""
         return self.sessions.start, *split_key(self.sessions.key)
