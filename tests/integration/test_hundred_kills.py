@@ -119,7 +119,7 @@ def test_after_a_hundred_kills_the_reports_are_those_of_an_undisturbed_run(tmp_p
         disturbed, undisturbed = run_to_the_end(bootstrap, killed), run_to_the_end(bootstrap, whole)
     assert disturbed == undisturbed
     report = orjson.loads(disturbed[f"{DAYS[0]}.json"])
-    assert report["answers"]["requests"] == sum(
+    assert report["total"]["answers"]["requests"] == sum(
         event.kind == "recommend" and FIRST <= event.time < ZONE.bounds(DAYS[0])[1] for event in events
     )
     assert "Traceback" not in (killed / "log").read_text()
