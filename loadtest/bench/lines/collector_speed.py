@@ -10,9 +10,7 @@ import asyncio
 import logging
 import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,7 +18,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from loadtest.bench.lines.line_sources import SETTINGS, LineSample
-from loadtest.demo.processes import ROOT, free_port
+from loadtest.bench.process_cpu import process_cpu_s
+from loadtest.demo.processes import free_port
 from loadtest.errors import LoadtestError
 from quality.catalog import Catalog
 from stream import broker, kafka
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _TOPIC, _EMPTY = "bench", "bench-empty"
 _LINES_A_WRITE = 50_000
-_TIMEOUT_S = 600.0
 
 
 class CollectFigures(Struct, frozen=True, kw_only=True):
@@ -75,7 +73,8 @@ def _collect(
     if runtimes:
         records = ((name, {"id": name, "runtime": minutes}) for name, minutes in runtimes.items())
         Catalog(var).keep("movie", [(name, "known", record, "") for name, record in records])
-    cpu_s = _run(bench_environ(var, bootstrap, topic), var.with_suffix(".log"))
+    command = [sys.executable, "-m", "batch", "collect", "--until-idle", "1"]
+    cpu_s = process_cpu_s("collect", command, bench_environ(var, bootstrap, topic), var.with_suffix(".log"))
     archive = Archive(var)
     archived = sum(entry.lines for entry in archive.entries(topic))
     if archived != lines:
@@ -83,25 +82,6 @@ def _collect(
     began = (var / "archive" / "writer.lock").stat().st_mtime_ns
     ends = [path.stat().st_ctime_ns for path in archive.ledger.glob("*.json")]
     return (max(ends, default=began) - began) / 1e9, cpu_s
-
-
-def _run(environ: dict[str, str], log_file: Path) -> float:
-    """Run the collector until nothing more comes; its CPU seconds. Raises `LoadtestError` if it fails."""
-    command = [sys.executable, "-m", "batch", "collect", "--until-idle", "1"]
-    with log_file.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
-    deadline = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < deadline:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode:
-                raise LoadtestError(f"bench: collect ended with code {process.returncode}: {last_line(log_file)}")
-            return usage.ru_utime + usage.ru_stime
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    raise LoadtestError(f"bench: collect did not end within {_TIMEOUT_S:.0f} s: {last_line(log_file)}")
 
 
 def bench_environ(var: Path, bootstrap: str, topic: str) -> dict[str, str]:
@@ -116,9 +96,3 @@ def bench_environ(var: Path, bootstrap: str, topic: str) -> dict[str, str]:
         "MARQUEE_STREAM_TIMEZONE": SETTINGS.timezone,
         "MARQUEE_BATCH_API": f"http://{_HOST}:1",  # nothing answers there: the catalogue holds all that is known
     }
-
-
-def last_line(log_file: Path) -> str:
-    """The last line that a process has written, for an error."""
-    lines = log_file.read_text("utf-8", "replace").strip().split("\n")
-    return lines[-1] or "no output"

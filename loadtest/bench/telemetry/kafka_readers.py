@@ -7,29 +7,25 @@ the whole process, less that of one that found nothing to read.
 
 import asyncio
 import os
-import signal
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 from msgspec import Struct
 
-from loadtest.bench.lines.collector_speed import bench_environ, last_line, write_sample
+from loadtest.bench.lines.collector_speed import bench_environ, write_sample
 from loadtest.bench.lines.line_sources import LineSample
+from loadtest.bench.process_cpu import process_cpu_s
 from loadtest.bench.telemetry.reading_speed import settings_for
-from loadtest.demo.processes import ROOT, free_port
-from loadtest.errors import LoadtestError
+from loadtest.demo.processes import free_port
 from quality.errors import StoreError
 from quality.telemetry.store import Store
 from stream import broker
 
 _HOST = "127.0.0.1"
 _TOPIC, _EMPTY = "bench", "bench-empty"
-_TIMEOUT_S = 600.0
 
 
 class KafkaFigures(Struct, frozen=True, kw_only=True):
@@ -76,7 +72,8 @@ def _telemetry(var: Path, bootstrap: str, topic: str, lines: int) -> float:
         return _position(var / "telemetry.db", topic) >= lines and (var / "metrics" / "telemetry.prom").exists()
 
     command = [sys.executable, "-m", "quality", "telemetry"]
-    return _cpu_s(command, bench_environ(var, bootstrap, topic), var.with_suffix(".log"), has_read)
+    environ = bench_environ(var, bootstrap, topic)
+    return process_cpu_s("telemetry", command, environ, var.with_suffix(".log"), has_read)
 
 
 def _position(path: Path, topic: str) -> int:
@@ -91,28 +88,4 @@ def _simple(name: str, bootstrap: str, topic: str, lines: int, folder: Path) -> 
     """CPU seconds of a simple program for so many lines."""
     module = "loadtest.bench.telemetry.simple_join"
     command = [sys.executable, "-m", module, name, bootstrap, topic, str(lines)]
-    return _cpu_s(command, dict(os.environ), folder / f"{name}.log", lambda: False)
-
-
-def _cpu_s(command: Sequence[str], environ: dict[str, str], log_file: Path, is_done: Callable[[], bool]) -> float:
-    """CPU seconds of a process that ends by itself, or by SIGTERM when it is done."""
-    with log_file.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=output, stderr=output)
-    deadline, asked = time.monotonic() + _TIMEOUT_S, False
-    try:
-        while time.monotonic() < deadline:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                process.returncode = os.waitstatus_to_exitcode(status)
-                if process.returncode:
-                    raise LoadtestError(f"bench: {' '.join(command[2:4])} failed: {last_line(log_file)}")
-                return usage.ru_utime + usage.ru_stime
-            if not asked and is_done():
-                process.send_signal(signal.SIGTERM)
-                asked = True
-            time.sleep(0.1)
-        raise LoadtestError(f"bench: {' '.join(command[2:4])} did not end: {last_line(log_file)}")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            process.wait()
+    return process_cpu_s(name, command, os.environ, folder / f"{name}.log")

@@ -13,7 +13,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from batch.collecting.collector import PendingLines, archive_batch
-from batch.collecting.set_aside import OpenCases
 from loadtest.bench.cpu_clock import medians, one_core
 from loadtest.bench.lines.line_sources import SETTINGS, LineSample
 from quality.catalog import Catalog
@@ -27,6 +26,7 @@ from quality.telemetry.store import Store
 from stream.archive import Archive
 from stream.clock import Quorum, TopicClock
 from stream.kafka import FetchedRecords
+from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 
