@@ -13,7 +13,7 @@ import click
 import orjson
 import pytest
 
-from batch.errors import NightBusy, ReleaseError
+from batch.errors import ReleaseError
 from batch.evaluation_file import (
     AgainstCurrent,
     Evaluation,
@@ -23,7 +23,6 @@ from batch.evaluation_file import (
     SliceFigures,
     write_evaluation,
 )
-from batch.lock import holding
 from batch.releases import publish
 from batch.releases import release_commands as releases
 from quality.metrics.intervals import Interval
@@ -108,9 +107,8 @@ def test_rolling_back_twice_goes_back_two_releases(var: Path) -> None:
 
 def without_open_reports(var: Path) -> None:
     """As if the current release had been the only one for days."""
-    append_release_change(
-        var / "releases", ReleaseChange(publish.read_publications(var)[-1].release, NOON - 9 * DAY_MS)
-    )
+    current = publish.read_publications(var)[-1].release
+    append_release_change(var / "releases", ReleaseChange(current, NOON - 9 * DAY_MS))
 
 
 def test_rolling_back_skips_removed_and_refused_releases(var: Path) -> None:
@@ -246,13 +244,6 @@ def test_the_list_is_shown_even_if_files_are_damaged(var: Path, name: str) -> No
         rows = releases.release_rows(var)
         assert rows[1].state.startswith("damaged: ")
         assert releases.releases_table(rows, zone_named("America/New_York")).row_count == 3
-
-
-def test_the_lock_is_held_once(tmp_path: Path) -> None:
-    with holding(tmp_path), pytest.raises(NightBusy, match="another night"):
-        holding(tmp_path)
-    with holding(tmp_path):
-        pass
 
 
 class Said(NamedTuple):
@@ -397,12 +388,9 @@ def test_ctrl_c_leaves_no_traceback_and_current_where_it_was(var: Path) -> None:
     os.mkfifo(var / "settings.toml")  # the command waits there
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM],
-        cwd=ROOT,
-        env={**environ(var), "MARQUEE_SETTINGS": str(var / "settings.toml")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+        cwd=ROOT, env={**environ(var), "MARQUEE_SETTINGS": str(var / "settings.toml")},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     with (var / "settings.toml").open("w"):  # opened only once the command reads it
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=600)
