@@ -223,11 +223,11 @@ def show_trend(days: int | None, as_json: bool) -> None:
     chosen = list(islice(reports, days))
     for error in reports.damaged:
         click.echo(f"skipped: {error}", err=True)
-    found = report_trend(chosen)
+    trend = report_trend(chosen)
     if as_json:
-        click.echo(orjson.dumps(msgspec.to_builtins(found), option=orjson.OPT_INDENT_2))
+        click.echo(orjson.dumps(msgspec.to_builtins(trend), option=orjson.OPT_INDENT_2))
     else:
-        click.echo(trend_text(found))
+        click.echo(trend_text(trend))
     if reports.damaged:
         raise SystemExit(1)
 

@@ -77,17 +77,17 @@ def report_trend(reports: Sequence[DayReport]) -> ReportTrend:
     )
 
 
-def trend_text(found: ReportTrend) -> str:
+def trend_text(trend: ReportTrend) -> str:
     """The trend as a table in percent and points, and its sentence."""
-    lines = [f"{f'{found.first} to {found.last}':<24}{'hit rate, %':>25}{'uplift, points':>28}"]
+    lines = [f"{f'{trend.first} to {trend.last}':<24}{'hit rate, %':>25}{'uplift, points':>28}"]
     for label, cells in (
-        ("days", [str(each.days) for each in (found.hit_rate, found.uplift)]),
-        ("mean over days", [interval_text(each.mean, ".2f", 100) for each in (found.hit_rate, found.uplift)]),
-        ("between days, SD", [_points(each.between_days) for each in (found.hit_rate, found.uplift)]),
-        ("slope per day", [interval_text(each.slope, "+.3f", 100) for each in (found.hit_rate, found.uplift)]),
+        ("days", [str(each.days) for each in (trend.hit_rate, trend.uplift)]),
+        ("mean over days", [interval_text(each.mean, ".2f", 100) for each in (trend.hit_rate, trend.uplift)]),
+        ("between days, SD", [_points(each.between_days) for each in (trend.hit_rate, trend.uplift)]),
+        ("slope per day", [interval_text(each.slope, "+.3f", 100) for each in (trend.hit_rate, trend.uplift)]),
     ):
         lines.append(f"{label:<24}{cells[0]:>25}{cells[1]:>28}")
-    return "\n".join([*lines, found.sentence])
+    return "\n".join([*lines, trend.sentence])
 
 
 def _points(deviation: float | None) -> str:
