@@ -198,13 +198,11 @@ class Archive:
 
     def positions(self, topic: str) -> dict[int, int]:
         """By partition of a topic as it is now: the offset to read next."""
-        name = self.name_of(topic)
-        return {entry.partition: entry.last + 1 for entry in self.entries(topic) if entry.topic == name}
+        return {entry.partition: entry.last + 1 for entry in of_present_topic(self.entries(topic))}
 
     def marks(self, topic: str) -> dict[int, RecordMark]:
         """By partition of a topic as it is now: the last record that was read and not dropped since."""
-        name = self.name_of(topic)
-        return {each.partition: each.mark for each in self.entries(topic) if each.topic == name and each.mark}
+        return {entry.partition: entry.mark for entry in of_present_topic(self.entries(topic)) if entry.mark}
 
     def begin_again(self, topic: str, evidence: str) -> LedgerEntry:
         """Commit that a topic was made anew, with the `evidence`: from now on it has another name and no records."""
@@ -297,6 +295,12 @@ def count_by_fate(entries: Iterable[LedgerEntry]) -> Counter[Fate]:
         for count in entry.counts:
             total[count.fate] += count.lines
     return total
+
+
+def of_present_topic(entries: Sequence[LedgerEntry]) -> list[LedgerEntry]:
+    """Of one topic's entries, in order, those since it was last made anew."""
+    latest = max((entry.topic for entry in entries), key=lambda name: (len(name), name), default="")
+    return [entry for entry in entries if entry.topic == latest]
 
 
 def topic_of(name: str) -> str:

@@ -24,7 +24,6 @@ from itertools import compress
 import numpy as np
 import pyarrow as pa
 
-from batch.collecting.set_aside import OpenCases
 from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
 from quality.alerts.alert_file import alert_if_remade
@@ -44,6 +43,7 @@ from stream.clock import ClockLimit, PartitionClock, Quorum, TopicClock
 from stream.errors import KafkaSilent, TopicRemade
 from stream.ledger_clock import latest_lines, was_live
 from stream.record_mark import RecordMark
+from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import Zone, zone_named
 

@@ -28,8 +28,11 @@ from quality.telemetry.day_rows import (
     milliseconds,
 )
 from quality.telemetry.report_days import ReportDays
-from stream.archive import Archive, ArchiveFile, LedgerEntry, TimeRange
+from stream.archive import Archive, ArchiveFile, LedgerEntry, TimeRange, of_present_topic
+from stream.clock import ClockLimit, merged
 from stream.event import KINDS, LIST_LENGTH, Kind
+from stream.ledger_clock import latest_lines
+from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import day_name, day_number
 
@@ -66,10 +69,20 @@ class ArchiveRows:
     """Longest pause within a session."""
 
     @classmethod
-    def of(cls, streaming: StreamSettings, quality: QualitySettings) -> "ArchiveRows":
-        """The rows of the topic of the settings. Raises `ArchiveError` if the ledger cannot be read."""
-        archive = Archive(streaming.var)
+    def of(cls, streaming: StreamSettings, quality: QualitySettings, archive: Archive | None = None) -> "ArchiveRows":
+        """The rows of the topic of the settings. Raises `ArchiveError` if the ledger cannot be read.
+
+        An `archive` that was read before reads only the entries that are new.
+        """
+        archive = archive or Archive(streaming.var)
         return cls(archive, archive.entries(streaming.topic), ReportDays.of(streaming, quality), quality.gap_ms)
+
+    def is_waiting(self) -> bool:
+        """Whether the collector is about to archive records that it had set aside: the clock has come near to them."""
+        latest = merged(latest_lines(self.entries).values())
+        if latest is None or latest.limit is None:
+            return False
+        return bool(OpenCases(of_present_topic(self.entries)).confirmed(ClockLimit(latest.limit, latest.quorum)))
 
     def known_days(self) -> list[int]:
         """The days of events, by their own times and by Kafka's, ascending."""

@@ -22,7 +22,7 @@ from quality.telemetry.ingest import Ingest
 from quality.telemetry.judging import JudgedLines
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from stream.archive import LedgerEntry
+from stream.archive import LedgerEntry, of_present_topic
 from stream.clock import PartitionClock
 from stream.event import KINDS
 from stream.ledger_clock import latest_lines
@@ -74,10 +74,11 @@ def _rebuild(path: Path, streaming: StreamSettings, quality: QualitySettings) ->
     rows, topic = ArchiveRows.of(streaming, quality), streaming.topic
     store = Store(path)
     if rows.entries:
-        latest, name = latest_lines(rows.entries), rows.archive.name_of(topic)
-        clocks = {number: PartitionClock.of(lines) for (own, number), lines in latest.items() if own == name}
-        positions = {number: next_ for number, next_ in rows.archive.positions(topic).items() if number in clocks}
-        store.begin_at(topic, positions, clocks, rows.archive.marks(topic), rows.archive.times_remade(topic))
+        present = of_present_topic(rows.entries)  # of these very entries: a collector may go on meanwhile
+        clocks = {number: PartitionClock.of(lines) for (_, number), lines in latest_lines(present).items()}
+        positions = {entry.partition: entry.last + 1 for entry in present if entry.partition in clocks}
+        marks = {entry.partition: entry.mark for entry in present if entry.mark}
+        store.begin_at(topic, positions, clocks, marks, rows.archive.times_remade(topic))
         ingest, first = Ingest(store, streaming, quality), _first_open_day(Reports(streaming, quality), rows)
         keep_from = rows.days.bounds(first)[0] - quality.gap_ms
         for entry in rows.entries:

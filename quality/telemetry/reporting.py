@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -19,12 +20,14 @@ from quality.telemetry.day_rows import DayRows
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from quality.telemetry.stream_alerts import report_differs
-from stream.archive import Archive
+from stream.archive import Archive, of_present_topic
 from stream.zone import day_name
 
 _DIFFERING = 0.005
 """A larger share of events that telemetry had read otherwise is an alert. Some are normal: the collector asks the APIs
 about torn movie ids, and telemetry judges by what the catalogue holds at that moment."""
+_SET_ASIDE_S = 30.0
+"""How long a final report waits for records that were set aside and that the stream's clock has confirmed."""
 _NO_ARCHIVE = "There is no archive of this topic: the figures count events as telemetry judged them."
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,7 @@ class ReportJob:
     """Days whose report is written again; None: not yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReportKeeper:
     """Decides which reports are due, and writes them.
 
@@ -55,6 +58,14 @@ class ReportKeeper:
     """The time of the monotonic clock from which on a missing archive means that there is no collector."""
     _needed: dict[int, dict[int, int]] = field(default_factory=dict)
     """By day that is over: by partition, the offset that the ledger must have before the report is final."""
+
+    _held_since: dict[int, float] = field(default_factory=dict)
+    """By day that waits for records that were set aside: since when, seconds of the monotonic clock."""
+
+    @cached_property
+    def _archive(self) -> Archive:
+        """Read again and again while days wait for the ledger, so it keeps the entries that it has read."""
+        return Archive(self.reports.stream.var)
 
     def due(self, watermark: int, *, now: bool = False) -> ReportJob | None:
         """What to write at a watermark: at least the days that are over, all open ones if it is time (or `now`)."""
@@ -91,6 +102,7 @@ class ReportKeeper:
             self.store.finish(finished, self.reports.days.bounds(keep_day)[0], keep_day, open_since)
             for day in finished:
                 del self._needed[day]
+                self._held_since.pop(day, None)
 
     def _read_offsets(self) -> dict[int, int]:
         return {partition: mark.offset for partition, mark in self.store.marks(self.reports.stream.topic).items()}
@@ -100,11 +112,12 @@ class ReportKeeper:
             return store.day_rows(day, self.reports.days)
 
     def _write_final(self, job: ReportJob) -> list[int]:
-        archived = ArchiveRows.of(self.reports.stream, self.reports.settings)
-        held = archived.archive.positions(self.reports.stream.topic)
+        archived = ArchiveRows.of(self.reports.stream, self.reports.settings, self._archive)
         if not archived.entries and self._may_be_archived():
             return []
-        finished = [day for day in job.over if not archived.entries or self._has(held, day)]
+        held = {entry.partition: entry.last + 1 for entry in of_present_topic(archived.entries)}
+        has_all = [day for day in job.over if not archived.entries or self._has(held, day)]
+        finished = self._after_set_aside(has_all) if archived.is_waiting() else has_all
         for day in finished:
             if not self.reports.is_final(day):
                 self._write_final_of(day, archived)
@@ -112,10 +125,18 @@ class ReportKeeper:
 
     def _may_be_archived(self) -> bool:
         """Whether a collector has begun, or may still: processes that start together do so within seconds."""
-        return Archive(self.reports.stream.var).ledger.parent.exists() or time.monotonic() < self.alone_from
+        return self._archive.ledger.parent.exists() or time.monotonic() < self.alone_from
 
     def _has(self, held: dict[int, int], day: int) -> bool:
         return all(held.get(partition, 0) > offset for partition, offset in self._needed[day].items())
+
+    def _after_set_aside(self, days: list[int]) -> list[int]:
+        """The days that have waited long enough for records that the collector is about to archive.
+
+        It does so right after a commit. Not for ever: it may be dead, or find that they are wrong after all.
+        """
+        now = time.monotonic()
+        return [day for day in days if now - self._held_since.setdefault(day, now) >= _SET_ASIDE_S]
 
     def _write_final_of(self, day: int, archived: ArchiveRows) -> None:
         rows = live = self._stored_rows(day)

@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from batch.collecting.collector import PendingLines, archive_batch
-from batch.collecting.set_aside import OpenCases
 from quality.__main__ import commands
 from quality.catalog import Catalog, KnownIds
 from quality.lines.context_checks import make_context
@@ -22,6 +21,7 @@ from quality.lines.quarantine import quarantined_lines
 from quality.settings import QualitySettings
 from stream.archive import Archive, LedgerEntry
 from stream.kafka import FetchedRecords
+from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS, zone_named
 from tests.ledger_entries import credulous

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from batch.collecting import collector as collecting
-from batch.collecting.set_aside import OpenCases
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
 from stream.archive import Archive, LedgerEntry, count_by_fate
 from stream.clock import CLOCK_AHEAD, PartitionClock
@@ -19,6 +18,7 @@ from stream.decoding import decode_json
 from stream.grammar import render_time
 from stream.kafka import FetchedRecords
 from stream.ledger_clock import stream_time, was_live
+from stream.set_aside import OpenCases
 from stream.zone import DAY_MS, HOUR_MS
 from tests.batch.collecting.collected_lines import CLOCK, HELD, NOW, TOPIC, alerts, collector_of, run
 from tests.ledger_entries import clock_at, entry

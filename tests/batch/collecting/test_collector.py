@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from batch.collecting import collector
 from batch.collecting.collector import PendingLines, archive_batch
-from batch.collecting.set_aside import OpenCases
 from quality.catalog import Catalog
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
@@ -21,6 +20,7 @@ from stream.archive import Archive, TimeRange, count_by_fate
 from stream.event import KINDS
 from stream.grammar import parse
 from stream.kafka import RetentionGap
+from stream.set_aside import OpenCases
 from stream.zone import DAY_MS, HOUR_MS
 from tests.batch.collecting.collected_lines import (
     CLOCK,

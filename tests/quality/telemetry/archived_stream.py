@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import numpy as np
 
 from batch.collecting.collector import PendingLines, archive_batch
-from batch.collecting.set_aside import OpenCases
 from quality.catalog import Catalog
 from quality.lines.context_checks import make_context
 from quality.settings import QualitySettings
@@ -14,6 +13,7 @@ from stream.clock import Quorum, TopicClock
 from stream.event import Event
 from stream.grammar import render
 from stream.kafka import FetchedRecords
+from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 

@@ -133,3 +133,17 @@ def test_refused_lines_are_those_of_the_ledger(tmp_path: Path) -> None:
     assert archived_report(streaming, SHORT).left_out.by_reason == {"fields": 1}
     assert ArchiveRows.of(streaming, SHORT).known_days() == [NUMBER]
     assert np.array_equal(ArchiveRows.of(streaming, SHORT).day_rows(NUMBER).sessions.start, [FIRST + HOUR + 60_000])
+
+
+def test_rows_wait_for_records_that_the_collector_is_about_to_archive(tmp_path: Path) -> None:
+    """They were set aside, and the clock has come near to them: the next thing that the collector does."""
+    streaming = StreamSettings(var=tmp_path, clock_lines=3, clock_users=2, clock_ahead_minutes=60)
+    collected, ahead = CollectedStream(streaming, SHORT), answer(9, 50, ("a+2001",))
+    collected.take(records_of([watch(1, user, "a+2001") for user in range(1, 9)]), records_of([ahead], 8))
+    *_, clock = (entry.clock for entry in collected.archive.entries())
+    assert clock is not None
+    assert clock.ahead_from == ahead.time
+    assert not ArchiveRows.of(streaming, SHORT).is_waiting()
+    collected.take(records_of([watch(9, user, "a+2001") for user in range(1, 9)], 9))
+    assert ArchiveRows.of(streaming, SHORT).is_waiting()
+    assert not ArchiveRows.of(one_line(tmp_path / "empty"), SHORT).is_waiting()

@@ -14,6 +14,8 @@ from quality.__main__ import commands
 from quality.alerts.alert_file import AlertFile
 from quality.errors import ReportError
 from quality.settings import QualitySettings
+from quality.telemetry import reporting
+from quality.telemetry.archive_rows import ArchiveRows
 from quality.telemetry.archived_reports import ArchivedReports
 from quality.telemetry.batch import batch_of
 from quality.telemetry.consumer import Telemetry
@@ -245,3 +247,16 @@ def test_the_command_makes_days_again(tmp_path: Path, monkeypatch: pytest.Monkey
     assert report("--day", "2022-01-01").exit_code == 1
     for wrong in (["--day", DAY, "--from", DAY], [], ["--day", DAY, "--reason", "x"]):
         assert report(*wrong).exit_code == 2
+
+
+def test_a_report_waits_for_records_that_were_set_aside_but_not_for_ever(
+    day: ReadAndCollected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ArchiveRows, "is_waiting", lambda _: True)
+    known = records_of([*EVENTS, *LATER])
+    day.collected.take(known)
+    day.read(known)
+    assert not day.is_final()
+    monkeypatch.setattr(reporting, "_SET_ASIDE_S", 0.0)
+    day.read()
+    assert day.is_final()
