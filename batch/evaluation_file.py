@@ -133,6 +133,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     """Why it was chosen, in words."""
     parameters: dict[str, dict[str, float]]
     """By model: the tuned parameters. {} if nothing was measured."""
+    learned: bytes | msgspec.UnsetType = msgspec.UNSET
+    """What the chosen model has learned in tuning beyond its parameters, in base64; no field if nothing."""
     slices: MeasuredSlices
     against_popular: ScoreDifference
     """The chosen model minus the popular list, on the test slice."""

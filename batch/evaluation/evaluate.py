@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec import UNSET
 
 from batch import models
 from batch.errors import NotEnoughData
@@ -95,6 +96,7 @@ def measure_models(
     except NotEnoughData as error:
         return _without_figures(settings, str(error))
     parameters = {model.name: dict(model.parameters) for model in competing}
+    learned = {model.name: model.learned for model in competing}
     test = _on_test(part, competing, settings, advance)
     chosen, chosen_by = _chosen(choice, test, settings)
     lists, popular = test.results[chosen], test.results[POPULAR]
@@ -102,6 +104,7 @@ def measure_models(
         chosen=chosen,
         chosen_by=chosen_by,
         parameters=parameters,
+        learned=learned.get(chosen) or UNSET,
         slices=MeasuredSlices(choice_figures, test.figures(part, settings.seed)),
         against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg),
         against_current=compare_with_incumbent(incumbent, part, test.users, lists, requests),

@@ -37,9 +37,14 @@ def candidates(settings: BatchSettings) -> list[Model]:
     return [shared.get(name) or make(name, settings, {}) for name in MODELS]
 
 
-def make(name: str, settings: BatchSettings, parameters: dict[str, float]) -> Model:
-    """The model of a name, with parameters from `Model.parameters`; missing ones have their untuned values."""
-    return MODELS[name](settings, parameters)
+def make(name: str, settings: BatchSettings, parameters: dict[str, float], learned: bytes = b"") -> Model:
+    """The model of a name, with what tuning found: `Model.parameters` and `Model.learned`.
+
+    Missing parameters have their untuned values.
+    """
+    model = MODELS[name](settings, parameters)
+    model.learned = learned
+    return model
 
 
 def is_personal(name: str) -> bool:

@@ -52,6 +52,7 @@ class Blend:
 
     name = "blend"
     personal = True
+    learned = b""
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float], parts: BlendParts | None = None) -> None:
         self._models = parts or BlendParts.make(settings, parameters)

@@ -30,6 +30,7 @@ class Folded:
 
     name: str
     personal = True
+    learned = b""
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self.settings = settings

@@ -21,6 +21,8 @@ class Model(Protocol):
     personal: bool
     """Whether users with different histories get different rankings. The gate judges the lists by it, and
     `server.release.list_source` names them by it."""
+    learned: bytes
+    """What `tune` has learned beyond the numbers in `parameters`; b"" for nothing. `make` sets it; `fit` keeps it."""
 
     @property
     def parameters(self) -> dict[str, float]:

@@ -15,6 +15,7 @@ class Popular:
 
     name = "popular"
     personal = False
+    learned = b""
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self.parameters: dict[str, float] = {}
@@ -43,6 +44,7 @@ class SegmentPopular:
 
     name = "segment"
     personal = False
+    learned = b""
 
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self._half_life_days = settings.half_life_days

@@ -31,9 +31,9 @@ def build_files(
     """
     data = history.before(history.until, settings.half_life_days)
     is_hidden = np.array([name in hidden for name in history.movies])
-    chosen, parameters = evaluation.chosen, evaluation.parameters
+    chosen, parameters = evaluation.chosen, evaluation.parameters.get(evaluation.chosen, {})
     with step(f"fit {chosen}"):
-        model = models.make(chosen, settings, parameters.get(chosen, {}))
+        model = models.make(chosen, settings, parameters, evaluation.learned or b"")
         model.fit(data)
     with step("lists", len(history.users)) as advance:
         personal = _personal_lists(model, data, is_hidden, advance)

@@ -25,6 +25,7 @@ from batch import models
 from batch.evaluation.evaluate import measure_models
 from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
+from batch.evaluation_file import Evaluation
 from batch.history.interactions import TrainingHistory
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -82,7 +83,7 @@ def measure(name: str, history: TrainingHistory, seed: int) -> tuple[RankedSet, 
     test, chosen = splits.test(), evaluation.chosen
     parameters = evaluation.parameters.get(chosen, {})
     rivals, penalty = textbook_scores(splits, test, seed)
-    chosen_scores = _scores(test, _chosen_lists(chosen, parameters, test, settings))
+    chosen_scores = _scores(test, _chosen_lists(evaluation, test, settings))
     table = {
         model: convert(figures, MetricIntervals, from_attributes=True)
         for model, figures in evaluation.test_models.items()
@@ -137,9 +138,10 @@ def _rival_scores(data: Slice, model: reference_models.Scores) -> RankingScores:
     return _scores(data, reference_models.top_lists(model, data.known, data.users))
 
 
-def _chosen_lists(chosen: str, parameters: dict[str, float], test: Slice, settings: BatchSettings) -> np.ndarray:
+def _chosen_lists(evaluation: Evaluation, test: Slice, settings: BatchSettings) -> np.ndarray:
     """The chosen model's lists once more, for the scores of each user: int32 [users, 20]."""
-    model = models.make(chosen, settings, parameters)
+    parameters = evaluation.parameters.get(evaluation.chosen, {})
+    model = models.make(evaluation.chosen, settings, parameters, evaluation.learned or b"")
     model.fit(test.known)
     return top_lists(model, test.known, test.users)
 

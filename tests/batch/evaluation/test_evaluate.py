@@ -58,6 +58,7 @@ class Taste:
 
     name = "taste"
     personal = True
+    learned = b""
 
     def __init__(self, parameters: dict[str, float]) -> None:
         self.parameters = parameters
@@ -72,6 +73,7 @@ class Taste:
         assert relevant.shape == data.shape
         assert np.diff(relevant.indptr)[users].all()
         self.parameters = {"strength": 1e6}
+        self.learned = b"of %d users\xff" % len(users)
 
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         halves = np.stack([data.matrix[users][:, half].sum(axis=1).A1 for half in (slice(0, 30), slice(30, 60))], 1)
@@ -166,6 +168,7 @@ def test_models_are_tuned_on_one_half_of_the_choice_and_measured_on_the_other(ma
     assert figures_of(evaluation, "choice", "taste").users == len(eligible) - len(users)
     assert taste.parameters == {"strength": 1e6} == evaluation.parameters["taste"]
     assert evaluation.parameters["popular"] == {}
+    assert evaluation.learned == b"of %d users\xff" % len(users)
 
 
 def test_no_user_is_both_tuned_on_and_measured_on_the_choice_slice(
