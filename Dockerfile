@@ -60,7 +60,7 @@ RUN chmod -R a+rX /app && /venv/bin/python -m compileall -q /app
 
 
 FROM ${BASE}
-# implicit's wheel includes neither the OpenMP nor the C++ library; Annoy also needs the latter.
+# The wheels of implicit and LightGBM include neither the OpenMP nor the C++ library; Annoy also needs the latter.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends libgomp1 libstdc++6 \
  && rm -rf /var/lib/apt/lists/*

@@ -36,6 +36,8 @@ $(READY): requirements.lock pyproject.toml
 		{ echo "error: no C++ compiler, and Annoy is built from source: install one (Debian: apt-get install g++)" >&2; exit 1; }
 	@$(PYTHON) -c 'import os, sysconfig; raise SystemExit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || \
 		{ echo "error: no Python.h, and Annoy is built against it: install it (Debian: apt-get install python3-dev)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || \
+		{ echo "error: no libgomp.so.1, which implicit and LightGBM run on: install it (Debian: apt-get install libgomp1)" >&2; exit 1; }
 	$(PYTHON) -m venv --clear $(VENV) || { echo "error: no venv module: install it (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	$(call ENTRY,setuptools)
 	$(call ENTRY,annoy)
