@@ -12,8 +12,8 @@ from pathlib import Path
 
 from loadtest.errors import LoadtestError
 from stream.grammar import LineRefused, parse_time
-from stream.kafka import Writer
 from stream.kafka_topic import retention_ms
+from stream.kafka_writer import Writer
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, Zone
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import re
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from stream.errors import StreamError, TopicRemade
 from stream.grammar import LineRefused, parse
 from stream.ledger_clock import stream_time
 from stream.line_columns import read
+from stream.repartition import CopyPlan, CopyResult, repartition
 from stream.settings import StreamSettings, load
 from stream.zone import Zone, zone_named
 
@@ -127,6 +129,51 @@ async def _begin_again(settings: StreamSettings) -> str:
                 raise StreamError(f"kafka: {topic} is the topic that was read; there is nothing to do")
             evidence = "nothing is known of the old one"
         return f"{topic} is read from its beginning, as {ledger.begin_again(topic, evidence).topic} in the ledger"
+
+
+class _Offset(click.ParamType[tuple[int, int]]):
+    """A partition and an offset, `0:1234`."""
+
+    name = "partition:offset"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if not (match := re.fullmatch(r"(\d{1,9}):(\d{1,18})", str(value), re.ASCII)):
+            self.fail(f"{value!r} is no partition and offset, such as 0:1234", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+@commands.command("repartition")
+@click.argument("target")
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Of TARGET; by default as many as the topic has.")
+@click.option(
+    "--from", "starts", type=_Offset(), multiple=True, help="First offset to copy of a partition; repeatable."
+)
+@click.option("--follow", is_flag=True, help="Go on at the end, until Ctrl-C or SIGTERM.")
+@click.option("--at-least-once", is_flag=True, help="Without transactions: after a crash some lines are there twice.")
+def copy_by_user(
+    target: str, partitions: int | None, starts: tuple[tuple[int, int], ...], follow: bool, at_least_once: bool
+) -> None:
+    """Copy the topic into the topic TARGET, by user: all lines of a user lie in one partition there.
+
+    TARGET is made if it is missing. A run that was interrupted goes on where it was.
+    """
+    offsets = dict(starts)
+    if len(offsets) < len(starts):
+        raise click.UsageError("--from names a partition twice")
+    plan = CopyPlan(target=target, partitions=partitions, starts=offsets, follow=follow, exactly_once=not at_least_once)
+    click.echo(
+        orjson.dumps(
+            asyncio.run(_copy(load("stream", StreamSettings), plan)),
+            option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS,
+        )
+    )
+
+
+async def _copy(settings: StreamSettings, plan: CopyPlan) -> CopyResult:
+    stop = asyncio.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    return await repartition(settings, plan, stop)
 
 
 @commands.command("archive")

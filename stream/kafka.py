@@ -10,7 +10,7 @@ early, so no code here waits for an end.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -24,6 +24,7 @@ from stream.errors import BrokerError, KafkaSilent, StreamError, TopicRemade
 from stream.kafka_connection import client_arguments
 from stream.kafka_contact import SILENT_S, KafkaContact
 from stream.kafka_topic import ensure_topic, partitions_of
+from stream.kafka_writer import Writer
 from stream.offset_commits import OffsetCommits
 from stream.record_mark import RecordMark
 from stream.settings import StreamSettings
@@ -150,24 +151,25 @@ class Reader:
         """By partition: the last offset whose record is surely of the topic that was read before."""
         return {partition: mark.offset for partition, mark in self._marks.items()}
 
-    async def poll(self, most: int) -> list[FetchedRecords | RetentionGap]:
-        """The next records, at most `most`; empty after the fetch timeout.
+    async def poll(self, most: int, only: Collection[int] = ()) -> list[FetchedRecords | RetentionGap]:
+        """The next records, at most `most`, of `only` these partitions, or of all; empty after the fetch timeout.
 
         Raises `StreamError` if Kafka no longer answers, `TopicRemade` if it has another topic of the name.
         """
         try:
             await self._look_after()
             began = time.monotonic()
-            fetched = await self._consumer.getmany(timeout_ms=self._timeout_ms, max_records=most)
-            await self._advance(time.monotonic() - began)
+            polled = [TopicPartition(self._topic, partition) for partition in only]
+            fetched = await self._consumer.getmany(*polled, timeout_ms=self._timeout_ms, max_records=most)
+            await self._advance(polled or self._consumer.assignment(), time.monotonic() - began)
         except OffsetOutOfRangeError as error:
             return await self._gaps([tp.partition for tp in error.args[0]])
         except KafkaError as error:
             raise StreamError(f"kafka: cannot read {self._topic}: {error!r}") from error
         await self._require_progress()
-        polled = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
-        self._latest |= {records.partition: records.last_mark for records in polled}
-        return [*polled]
+        pieces = [self._to_arrays(tp.partition, records) for tp, records in fetched.items()]
+        self._latest |= {records.partition: records.last_mark for records in pieces}
+        return [*pieces]
 
     async def commit(self, positions: Mapping[int, int]) -> None:
         """Commit the positions of the owner's store to Kafka, for lag monitors; no process resumes from them.
@@ -232,15 +234,16 @@ class Reader:
         end: int | None = self._consumer.highwater(TopicPartition(self._topic, partition))
         return end
 
-    async def _advance(self, seconds: float) -> None:
+    async def _advance(self, polled: Collection[TopicPartition], seconds: float) -> None:
         """Follow the client after a poll of so many seconds; its positions also pass aborted records and the marks of
         transactions."""
-        answers = {}
-        for tp in self._consumer.assignment():
-            self.positions[tp.partition] = await self._consumer.position(tp)
+        answers, positions = {}, {}
+        for tp in polled:
+            positions[tp.partition] = await self._consumer.position(tp)
             answers[tp.partition] = self._consumer.last_poll_timestamp(tp)
+        self.positions |= positions
         self._contact.polled(answers, seconds)
-        self._stalls.polled(self.positions, seconds)
+        self._stalls.polled(positions, seconds)
         ends = {partition: self._readable_end(partition) for partition in self._from}
         if self._from and (None not in ends.values() or self._contact.incomplete):
             self._say_what_is_read(ends)
@@ -355,32 +358,6 @@ def _consumer(settings: StreamSettings, fetch_bytes: int, **options: object) -> 
         fetch_max_bytes=2 * _FETCH_BYTES,
         **options,
     )
-
-
-class Writer:
-    """Writes records to a topic, in order within a partition, with the caller's Kafka times. Created by `writing`."""
-
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self._producer = producer
-        self._topic = topic
-
-    async def write(self, values: list[bytes], times: list[int], partition: int = 0) -> None:
-        """Append records with their times (ms UTC) and wait until the broker has acknowledged them."""
-        pending = []
-        batch = self._producer.create_batch()
-        for value, time_ms in zip(values, times, strict=True):
-            if batch.append(key=None, value=value, timestamp=time_ms) is None:
-                pending.append(await self._send(batch, partition))
-                batch = self._producer.create_batch()
-                if batch.append(key=None, value=value, timestamp=time_ms) is None:
-                    raise StreamError(f"kafka: a line of {len(value)} bytes is larger than a batch")
-        pending.append(await self._send(batch, partition))
-        for delivered in pending:
-            await delivered
-
-    async def _send(self, batch: object, partition: int) -> "asyncio.Future[object]":
-        batch.close()  # type: ignore[attr-defined]
-        return await self._producer.send_batch(batch, self._topic, partition=partition)
 
 
 @asynccontextmanager

@@ -54,11 +54,12 @@ class KafkaContact:
         return min(self._waited_s.values(), default=0.0)
 
     def polled(self, answers: Mapping[int, int | None], seconds: float) -> None:
-        """Note a poll that took so many seconds, and the time stamp of each partition's last answer after it."""
+        """Note a poll that took so many seconds, and the time stamp of each polled partition's last answer after it."""
+        waited_s = {}
         for partition, stamp in answers.items():
             same = partition in self._answers and self._answers[partition] == stamp
-            self._waited_s[partition] = self._waited_s[partition] + seconds if same else 0.0
-        self._answers = dict(answers)
+            waited_s[partition] = self._waited_s[partition] + seconds if same else 0.0
+        self._answers, self._waited_s = dict(answers), waited_s
         silent = sorted(partition for partition, waited_s in self._waited_s.items() if waited_s >= SILENT_S)
         if silent and self._since is None:
             longest_s = max(self._waited_s.values())

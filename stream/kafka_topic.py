@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaError, NoError, TopicAlreadyExistsError, for_code
@@ -28,14 +29,24 @@ async def partitions_of(settings: StreamSettings) -> list[int]:
 
 async def retention_ms(settings: StreamSettings) -> int | None:
     """How long Kafka keeps the topic's records, by their own times; None: for ever, or the broker does not say."""
+    value = int(await _topic_config(settings, _RETENTION) or -1)
+    return value if value >= 0 else None
+
+
+async def keeps_times(settings: StreamSettings) -> bool:
+    """Whether the topic's records keep the times that their writers give them; true if the broker does not say."""
+    return await _topic_config(settings, "message.timestamp.type") != "LogAppendTime"
+
+
+async def _topic_config(settings: StreamSettings, name: str) -> str | None:
+    """Kafka's setting of the topic; None if the broker does not say."""
     async with _administering(settings) as admin:
-        topic = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {_RETENTION: None})
+        topic = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {name: None})
         try:
             [response] = await admin.describe_configs([topic])
         except KafkaConnectionError:  # the embedded broker ends the connection at this request; it keeps everything
             return None
-    values = [int(value) for *_, configs in response.resources for _, value, *_ in configs]
-    return next((value for value in values if value >= 0), None)
+    return next((value for *_, configs in response.resources for _, value, *_ in configs), None)
 
 
 async def ensure_topic(settings: StreamSettings, partitions: int) -> None:
@@ -48,6 +59,35 @@ async def ensure_topic(settings: StreamSettings, partitions: int) -> None:
             for topic, code, *_ in response.topic_errors:
                 if code not in (NoError.errno, TopicAlreadyExistsError.errno):  # another process may have been faster
                     raise StreamError(f"kafka: cannot create topic '{topic}': {for_code(code).__name__}")
+
+
+async def offset_ranges(settings: StreamSettings) -> dict[int, tuple[int, int]]:
+    """By partition of the topic: its first offset, and the one after its last, as far as the broker says."""
+    partitions = [TopicPartition(settings.topic, partition) for partition in await partitions_of(settings)]
+    async with _asking(settings, None) as consumer:
+        first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+    return {tp.partition: (first[tp], end[tp]) for tp in partitions}
+
+
+async def committed_offsets(settings: StreamSettings, group: str) -> dict[int, int]:
+    """By partition of the topic: the offset that a consumer group has committed, where it has."""
+    partitions = [TopicPartition(settings.topic, partition) for partition in await partitions_of(settings)]
+    async with _asking(settings, group) as consumer:
+        committed = {tp.partition: await consumer.committed(tp) for tp in partitions}
+    return {partition: offset for partition, offset in committed.items() if offset is not None}
+
+
+@asynccontextmanager
+async def _asking(settings: StreamSettings, group: str | None) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer that reads nothing. Raises `BrokerError` without a broker."""
+    consumer = AIOKafkaConsumer(**client_arguments(settings), group_id=group, enable_auto_commit=False)
+    try:
+        await consumer.start()
+        yield consumer
+    except (KafkaError, TimeoutError) as error:
+        raise await unreachable(settings, error) from error
+    finally:
+        await consumer.stop()
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from loadtest.simulation.recommender_client import RecommenderAnswer, Recommende
 from loadtest.simulation.visits import Audience, Happenings, Visits
 from stream.event import Event, Kind
 from stream.grammar import render
-from stream.kafka import Writer
+from stream.kafka_writer import Writer
 from stream.zone import Zone
 
 SLICE_MS = 60_000

@@ -68,6 +68,11 @@ class SecuredKafka:
         keys["bootstrap"] = self.address[listener]
         return {f"MARQUEE_STREAM_{key.upper()}": str(value) for key, value in keys.items()}
 
+    def allow_copies(self, topic: str) -> None:
+        """Give `marquee` the further rights that copies to a topic need, as docs/operations.md names them."""
+        self._allow("--operation", "Write", "--topic", topic)
+        self._allow("--operation", "Write", "--transactional-id", "marquee-", "--resource-pattern-type", "prefixed")
+
     def _allow(self, *rights: str) -> None:
         server = ["--bootstrap-server", self.address["plain"], "--add", "--allow-principal", "User:marquee"]
         self._kafka.run_tool("kafka.admin.AclCommand", *server, *rights)
