@@ -113,7 +113,7 @@ def history(days: int, first_day: str) -> None:
         last = day_name(day_number(first_day) + days - 1)
     except ValueError as error:
         raise click.BadParameter(f"{first_day}: {error}", param_hint="--first-day") from error
-    audience = Audience(World(world), clock, world.seed)
+    audience = Audience(World(world), clock, world.seed, clock.bounds(first_day)[0])
     archive = Archive(streaming.var)
     with archive.writing(), step("history", days) as advance:
         until = clock.bounds(last)[1]
@@ -140,9 +140,10 @@ async def _serve(hours: float) -> None:
 
     streaming, settings = _settings()
     archive, clock = Archive(streaming.var), zone_named(streaming.timezone)
-    ends = [entry.kafka_time.last for entry in archive.entries() if entry.kafka_time]
-    begins = (max(ends, default=clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
-    audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS)
+    archived = [entry.kafka_time for entry in archive.entries() if entry.kafka_time]
+    begins = (max((time.last for time in archived), default=clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
+    opens = min((time.first for time in archived), default=begins)
+    audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS, opens)
     backfill.replay_archive(archive, audience)
     caller = RecommenderClient(settings.server, settings.deadline_ms, audience.world.catalogue.index)
     stop = asyncio.Event()

@@ -12,6 +12,7 @@ from stream.settings import Generation, ServiceUrl
 
 Count = Annotated[int, Meta(ge=1, le=100_000_000)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+USUAL_CHART_SHARE = 0.2
 
 
 class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +29,18 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     generation: Generation = "2022"
     """The year of the simulated service: 2026 has ratings 1..10, bulk look-ups, HTTP 404, `cost`, self-descriptions."""
+
+    chart_share: Annotated[float, Meta(gt=0, lt=1)] = USUAL_CHART_SHARE
+    """Mean share of choices that users make by the chart of popular movies; their own tastes share the rest."""
+
+    visits_per_day: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    """Mean visits of a user per day."""
+
+    newcomers: Share = 0.0
+    """Share of users who join after the service has opened, at a constant rate; each then visits it at once."""
+
+    joining_days: Annotated[float, Meta(gt=0, le=36_500)] = 28.0
+    """Days from the opening until the last of them has joined."""
 
     api_host: str = "127.0.0.1"
     """Address that the record API listens on."""

@@ -110,10 +110,13 @@ class Demo:
         """Run the whole demo; returns its summary. Raises `DemoError` if a process fails."""
         began = time.monotonic()
         first = day_number(FIRST_LIVE_DAY)
-        audience = Audience(World(self.world_settings), self.zone, self.world_settings.seed)
+        first_day = day_name(first - self._days)
+        audience = Audience(
+            World(self.world_settings), self.zone, self.world_settings.seed, self.zone.bounds(first_day)[0]
+        )
         with step("history", self._days + 1) as advance:
             opens = self.zone.bounds(FIRST_LIVE_DAY)[0] + OPENS_MS
-            backfill.write(self.archive, audience, self.zone, day_name(first - self._days), opens, advance)
+            backfill.write(self.archive, audience, self.zone, first_day, opens, advance)
         self._start_outside()
         self._night()
         self._start_marquee()

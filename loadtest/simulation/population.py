@@ -5,7 +5,7 @@ not find its own formula here. On a visit a user first takes one of four paths: 
 the chart of popular movies, one of the small circles with favourites of all genres, or a genre and then an era. `World`
 walks these paths; this file has their odds, one row per user.
 
-Guarantee: the same arguments give the same users; no array grows faster than the number of users.
+Guarantee: equal settings give equal users; no array grows faster than the number of users.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loadtest.settings import USUAL_CHART_SHARE, WorldSettings
 from loadtest.simulation.catalogue import ERAS, GENRE_FREQUENCY, GENRES, ApiRecord
 from stream.settings import Generation
 
@@ -55,9 +56,13 @@ class Activity:
     """How often and at which hours each user visits."""
 
     visits_per_day: npt.NDArray[np.float64]
-    """[users] expected visits per day: log-normal, mean 1.0; a few users watch all day, most of them seldom."""
+    """[users] expected visits per day: log-normal around the mean of the settings; a few users watch all day, most of
+    them seldom."""
     chronotype: npt.NDArray[np.int8]
     """[users] row of `HOUR_WEIGHTS`."""
+    joining_day: npt.NDArray[np.float64]
+    """[users] days from the opening of the service to the moment when each newcomer joins; -1 for the others, who are
+    there when it opens."""
 
     def visits_in_hour(self, hour: int) -> npt.NDArray[np.float64]:
         """[users] expected visits in that hour of the service's day, 0..23."""
@@ -120,29 +125,31 @@ class Population:
         }
 
 
-def make_population(users: int, seed: int, generation: Generation = "2026") -> Population:
+def make_population(settings: WorldSettings) -> Population:
     """Make users with tastes."""
-    rng = np.random.default_rng([seed, 2])
+    users, rng = settings.users, np.random.default_rng([settings.seed, 2])
+    charts = settings.chart_share
+    taste = (1 - charts) / (1 - USUAL_CHART_SHARE)
     ages, women = _ages(rng, users), rng.random(users) < 0.17
     segment = np.digitize(ages, _AGE_BANDS) * 2 + women
     circles = rng.integers(0, CIRCLES, (users, 2)).astype(np.int8)
     one_circle = rng.random(users) < 0.5
     circles[one_circle, 1] = circles[one_circle, 0]
     return Population(
-        generation=generation,
+        generation=settings.generation,
         ages=ages,
         women=women,
         occupations=_occupations(rng, ages),
         genre_weights=_genre_weights(rng, segment),
         favourite_era=np.clip(np.rint(rng.normal(6.0, 1.6, users)), 0, ERAS - 1).astype(np.int8),
-        chart_odds=rng.beta(2.0, 8.0, users).astype(np.float32),
+        chart_odds=rng.beta(10 * charts, 10 * (1 - charts), users).astype(np.float32),
         # For very few users this and the chart exceed 1; they have no genre path.
-        circle_odds=(0.75 * rng.beta(3.0, 4.0, users)).astype(np.float32),
-        loyalty=rng.beta(2.0, 3.0, users).astype(np.float32),
+        circle_odds=(0.75 * taste * rng.beta(3.0, 4.0, users)).astype(np.float32),
+        loyalty=np.minimum(taste * rng.beta(2.0, 3.0, users), 1.0).astype(np.float32),
         circles=circles,
         rating_odds=rng.beta(2.2, 1.8, users).astype(np.float32),
         mood=(0.4 * rng.standard_normal(users)).astype(np.float32),
-        activity=_activity(rng, users),
+        activity=_activity(rng, settings),
     )
 
 
@@ -170,10 +177,16 @@ def _genre_weights(rng: np.random.Generator, segment: npt.NDArray[np.int64]) -> 
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
-def _activity(rng: np.random.Generator, users: int) -> Activity:
+def _activity(rng: np.random.Generator, settings: WorldSettings) -> Activity:
+    users = settings.users
     visits = rng.lognormal(0.0, 0.8, users)
     chronotype = rng.choice(len(_CHRONOTYPES), users, p=_CHRONOTYPES[:, 2])
-    return Activity(visits_per_day=visits / visits.mean(), chronotype=chronotype.astype(np.int8))
+    joins = rng.random(users) < settings.newcomers
+    return Activity(
+        visits_per_day=settings.visits_per_day * visits / visits.mean(),
+        chronotype=chronotype.astype(np.int8),
+        joining_day=np.where(joins, settings.joining_days * rng.random(users), -1.0),
+    )
 
 
 def _hour_weights() -> npt.NDArray[np.float64]:

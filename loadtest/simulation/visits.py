@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from loadtest.simulation.world import Ints, World
-from stream.zone import HOUR_MS, Zone
+from stream.zone import DAY_MS, HOUR_MS, Zone
 
 _STEP_MS, _STEP_SD_MS = 60_400, 10_000
 """Minutes of a session follow each other at 60.4 s on average, standard deviation 10 s; never less than 20 s."""
@@ -42,18 +42,26 @@ class Happenings:
 class Audience:
     """The people of a world, what they have seen, and the random numbers of their visits."""
 
-    def __init__(self, world: World, zone: Zone, seed: int) -> None:
+    def __init__(self, world: World, zone: Zone, seed: int, opens_ms: int = 0) -> None:
+        """`opens_ms` is when the service opens, ms UTC; newcomers join from then on."""
         self.world = world
         self.seen = world.new_seen()
         self.rng = np.random.default_rng([seed, 7])
         self._zone = zone
+        self._joins_ms = opens_ms + (world.activity.joining_day * DAY_MS).astype(np.int64)
 
     def visits(self, since_ms: int, length_ms: int) -> Visits:
-        """The visits in [since, since + length), which must lie within one hour of the service's clock."""
+        """The visits in [since, since + length), which must lie within one hour of the service's clock.
+
+        A user who joins in that time visits once, at that moment.
+        """
         hour = int(self._zone.to_local(since_ms) // HOUR_MS % 24)
         expected = self.world.activity.visits_in_hour(hour) * (length_ms / HOUR_MS)
+        expected[self._joins_ms >= since_ms] = 0.0
         users = np.repeat(np.arange(len(expected)), self.rng.poisson(expected))
         times = since_ms + self.rng.integers(0, length_ms, len(users))
+        joining = np.flatnonzero((self._joins_ms >= since_ms) & (self._joins_ms < since_ms + length_ms))
+        users, times = np.append(users, joining), np.append(times, self._joins_ms[joining])
         order = np.argsort(times, kind="stable")
         return Visits(users[order], times[order])
 

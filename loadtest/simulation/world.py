@@ -142,7 +142,7 @@ class World:
         """The world of these settings."""
         self.settings = settings
         self.catalogue = make_catalogue(settings.movies, settings.seed, settings.generation)
-        self.people = make_population(settings.users, settings.seed, settings.generation)
+        self.people = make_population(settings)
         rng = np.random.default_rng([settings.seed, 3])
         self._genre_upto = np.cumsum(self.people.genre_weights, axis=1)
         self._eras = self.catalogue.eras

@@ -25,6 +25,7 @@ from batch.history.day_store import DayPart, DaySource, DayStore, day_table
 from loadtest.bench.night.busy_day import RATING, REQUEST, BusyDay, DayLines, lines_of
 from loadtest.bench.night.synthetic_crowd import Crowd, CrowdVisits
 from loadtest.errors import LoadtestError
+from loadtest.settings import WorldSettings
 from loadtest.simulation.catalogue import ApiRecord, make_catalogue
 from loadtest.simulation.population import make_population
 from quality.catalog import Catalog, FoundRecord
@@ -93,7 +94,7 @@ def write(
     days = [day_name(day_number(FIRST_DAY) + number) for number in range(size.days)]
     crowd = Crowd(
         make_catalogue(size.movies, seed, streaming.generation),
-        make_population(size.users, seed, streaming.generation),
+        make_population(WorldSettings(users=size.users, seed=seed, generation=streaming.generation)),
         seed,
     )
     rng, names = np.random.default_rng([seed, 41]), MovieNames(crowd.catalogue.ids)

@@ -11,6 +11,7 @@ from batch.errors import MovieLensError
 from batch.history.interactions import TrainingHistory
 from batch.history.segments import segments_of
 from loadtest.bench.ranking import sequences
+from loadtest.settings import WorldSettings
 from loadtest.simulation.population import make_population
 from stream.zone import DAY_MS
 from tests.loadtest.ranking_data import some_sessions, write_movielens
@@ -41,7 +42,7 @@ def test_history_of_the_world() -> None:
     assert 7 * DAY_MS < history.until - history.start.min() <= 8 * DAY_MS
     assert 0.4 < np.mean(~np.isnan(history.rating)) < 0.7
     assert np.unique(history.rating[~np.isnan(history.rating)]) == pytest.approx(np.arange(1, 6) / 5)
-    people = make_population(300, 1, "2022")
+    people = make_population(WorldSettings(users=300))
     records = [
         (row + 1, int(age), "F" if woman else "M")
         for row, (age, woman) in enumerate(zip(people.ages, people.women, strict=True))

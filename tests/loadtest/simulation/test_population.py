@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from loadtest.settings import WorldSettings
 from loadtest.simulation.population import HOUR_WEIGHTS, OCCUPATIONS, Population, make_population
 
 USERS = 20_000
@@ -10,7 +11,7 @@ USERS = 20_000
 
 @pytest.fixture(scope="module")
 def people() -> Population:
-    return make_population(USERS, seed=1)
+    return make_population(WorldSettings(users=USERS, generation="2026"))
 
 
 def test_users_are_as_the_service_knows_them(people: Population) -> None:
@@ -39,11 +40,11 @@ def test_records_are_shaped_as_the_service_shapes_them(people: Population) -> No
 
 
 def test_users_of_2022_do_not_describe_themselves() -> None:
-    assert set(make_population(2, seed=1, generation="2022").record(1)) == {"user_id", "age", "occupation", "gender"}
+    assert set(make_population(WorldSettings(users=2)).record(1)) == {"user_id", "age", "occupation", "gender"}
 
 
 def test_a_population_is_made_from_its_seed_alone() -> None:
-    first, same, other = make_population(500, seed=3), make_population(500, seed=3), make_population(500, seed=4)
+    first, same, other = (make_population(WorldSettings(users=500, seed=seed, generation="2026")) for seed in (3, 3, 4))
     assert [first.record(i) for i in range(500)] == [same.record(i) for i in range(500)]
     assert np.array_equal(first.genre_weights, same.genre_weights)
     assert not np.array_equal(first.genre_weights, other.genre_weights)
@@ -93,3 +94,31 @@ def test_hours_add_up_to_the_day_and_peak_in_the_evening(people: Population) -> 
     assert visits.max() > 5 * visits.min() > 0
     night = HOUR_WEIGHTS[1]
     assert night[0] == pytest.approx(night[23])
+
+
+def test_newcomers_are_people_like_the_others_and_join_at_a_constant_rate() -> None:
+    usual = make_population(WorldSettings(users=USERS))
+    people = make_population(WorldSettings(users=USERS, newcomers=0.3, joining_days=10))
+    assert (usual.activity.joining_day == -1).all()
+    for name in ("ages", "genre_weights", "chart_odds", "circle_odds", "loyalty", "mood"):
+        assert np.array_equal(getattr(people, name), getattr(usual, name))
+    assert np.array_equal(people.activity.visits_per_day, usual.activity.visits_per_day)
+    joins = people.activity.joining_day[people.activity.joining_day >= 0]
+    assert len(joins) / USERS == pytest.approx(0.3, abs=0.015)
+    assert np.histogram(joins, 5, (0, 10))[0] / len(joins) == pytest.approx(np.full(5, 0.2), abs=0.02)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.9])
+def test_the_more_users_follow_the_charts_the_less_their_tastes_count(share: float) -> None:
+    usual = make_population(WorldSettings(users=USERS))
+    people = make_population(WorldSettings(users=USERS, chart_share=share))
+    assert people.chart_odds.mean() == pytest.approx(share, abs=0.005)
+    taste = (1 - share) / 0.8
+    assert people.circle_odds.mean() == pytest.approx(taste * usual.circle_odds.mean(), rel=0.02)
+    assert people.loyalty.mean() == pytest.approx(taste * usual.loyalty.mean(), rel=0.03)
+    assert people.loyalty.max() <= 1
+
+
+def test_visits_per_day_are_as_many_as_the_settings_say() -> None:
+    people = make_population(WorldSettings(users=USERS, visits_per_day=0.1))
+    assert people.activity.visits_per_day.mean() == pytest.approx(0.1)
