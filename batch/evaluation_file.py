@@ -3,7 +3,9 @@
 A night writes the file into its folder, and the release carries it. The gate judges it; commands show it.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, field
@@ -21,6 +23,12 @@ LEAST_USERS = 30
 """With fewer measured users an interval says little."""
 _MANY_USERS = 200
 """With a spread of 0.25 between users, so many show a gain of 0.05 in NDCG@20 beyond noise in four of five nights."""
+Split = Literal["time", "last"]
+"""How slices are held out: `splits.by_time` or `splits.by_order`."""
+HISTORY_LENGTHS: Mapping[str, tuple[int, float]] = {
+    "0": (0, 0), "1": (1, 1), "2": (2, 2), "3-5": (3, 5), "6-10": (6, 10), "11-50": (11, 50), "51+": (51, float("inf")),
+}  # fmt: skip
+"""Groups of users by the length of their history: least and most events that were known before a slice."""
 
 
 def enough_users(users: int) -> int:
@@ -75,23 +83,44 @@ class ModelFigures(Struct, frozen=True, kw_only=True):
         return {NDCG.name: self.ndcg, RECALL.name: self.recall, HIT_RATE.name: self.hit_rate, MRR.name: self.mrr}
 
 
-class SliceFigures(Struct, frozen=True):
+class LengthFigures(Struct, frozen=True):
+    """How good a model is for users with histories of a certain length."""
+
+    ndcg: Interval = field(name=NDCG.name)
+    against_popular: Interval
+    """The model minus the popular list, paired by user."""
+
+
+class HistoryLength(Struct, frozen=True):
+    """All models for users with histories of a certain length."""
+
+    users: int
+    """Users that were measured."""
+    models: dict[str, LengthFigures]
+    """By name of the model."""
+
+
+class SliceFigures(Struct, frozen=True, omit_defaults=True):
     """All models on one slice."""
 
     from_ms: int
     until_ms: int
     """The slice is [from, until), ms UTC."""
     models: dict[str, ModelFigures]
-    """By name of the model, the popular list first."""
+    """By name of the model, the popular list first; over users of whom something was known before the slice."""
+    history_lengths: dict[str, HistoryLength] = {}
+    """By the keys of `HISTORY_LENGTHS`, those that any measured user has; "0" are users of whom nothing was known, who
+    are in no other figure. {} in releases that are too old to say."""
 
 
 class MeasuredSlices(Struct, frozen=True, omit_defaults=True):
     """The slices that were measured; None for both if the history was too short to hold anything out."""
 
     choice: SliceFigures | None = None
-    """Models were tuned on one half of its users and compared on the other, which these figures are of."""
+    """Models were tuned on one half of its users and compared on the other, which these figures are of. Every user has
+    the model's own list, also where `Evaluation.popular_below` replaces it."""
     test: SliceFigures | None = None
-    """Refitted models with their tuned parameters; not used for the choice."""
+    """Refitted models with their tuned parameters, as a release would show their lists; not used for the choice."""
 
 
 class ScoreDifference(Struct, frozen=True):
@@ -124,7 +153,7 @@ class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.metric is None else ScoreDifference(self.metric, self.mean, self.low, self.high)
 
 
-class Evaluation(Struct, frozen=True, kw_only=True):
+class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The evaluation of a night's models."""
 
     chosen: str
@@ -136,6 +165,11 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     learned: bytes | msgspec.UnsetType = msgspec.UNSET
     """What the chosen model has learned in tuning beyond its parameters, in base64; no field if nothing."""
     slices: MeasuredSlices
+    split: Split = "time"
+    """How the slices were held out. By order ("last"), both are of all hours."""
+    popular_below: dict[str, int] = {}
+    """By model: users with fewer events get the popular list instead of the model's, see `history_lengths`. A model
+    that is not named here makes the lists of all users."""
     against_popular: ScoreDifference
     """The chosen model minus the popular list, on the test slice."""
     against_current: AgainstCurrent = AgainstCurrent()

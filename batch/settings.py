@@ -29,9 +29,9 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """While the API does not answer, what so many users have watched is a movie. A wrong spelling of even the most
     watched movie is seen by one or two."""
     history_days: Annotated[int, msgspec.Meta(ge=1, le=36_500)] = 90
-    """Days that a night learns from; older history is ignored."""
+    """Days that a night learns from; older history is ignored. Of an imported archive all days count."""
     test_hours: Hours = 24.0
-    """Length of the test slice, at the end of the history; the choice slice before it is as long."""
+    """Length of the test slice, at the end of the history, and least length of the choice slice before it."""
     evaluation_users: Count = 20_000
     """Most users of a slice that are evaluated, drawn at random."""
     model: ModelName = "best"

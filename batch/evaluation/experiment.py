@@ -22,7 +22,8 @@ import numpy as np
 from batch.errors import BatchError, ExperimentError, NotEnoughData
 from batch.evaluation import evaluate, experiment_report
 from batch.evaluation.experiment_results import FinishedRun, GridValues, RunOutcome, read_run, write_run
-from batch.evaluation.splits import Split, by_order, by_time
+from batch.evaluation.splits import by_order, by_time
+from batch.evaluation_file import Split
 from batch.history import assemble
 from batch.history.interactions import TrainingHistory
 from batch.progress import step

@@ -10,8 +10,7 @@ from typing import Any
 
 import msgspec
 
-from batch.evaluation.splits import Split
-from batch.evaluation_file import Evaluation, ModelFigures
+from batch.evaluation_file import Evaluation, ModelFigures, Split
 from server.manifest import Versions
 from stream import durable
 from stream.decoding import decode_json

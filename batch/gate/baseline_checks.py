@@ -1,9 +1,11 @@
-"""Checks of the baseline of reports, which no worker opens and so nothing else verifies."""
+"""Checks of lists that must be of one ranking: the baseline of reports, which no worker opens and so nothing else
+verifies, the lists of models that are not personal, and those of users whose history is too short for a model.
+"""
 
 import numpy as np
 
 from batch.gate.candidate import Candidate
-from batch.gate.list_checks import count_off_ranking
+from batch.gate.list_checks import count_off_ranking, personal_share
 from server.manifest import FileDigest
 from server.release import BASELINE, sha256
 
@@ -23,3 +25,20 @@ def baseline_fault(candidate: Candidate) -> str | None:
         return None
     wrong = count_off_ranking(baseline[rows], candidate.seen[rows], release.fallbacks[0])
     return f"{wrong} of {len(rows)} are not the popular list without what was seen" if wrong else None
+
+
+def off_shared_ranking(candidate: Candidate, rows: np.ndarray) -> int:
+    """How many of some users (int64 rows) do not have the popular list, if that was chosen.
+
+    Otherwise: in how many segments the users do not share one ranking.
+    """
+    if candidate.evaluation.chosen == "popular":
+        return off_popular_list(candidate, rows)
+    lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
+    groups = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
+    return sum(len(own) > 1 and personal_share(lists[own], seen[own]) > 0 for own in groups)
+
+
+def off_popular_list(candidate: Candidate, rows: np.ndarray) -> int:
+    """How many of some users (int64 rows) have a list that is not the popular list without what they have seen."""
+    return count_off_ranking(candidate.lists[rows], candidate.seen[rows], candidate.release.fallbacks[0])

@@ -112,8 +112,16 @@ class Candidate:
         """Whether the chosen model gives users with different histories different rankings."""
         return models.is_personal(self.evaluation.chosen)
 
-    def sampled_rows(self) -> np.ndarray:
-        """int64: rows of some users who have a history and a list, by part, in random order within each part."""
-        rows = self.with_history[self.lists[self.with_history, 0] >= 0]
+    @property
+    def popular_below(self) -> int:
+        """Users who have seen fewer movies get the popular list, whatever the chosen model."""
+        return self.evaluation.popular_below.get(self.evaluation.chosen, 0)
+
+    def sampled_rows(self, least_seen: int = 1, most_seen: float = np.inf) -> np.ndarray:
+        """int64: rows of some users who have seen so many movies, and have a list: by part, in random order within each
+        part.
+        """
+        seen = np.diff(self.seen.indptr)
+        rows = np.flatnonzero((seen >= max(least_seen, 1)) & (seen <= most_seen) & (self.lists[:, 0] >= 0))
         rows = np.random.default_rng(SEED).permutation(rows)[: list_relevance.ROWS]
         return rows[np.argsort(rows * PARTS // len(self.lists), kind="stable")]

@@ -3,7 +3,15 @@
 import datetime as dt
 from collections.abc import Iterator
 
-from batch.evaluation_file import CHOICE_METRIC, Evaluation, ModelFigures, SliceFigures
+from batch.evaluation_file import (
+    CHOICE_METRIC,
+    HISTORY_LENGTHS,
+    LEAST_USERS,
+    Evaluation,
+    ModelFigures,
+    SliceFigures,
+    Split,
+)
 from quality.metrics.intervals import Interval
 
 _FEW_USERS, _FEW_MOVIES = 100, 100
@@ -24,7 +32,7 @@ def evaluation_problems(evaluation: Evaluation, movies: int, until: int) -> str:
     choice, test = evaluation.slices.choice, evaluation.slices.test
     if choice is None or test is None:
         return f"the {'test' if choice else 'choice'} slice is missing"
-    problems = [_time_problem(choice, test, until)]
+    problems = [_time_problem(evaluation.split, choice, test, until)]
     measured = choice.models.keys() & test.models.keys()
     problems += [f"{name} was not measured" for name in (evaluation.chosen, "popular") if name not in measured]
     for slice_name, part in (("choice", choice), ("test", test)):
@@ -32,6 +40,8 @@ def evaluation_problems(evaluation: Evaluation, movies: int, until: int) -> str:
             problems += [f"{figure} of {name} on the {slice_name} slice" for figure in _impossible_figures(figures)]
             if figures.users >= _FEW_USERS and movies >= _FEW_MOVIES and _is_too_good(figures):
                 problems.append(f"{name} is too good to be true on the {slice_name} slice")
+        if evaluation.chosen in part.models and not _adds_up(part, evaluation.chosen):
+            problems.append(f"the lengths of history on the {slice_name} slice do not add up")
     if movies >= _FEW_MOVIES:
         leaping = (name for name in sorted(measured) if _leaps(choice.models[name], test.models[name]))
         problems += [f"{name} leaps from slice to slice" for name in leaping]
@@ -44,9 +54,36 @@ def day_ms(day: str) -> int:
     return int(dt.datetime.fromisoformat(f"{day}T00:00:00+00:00").timestamp()) * 1000
 
 
-def _time_problem(choice: SliceFigures, test: SliceFigures, until: int) -> str:
-    """The slices follow each other, and the last one ends with the history."""
-    if not choice.from_ms < choice.until_ms <= test.from_ms < test.until_ms:
+def badly_served(evaluation: Evaluation) -> list[str]:
+    """Lengths of history for which the chosen model, where it was chosen, ranks below the popular list beyond noise,
+    although users with so many events get its lists.
+    """
+    choice, chosen = evaluation.slices.choice, evaluation.chosen
+    least = evaluation.popular_below.get(chosen, 0)
+    lengths = choice.history_lengths if choice else {}
+    return [
+        name
+        for name, figures in lengths.items()
+        if HISTORY_LENGTHS[name][0] >= max(least, 1)  # users without a history get no list of a model
+        and figures.users >= LEAST_USERS
+        and (figures.models[chosen].against_popular.high or 0) < 0
+    ]
+
+
+def _adds_up(part: SliceFigures, model: str) -> bool:
+    """Whether each measured user with a history is in the figures of one length of history."""
+    lengths = part.history_lengths.items()
+    known = [figures.users for name, figures in lengths if name in HISTORY_LENGTHS and HISTORY_LENGTHS[name][0] > 0]
+    is_complete = all(model in figures.models for _, figures in lengths)
+    return is_complete and sum(known) == part.models[model].users
+
+
+def _time_problem(split: Split, choice: SliceFigures, test: SliceFigures, until: int) -> str:
+    """The slices follow each other, or are of all hours if they are by order; the last one ends with the history."""
+    if split == "last":
+        if not choice.from_ms == test.from_ms < choice.until_ms == test.until_ms:
+            return "the slices by order are not of all hours"
+    elif not choice.from_ms < choice.until_ms <= test.from_ms < test.until_ms:
         return "the slices are not one after the other"
     if test.until_ms != until:
         return "the test slice does not end with the history"

@@ -192,10 +192,17 @@ def lists_are_fresh(candidate: Candidate) -> str | None:
 
 
 def lists_differ(candidate: Candidate) -> str | None:
-    """The lists of a personal model are not all one ranking without what each user has seen; those of others are."""
-    rows = candidate.sampled_rows()
+    """The lists of a personal model are not all one ranking without what each user has seen; those of others are.
+
+    Users whose history is too short for the model, according to the evaluation, have the popular list.
+    """
     if not candidate.is_personal:
-        return _is_one_ranking(candidate, rows)
+        wrong = baseline_checks.off_shared_ranking(candidate, candidate.sampled_rows())
+        return Wrong("lists that are not personal are not of one ranking") if wrong else "no personal model"
+    short = candidate.sampled_rows(most_seen=candidate.popular_below - 1)
+    if wrong := baseline_checks.off_popular_list(candidate, short):
+        return Wrong(f"{wrong} of {len(short)} users with a short history do not have the popular list")
+    rows = candidate.sampled_rows(candidate.popular_below)
     if len(rows) < _FEW_USERS or int((~candidate.is_hidden).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
     share = list_checks.personal_share(candidate.lists[rows], candidate.seen[rows])
@@ -206,7 +213,7 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     """The lists of a personal model match the histories of their own users better than those of others."""
     if not candidate.is_personal:
         return "no personal model"
-    rows = candidate.sampled_rows()
+    rows = candidate.sampled_rows(candidate.popular_below)
     seen, lists, co_occurrence = candidate.seen[rows], candidate.lists[rows], candidate.co_occurrence
     match = list_relevance.lists_match(seen, lists, co_occurrence, PARTS)
     if match is None:
@@ -293,11 +300,15 @@ def measured_on_enough(candidate: Candidate) -> str | None:
 
 
 def not_below_popular(candidate: Candidate) -> str | None:
-    """The chosen model does not rank below the popular list, which is itself a model."""
+    """The chosen model does not rank below the popular list, which is itself a model; nor does a personal one, where it
+    chose, for users with histories of any length that get its lists.
+    """
     if candidate.evaluation.chosen == "popular":
         return "the popular list won"
     if not candidate.evaluation.is_measured:
         return "nothing could be held out"
+    if candidate.is_personal and (lengths := evaluation_checks.badly_served(candidate.evaluation)):
+        return Wrong(f"users with {' or '.join(lengths)} events are better off with the popular list")
     return _below(candidate.evaluation.against_popular, "the popular list")
 
 
@@ -387,14 +398,3 @@ def _below(difference: ScoreDifference, what: str) -> str | None:
     if difference.high >= 0:
         return None
     return Wrong(f"ranks below {what}: {difference.metric} {difference.mean:+.4f}, at best {difference.high:+.4f}")
-
-
-def _is_one_ranking(candidate: Candidate, rows: np.ndarray) -> str:
-    """The lists of a model that is not personal are one ranking: the popular list for all, or one for each segment."""
-    lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
-    if candidate.evaluation.chosen == "popular":
-        wrong = list_checks.count_off_ranking(lists, seen, candidate.release.fallbacks[0])
-    else:
-        groups = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
-        wrong = sum(len(own) > 1 and list_checks.personal_share(lists[own], seen[own]) > 0 for own in groups)
-    return Wrong("lists that are not personal are not of one ranking") if wrong else "no personal model"

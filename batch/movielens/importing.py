@@ -211,8 +211,7 @@ def import_movielens(path: Path) -> None:
         python -m batch nightly                 to make a release
 
     A rating is a session without a watched minute. Ratings are converted to the scale of [stream] generation:
-    1 to 10 with "2026", which half stars need, and 1 to 5 with "2022". A night learns from the last [batch]
-    history_days days; these archives span years, so set it high, and test_hours and half_life_days with it.
+    1 to 10 with "2026", which half stars need, and 1 to 5 with "2022". A night learns from all imported days.
     """
     streaming = load("stream", StreamSettings)
     archive = MovieLensArchive(path)

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
+from batch import models
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.evaluation.evaluate import evaluate, steps
@@ -162,7 +163,9 @@ class NightSteps:
         with step("evaluate", steps(self._settings)) as advance:
             evaluation = evaluate(history, self._settings, advance, self._incumbent(history), requests)
         write_evaluation(self._folder, evaluation)
-        log.info("%s makes the lists: %s", evaluation.chosen, evaluation.chosen_by)
+        gives_way = self._settings.model == "best" and not models.is_personal(evaluation.chosen)
+        level = logging.WARNING if gives_way else logging.INFO
+        log.log(level, "%s makes the lists: %s", evaluation.chosen, evaluation.chosen_by)
         ndcg = {name: msgspec.to_builtins(figures.ndcg) for name, figures in evaluation.test_models.items()}
         return EvaluateResult(chosen=evaluation.chosen, chosen_by=evaluation.chosen_by, ndcg_at_20=ndcg)
 
@@ -321,10 +324,12 @@ class NightSteps:
             raise NightFilesDamaged(f"night: {self._folder / EVALUATION_FILE} is damaged: {error}; {_ANEW}") from error
 
     def _days(self, stream_time: int | None) -> tuple[list[str], int | None]:
-        """The days of the history, and its end, ms UTC; None without a stream, as after an import."""
+        """The days of the history, and its end, ms UTC. Without a stream, as after an import, these are all days, whose
+        users may have come years ago, and None.
+        """
         days = list(self._day_store.days())
         if stream_time is None:
-            return days[-self._settings.history_days :], None
+            return days, None
         end = assemble.history_end(self._day_store, days, stream_time)
         last = zone_named(self._streaming.timezone).day(end)
         return [day for day in days if day <= last][-self._settings.history_days :], end

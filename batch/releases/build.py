@@ -11,6 +11,7 @@ from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
 from batch.models import top_lists
+from batch.models.short_histories import PopularForShort
 from batch.progress import Advance, step
 from batch.releases import rendered
 from batch.settings import BatchSettings
@@ -36,7 +37,8 @@ def build_files(
         model = models.make(chosen, settings, parameters, evaluation.learned or b"")
         model.fit(data)
     with step("lists", len(history.users)) as advance:
-        personal = _personal_lists(model, data, is_hidden, advance)
+        shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)
+        personal = _personal_lists(shown, data, is_hidden, advance)
     popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, is_hidden)
     kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
     none = np.iinfo(kind).max
@@ -61,7 +63,7 @@ def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarr
     return indices
 
 
-def _personal_lists(model: models.Model, data: Interactions, is_hidden: np.ndarray, advance: Advance) -> np.ndarray:
+def _personal_lists(model: top_lists.Scorer, data: Interactions, is_hidden: np.ndarray, advance: Advance) -> np.ndarray:
     """A list for each user with a history, int32 [n, 20]; the others get their segment's list from a worker."""
     lists = np.full((data.shape[0], LIST_LENGTH), -1, np.int32)
     users = np.flatnonzero(np.diff(data.indptr))

@@ -27,6 +27,7 @@ from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import TrainingHistory
+from batch.models.short_histories import PopularForShort
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
 from loadtest.bench.benchmark import Benchmark, BenchmarkRun
@@ -140,10 +141,11 @@ def _rival_scores(data: Slice, model: reference_models.Scores) -> RankingScores:
 
 def _chosen_lists(evaluation: Evaluation, test: Slice, settings: BatchSettings) -> np.ndarray:
     """The chosen model's lists once more, for the scores of each user: int32 [users, 20]."""
-    parameters = evaluation.parameters.get(evaluation.chosen, {})
-    model = models.make(evaluation.chosen, settings, parameters, evaluation.learned or b"")
+    chosen = evaluation.chosen
+    model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned or b"")
     model.fit(test.known)
-    return top_lists(model, test.known, test.users)
+    shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), test.known.popularity)
+    return top_lists(shown, test.known, test.users)
 
 
 def _scores(data: Slice, lists: np.ndarray) -> RankingScores:

@@ -125,11 +125,33 @@ def test_a_choice_slice_with_too_few_users_for_its_two_halves_grows() -> None:
     assert of_choice > 300
 
 
-def test_the_slices_leave_the_first_quarter_of_the_history() -> None:
-    once = stray(90, 0)  # most were seen in the first moment only
-    choice, _, until, of_choice, _ = slices(usual(LEAST_USERS), once)
-    assert choice == pytest.approx(until // 4, abs=12 * HOUR_MS)
+def test_a_slice_does_not_grow_where_that_gains_no_user() -> None:
+    once = stray(90, 0)  # most were seen in the first moment only, and have no history by then
+    choice, test, until, of_choice, _ = slices(usual(LEAST_USERS), once)
+    assert (until - test, test - choice) == (DAY_MS, DAY_MS)
     assert of_choice == LEAST_USERS
+
+
+def first_day_and_another(users: int) -> Rows:
+    """Everybody comes on the first of twelve days, and on one other."""
+    rows = usual(users, 12)
+    own_day = rows[:, 0] % 12 * DAY_MS
+    return rows[(rows[:, 2] < DAY_MS) | (rows[:, 2] // DAY_MS * DAY_MS == own_day)]
+
+
+def test_a_choice_slice_takes_most_of_the_users_that_the_later_half_of_the_history_has() -> None:
+    choice, test, until, of_choice, _ = slices(first_day_and_another(USERS))
+    assert until - test == DAY_MS
+    assert until // 2 <= choice < until // 2 + DAY_MS
+    assert of_choice == pytest.approx(0.9 * USERS * 5 / 12, abs=15)
+    assert of_choice > 2 * enough_users(USERS)
+
+
+def test_a_choice_slice_without_enough_users_in_the_later_half_goes_on_but_leaves_the_first_quarter() -> None:
+    choice, test, until, of_choice, of_test = slices(first_day_and_another(90))
+    assert choice == pytest.approx(until // 4, abs=DAY_MS)
+    assert test >= until // 2
+    assert (of_choice < 2 * LEAST_USERS, of_test >= LEAST_USERS) == (True, True)
 
 
 @pytest.mark.parametrize(("users", "enough"), [(0, 30), (309, 30), (310, 31), (1_999, 199), (2_000, 200), (10**6, 200)])

@@ -29,6 +29,7 @@ from tests.batch.gate.candidates import (
     numbered,
     one_ranking,
     popular,
+    popular_for_short,
     proven,
     sessions,
     unmeasured,
@@ -37,6 +38,19 @@ from tests.batch.gate.candidates import (
 
 SMALL = {"users": 100, "movies": 100}
 """Just enough that lists must differ, and too little for the data to tell whose history a list matches."""
+
+
+def served_worse(length: str, popular_below: int = 0) -> Spoil:
+    """The chosen model ranks below the popular list for a length of history on the choice slice."""
+
+    def spoil(parts: CandidateParts) -> None:
+        worse = {"mean": -0.02, "low": -0.03, "high": -0.01}
+        parts.evaluation["slices"]["choice"]["history_lengths"][length]["models"]["als"]["against_popular"] = worse
+        if popular_below:
+            parts.evaluation["popular_below"] = {"als": popular_below}
+            popular_for_short(parts, popular_below)
+
+    return spoil
 
 
 def set_lists(change: Callable[[np.ndarray], object]) -> Spoil:
@@ -323,6 +337,12 @@ FIRST: list[tuple[str, str, Spoil]] = [
     (SOUND, "evaluation of a moment before", lambda parts: parts.evaluation["slices"]["test"].update(until_ms=NOW - 1)),
     (SOUND, "evaluation of what is to come", lambda parts: parts.evaluation["slices"]["test"].update(until_ms=NOW + 1)),
     ("not_below_popular", "worse than popular", lambda parts: parts.evaluation["against_popular"].update(high=-0.001)),
+    ("not_below_popular", "long histories served worse", served_worse("6-10")),
+    ("not_below_popular", "histories served worse that are just long enough", served_worse("6-10", popular_below=6)),
+    (SOUND, "lengths of history that do not add up", lambda parts: parts.evaluation["slices"]["choice"].update(
+        history_lengths={})),
+    ("lists_differ", "own lists of users with short histories", lambda parts: parts.evaluation.update(
+        popular_below={"als": 11})),
     ("not_below_popular", "NaN", lambda parts: parts.evaluation["against_popular"].update(high=float("nan"))),
 ]  # fmt: skip
 """Spoilt first releases: of a service as `build_parts` makes it."""

@@ -33,11 +33,11 @@ from tests.batch.gate.candidates import (
     made_without_api,
     measured,
     measured_on,
-    models,
     not_personal,
     numbered,
     one_ranking,
     popular,
+    popular_for_short,
     proven,
     refused,
     sealed,
@@ -104,14 +104,22 @@ def perfect(parts: CandidateParts) -> None:
     measured(figures(0.12), {**figures(0.13), "hr@20": best, "ndcg@20": best})(parts)
 
 
+def short_histories(parts: CandidateParts) -> None:
+    """The chosen model serves short histories worse, and their users have the popular list."""
+    worse = {"mean": -0.02, "low": -0.03, "high": -0.01}
+    parts.evaluation["slices"]["choice"]["history_lengths"]["6-10"]["models"]["als"]["against_popular"] = worse
+    parts.evaluation["popular_below"] = {"als": 11}
+    popular_for_short(parts, 11)
+
+
 def few_movies(parts: CandidateParts) -> None:
     perfect(parts)
     one_ranking(parts)
 
 
 def of_few(parts: CandidateParts) -> None:
-    perfect(parts)
-    models(parts, "test")["als"]["users"] = 99
+    best = {"mean": 1.0, "low": 1.0, "high": 1.0}
+    measured(figures(0.12), {**figures(0.13, 99), "hr@20": best, "ndcg@20": best})(parts)
 
 
 GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
@@ -132,6 +140,7 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "99 movies and all alike, hits for all": ({"users": 110, "movies": 99}, few_movies),
     "hits for all of a few": ({}, of_few),
     "as good as may be": ({}, measured(figures(0.3), {**figures(0.9), "hr@20": figures(0.9)["ndcg@20"]})),
+    "short histories with the popular list": ({}, short_histories),
     "one user measured": ({}, measured(figures(0.1, 1), figures(0.1, 1))),
     "half of the popular list is": ({}, lambda parts: hardly_popular(parts, 10)),
     "99 movies that nobody watches": ({"movies": 99}, lambda parts: hardly_popular(parts, 0)),

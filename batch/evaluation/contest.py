@@ -1,0 +1,135 @@
+"""All models on the same users of one slice, and which of them makes the lists."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from batch import models
+from batch.evaluation import history_lengths
+from batch.evaluation.figures import MeasuredLists, figures_of, measure_lists
+from batch.evaluation.splits import Slice
+from batch.evaluation_file import CHOICE_METRIC, LEAST_USERS, SliceFigures, Split
+from batch.models.top_lists import Scorer, top_lists
+from batch.settings import BatchSettings
+from quality.metrics.intervals import Interval, interval_text, mean_difference_interval
+
+POPULAR = "popular"
+_MOST_STRANGERS = 2_000
+"""Users without a history that are measured: a model can tell them apart by their segment at most."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """All models, measured on the same users of one slice."""
+
+    users: np.ndarray
+    """int64: rows of the users that are measured, ascending; something is known of each."""
+    lengths: np.ndarray
+    """int64 [users]: how many events are known of each."""
+    strangers: np.ndarray
+    """int64: rows of measured users of whom nothing is known, ascending."""
+    results: dict[str, MeasuredLists] = field(default_factory=dict)
+    """By model, the popular list first: the lists of `users`."""
+    stranger_scores: dict[str, np.ndarray] = field(default_factory=dict)
+    """By model: NDCG@20 of the strangers."""
+
+    @staticmethod
+    def of(part: Slice, users: np.ndarray, settings: BatchSettings) -> "Contest":
+        """A contest of no model yet, on some users (int64) of a slice and a sample of its strangers."""
+        strangers = drawn(part.strangers, min(settings.evaluation_users, _MOST_STRANGERS), settings.seed)
+        return Contest(users, part.lengths[users], strangers)
+
+    def measure(self, part: Slice, model: Scorer) -> None:
+        """Measure a model that was fitted to what is known before the slice."""
+        self.results[model.name] = measure_lists(part, self.users, top_lists(model, part.known, self.users))
+        lists = top_lists(model, part.known, self.strangers)
+        self.stranger_scores[model.name] = measure_lists(part, self.strangers, lists).scores.ndcg
+
+    def ndcg(self, model: str) -> np.ndarray:
+        """NDCG@20 of each user with a model: float64 [users]."""
+        return self.results[model].scores.ndcg
+
+    def popular_below(self, model: str) -> float:
+        """With how few events users are better off with the popular list than with a model's, see `history_lengths`."""
+        if not models.is_personal(model):
+            return 0.0
+        return history_lengths.popular_below(self.lengths, self.ndcg(model), self.ndcg(POPULAR))
+
+    def shown_ndcg(self, model: str) -> np.ndarray:
+        """NDCG@20 of each user with a model, if short histories get the popular list: float64 [users]."""
+        return np.where(self.lengths < self.popular_below(model), self.ndcg(POPULAR), self.ndcg(model))
+
+    def figures(self, part: Slice, seed: int) -> SliceFigures:
+        """The figures of all models."""
+        popular = self.results[POPULAR]
+        by_model = {name: figures_of(part, self.users, lists, popular, seed) for name, lists in self.results.items()}
+        lengths = np.concatenate([self.lengths, np.zeros(len(self.strangers), np.int64)])
+        scores = {name: np.concatenate([self.ndcg(name), self.stranger_scores[name]]) for name in self.results}
+        by_length = history_lengths.figures_by_length(lengths, scores, POPULAR)
+        return SliceFigures(part.from_ms, part.until_ms, by_model, by_length)
+
+
+def drawn(users: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most so many users, drawn at random: int64, ascending."""
+    if len(users) <= most:
+        return users
+    return np.sort(np.random.default_rng([seed, 1]).choice(users, most, replace=False))
+
+
+def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split) -> tuple[str, str]:
+    """The name of the chosen model, and why it was chosen, in one sentence; if it is the popular list although others
+    competed, the sentence also says what would change it.
+    """
+    if settings.model != "best":
+        return settings.model, "settings"
+    if len(choice.users) < LEAST_USERS:
+        return POPULAR, (
+            f"models were compared on {len(choice.users)} users with a history on the choice slice, {LEAST_USERS} are"
+            " needed: a personal model can win once more users come back"
+        )
+    rivals = {name: choice.shown_ndcg(name) for name in choice.results if name != POPULAR}
+    gains = {name: mean_difference_interval(scores, choice.ndcg(POPULAR)) for name, scores in rivals.items()}
+    winners = [name for name, gain in gains.items() if number(gain.low) > 0 and np.isfinite(choice.popular_below(name))]
+    if not winners:
+        return POPULAR, _why_none(gains, len(choice.users))
+    best = max(winners, key=lambda name: float(rivals[name].mean()))  # the first of equal ones, which is the simplest
+    on_test = mean_difference_interval(test.ndcg(best), test.ndcg(POPULAR))
+    if number(on_test.high) < 0:
+        return POPULAR, (
+            f"{best} won on the choice slice, but ranks below the popular list on the test slice by {CHOICE_METRIC}"
+            f" ({interval_text(on_test, '+.4f')}): it can win again once these agree, on other hours or more users"
+        )
+    return best, f"{CHOICE_METRIC} on the choice slice{_how_held_out(split)}{_except_short(choice.popular_below(best))}"
+
+
+def _why_none(gains: dict[str, Interval], users: int) -> str:
+    """Why no model was better than the popular list, and what would change it."""
+    if not gains:
+        return "no other model competes"
+    best = max(gains, key=lambda name: number(gains[name].mean))
+    mean, low = number(gains[best].mean), number(gains[best].low)
+    if mean > 0 and low > -1:
+        needed = int(np.ceil(users * ((mean - low) / mean) ** 2))
+        remedy = f"so small a lead would need some {needed:,} users with a history"
+    else:
+        remedy = "it stays the best until histories say more about what users watch next than the charts do"
+    return (
+        f"no model beats it beyond noise by {CHOICE_METRIC} on the choice slice: {best}, the best, is ahead by"
+        f" {interval_text(gains[best], '+.4f')} for {users:,} users; {remedy}"
+    )
+
+
+def _how_held_out(split: Split) -> str:
+    if split == "time":
+        return ""
+    return ", which holds the last events of each user, since too few users with a history come back in any hours"
+
+
+def _except_short(below: float) -> str:
+    return f"; users with fewer than {below:.0f} events get the popular list" if below else ""
+
+
+def number(end: float | None) -> float:
+    """An interval's end."""
+    assert end is not None  # a slice has users
+    return end
