@@ -19,7 +19,7 @@ import pyarrow as pa
 from batch.errors import BatchError, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.nights import alert_hold
 from batch.nights.journal import FinishedStep, Journal, NightStart, forget_peak
-from batch.nights.step_results import NightSummary, PublishResult, StepName, StepResult
+from batch.nights.step_results import EvaluateResult, NightSummary, PublishResult, StepName, StepResult
 from batch.nights.steps import NightSteps
 from batch.releases import publish
 from batch.settings import BatchSettings
@@ -137,6 +137,7 @@ def _digest(streaming: StreamSettings, quality: QualitySettings, settings: Batch
 def _summary(steps: Sequence[FinishedStep], earlier: int, seconds: float) -> NightSummary:
     """The summary of finished steps, of which an interrupted night did the first `earlier`."""
     published = decode_json(steps[-1].told, PublishResult)
+    evaluated = decode_json(next(done.told for done in steps if done.step == "evaluate"), EvaluateResult)
     results = {
         done.step: msgspec.structs.replace(
             done.result(),
@@ -148,6 +149,8 @@ def _summary(steps: Sequence[FinishedStep], earlier: int, seconds: float) -> Nig
     }
     return NightSummary(
         release=published.release,
+        model=evaluated.chosen,
+        chosen_by=evaluated.chosen_by,
         seconds=round(seconds, 2),
         peak_memory_mb=max(done.peak_memory_mb for done in steps),
         steps=results,

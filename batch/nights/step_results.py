@@ -101,11 +101,15 @@ RESULT_TYPES: dict[StepName, type[StepResult]] = {
 """By step, in the order in which a night runs them."""
 
 
-class NightSummary(msgspec.Struct, frozen=True, kw_only=True):
+class NightSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`night/summary.json`, and what `python -m batch nightly` prints."""
 
     release: str
     """The id of the release that was made."""
+    model: str | None = None
+    """The model that made its lists; None in summaries that are too old to say, as in the next field."""
+    chosen_by: str | None = None
+    """Why it was chosen, in one sentence."""
     seconds: float
     """Of this run; steps that an interrupted night did are not part of it."""
     peak_memory_mb: int

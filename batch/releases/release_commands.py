@@ -23,9 +23,10 @@ import numpy as np
 import orjson
 
 from batch.errors import EvaluationDamaged, ReleaseError
-from batch.evaluation_file import read_evaluation
+from batch.evaluation_file import Evaluation, read_evaluation
 from batch.lock import holding
 from batch.releases import publish
+from batch.releases.length_table import LengthRow, length_rows, length_table
 from batch.settings import BatchSettings
 from quality.telemetry.release_history import ReleaseChange
 from server.errors import BadRelease
@@ -38,6 +39,7 @@ from stream.settings import StreamSettings, load
 from stream.zone import Zone, zone_named
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 
@@ -56,8 +58,12 @@ class ReleaseRow(msgspec.Struct, frozen=True):
     data_until_ms: int | None
     """How far its night had read the stream."""
     model: str | None
+    chosen_by: str | None
+    """Why that model was chosen, in one sentence."""
     ndcg_at_20: dict[str, float] | None
     """`mean`, `low`, `high` of its model on the test slice."""
+    history_lengths: list[LengthRow]
+    """The same by length of history, beside the popular list; [] where they were not measured."""
     users: int | None
     movies: int | None
     bytes: int
@@ -134,7 +140,7 @@ def _open_release(var: Path, name: str, even_refused: bool) -> Release:
 def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str, str]) -> ReleaseRow:
     folder = var / "releases" / release
     manifest = _manifest(folder)
-    model = manifest.model.lists
+    model, evaluation = manifest.model.lists, _evaluation(folder)
     current, states = publish.current_release(var), []
     states += ["current"] if current and current.name == release else []
     states += ["pinned"] if publish.pinned(var) == release else []
@@ -146,7 +152,9 @@ def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str
         change.by if change else None,
         manifest.stream_time,
         model,
-        _ndcg(folder, model),
+        manifest.model.chosen_by,
+        _ndcg(evaluation, model),
+        length_rows(evaluation, model) if evaluation and model else [],
         _rows(folder / "users.npy"),
         _rows(folder / "items.npy"),
         sum(path.stat().st_size for path in folder.iterdir()),
@@ -155,12 +163,17 @@ def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str
     )
 
 
-def _ndcg(folder: Path, model: str | None) -> dict[str, float] | None:
-    """NDCG@20 of the model on the test slice; None if it was not measured, or the evaluation cannot be read."""
+def _evaluation(folder: Path) -> Evaluation | None:
+    """The evaluation of a release; None if it cannot be read."""
     try:
-        figures = read_evaluation(folder).test_models.get(model or "")
+        return read_evaluation(folder)
     except EvaluationDamaged:
         return None
+
+
+def _ndcg(evaluation: Evaluation | None, model: str | None) -> dict[str, float] | None:
+    """NDCG@20 of the model on the test slice; None if it was not measured."""
+    figures = evaluation.test_models.get(model or "") if evaluation else None
     ndcg: dict[str, float | None] = msgspec.to_builtins(figures.ndcg) if figures else {}
     bounds = {name: value for name, value in ndcg.items() if value is not None}
     return bounds if bounds.keys() == {*_BOUNDS} else None
@@ -206,6 +219,20 @@ def releases_table(rows: list[ReleaseRow], clock: Zone) -> "Table":
     return table
 
 
+def _print_quality(row: ReleaseRow, console: "Console") -> None:
+    """Why a release has its model, and how good the current one is by length of history."""
+    is_current = "current" in row.state.split(", ")
+    if row.chosen_by and (is_current or row.model == "popular"):
+        console.print(
+            f"{row.release}: {row.model} makes the lists: {row.chosen_by}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+    if is_current and row.model and row.history_lengths:
+        console.print(length_table(row.release, row.model, row.history_lengths))
+
+
 def _or_dash(value: int | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
@@ -221,7 +248,11 @@ def _interval(figures: dict[str, float] | None) -> str:
 @click.command("releases")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def list_releases(as_json: bool) -> None:
-    """List all releases: when current, of which data and model, how good, how large, in which state."""
+    """List all releases: when current, of which data and model, how good, how large, in which state.
+
+    Below stands why the current release, or any that shows everyone the popular list, has its model, and how good the
+    current one is by length of history.
+    """
     from rich.console import Console
 
     streaming = load("stream", StreamSettings)
@@ -232,6 +263,8 @@ def list_releases(as_json: bool) -> None:
         console = Console()
         console.width = console.width if console.is_terminal else 200
         console.print(releases_table(rows, zone_named(streaming.timezone)))
+        for row in rows:
+            _print_quality(row, console)
     else:
         click.echo(f"no releases in {streaming.var / 'releases'} yet; python -m batch nightly makes one")
 

@@ -17,6 +17,8 @@ from batch.errors import ReleaseError
 from batch.evaluation_file import (
     AgainstCurrent,
     Evaluation,
+    HistoryLength,
+    LengthFigures,
     MeasuredSlices,
     ModelFigures,
     ScoreDifference,
@@ -41,11 +43,13 @@ FIGURES = ModelFigures(
     users=9, hit_rate=NDCG, recall=NDCG, ndcg=NDCG, mrr=NDCG, coverage=0.5, novelty_bits=3.0, personal=0.9,
     segments={}, largest_gap=None,
 )  # fmt: skip
+POPULAR_NDCG, AHEAD = Interval(0.2, 0.1, 0.3), Interval(0.05, 0.01, 0.09)
+OF_LENGTH = {"popular": LengthFigures(POPULAR_NDCG, Interval(0.0, 0.0, 0.0)), "ease": LengthFigures(NDCG, AHEAD)}
 EVALUATION = Evaluation(
     chosen="ease",
     chosen_by="settings",
     parameters={},
-    slices=MeasuredSlices(test=SliceFigures(0, 1, {"ease": FIGURES})),
+    slices=MeasuredSlices(test=SliceFigures(0, 1, {"ease": FIGURES}, {"6-10": HistoryLength(9, OF_LENGTH)})),
     against_popular=ScoreDifference("ndcg@20", 0.1, 0.0, 0.2),
     against_current=AgainstCurrent(reason="there is no current release"),
 )
@@ -62,7 +66,9 @@ def module_var(tmp_path_factory: pytest.TempPathFactory, write_candidate: WriteC
         candidate = write_candidate(folder / name, users=50 + number, seed=number)
         write_evaluation(candidate, EVALUATION)
         published = publish.publish(
-            var, candidate, Manifest(stream_time=NOON - 100 + number, model=ReleaseModel(lists="ease"))
+            var,
+            candidate,
+            Manifest(stream_time=NOON - 100 + number, model=ReleaseModel(lists="ease", chosen_by="because it won")),
         )
         named(var, published, name)
         publish.make_current(var, name, NOON - 3_600_000 * (3 - number))
@@ -223,6 +229,11 @@ def test_the_list_says_what_each_release_is(var: Path) -> None:
     assert (row.current_since_ms, row.moved_by, row.data_until_ms) == (NOON - 3_600_000, "night", NOON - 98)
     assert (row.users, row.movies, row.model) == (52, 60, "ease")
     assert row.ndcg_at_20 == {"mean": 0.25, "low": 0.2, "high": 0.3}
+    assert row.chosen_by == "because it won"
+    [of_length] = row.history_lengths
+    assert (of_length.events, of_length.users, of_length.popular, of_length.shown, of_length.against_popular) == (
+        "6-10", 9, POPULAR_NDCG, NDCG, AHEAD,
+    )  # fmt: skip
     assert row.bytes == sum(path.stat().st_size for path in (var / "releases" / "c").iterdir())
     publish.unpin(var)
     releases.roll_back(var, NOON, to="a", even_refused=True)
@@ -298,6 +309,10 @@ def test_the_commands_work_one_after_another(var: Path, run: Run) -> None:
     listed = run(releases.list_releases)
     assert "current, pinned" in listed.out
     assert "0.2500 [0.2000, 0.3000]" in listed.out
+    [line] = [line for line in listed.out.splitlines() if "6-10" in line]
+    assert "+0.0500 [+0.0100, +0.0900]" in line
+    assert "b: ease makes the lists: because it won\n" in listed.out
+    assert "c: ease makes the lists" not in listed.out
     assert [row["state"] for row in orjson.loads(run(releases.list_releases, "--json").out)] == [
         "kept", "current, pinned", "kept",
     ]  # fmt: skip

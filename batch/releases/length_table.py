@@ -1,0 +1,53 @@
+"""How good a release is by length of history: a table for `releases`."""
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from batch.evaluation_file import HISTORY_LENGTHS, Evaluation
+from quality.metrics.intervals import Interval, interval_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class LengthRow(msgspec.Struct, frozen=True):
+    """How good a release is for users with a history of one length, on the test slice."""
+
+    events: str
+    """A key of `HISTORY_LENGTHS`: how many events were known before the slice."""
+    users: int
+    popular: Interval
+    """NDCG@20 of the popular list."""
+    shown: Interval
+    """NDCG@20 of what the release shows."""
+    against_popular: Interval
+    """The difference, paired by user."""
+
+
+def length_rows(evaluation: Evaluation, model: str) -> list[LengthRow]:
+    """The figures of a model on the test slice, the shortest histories first; [] if it has none by length."""
+    test = evaluation.slices.test
+    lengths = test.history_lengths if test else {}
+    rows = []
+    for name in HISTORY_LENGTHS:
+        if (figures := lengths.get(name)) and {model, "popular"} <= figures.models.keys():
+            shown = figures.models[model]
+            rows.append(
+                LengthRow(name, figures.users, figures.models["popular"].ndcg, shown.ndcg, shown.against_popular)
+            )
+    return rows
+
+
+def length_table(release: str, model: str, rows: list[LengthRow]) -> "Table":
+    """The rows as a table."""
+    from rich.table import Table
+
+    title = f"{release}: NDCG@20 (95 %) on the test slice, by events known before it"
+    table = Table(title=title, title_justify="left")
+    for name in ("events", "users", "popular list", model, "difference"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        texts = interval_text(row.popular), interval_text(row.shown), interval_text(row.against_popular, "+.4f")
+        table.add_row(row.events, f"{row.users:,}", *texts)
+    return table
