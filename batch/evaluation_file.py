@@ -162,8 +162,8 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why it was chosen, in words."""
     parameters: dict[str, dict[str, float]]
     """By model: the tuned parameters. {} if nothing was measured."""
-    learned: bytes | msgspec.UnsetType = msgspec.UNSET
-    """What the chosen model has learned in tuning beyond its parameters, in base64; no field if nothing."""
+    learned: bytes = b""
+    """What the chosen model has learned in tuning beyond its parameters; base64 in the file."""
     slices: MeasuredSlices
     split: Split = "time"
     """How the slices were held out. By order ("last"), both are of all hours."""

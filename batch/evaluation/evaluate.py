@@ -15,7 +15,6 @@ too short for a model get the popular list (`history_lengths.py`), in the choice
 from collections.abc import Callable
 
 import numpy as np
-from msgspec import UNSET
 
 from batch import models
 from batch.errors import NotEnoughData
@@ -83,7 +82,7 @@ def measure_models(
         chosen=chosen,
         chosen_by=chosen_by,
         parameters=parameters,
-        learned=learned.get(chosen) or UNSET,
+        learned=learned.get(chosen, b""),
         slices=MeasuredSlices(choice_figures, test.figures(part, settings.seed)),
         split=splits.kind,
         popular_below=below,

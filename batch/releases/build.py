@@ -34,7 +34,7 @@ def build_files(
     is_hidden = np.array([name in hidden for name in history.movies])
     chosen, parameters = evaluation.chosen, evaluation.parameters.get(evaluation.chosen, {})
     with step(f"fit {chosen}"):
-        model = models.make(chosen, settings, parameters, evaluation.learned or b"")
+        model = models.make(chosen, settings, parameters, evaluation.learned)
         model.fit(data)
     with step("lists", len(history.users)) as advance:
         shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)

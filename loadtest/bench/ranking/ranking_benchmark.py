@@ -142,7 +142,7 @@ def _rival_scores(data: Slice, model: reference_models.Scores) -> RankingScores:
 def _chosen_lists(evaluation: Evaluation, test: Slice, settings: BatchSettings) -> np.ndarray:
     """The chosen model's lists once more, for the scores of each user: int32 [users, 20]."""
     chosen = evaluation.chosen
-    model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned or b"")
+    model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned)
     model.fit(test.known)
     shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), test.known.popularity)
     return top_lists(shown, test.known, test.users)
