@@ -14,12 +14,13 @@ too short for a model get the popular list (`history_lengths.py`), in the choice
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 
 from batch import models
 from batch.errors import NotEnoughData
 from batch.evaluation.contest import POPULAR, Contest, choose, drawn
-from batch.evaluation.figures import score_difference
+from batch.evaluation.figures import measure_lists, score_difference
 from batch.evaluation.incumbent import Incumbent, compare_with_incumbent
 from batch.evaluation.splits import Slice, Splits, release_splits
 from batch.evaluation_file import (
@@ -30,9 +31,10 @@ from batch.evaluation_file import (
     ScoreDifference,
     SliceFigures,
 )
-from batch.history.interactions import Requests, TrainingHistory
+from batch.history.interactions import Interactions, Requests, TrainingHistory
 from batch.models import Model
 from batch.models.short_histories import PopularForShort
+from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
 
 Advance = Callable[[int], object]
@@ -136,3 +138,26 @@ def _without_figures(settings: BatchSettings, why: str) -> Evaluation:
         against_popular=ScoreDifference(CHOICE_METRIC, None, None, None),
         against_current=AgainstCurrent(reason=reason),
     )
+
+
+def compare_again(
+    evaluation: Evaluation,
+    history: TrainingHistory,
+    settings: BatchSettings,
+    incumbent: Incumbent | None,
+    requests: Requests | None,
+) -> Evaluation:
+    """The same evaluation, compared with another incumbent: the chosen model's lists are made once more."""
+    part = release_splits(history, settings).test()
+    users = drawn(part.users, settings.evaluation_users, settings.seed)
+    lists = measure_lists(part, users, top_lists(shown_model(evaluation, part.known, settings), part.known, users))
+    against = compare_with_incumbent(incumbent, part, users, lists, requests)
+    return msgspec.structs.replace(evaluation, against_current=against)
+
+
+def shown_model(evaluation: Evaluation, data: Interactions, settings: BatchSettings) -> PopularForShort:
+    """What a release would show of the chosen model, fitted to other data with what tuning found."""
+    chosen = evaluation.chosen
+    model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned)
+    model.fit(data)
+    return PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)

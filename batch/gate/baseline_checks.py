@@ -5,7 +5,7 @@ verifies, the lists of models that are not personal, and those of users whose hi
 import numpy as np
 
 from batch.gate.candidate import Candidate
-from batch.gate.list_checks import count_off_ranking, personal_share
+from batch.gate.list_checks import count_off_ranking, has_other_orders, personal_share
 from server.manifest import FileDigest
 from server.release import BASELINE, sha256
 
@@ -36,7 +36,9 @@ def off_shared_ranking(candidate: Candidate, rows: np.ndarray) -> int:
         return off_popular_list(candidate, rows)
     lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
     groups = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
-    return sum(len(own) > 1 and personal_share(lists[own], seen[own]) > 0 for own in groups)
+    return sum(
+        personal_share(lists[own], seen[own]) > 0 or has_other_orders(lists[own]) for own in groups if len(own) > 1
+    )
 
 
 def off_popular_list(candidate: Candidate, rows: np.ndarray) -> int:

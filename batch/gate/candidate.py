@@ -37,6 +37,8 @@ class Candidate:
     """[m]: the history's movies."""
     seen: sp.csr_matrix
     """[n, m], nonzero where the user has seen the movie, each pair once."""
+    popularity: np.ndarray
+    """float64 [m]: starts of each movie, recent ones weighing more."""
     segments: np.ndarray
     """uint8 [n]: segments of the history's users."""
     until: int

@@ -7,8 +7,6 @@ movie; `is_hidden` is bool [m].
 import numpy as np
 import scipy.sparse as sp
 
-from stream.event import LIST_LENGTH
-
 _CELLS = 1 << 26
 """Cells of users times movies that are marked at once: 64 MB."""
 
@@ -55,6 +53,14 @@ def personal_share(lists: np.ndarray, seen: sp.csr_matrix) -> float:
     return float((first & second).mean())
 
 
+def has_other_orders(lists: np.ndarray) -> bool:
+    """Whether any two lists in a row have movies in common that stand in another order."""
+    first, second = lists[:-1], lists[1:]
+    is_same = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
+    place = np.where(is_same.any(axis=2), is_same.argmax(axis=2), -1)
+    return bool(((place >= 0) & (place < np.maximum.accumulate(place, axis=1))).any())
+
+
 def count_off_ranking(lists: np.ndarray, seen: sp.csr_matrix, ranking: np.ndarray) -> int:
     """How many lists are not the beginning of a ranking (movies, best first) without what their user has seen."""
     ranking = ranking[ranking < seen.shape[1]].astype(np.int64)
@@ -64,18 +70,31 @@ def count_off_ranking(lists: np.ndarray, seen: sp.csr_matrix, ranking: np.ndarra
     return int(((lists[:, : expected.shape[1]] != expected) & (expected >= 0)).any(axis=1).sum())
 
 
-def wrong_segments(seen: sp.csr_matrix, segments: np.ndarray, popular: np.ndarray, is_hidden: np.ndarray) -> list[int]:
-    """Segments whose popular list (`popular`, row 0 is everyone's) does not begin with the 20 movies that most have
-    seen."""
-    movies, wrong = seen.shape[1], []
+def wrong_segments(
+    seen: sp.csr_matrix, segments: np.ndarray, popular: np.ndarray, popularity: np.ndarray, is_hidden: np.ndarray
+) -> list[int]:
+    """Segments whose popular list (`popular`, row 0 is everyone's) is not what most of its users have seen, in order.
+
+    Among equals the order is that of everyone's `popularity` (float64 [m]).
+    """
+    wrong = []
     for segment in range(1, len(popular)):
-        counts = np.bincount(seen[np.flatnonzero(segments == segment)].indices, minlength=movies)
-        shown = popular[segment, :LIST_LENGTH].astype(np.int64)
-        shown = shown[shown < movies]
-        expected = np.sort(counts[~is_hidden])[::-1][: len(shown)]
-        if not np.array_equal(counts[shown], expected):
+        counts = np.bincount(seen[np.flatnonzero(segments == segment)].indices, minlength=seen.shape[1])
+        if is_out_of_order(popular[segment], [counts, popularity], is_hidden):
             wrong.append(segment)
     return wrong
+
+
+def is_out_of_order(ranking: np.ndarray, keys: list[np.ndarray], is_hidden: np.ndarray) -> bool:
+    """Whether a ranking (movies, m or more for none) does not begin with the largest keys, in descending order.
+
+    Of several keys ([m] each) a later one decides among equals. Hidden movies do not count.
+    """
+    shown = ranking[ranking < len(is_hidden)].astype(np.int64)
+    shown = shown[~is_hidden[shown]]
+    allowed = np.flatnonzero(~is_hidden)
+    best = allowed[np.lexsort([-key[allowed] for key in reversed(keys)])][: len(shown)]
+    return any(not np.array_equal(key[shown], key[best]) for key in keys)
 
 
 def _has_more(lists: np.ndarray, others: np.ndarray, others_seen: sp.csr_matrix) -> np.ndarray:

@@ -37,6 +37,11 @@ class CoOccurrence:
     first_half: sp.csr_matrix
     second_half: sp.csr_matrix
 
+    @property
+    def everyone(self) -> sp.csr_matrix:
+        """The mean of both halves."""
+        return sp.csr_matrix((self.first_half + self.second_half) / 2)
+
 
 def count_co_occurrence(seen: sp.csr_matrix, rng: np.random.Generator) -> CoOccurrence:
     """Count co-occurrence among as many users, drawn at random, as time and memory allow."""
@@ -61,13 +66,14 @@ def lists_match(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccurren
     return matches_overall and all(_stands_out(*piece, parts) is not False for piece in pieces)
 
 
-def is_best_first(histories: sp.csr_matrix, lists: np.ndarray, counted: CoOccurrence) -> bool:
-    """Whether the first halves of lists go with the histories no worse, beyond doubt, than the last halves."""
-    half, histories = lists.shape[1] // 2, _ones(histories)
-    first, last = (
-        _preference(histories, half_lists, counted.second_half) for half_lists in (lists[:, :half], lists[:, half:])
-    )
-    return _errors_above_zero(last - first) <= _LEAST_ERRORS
+def relevance_of_listed(histories: sp.csr_matrix, lists: np.ndarray, cosines: sp.csr_matrix) -> np.ndarray:
+    """How well each listed movie goes with the history of its row: float64 [k, l], anything for none."""
+    histories, relevance = _ones(histories), np.zeros(lists.shape)
+    for start in range(0, len(lists), _BLOCK):
+        own_relevance = _relevance(histories[start : start + _BLOCK], cosines)
+        listed = np.maximum(lists[start : start + _BLOCK], 0)
+        relevance[start : start + _BLOCK] = np.take_along_axis(own_relevance, listed, axis=1)
+    return relevance
 
 
 def neighbours(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -128,7 +134,7 @@ def _preference(histories: sp.csr_matrix, lists: np.ndarray, cosines: sp.csr_mat
     for start in range(0, len(lists) - 1, _BLOCK):
         rows = np.arange(start, min(start + _BLOCK, len(lists) // 2 * 2))
         block = histories[rows]
-        relevance = (block @ cosines).toarray() / np.maximum(np.diff(block.indptr), 1)[:, None]
+        relevance = _relevance(block, cosines)
         is_seen = block.toarray() > 0
         seen_by_either = is_seen[::2] | is_seen[1::2]
         even_lists, odd_lists = lists[rows[::2]], lists[rows[1::2]]
@@ -137,6 +143,11 @@ def _preference(histories: sp.csr_matrix, lists: np.ndarray, cosines: sp.csr_mat
         swapped = _mean_relevance(even, odd_lists, seen_by_either), _mean_relevance(odd, even_lists, seen_by_either)
         blocks.append(own - swapped[0] - swapped[1])
     return np.concatenate(blocks)
+
+
+def _relevance(histories: sp.csr_matrix, cosines: sp.csr_matrix) -> np.ndarray:
+    """How well each movie goes with the movies of each history, on average: float [k, m]."""
+    return np.asarray((histories @ cosines).toarray() / np.maximum(np.diff(histories.indptr), 1)[:, None])
 
 
 def _mean_relevance(relevance: np.ndarray, lists: np.ndarray, left_out: np.ndarray) -> np.ndarray:

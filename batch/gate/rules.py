@@ -11,17 +11,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import scipy.sparse as sp
 
 from batch import models
 from batch.errors import GateRefusal
 from batch.evaluation_file import LEAST_USERS, ScoreDifference, enough_users
-from batch.gate import baseline_checks, evaluation_checks, ledger_gaps, list_checks, list_relevance, worker_trial
-from batch.gate.candidate import PARTS, SEED, Candidate
+from batch.gate import evaluation_checks, ledger_gaps, worker_trial
+from batch.gate.candidate import Candidate
+from batch.gate.list_rules import (
+    baseline_is_popular,
+    embeddings_suit_their_movies,
+    lists_are_fresh,
+    lists_are_full,
+    lists_differ,
+    lists_suit_their_users,
+    popular_lists_are_popular,
+)
 from batch.gate.verdict import GateVerdict, RuleResult, Wrong
 from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
-from stream.event import LIST_LENGTH
 from stream.ledger_clock import stream_time
 from stream.zone import DAY_MS, HOUR_MS
 
@@ -34,14 +41,6 @@ _LARGE_HISTORY = 4 * LEAST_USERS
 _UNCONFIRMED = "the API has answered on movies of the current release that none had confirmed"
 _BEHIND_MS = 2 * DAY_MS
 """How far the input may be behind the stream."""
-_FEW_USERS, _FEW_MOVIES = 100, 100
-"""With fewer, lists may be alike by chance, or because there is nothing else to list."""
-_PERSONAL = 0.05
-"""Any personal model gives different rankings to at least this share of pairs of users."""
-_WELL_SEEN, _MOSTLY = 0.75, 0.5
-"""A movie is frequently seen if it is seen at least as often as this share of all movies; at least the second share of
-the popular list must be frequently seen."""
-
 Rule = Callable[[Candidate], str | None]
 
 
@@ -172,96 +171,6 @@ def movies_are_known(candidate: Candidate) -> str | None:
     return f"the API has not answered on {len(unknown)} movies, which many users watched"
 
 
-def lists_are_full(candidate: Candidate) -> str | None:
-    """Every list of a user with a history, and every popular list, has 20 movies, or all available ones."""
-    short = list_checks.count_short_lists(candidate.lists, candidate.seen, candidate.is_hidden)
-    fallbacks = candidate.release.fallbacks
-    lengths = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
-    short += int((lengths < min(LIST_LENGTH, int((~candidate.is_hidden).sum()))).sum())
-    return Wrong(f"{short} lists are not as long as they could be") if short else None
-
-
-def lists_are_fresh(candidate: Candidate) -> str | None:
-    """No list holds a movie that its user has seen, or that is hidden."""
-    seen, hidden = list_checks.count_repeats(candidate.lists, candidate.seen, candidate.is_hidden)
-    fallbacks = candidate.release.fallbacks
-    hidden += int(candidate.is_hidden[fallbacks[fallbacks < len(candidate.is_hidden)]].sum())
-    if seen or hidden:
-        return Wrong(f"{seen} entries of lists were seen by their user before, {hidden} are hidden")
-    return None
-
-
-def lists_differ(candidate: Candidate) -> str | None:
-    """The lists of a personal model are not all one ranking without what each user has seen; those of others are.
-
-    Users whose history is too short for the model, according to the evaluation, have the popular list.
-    """
-    if not candidate.is_personal:
-        wrong = baseline_checks.off_shared_ranking(candidate, candidate.sampled_rows())
-        return Wrong("lists that are not personal are not of one ranking") if wrong else "no personal model"
-    short = candidate.sampled_rows(most_seen=candidate.popular_below - 1)
-    if wrong := baseline_checks.off_popular_list(candidate, short):
-        return Wrong(f"{wrong} of {len(short)} users with a short history do not have the popular list")
-    rows = candidate.sampled_rows(candidate.popular_below)
-    if len(rows) < _FEW_USERS or int((~candidate.is_hidden).sum()) < _FEW_MOVIES:
-        return "too few users or movies to tell"
-    share = list_checks.personal_share(candidate.lists[rows], candidate.seen[rows])
-    return Wrong(f"only {share:.1%} of the users get a ranking of their own") if share < _PERSONAL else None
-
-
-def lists_suit_their_users(candidate: Candidate) -> str | None:
-    """The lists of a personal model match the histories of their own users better than those of others."""
-    if not candidate.is_personal:
-        return "no personal model"
-    rows = candidate.sampled_rows(candidate.popular_below)
-    seen, lists, co_occurrence = candidate.seen[rows], candidate.lists[rows], candidate.co_occurrence
-    match = list_relevance.lists_match(seen, lists, co_occurrence, PARTS)
-    if match is None:
-        return "too little data to tell"
-    if not match:
-        return Wrong("the lists go with their users' histories no better than with those of others")
-    if not list_relevance.is_best_first(seen, lists, co_occurrence):
-        return Wrong("the lists begin with what suits their users least")
-    return None
-
-
-def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
-    """Movies with nearby embeddings are watched by the same users."""
-    items = candidate.release.items
-    if not np.ptp(items, axis=0).any():
-        return Wrong("all movies have the same embedding")
-    watched = np.flatnonzero(np.bincount(candidate.seen.indices, minlength=len(items)))
-    rows = np.random.default_rng(SEED).permutation(watched)[: list_relevance.ROWS]
-    one_movie_each = sp.csr_matrix(
-        (np.ones(len(rows), np.float32), (np.arange(len(rows)), rows)), (len(rows), len(items))
-    )
-    nearest = list_relevance.neighbours(items, rows)
-    match = list_relevance.lists_match(one_movie_each, nearest, candidate.co_occurrence)
-    if match is None:
-        return "too little data to tell"
-    return None if match else Wrong("movies that are near each other are watched by the same users no more than others")
-
-
-def popular_lists_are_popular(candidate: Candidate) -> str | None:
-    """At least half of the popular list is in the most seen quarter of movies; a segment's list has its favourites."""
-    release, is_hidden = candidate.release, candidate.is_hidden
-    if wrong := list_checks.wrong_segments(candidate.seen, release.segments, release.fallbacks, is_hidden):
-        return Wrong(f"the popular lists of {len(wrong)} segments are not what these have seen most")
-    counts = np.bincount(candidate.seen.indices, minlength=len(release.names))
-    shown = release.fallbacks[0, :LIST_LENGTH].astype(np.int64)
-    shown = shown[shown < len(counts)]
-    if int((~is_hidden).sum()) < _FEW_MOVIES:
-        return "too few movies to tell"
-    share = (counts[shown] >= np.quantile(counts[~is_hidden], _WELL_SEEN)).mean()
-    return Wrong(f"only {share:.0%} of the popular list is seen much") if share < _MOSTLY else None
-
-
-def baseline_is_popular(candidate: Candidate) -> str | None:
-    """The baseline of each user is whole: the popular list of everyone without what the user has seen."""
-    fault = baseline_checks.baseline_fault(candidate)
-    return Wrong(fault) if fault else None
-
-
 def evaluation_is_sound(candidate: Candidate) -> str | None:
     """The evaluation belongs to the model that made the lists and to this history, and its figures are possible."""
     evaluation, manifest = candidate.evaluation, candidate.release.manifest
@@ -346,17 +255,20 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge(candidate: Candidate) -> GateVerdict:
-    """Check all rules. Raises `GateRefusal` with the broken ones."""
+    """Check all rules."""
     results: dict[str, RuleResult] = {}
     for rule in RULES:
         results[rule.__name__] = _result(rule, candidate)
         if rule is files_verify and not results[rule.__name__].passed:
             break  # nothing else can be judged
-    verdict = GateVerdict(candidate.folder.name, results)
+    return GateVerdict(candidate.folder.name, results)
+
+
+def require_passed(verdict: GateVerdict) -> None:
+    """Raise `GateRefusal` if a rule is broken."""
     if verdict.broken:
         message = f"gate: {verdict.release} is refused, current stays: {verdict.reasons}"
         raise GateRefusal(message, verdict.broken)
-    return verdict
 
 
 def raise_refusal_alert(var: Path, release: str, refusal: GateRefusal, day: str) -> bool:

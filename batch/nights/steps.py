@@ -25,11 +25,12 @@ import pyarrow.compute as pc
 from batch import models
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
-from batch.evaluation.evaluate import evaluate, steps
+from batch.evaluation.evaluate import compare_again, evaluate, steps
 from batch.evaluation.incumbent import Incumbent, incumbent_of
 from batch.evaluation_file import EVALUATION_FILE, Evaluation, read_evaluation, write_evaluation
 from batch.gate import rules
 from batch.gate.candidate import Candidate
+from batch.gate.verdict import GateVerdict
 from batch.history import assemble
 from batch.history.day_sessions import compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
@@ -180,27 +181,55 @@ class NightSteps:
     def publish(self) -> PublishResult:
         """Seal the candidate as a release and make it current if the gate lets it pass.
 
-        Raises `GateRefusal`; then the candidate stays under `releases/` for study, and `current` where it was.
+        Raises `GateRefusal`; then the candidate stays under `releases/` for study, and `current` where it was. A
+        release that is current already is not refused: it stays current in any case.
         """
-        var, facts, evaluation = self._streaming.var, self._input(), self._evaluation()
+        var, facts = self._streaming.var, self._input()
         for name in (*FILES, BASELINE):
             self._need(name)
+        evaluation = self._compared_evaluation(facts)
         with step("seal"):
             release = publish.publish(var, self._folder, self._manifest(facts, evaluation))
         entries = self._archive.entries()
         now = stream_time(entries) or facts.stream_time
-        try:
-            with step("gate"):
-                verdict = rules.judge(self._candidate(release, entries, frozenset(facts.hidden or ())))
-        except GateRefusal as refusal:
-            publish.refuse(var, release, refusal.broken)
-            rules.raise_refusal_alert(var, release, refusal, zone_named(self._streaming.timezone).day(now))
-            raise
+        with step("gate"):
+            verdict = rules.judge(self._candidate(release, entries, frozenset(facts.hidden or ())))
+        if release == self._current_id() and verdict.broken:
+            log.warning(
+                "gate: %s is current and stays so, though it would be refused now: %s", release, verdict.reasons
+            )
+        else:
+            self._require_passed(verdict, now)
         moved = publish.make_current(var, release, now)
         if (answers := self._movie_answers()).proven and not answers.api_answered:
             self._raise_proven_alert(release, len(answers.proven), now)
         removed = publish.prune(var, self._settings.keep_releases)
         return PublishResult(release=release, current=moved, gate=verdict.summary(), removed=removed)
+
+    def _require_passed(self, verdict: GateVerdict, now: int) -> None:
+        """Note a refusal, alert and raise `GateRefusal` if a rule is broken."""
+        try:
+            rules.require_passed(verdict)
+        except GateRefusal as refusal:
+            publish.refuse(self.var, verdict.release, refusal.broken)
+            day = zone_named(self._streaming.timezone).day(now)
+            rules.raise_refusal_alert(self.var, verdict.release, refusal, day)
+            raise
+
+    def _compared_evaluation(self, facts: InputFacts) -> Evaluation:
+        """The evaluation, compared with the release that is current now: `evaluate` may have met another one, as before
+        a rollback. That of a release which is current already stays as it is.
+        """
+        evaluation, current = self._evaluation(), self._current_id()
+        if not evaluation.is_measured or evaluation.against_current.release == current:
+            return evaluation
+        if current and publish.find_sealed(self.var, self._folder, self._manifest(facts, evaluation)) == current:
+            return evaluation
+        history, requests = self._history()
+        with step(f"compare with {current}"):
+            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history), requests)
+        write_evaluation(self._folder, evaluation)
+        return evaluation
 
     def _manifest(self, facts: InputFacts, evaluation: Evaluation) -> Manifest:
         with self._reading("items.npy"):
@@ -227,13 +256,15 @@ class NightSteps:
     def _candidate(self, release: str, entries: list[LedgerEntry], hidden_movies: frozenset[str]) -> Candidate:
         history, _ = self._history()
         known = self._catalog.known(self._streaming.max_user)
+        data = history.before(history.until, self._settings.half_life_days)
         return Candidate(
             folder=self._streaming.var / "releases" / release,
             entries=entries,
             alerts=[] if self._despite_alerts else alert_hold.alerts_since(entries, self._streaming, self._quality),
             users=history.users,
             movies=history.movies,
-            seen=history.before(history.until, self._settings.half_life_days).matrix,
+            seen=data.matrix,
+            popularity=data.popularity,
             segments=history.segments,
             until=history.until,
             catalog_movies=known.runtimes.keys(),
@@ -295,6 +326,10 @@ class NightSteps:
     def _incumbent(self, history: TrainingHistory) -> Incumbent | None:
         current = self._current()
         return None if current is None else incumbent_of(current, history)
+
+    def _current_id(self) -> str | None:
+        current = publish.current_release(self.var)
+        return current.name if current else None
 
     def _current(self) -> Release | None:
         """The current release; None if there is none, or it is damaged: a damaged one stops no new release."""

@@ -82,13 +82,9 @@ def publish(var: Path, candidate: Path, made_of: Manifest) -> str:
     `made_of` lacks layout, id, versions and files, which are filled in here. If a release of the same content exists
     already, as after a night that was killed behind this step, nothing is written and its id is returned.
     """
-    names = [*FILES, BASELINE, *(name for name in RENDERED if (candidate / name).exists())]
-    files = {name: file_digest(candidate / name) for name in names}
-    content = hashlib.sha256("".join(files[name].sha256 for name in names).encode()).hexdigest()
-    release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"
-    manifest = msgspec.structs.replace(made_of, layout=LAYOUT, id=release, versions=versions(), files=files)
-    releases = var / "releases"
-    if again := _same(releases, manifest, content[:8]):
+    manifest = _completed(candidate, made_of)
+    release, names, releases = manifest.id, list(manifest.files), var / "releases"
+    if again := _same(releases, manifest):
         return again
     releases.mkdir(parents=True, exist_ok=True)
     staged = releases / f".{release}.{os.getpid()}.tmp"
@@ -110,6 +106,11 @@ def publish(var: Path, candidate: Path, made_of: Manifest) -> str:
     return release
 
 
+def find_sealed(var: Path, candidate: Path, made_of: Manifest) -> str | None:
+    """The id under which `publish` has sealed the same candidate before; None for a new one."""
+    return _same(var / "releases", _completed(candidate, made_of))
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `manifest.json` of a release."""
     durable.write_json(folder / "manifest.json", msgspec.to_builtins(manifest))
@@ -120,8 +121,18 @@ def file_digest(path: Path) -> FileDigest:
     return FileDigest(size=path.stat().st_size, sha256=sha256(path))
 
 
-def _same(releases: Path, manifest: Manifest, content: str) -> str | None:
+def _completed(candidate: Path, made_of: Manifest) -> Manifest:
+    """`made_of` with layout, versions, files, and an id of now."""
+    names = [*FILES, BASELINE, *(name for name in RENDERED if (candidate / name).exists())]
+    files = {name: file_digest(candidate / name) for name in names}
+    content = hashlib.sha256("".join(file.sha256 for file in files.values()).encode()).hexdigest()
+    release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"
+    return msgspec.structs.replace(made_of, layout=LAYOUT, id=release, versions=versions(), files=files)
+
+
+def _same(releases: Path, manifest: Manifest) -> str | None:
     """The id of a release that differs from `manifest` in its id alone, and still has its files; None for none."""
+    content = manifest.id.rpartition("-")[2]
     for path in sorted(releases.glob(f"*-{content}/manifest.json")):
         try:
             earlier = parse_manifest(path.read_bytes())

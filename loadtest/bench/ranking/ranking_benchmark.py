@@ -21,13 +21,11 @@ from functools import partial
 import numpy as np
 from msgspec import UNSET, convert, to_builtins
 
-from batch import models
-from batch.evaluation.evaluate import measure_models
+from batch.evaluation.evaluate import measure_models, shown_model
 from batch.evaluation.figures import measure_lists
 from batch.evaluation.splits import Slice, Splits, by_order, by_time
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import TrainingHistory
-from batch.models.short_histories import PopularForShort
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
 from loadtest.bench.benchmark import Benchmark, BenchmarkRun
@@ -141,11 +139,7 @@ def _rival_scores(data: Slice, model: reference_models.Scores) -> RankingScores:
 
 def _chosen_lists(evaluation: Evaluation, test: Slice, settings: BatchSettings) -> np.ndarray:
     """The chosen model's lists once more, for the scores of each user: int32 [users, 20]."""
-    chosen = evaluation.chosen
-    model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned)
-    model.fit(test.known)
-    shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), test.known.popularity)
-    return top_lists(shown, test.known, test.users)
+    return top_lists(shown_model(evaluation, test.known, settings), test.known, test.users)
 
 
 def _scores(data: Slice, lists: np.ndarray) -> RankingScores:

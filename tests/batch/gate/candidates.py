@@ -14,7 +14,8 @@ import scipy.sparse as sp
 
 from batch.errors import GateRefusal
 from batch.gate.candidate import Candidate
-from batch.gate.rules import judge
+from batch.gate.rules import judge, require_passed
+from batch.gate.verdict import GateVerdict
 from batch.releases import publish, rendered
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts, Manifest
@@ -53,6 +54,8 @@ class CandidateParts:
     """int [s + 1, 100], -1 for none, where they are not what follows from what was seen."""
     baseline: np.ndarray | None = None
     """int [n, 20], -1 for none, where it is not what follows from the popular list and what was seen."""
+    popularity: np.ndarray | None = None
+    """float [m], where it is not how many users have seen each movie."""
     segments: np.ndarray | None = None
     """uint8 [n], where they are not 0, 1 and 2 in turn."""
     sealed_segments: np.ndarray | None = None
@@ -83,10 +86,19 @@ class CandidateParts:
         if self.fallbacks is not None:
             return self.fallbacks
         is_hidden = np.array([movie in self.hidden for movie in self.movies])
-        counts = np.stack([self.seen.sum(axis=0), *(self.seen[part::3].sum(axis=0) for part in (1, 2))])
-        best = np.argsort(np.where(is_hidden, 1, -counts), axis=1, kind="stable")
+        everyone, segments = self.made_popularity(), self.made_segments()
+        counts = [everyone, *(self.seen[segments == segment].sum(axis=0) for segment in (1, 2))]
+        best = np.stack([np.lexsort((-everyone, -own, is_hidden)) for own in counts])
         best = best[:, : min(100, int((~is_hidden).sum()))]
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
+
+    def made_popularity(self) -> np.ndarray:
+        """How many users have seen each movie: int64 [m]."""
+        return self.seen.sum(axis=0) if self.popularity is None else self.popularity
+
+    def made_segments(self) -> np.ndarray:
+        """uint8 [n]: 0, 1 and 2 in turn."""
+        return (np.arange(len(self.users)) % 3).astype(np.uint8) if self.segments is None else self.segments
 
     def made_baseline(self) -> np.ndarray:
         """The first 20 of the popular list that each user has not seen: int64 [n, 20]."""
@@ -176,7 +188,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     lists, fallbacks, names = parts.made_lists(), parts.made_fallbacks(), parts.sealed_movies or parts.movies
     baseline = parts.made_baseline()
     users = parts.users if parts.sealed_users is None else parts.sealed_users
-    segments = (np.arange(len(users)) % 3).astype(np.uint8) if parts.segments is None else parts.segments
+    segments = parts.made_segments()
     arrays = {
         "users": users,
         "lists": np.where(lists < 0, none, lists).astype(parts.kind),
@@ -203,6 +215,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         users=parts.users,
         movies=parts.movies,
         seen=sp.csr_matrix(parts.seen.astype(np.float32)),
+        popularity=parts.made_popularity(),
         segments=segments,
         until=NOW,
         catalog_movies=parts.catalog_movies,
@@ -238,10 +251,16 @@ def previous(var: Path) -> Release:
     return sealed(var, parts).release
 
 
+def passed(candidate: Candidate) -> GateVerdict:
+    """The verdict on a candidate that passes."""
+    require_passed(verdict := judge(candidate))
+    return verdict
+
+
 def refused(candidate: Candidate) -> dict[str, str]:
     """By rule that is broken: what is wrong."""
     with pytest.raises(GateRefusal) as refusal:
-        judge(candidate)
+        passed(candidate)
     assert refusal.value.exit_code == 3
     assert "\n" not in str(refusal.value)
     assert all(f"{rule}: {why}" in str(refusal.value) for rule, why in refusal.value.broken.items())
@@ -365,6 +384,6 @@ def hardly_popular(parts: CandidateParts, share: int = 9) -> None:
     counts = parts.seen.sum(axis=0)
     order = np.argsort(counts, kind="stable")
     often = counts[order] >= np.quantile(counts, 0.75)
-    parts.fallbacks = parts.made_fallbacks()
-    parts.fallbacks[0, :20] = [*order[often][:share], *order[~often][share - 20 :]]
-    parts.fallbacks[0, 20:] = -1
+    first = [*order[often][:share], *order[~often][share - 20 :]]
+    parts.popularity = counts.astype(float)
+    parts.popularity[first] = counts.max() + np.arange(20, 0, -1)

@@ -1,7 +1,6 @@
 """Bad candidates for the gate, each by the rule that is there for it."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,31 +9,23 @@ from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.zone import DAY_MS
 from tests.batch.gate.candidates import (
-    DAYS,
     NOW,
     CandidateParts,
     Spoil,
     after,
-    against,
     build_parts,
     days_end_before,
     figures,
     hardly_popular,
-    lost,
-    made_without_api,
     measured,
-    measured_on,
     models,
     not_personal,
-    numbered,
     one_ranking,
-    popular,
     popular_for_short,
     proven,
-    sessions,
-    unmeasured,
     week_entry,
 )
+from tests.batch.gate.planted_next_faults import NEXT
 
 SMALL = {"users": 100, "movies": 100}
 """Just enough that lists must differ, and too little for the data to tell whose history a list matches."""
@@ -75,6 +66,39 @@ def set_baseline(change: Callable[[np.ndarray], object]) -> Spoil:
         change(parts.baseline)
 
     return spoil
+
+
+def random_order(lists: np.ndarray, begin: int = 0, end: int | None = None) -> None:
+    """Each of some lists holds what it should, but in an order of its own."""
+    lists[begin:end] = np.random.default_rng(5).permuted(lists[begin:end], axis=1)
+
+
+def random_order_in_a_block(parts: CandidateParts) -> None:
+    users = len(parts.users)
+    set_lists(lambda lists: random_order(lists, 5 * users // 8, 6 * users // 8))(parts)
+
+
+def segments_in_random_order(parts: CandidateParts) -> None:
+    not_personal(parts, "segment")
+    one_ranking(parts)
+    set_lists(random_order)(parts)
+
+
+def shifted(begin: int, end: int) -> Spoil:
+    """Embeddings from one eighth of the movies to another were written a row too far down."""
+
+    def shift(parts: CandidateParts) -> None:
+        rows = slice(begin * len(parts.items) // 8, end * len(parts.items) // 8)
+        parts.items[rows] = np.roll(parts.items[rows], 1, axis=0)
+
+    return shift
+
+
+def swap_popular(first: int, second: int) -> Callable[[np.ndarray], object]:
+    def swap(lists: np.ndarray) -> None:
+        lists[0, [first, second]] = lists[0, [second, first]]
+
+    return swap
 
 
 def stale(parts: CandidateParts) -> None:
@@ -121,6 +145,11 @@ def unpopular(parts: CandidateParts) -> None:
     parts.fallbacks[0] = np.argsort(parts.seen.sum(axis=0), kind="stable")[:100]
 
 
+def segments_off_by_one(parts: CandidateParts) -> None:
+    parts.fallbacks = parts.made_fallbacks()
+    parts.segments = (np.arange(1, 401) % 3).astype(np.uint8)
+
+
 def hidden_in_reserve(parts: CandidateParts) -> None:
     """The last of the popular list, which is shown only in place of others."""
     parts.fallbacks = parts.made_fallbacks()
@@ -159,66 +188,6 @@ def night_before(parts: CandidateParts) -> None:
     """The evaluation that was left of it in the folder."""
     for part in parts.evaluation["slices"].values():
         part.update(from_ms=part["from_ms"] - DAY_MS, until_ms=part["until_ms"] - DAY_MS)
-
-
-def against_another(parts: CandidateParts, current: Release) -> None:
-    """As the current release was, but nothing was measured."""
-    parts.evaluation["against_current"] = {"release": "20300105T030000Z-00000000", "none": "only 9 users"}
-
-
-def not_measured_of_120(parts: CandidateParts, _: Release) -> None:
-    parts.seen[120:] = False
-    unmeasured(parts)
-
-
-def lost_without_an_api_again(parts: CandidateParts, current: Release) -> None:
-    proven(parts, 1)
-    parts.current = made_without_api(numbered(current, movies=241))
-
-
-def half_lost_one_less_proven(parts: CandidateParts, current: Release) -> None:
-    """Two nights without an API: of the second, fewer movies are proven since sessions were lost."""
-    proven(parts, 2)
-    parts.current = made_without_api(numbered(current, movies=241), 3)
-
-
-def half_lost_few_answered(parts: CandidateParts, current: Release) -> None:
-    """The API answered at last, but on fewer than half of the movies that were open."""
-    current = replace(current, names=[b"a+2000", b"b+2000", *current.names[2:]])
-    parts.current = made_without_api(sessions(current, 10**6), 3)
-    parts.facts["counts"]["unknown_movie"] = 10**6
-
-
-def half_lost_not_denied(parts: CandidateParts, current: Release) -> None:
-    """The API answered, but it has not denied what is lost."""
-    parts.catalog_movies.add("a+2000")
-    parts.current = made_without_api(numbered(current, movies=241))
-
-
-def half_lost_after_an_answer(parts: CandidateParts, current: Release) -> None:
-    """The API answered both times; the record of one movie was bad the first time."""
-    parts.denied_movies.add("a+2000")
-    parts.current = made_without_api(numbered(current, movies=241), api_answered=True)
-
-
-def worse_one_less_proven(parts: CandidateParts, current: Release) -> None:
-    proven(parts, 2)
-    parts.current = made_without_api(current, 3)
-    parts.evaluation.update(against_current=against(current, -0.02, 0.01))
-
-
-def fall(parts: CandidateParts, _: Release) -> None:
-    """The popular list won on one user fewer than a tenth of all."""
-    popular(parts)
-    measured_on(parts, 39, 30)
-
-
-def measured_on_few(choice: int, test: int) -> Callable[[CandidateParts, Release], object]:
-    def spoil(parts: CandidateParts, current: Release) -> None:
-        measured_on(parts, choice, test)
-        parts.evaluation["against_current"] = {"release": current.id, "none": "only 9 users"}
-
-    return spoil
 
 
 def difference(**changed: Any) -> Spoil:
@@ -283,19 +252,25 @@ FIRST: list[tuple[str, str, Spoil]] = [
     ("lists_are_fresh", "what is hidden", hidden_offer),
     ("lists_are_fresh", "what is hidden, far down the popular list", hidden_in_reserve),
     ("lists_suit_their_users", "lists of the next user", next_users),
-    ("lists_suit_their_users", "worst first",
-     set_lists(lambda lists: lists.__setitem__(slice(None), lists[:, ::-1].copy()))),
     ("lists_suit_their_users", "shuffled users", shuffled_users),
     ("lists_suit_their_users", "shuffled movies", shuffled_movies),
     ("lists_suit_their_users", "transposed factors", transposed),
+    ("lists_suit_their_users", "random order", set_lists(random_order)),
+    ("lists_suit_their_users", "by number", set_lists(lambda lists: lists.sort(axis=1))),
+    ("lists_suit_their_users", "worst first",
+     set_lists(lambda lists: lists.__setitem__(slice(None), lists[:, ::-1].copy()))),
     ("embeddings_suit_their_movies", "shuffled", lambda parts: np.random.default_rng(2).shuffle(parts.items)),
     ("embeddings_suit_their_movies", "transposed",
      lambda parts: setattr(parts, "items", parts.items.T.reshape(120, -1))),
     ("embeddings_suit_their_movies", "constant", lambda parts: parts.items.__setitem__(slice(None), parts.items[0])),
+    ("embeddings_suit_their_movies", "a quarter shifted", shifted(3, 5)),
+    ("popular_lists_are_popular", "two in the wrong order", set_fallbacks(swap_popular(2, 3))),
+    ("popular_lists_are_popular", "far down, two in the wrong order", set_fallbacks(swap_popular(70, 85))),
+    ("popular_lists_are_popular", "in order, of what is seen least",
+     lambda parts: setattr(parts, "popularity", -parts.seen.sum(axis=0))),
     ("popular_lists_are_popular", "what nobody watches", unpopular),
     ("popular_lists_are_popular", "hardly what is watched", hardly_popular),
-    ("popular_lists_are_popular", "segments off by one",
-     lambda parts: setattr(parts, "segments", (np.arange(1, 401) % 3).astype(np.uint8))),
+    ("popular_lists_are_popular", "segments off by one", segments_off_by_one),
     ("popular_lists_are_popular", "the list of another segment",
      set_fallbacks(lambda lists: lists.__setitem__(2, lists[1]))),
     ("popular_lists_are_popular", "a segment's worst first",
@@ -348,50 +323,15 @@ FIRST: list[tuple[str, str, Spoil]] = [
 """Spoilt first releases: of a service as `build_parts` makes it."""
 
 
-NEXT: list[tuple[str, str, Callable[[CandidateParts, Release], object]]] = [
-    ("input_goes_on", "the stream turned back",
-     lambda parts, now: setattr(parts, "current", lost(now, stream_time=NOW + 1, offsets=parts.facts["offsets"]))),
-    ("input_goes_on", "a day in between is gone", lambda parts, _: parts.facts["days"].remove("2030-01-04")),
-    ("input_goes_on", "the newest day is gone",
-     lambda parts, now: setattr(parts, "current", lost(now, days=[*DAYS, "2030-01-08"]))),
-    ("input_goes_on", "lines taken back",
-     lambda parts, now: setattr(parts, "current", lost(now, offsets={"movielog1-0": [0, 1000]}))),
-    ("input_goes_on", "a partition gone",
-     lambda parts, now: setattr(parts, "current", lost(now, offsets={"movielog1-1": [0, 0]}))),
-    ("counts_hold", "users lost", lambda parts, now: setattr(parts, "current", numbered(now, users=801))),
-    ("counts_hold", "movies lost", lambda parts, now: setattr(parts, "current", numbered(now, movies=241))),
-    ("counts_hold", "sessions lost",
-     lambda parts, now: setattr(parts, "current", sessions(now, 2 * parts.facts["counts"]["sessions"] + 1))),
-    ("counts_hold", "movies lost, without an API as before", lost_without_an_api_again),
-    ("counts_hold", "movies lost, one less proven without an API", half_lost_one_less_proven),
-    ("counts_hold", "sessions lost, the API has answered on few", half_lost_few_answered),
-    ("counts_hold", "movies lost, which the API has not denied", half_lost_not_denied),
-    ("counts_hold", "movies lost, the API answered before", half_lost_after_an_answer),
-    ("counts_hold", "sessions lost, though an API answered",
-     lambda parts, now: setattr(parts, "current", made_without_api(sessions(now, 10**6)))),
-    ("not_below_current", "ranks lower, one less proven without an API", worse_one_less_proven),
-    ("counts_hold", "users lost after one without an API",
-     lambda parts, now: setattr(parts, "current", made_without_api(numbered(now, users=801)))),
-    ("measured_on_enough", "nothing held out", lambda parts, _: unmeasured(parts)),
-    ("measured_on_enough", "nothing held out of 120 users", not_measured_of_120),
-    ("measured_on_enough", "chosen on few", measured_on_few(29, 200)),
-    ("measured_on_enough", "tested on few", measured_on_few(200, 29)),
-    ("measured_on_enough", "popular, chosen on few", fall),
-    ("not_below_current", "worse than the current one",
-     lambda parts, now: parts.evaluation.update(against_current=against(now, -0.01, 0.009))),
-    ("not_below_current", "held against another one",
-     lambda parts, now: parts.evaluation["against_current"].update(release="yesterday")),
-    ("not_below_current", "not compared with another one", against_another),
-    ("not_below_current", "the evaluation of the first night",
-     lambda parts, now: parts.evaluation.update(against_current={"none": "there is no current release"})),
-]  # fmt: skip
-"""Spoilt releases of the next night."""
 OTHERS: list[tuple[str, str, dict[str, int], Spoil]] = [
     ("lists_differ", "constant scores", SMALL, lambda parts: setattr(parts, "scores", np.zeros(parts.seen.shape))),
     ("lists_differ", "one ranking for all", SMALL, one_ranking),
     ("lists_differ", "a popular model upside down", {}, upside_down),
     ("lists_differ", "a segment model with lists of each user's own", {}, lambda parts: not_personal(parts, "segment")),
     ("lists_suit_their_users", "lists of the next user in a block", {"users": 5000}, next_users_in_a_block),
+    ("lists_differ", "a segment model with lists in random order", {}, segments_in_random_order),
+    ("lists_suit_their_users", "random order in a block", {"users": 5000}, random_order_in_a_block),
+    ("embeddings_suit_their_movies", "an eighth shifted", {"movies": 400}, shifted(5, 6)),
     ("popular_lists_are_popular", "what nobody watches of few", SMALL, unpopular),
     (SOUND, "leaked test: a leap on few movies", SMALL, measured(figures(0.09), figures(0.34))),
     (SOUND, "leaked test: ranks of a few", SMALL, measured(figures(0.3), figures(0.901, 100))),

@@ -110,21 +110,44 @@ def test_popular_lists_of_segments_are_those_of_their_users(service: Service, se
     segments = rng.integers(0, 4, len(seen)).astype(np.uint8)
     popular = np.full((4, 25), 65_535, np.uint16)
     left, wrong = np.flatnonzero(~is_hidden).tolist(), []
+    popularity = np.asarray(rng.integers(0, 9, seen.shape[1]))
     for segment in range(4):
         counts = seen[segments == segment].sum(axis=0)
-        best = sorted(left, key=lambda movie: -counts[movie])
+        keys = list(zip((-counts).tolist(), (-popularity).tolist(), strict=True))
+        best = sorted(left, key=lambda movie: keys[movie])
         shown = rng.permutation(best).tolist() if rng.random() < 0.5 else best
         popular[segment, : len(best)] = shown
-        if segment and [counts[movie] for movie in shown] != [counts[movie] for movie in best]:
+        if segment and [keys[movie] for movie in shown] != [keys[movie] for movie in best]:
             wrong.append(segment)
-    assert list_checks.wrong_segments(of_time(seen), segments, popular, is_hidden) == wrong
+    assert list_checks.wrong_segments(of_time(seen), segments, popular, popularity, is_hidden) == wrong
 
 
-def test_only_the_shown_part_of_a_popular_list_is_judged() -> None:
-    seen = of_time(np.tri(30, 30).astype(bool))  # the first movie is seen by all
-    popular = np.tile(np.arange(30, dtype=np.uint16), (2, 1))
-    popular[1, 20:] = popular[1, :19:-1]
-    segments, is_hidden = np.ones(30, np.uint8), np.zeros(30, bool)
-    assert list_checks.wrong_segments(seen, segments, popular, is_hidden) == []
-    popular[1, [19, 20]] = popular[1, [20, 19]]
-    assert list_checks.wrong_segments(seen, segments, popular, is_hidden) == [1]
+def test_a_ranking_is_in_order_to_its_end_and_hidden_movies_do_not_count() -> None:
+    keys, is_hidden = [np.array([9, 7, 7, 5, 1]), np.array([0, 1, 2, 0, 0])], np.zeros(5, bool)
+
+    def is_wrong(*ranking: int) -> bool:
+        return list_checks.is_out_of_order(np.array(ranking, np.uint16), keys, is_hidden)
+
+    assert not is_wrong(0, 2, 1, 3, 4)
+    assert not is_wrong(0, 2, 65_535)
+    assert is_wrong(0, 1, 2, 3, 4)
+    assert is_wrong(0, 2, 1, 4, 3)
+    assert is_wrong(0, 2, 3)
+    is_hidden[2] = True
+    assert not is_wrong(0, 1, 3)
+    assert not is_wrong(0, 2, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        ([[0, 1, 2], [0, 2, 3]], False),
+        ([[0, 1, 2], [2, 1, 3]], True),
+        ([[0, 1, 2], [3, 4, 5]], False),
+        ([[0, 1, -1], [1, 0, -1]], True),
+        ([[5, 0, 1], [1, 5, 7]], True),
+        ([[0, 1, 2]], False),
+    ],
+)
+def test_lists_of_one_ranking_have_common_movies_in_one_order(lists: list[list[int]], expected: bool) -> None:
+    assert list_checks.has_other_orders(np.array(lists)) is expected

@@ -138,21 +138,6 @@ def test_every_part_of_the_lists_must_match(
     assert asked == [4, 2, 2][: len(asked)]
 
 
-@pytest.mark.parametrize(("errors", "expected"), [(-5, True), (0, True), (5, True), (5.1, False)])
-def test_lists_that_begin_with_the_worst_movies_are_detected(
-    monkeypatch: pytest.MonkeyPatch, errors: float, expected: bool
-) -> None:
-    def preference(histories: sp.csr_matrix, lists: np.ndarray, _: sp.csr_matrix) -> np.ndarray:
-        assert histories.data.tolist() == [1, 1]  # by what was seen, not by how much of it
-        return np.asarray(lists.sum(axis=1))
-
-    monkeypatch.setattr(list_relevance, "_preference", preference)
-    monkeypatch.setattr(list_relevance, "_errors_above_zero", lambda values: errors if values.tolist() == [4, 8] else 9)
-    seen = sp.csr_matrix(np.array([[5, 0], [0, 3]], np.float32))
-    lists = np.array([[1, 2, 3, 4], [1, 1, 6, 4]])
-    assert list_relevance.is_best_first(seen, lists, list_relevance.CoOccurrence(seen, seen)) is expected
-
-
 @pytest.mark.parametrize("count", [1, 2, 9, 60])
 def test_neighbours_are_the_nearest_by_angle(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(list_relevance, "_BLOCK", 7)
@@ -178,7 +163,5 @@ def test_lists_match_their_own_users_and_no_others(seed: int) -> None:
     counted = list_relevance.count_co_occurrence(seen, rng)
     assert list_relevance.lists_match(seen, lists, counted) is True
     assert list_relevance.lists_match(seen, rng.permutation(lists), counted) is False
-    assert list_relevance.is_best_first(seen, lists, counted)
-    assert not list_relevance.is_best_first(seen, lists[:, ::-1], counted)
     some = seen[:60]
     assert list_relevance.lists_match(some, lists[:60], list_relevance.count_co_occurrence(some, rng)) is None

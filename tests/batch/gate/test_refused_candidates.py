@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from batch.gate.candidate import Candidate
-from batch.gate.rules import RULES, judge
+from batch.gate.rules import RULES
 from batch.releases import rendered
 from server.release import Release, sha256
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, refused, save_index, sealed
+from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, passed, refused, save_index, sealed
 from tests.batch.gate.planted_faults import ALERT, PLANTED, SOUND, on_test, planted
 
 pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
@@ -28,7 +28,7 @@ def test_a_bad_candidate_is_refused_by_its_rule_and_no_other_and_would_pass_with
     assert list(refused(candidate)) == [rule]
     if rule != "files_verify":  # without which there is nothing to judge
         monkeypatch.setattr("batch.gate.rules.RULES", tuple(other for other in RULES if other.__name__ != rule))
-        assert rule not in judge(candidate).results
+        assert rule not in passed(candidate).results
 
 
 def test_every_rule_has_a_candidate_that_only_it_refuses() -> None:

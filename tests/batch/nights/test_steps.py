@@ -251,3 +251,29 @@ def test_a_pinned_release_stays_and_the_new_one_is_ready(after: Path) -> None:
     current = publish.current_release(after)
     assert current is not None
     assert current.name == first
+
+
+def test_publish_run_again_never_refuses_the_current_release(after: Path) -> None:
+    current = publish.current_release(after)
+    assert current is not None
+    ledger = next((after / "archive" / "ledger").glob("*.json"))
+    ledger.write_bytes(ledger.read_bytes().replace(b'"lines": ', b'"lines": 1'))  # the sum is wrong now
+    results = night(after).publish()
+    assert (results.release, results.current) == (current.name, True)
+    assert results.gate["ledger_balances"].startswith("broken: ")
+    assert publish.refused_releases(after) == {}
+    assert not (after / "alerts.jsonl").exists()
+
+
+def test_a_rollback_between_evaluate_and_publish_costs_no_night(after: Path) -> None:
+    [first] = release_names(after)
+    second = run(night(after, seed=2), "evaluate", "train", "publish")["publish"].release
+    run(night(after, seed=3), "evaluate", "train")
+    against_second = orjson.loads((after / "night" / "evaluation.json").read_bytes())["against_current"]
+    assert against_second["release"] == second
+    publish.make_current(after, first, 0, "rollback")
+    results = night(after, seed=3).publish()
+    assert results.current
+    evaluation = orjson.loads((after / "releases" / "current" / "evaluation.json").read_bytes())
+    assert evaluation["against_current"]["release"] == first
+    assert night(after, seed=3).publish().release == results.release  # which needs no other comparison
