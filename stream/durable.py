@@ -21,6 +21,18 @@ def sync(path: Path) -> None:
         os.close(fd)
 
 
+def sync_tree(folder: Path) -> None:
+    """Flush all files and folders below a folder, and itself, to disk.
+
+    On Linux `os.sync` waits until everything is written, so the calls after it have nothing left to write: one by one
+    each of them would wait for the disk.
+    """
+    os.sync()
+    for path in folder.rglob("*"):
+        sync(path)
+    sync(folder)
+
+
 def write(path: Path, fill: Callable[[Path], object]) -> None:
     """Create or replace `path`; `fill` gets a temporary path and writes the content there."""
     path.parent.mkdir(parents=True, exist_ok=True)

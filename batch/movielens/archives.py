@@ -1,4 +1,4 @@
-"""Reads MovieLens archives as they are published, folder or .zip, of every size, into arrays and records.
+"""Reads MovieLens archives as they are published, folder, .zip or .tar.gz, of every size, into arrays and records.
 
 | format | files | separated by | stars |
 |---|---|---|---|
@@ -6,19 +6,18 @@
 | 1M, 10M | `ratings.dat`, `movies.dat`, `users.dat` (not 10M) | `::` | whole, half |
 | 20M, 25M, 32M, latest | `ratings.csv`, `movies.csv` | comma | half |
 
-Nothing is repaired or skipped: a malformed file is one error that names the line. Ratings are read in blocks of 16 MB;
-32 M of them are 0.6 GB of arrays. Ratings are half stars, 1..10, whatever the format.
+Blank lines are skipped; nothing else is skipped or repaired: a malformed file is one error that names the line.
+Ratings are read in blocks of 16 MB; 32 M of them are 0.6 GB of arrays. They are half stars, 1..10, whatever the format.
 """
 
 import csv
 import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import IO, Generic, TypeVar
 
 import numpy as np
@@ -26,6 +25,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from batch.errors import MovieLensError
+from batch.movielens.containers import DAMAGES, open_container
 from stream.zone import day_number
 
 _BLOCK_BYTES = 1 << 24
@@ -81,7 +81,7 @@ class Ratings:
 
     @property
     def digest(self) -> str:
-        """Digest of the ratings: the same for a folder and its .zip."""
+        """Digest of the ratings: the same for a folder and its .zip or .tar.gz."""
         digest = hashlib.sha256()
         for column in (self.user, self.movie, self.stars, self.time):
             digest.update(np.ascontiguousarray(column).data)
@@ -202,15 +202,15 @@ class MovieLensArchive:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._reading(""):
-            self._zip = None if path.is_dir() else zipfile.ZipFile(path)
-            files = self._files()
+            self._container = open_container(path)
+            self._sizes = self._container.sizes()
         by_name = {kind.ratings: kind for kind in _FORMATS}
-        rating_files = [file for file in files if file.name in by_name]
+        rating_files = [file for file in self._sizes if file.name in by_name]
         if len(rating_files) != 1:
             names = " and ".join(map(str, rating_files)) or f"none of {', '.join(by_name)}"
             raise MovieLensError(f"movielens: {path}: it holds {names}, not the ratings of one archive")
         self._folder, self._kind = rating_files[0].parent, by_name[rating_files[0].name]
-        self._has_people = self._kind.people is not None and self._folder / self._kind.people.name in files
+        self._has_people = self._kind.people is not None and self._folder / self._kind.people.name in self._sizes
 
     @property
     def name(self) -> str:
@@ -220,8 +220,7 @@ class MovieLensArchive:
     @property
     def size(self) -> int:
         """Bytes of the ratings."""
-        name = self._folder / self._kind.ratings
-        return self._zip.getinfo(str(name)).file_size if self._zip else (self._path / name).stat().st_size
+        return self._sizes[self._folder / self._kind.ratings]
 
     def movies(self) -> list[Movie]:
         """All movies, by number."""
@@ -233,21 +232,20 @@ class MovieLensArchive:
 
     def ratings(self, numbers: np.ndarray, advance: Callable[[int], object] = lambda bytes_: None) -> Ratings:
         """All ratings. `numbers` are those of the movies, int64 [m], ascending; `advance` gets the bytes read."""
-        name, line = self._kind.ratings, 1
+        name, count = self._kind.ratings, 0
         blocks: list[tuple[np.ndarray, ...]] = []
         with self._opened(name) as file:
             if self._kind.header is not None:
                 self._require_header(name, file.readline(1000), self._kind.header)
-                line += 1
-            for block in self._parsed(name, file, line):
-                blocks.append(self._checked(line, block, numbers))
-                line += block.num_rows
+            for block in self._parsed(name, file):
+                blocks.append(self._checked(count, block, numbers))
+                count += block.num_rows
                 advance(block.nbytes)
         if not blocks:
             raise self._bad(name, "there is no rating in it")
         return Ratings(*(np.concatenate(column) for column in zip(*blocks, strict=True)))
 
-    def _parsed(self, name: str, file: IO[bytes], line: int) -> Iterator[pa.RecordBatch]:
+    def _parsed(self, name: str, file: IO[bytes]) -> Iterator[pa.RecordBatch]:
         columns = self._kind.columns
         types = {column: _TYPES.get(column, pa.string()) for column in columns}
         try:
@@ -255,17 +253,24 @@ class MovieLensArchive:
                 file,
                 # on one thread, so that errors name the row
                 pa_csv.ReadOptions(use_threads=False, column_names=columns, block_size=_BLOCK_BYTES),
-                pa_csv.ParseOptions(delimiter=self._kind.delimiter, ignore_empty_lines=False),
+                pa_csv.ParseOptions(delimiter=self._kind.delimiter, ignore_empty_lines=True),
                 pa_csv.ConvertOptions(column_types=types, null_values=[], strings_can_be_null=False),
             )
         except pa.ArrowInvalid as error:
             if "Empty CSV file" in str(error):
                 return
             row = re.search(r"Row #(\d+): (.*)", str(error))
-            where = f"{name}, line {int(row[1]) + line - 1}" if row else name
+            where = f"{name}, line {self._line_of(int(row[1]))}" if row else name
             raise self._bad(where, row[2] if row else str(error)) from error
 
-    def _checked(self, line: int, block: pa.RecordBatch, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _line_of(self, rating: int) -> int:
+        """The line of a rating, counted from 1, in the file, which may have blank lines."""
+        with self._opened(self._kind.ratings) as file:
+            lines = (number for number, line in enumerate(file, 1) if line.strip(b"\r\n"))
+            return next(islice(lines, rating - 1 + (self._kind.header is not None), None))
+
+    def _checked(self, before: int, block: pa.RecordBatch, numbers: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The columns of a block, which so many ratings come before."""
         user, movie, stars, time = (block.column(name).to_numpy() for name in _TYPES)
         index = np.minimum(np.searchsorted(numbers, movie), len(numbers) - 1)
         half = stars * 2
@@ -281,7 +286,7 @@ class MovieLensArchive:
             )
         for what, rows in wrong.items():
             if rows.any():
-                raise self._bad(f"{self._kind.ratings}, line {line + int(rows.argmax())}", what)
+                raise self._bad(f"{self._kind.ratings}, line {self._line_of(before + int(rows.argmax()) + 1)}", what)
         return user, index.astype(np.int32), half.astype(np.int8), time * 1000
 
     def _records(self, kind: _Records[Record]) -> list[Record]:
@@ -318,20 +323,10 @@ class MovieLensArchive:
         if line.decode("utf-8-sig", "replace").strip().replace('"', "") != header:
             raise self._bad(f"{name}, line 1", f"not {header}")
 
-    def _files(self) -> list[PurePosixPath]:
-        """The files of a .zip, without those that macOS adds; of a folder, those in it and in its subfolders."""
-        if self._zip:
-            names = [PurePosixPath(name) for name in self._zip.namelist()]
-            return [name for name in names if name.parts[:1] != ("__MACOSX",)]
-        paths = [*self._path.glob("*"), *self._path.glob("*/*")]
-        return [PurePosixPath(path.relative_to(self._path)) for path in paths]
-
     @contextmanager
     def _opened(self, name: str) -> Iterator[IO[bytes]]:
-        with self._reading(name):
-            path = str(self._folder / name)
-            with self._zip.open(path) if self._zip else (self._path / path).open("rb") as file:
-                yield file
+        with self._reading(name), self._container.open(self._folder / name) as file:
+            yield file
 
     @contextmanager
     def _reading(self, name: str) -> Iterator[None]:
@@ -339,8 +334,8 @@ class MovieLensArchive:
             yield
         except (KeyError, FileNotFoundError) as error:
             raise self._bad(name, "it is missing") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise self._bad(name, f"it is no .zip, or a damaged one: {error}") from error
+        except DAMAGES as error:
+            raise self._bad(name, f"it is no .zip or .tar.gz, or a damaged one: {error}") from error
 
     def _bad(self, where: str, what: str) -> MovieLensError:
         shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in what)

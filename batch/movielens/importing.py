@@ -8,6 +8,7 @@ the catalogue: a killed import has left no session and can be run again. A `var`
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -20,7 +21,7 @@ from batch.errors import MixedSources, MovieLensError
 from batch.history.day_store import DayPart, DaySource, DayStore, day_table
 from batch.lock import holding
 from batch.movielens.archives import Movie, MovieLensArchive, Person, Ratings
-from batch.progress import step
+from batch.progress import Advance, step
 from quality.catalog import Catalog, FoundRecord
 from stream import durable
 from stream.archive import Archive
@@ -156,18 +157,23 @@ def _write(
     by_day = np.argsort((number - first).astype(np.uint16), kind="stable")  # so small a type is sorted in linear time
     ends = np.cumsum(np.bincount(number - first))
     words = pa.array([names[number] for number in alphabetic])
-    count = 0
-    with step("days", len(by_day)) as advance:
-        for day, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
-            if begin == end:
-                continue
-            rows = by_day[begin:end]
+    spans = [
+        (day, slice(begin, end))
+        for day, (begin, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+        if begin < end
+    ]
+
+    def made(advance: Advance) -> Iterator[tuple[str, DaySource, dict[DayPart, pa.Table]]]:
+        for day, span in spans:
+            rows = by_day[span]
             rows = rows[np.lexsort((ratings.time[rows], rank[ratings.movie[rows]], ratings.user[rows]))]
-            tables = _tables(ratings, rows, scaled, rank, words)
-            day_store.write(day_name(first + day), DaySource(imported=source, counts={"ratings": len(rows)}), tables)
-            count += 1
+            source_of_day = DaySource(imported=source, counts={"ratings": len(rows)})
+            yield day_name(first + day), source_of_day, _tables(ratings, rows, scaled, rank, words)
             advance(len(rows))
-    return count
+
+    with step("days", len(by_day)) as advance:
+        day_store.fill(made(advance))
+    return len(spans)
 
 
 def _tables(
@@ -199,7 +205,7 @@ def _person(person: Person) -> FoundRecord:
 @click.command("import-movielens")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 def import_movielens(path: Path) -> None:
-    """Import a MovieLens archive: the folder or .zip PATH of 100k, 1M, 10M, 20M, 25M, 32M or latest.
+    """Import a MovieLens archive: the folder, .zip or .tar.gz PATH of 100k, 1M, 10M, 20M, 25M, 32M or latest.
 
     It goes into an empty `var` ([stream] var, or MARQUEE_STREAM_VAR), as sessions by day and a catalogue. Afterwards:
 

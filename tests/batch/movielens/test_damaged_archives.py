@@ -1,6 +1,7 @@
 """Damaged MovieLens archives are refused with one error that names the line, and leave nothing behind."""
 
 import re
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ CSV = b"userId,movieId,rating,timestamp\n1,1,3.5,964982703\n2,2,4.0,964982704\n"
 BAD_RATINGS = {
     "three columns": (CSV + b"1,2,3\n", "line 4"),
     "five columns": (CSV + b"1,2,3,4,5\n", "line 4"),
-    "a blank line": (CSV + b"\n1,1,1.0,964982703\n", "line 4"),
+    "a bad line after blank lines": (CSV + b"\n\r\n1,1,9.0,964982703\n", "line 6.*stars"),
+    "a short line after blank lines": (CSV + b"\n\n1,1\n", "line 6: Expected 4 columns, got 2"),
+    "a line of blanks": (CSV + b"   \n1,1,1.0,964982703\n", "line 4"),
     "a user that is text": (CSV + b"x,2,3.0,964982703\n", "line 4"),
     "user 0": (CSV + b"0,2,3.0,964982703\n", "line 4"),
     "a user beyond 32 bits": (CSV + b"4294967296,2,3.0,964982703\n", "line 4"),
@@ -118,5 +121,19 @@ def test_a_damaged_zip_is_one_error(cut: float | str, tmp_path: Path) -> None:
         data = data[: int(len(data) * cut)]
     path.write_bytes(data)
     with pytest.raises(MovieLensError, match=r"damaged|line"):
+        import_archive(MovieLensArchive(path), settings(tmp_path / "var"))
+    assert not (tmp_path / "var" / "sessions").exists()
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.9])
+def test_a_damaged_tar_is_one_error(cut: float, tmp_path: Path) -> None:
+    folder, path = (
+        write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False),
+        tmp_path / "ml.tar.gz",
+    )
+    with tarfile.open(path, "w:gz") as file:
+        file.add(folder, "ml")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * cut)])
+    with pytest.raises(MovieLensError, match=r"no \.zip or \.tar\.gz, or a damaged one"):
         import_archive(MovieLensArchive(path), settings(tmp_path / "var"))
     assert not (tmp_path / "var" / "sessions").exists()

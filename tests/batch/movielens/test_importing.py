@@ -3,8 +3,10 @@
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -13,13 +15,14 @@ from click.testing import CliRunner
 
 from batch.errors import MixedSources, MovieLensError
 from batch.history.assemble import assemble, gather_days
-from batch.history.day_store import DayStore
+from batch.history.day_store import DayPart, DayStore
 from batch.history.segments import NAMES, segments_of
 from batch.movielens import importing
 from batch.movielens.archives import MovieLensArchive
 from batch.movielens.importing import STAGED, ImportSummary, import_archive, import_movielens
 from quality.catalog import Catalog
 from quality.lines.schemas import MOVIE_RECORD, USER, checked
+from stream import durable
 from stream.archive import Archive
 from stream.zone import zone_named
 from tests.batch.movielens.small_archives import (
@@ -224,6 +227,75 @@ def test_a_zip_may_hold_the_archive_deeper_down_and_what_macos_adds(tmp_path: Pa
         for name, archive in (("a", plain), ("b", MovieLensArchive(tmp_path / "deep.zip")))
     )
     assert one == other
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tar_compressed_or_not_is_read_as_the_folder_in_it(
+    form: str, mode: Literal["w", "w:gz", "w:xz"], tmp_path: Path
+) -> None:
+    folder = write_archive(tmp_path / "ml", FORMS[form]()[1], zipped=False)
+    with tarfile.open(tmp_path / "ml.tar.gz", mode) as file:
+        file.add(folder, "./ml")
+    counts = [
+        import_archive(MovieLensArchive(path), settings(tmp_path / name))
+        for name, path in (("a", folder), ("b", tmp_path / "ml.tar.gz"))
+    ]
+    assert counts[0] == counts[1]
+
+
+def test_a_folder_may_hold_the_archive_two_folders_down_and_not_deeper(tmp_path: Path) -> None:
+    files = as_csv(small_archive(half=True))
+    write_archive(tmp_path / "downloads" / "movielens" / "ml", files, zipped=False)
+    write_archive(tmp_path / "downloads" / "__MACOSX" / "ml", files, zipped=False)
+    assert MovieLensArchive(tmp_path / "downloads").name == "ml"
+    with pytest.raises(MovieLensError, match=r"none of u\.data, ratings\.dat, ratings\.csv"):
+        MovieLensArchive(tmp_path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_blank_lines_are_skipped(form: str, tmp_path: Path) -> None:
+    content, files = FORMS[form]()
+    blank = {
+        name: data.replace(b"\n", b"\n\n").replace(b"\n\n", b"\n\r\n\n", 1) + b"\n" for name, data in files.items()
+    }
+    counts = import_archive(
+        MovieLensArchive(write_archive(tmp_path / "ml", blank, zipped=False)), settings(tmp_path / "var")
+    )
+    assert counts.ratings == len(content.ratings)
+
+
+def test_days_are_the_same_files_as_those_that_are_written_one_by_one(tmp_path: Path) -> None:
+    source = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False)
+    import_archive(MovieLensArchive(source), settings(tmp_path / "var"))
+    day_store, one_by_one = DayStore(tmp_path / "var"), DayStore(tmp_path / "other")
+    for day, made in day_store.days().items():
+        parts: tuple[DayPart, ...] = ("sessions", "ratings")
+        one_by_one.write(day, made, {part: day_store.read(part, [day]) for part in parts})
+        for path in (day_store.folder / f"day={day}").iterdir():
+            assert path.read_bytes() == (one_by_one.folder / path.parent.name / path.name).read_bytes()
+
+
+def test_all_days_are_on_disk_before_they_are_moved_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[Path] = []
+    sync, rename = durable.sync, Path.rename
+
+    def moved(path: Path, target: Path) -> Path:
+        if path.name == "sessions":
+            files = {file.relative_to(path) for file in path.rglob("*")}
+            assert files == {file.relative_to(path) for file in done if file.is_relative_to(path)} - {Path()}
+            assert path in done
+        return rename(path, target)
+
+    def synced(path: Path) -> None:
+        sync(path)
+        done.append(path)
+
+    monkeypatch.setattr(durable, "sync", synced)
+    monkeypatch.setattr(Path, "rename", moved)
+    source = write_archive(tmp_path / "ml", as_csv(small_archive(half=True)), zipped=False)
+    import_archive(MovieLensArchive(source), settings(tmp_path / "var"))
+    assert len(done) > 10
 
 
 def test_the_command_prints_what_it_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
