@@ -6,6 +6,7 @@
 | killed at any point (-9) | the next start resumes after the last commit: no line is lost or counted twice |
 | killed while a report is written | the old file is whole; the report is written again |
 | a report takes long | reading goes on: it is computed in a thread, from a snapshot of the store or from the archive |
+| telemetry is far behind | open reports are written again more seldom: they take a tenth of the time at most |
 | SIGTERM, SIGINT | the current batch is committed, open reports are rewritten, exit 0 |
 | Kafka has dropped offsets | they are counted as lost and logged; reading continues |
 | Kafka does not confirm that a batch is of the topic | it waits; in an outage it is stored, and the marks stay |
@@ -18,8 +19,10 @@ idle (`idle_partitions`). `stream_watch` raises the alerts.
 
 import asyncio
 import logging
+import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 
@@ -43,6 +46,8 @@ from stream.zone import Zone, zone_named
 GROUP = "marquee-telemetry"
 _ALONE_S = 15.0
 """How long telemetry waits, after its start, for a collector that may start with it."""
+_OPEN_SHARE = 0.1
+"""The largest share of the time in which open reports are computed: they help nobody while telemetry catches up."""
 _LEDGER_S = 5.0
 """How long telemetry waits, after a job that made no report final, before it looks again for what is due."""
 log = logging.getLogger(__name__)
@@ -64,10 +69,10 @@ class Telemetry:
         if job := self.due(now=now):
             self.note(job, self.keeper.write(job))
 
-    def due(self, *, now: bool = False) -> ReportJob | None:
+    def due(self, *, now: bool = False, open_too: bool = True) -> ReportJob | None:
         """The reports that are due, to be written by `keeper.write`; `note` then finishes the job."""
         watermark = self.ingest.watermark
-        return None if watermark is None else self.keeper.due(watermark, now=now)
+        return None if watermark is None else self.keeper.due(watermark, now=now, open_too=open_too)
 
     def note(self, job: ReportJob, finished: list[int]) -> None:
         """Note what a job has written."""
@@ -76,23 +81,31 @@ class Telemetry:
             self.ingest.refresh()
 
 
-class _Background:
-    """Writes reports in a thread, one job at a time, while telemetry goes on reading."""
+class BackgroundReports:
+    """Writes reports in a thread, one job at a time, while telemetry goes on reading.
 
-    def __init__(self, telemetry: Telemetry) -> None:
-        self._telemetry = telemetry
+    Final reports are written at once. After a job with open ones no others are written for some time, so that these
+    jobs take at most `_OPEN_SHARE` of the time, however fast the stream is read.
+    """
+
+    def __init__(self, telemetry: Telemetry, monotonic_s: Callable[[], float] = time.monotonic) -> None:
+        self._telemetry, self._monotonic_s = telemetry, monotonic_s
         self._job: ReportJob | None = None
         self._writing: asyncio.Task[list[int]] | None = None
-        self._looked = -_LEDGER_S
+        self._looked = self._rests_until = -math.inf
 
     async def go_on(self) -> None:
         """Finish the job if it is written, or begin one that is due. A day that waits for the ledger is no hurry."""
         if self._writing is not None:
             if self._writing.done():
                 await self.wait()
-        elif time.monotonic() - self._looked >= _LEDGER_S and (job := self._telemetry.due()):
+        elif job := self._due():
             self._job = job
-            self._writing = asyncio.create_task(asyncio.to_thread(self._telemetry.keeper.write, job))
+            self._writing = asyncio.create_task(asyncio.to_thread(self._write, job))
+
+    def _due(self) -> ReportJob | None:
+        now_s = self._monotonic_s()
+        return None if now_s < self._looked + _LEDGER_S else self._telemetry.due(open_too=now_s >= self._rests_until)
 
     async def wait(self) -> None:
         """Wait for the job, if there is one."""
@@ -100,8 +113,16 @@ class _Background:
             job, finished = self._job, await self._writing
             self._job = self._writing = None
             if not finished:
-                self._looked = time.monotonic()
+                self._looked = self._monotonic_s()
             await asyncio.to_thread(self._telemetry.note, job, finished)
+
+    def _write(self, job: ReportJob) -> list[int]:
+        began_s = self._monotonic_s()
+        finished = self._telemetry.keeper.write(job)
+        if job.rewritten is not None:
+            ended_s = self._monotonic_s()
+            self._rests_until = ended_s + (ended_s - began_s) * (1 / _OPEN_SHARE - 1)
+        return finished
 
 
 async def run(stream_settings: StreamSettings, settings: QualitySettings) -> None:
@@ -127,7 +148,7 @@ async def follow(reader: kafka.Reader, telemetry: Telemetry, stop: asyncio.Event
     """Store batches and write reports until `stop`."""
     stream, ingest = telemetry.stream, telemetry.ingest
     progress, metrics = StreamProgress(ingest, stream.idle_minutes * 60), StreamMetrics(stream.var)
-    watch, background = StreamWatch(telemetry.store, telemetry.keeper.reports), _Background(telemetry)
+    watch, background = StreamWatch(telemetry.store, telemetry.keeper.reports), BackgroundReports(telemetry)
     polled: list[kafka.FetchedRecords | kafka.RetentionGap] = []
     while not stop.is_set():
         arrived = await _gather(reader, stream.batch_lines, telemetry.settings.commit_seconds, stop)

@@ -67,14 +67,18 @@ class ReportKeeper:
         """Read again and again while days wait for the ledger, so it keeps the entries that it has read."""
         return Archive(self.reports.stream.var)
 
-    def due(self, watermark: int, *, now: bool = False) -> ReportJob | None:
-        """What to write at a watermark: at least the days that are over, all open ones if it is time (or `now`)."""
+    def due(self, watermark: int, *, now: bool = False, open_too: bool = True) -> ReportJob | None:
+        """What to write at a watermark: the days that are over, and all open ones if it is time (or `now`).
+
+        Without `open_too` it is never time for open ones.
+        """
         days, still_open = self.reports.days, self.store.days(final=False)
         over = [day for day in still_open if days.final_from(day) <= watermark]
         for day in over:
             self._needed.setdefault(day, self._read_offsets())
         reported = self.store.state("reported")
-        rewrite = now or reported is None or not 0 <= watermark - reported < self.reports.settings.report_every_ms
+        is_recent = reported is not None and 0 <= watermark - reported < self.reports.settings.report_every_ms
+        rewrite = now or (open_too and not is_recent)
         if not (over or rewrite):
             return None
         today = days.zone.day_number(watermark)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,14 +17,16 @@ import pytest
 
 from loadtest.demo.processes import free_port
 from quality.settings import QualitySettings
-from quality.telemetry.consumer import Telemetry, follow
+from quality.telemetry.batch import batch_of
+from quality.telemetry.consumer import BackgroundReports, Telemetry, follow
 from quality.telemetry.day_report import DayReport, read_report
+from quality.telemetry.reporting import ReportJob, ReportKeeper
 from quality.telemetry.store import Store
 from stream import broker, kafka
 from stream.event import Event
 from stream.grammar import render
 from stream.settings import StreamSettings
-from stream.zone import zone_named
+from stream.zone import day_number, zone_named
 from tests.polling import DEADLINE_S, until
 from tests.quality.telemetry.known_day import one_line
 
@@ -241,6 +244,39 @@ def test_no_day_is_closed_before_every_partition_was_looked_at(tmp_path: Path) -
 def test_a_partition_that_is_empty_holds_nothing_back(tmp_path: Path) -> None:
     report = asyncio.run(followed(tmp_path, [fetched(0, 1, 2, 80)], []))
     assert (report.final, report.total.answers.requests) == (True, 2)
+
+
+def test_open_reports_take_a_tenth_of_the_time_and_final_ones_what_they_need(tmp_path: Path) -> None:
+    seconds, written = [0.0], list[tuple[float, bool, list[int]]]()
+
+    async def read() -> None:
+        with closing(Store(tmp_path / "telemetry.db")) as store:
+            telemetry = Telemetry(store, one_line(tmp_path), QualitySettings())
+            write = telemetry.keeper.write
+
+            def slow_write(job: ReportJob) -> list[int]:
+                seconds[0] += 10
+                finished = write(job)
+                written.append((seconds[0], job.rewritten is not None, finished))
+                return finished
+
+            monkeypatch.setattr(ReportKeeper, "write", lambda keeper, job: slow_write(job))
+            background = BackgroundReports(telemetry, lambda: seconds[0])
+            for hour in range(90):  # an hour of the stream each 6 s
+                records = replace(fetched(0, hour), offsets=np.array([hour]))
+                telemetry.ingest.take(batch_of([records], {0: hour + 1}, zone_named("America/New_York")))
+                await background.go_on()
+                await background.wait()
+                seconds[0] += 6
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asyncio.run(read())
+    of_open = [ended for ended, with_open, _ in written if with_open]
+    assert len(of_open) >= 3
+    assert min(np.diff(of_open)) >= 100
+    assert max(np.diff(of_open)) <= 126
+    days = [(with_open, finished) for _, with_open, finished in written if finished]
+    assert days == [(False, [day_number(DAY)]), (False, [day_number(DAY) + 1])]
 
 
 @pytest.mark.parametrize(
