@@ -72,11 +72,11 @@ class ArchiveFile(msgspec.Struct, frozen=True):
     @property
     def room(self) -> str:
         """The kind of the file's events, or `quarantine`."""
-        return Path(self.path).parts[-3]
+        return self.path.rsplit("/", 3)[-3]
 
     @property
     def day(self) -> str:
-        return Path(self.path).parts[-2].removeprefix("day=")
+        return self.path.rsplit("/", 2)[-2].removeprefix("day=")
 
 
 class TimeRange(msgspec.Struct, frozen=True):

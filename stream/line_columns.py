@@ -9,7 +9,6 @@ agree as long as the patterns match nothing that the grammar refuses.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,8 +94,8 @@ def events_of(kind: Kind, table: pa.Table) -> list[Event]:
 
 def times_of(table: pa.Table) -> np.ndarray:
     """The events' times: int64 ms UTC."""
-    times: Any = table.column("time").cast(pa.int64()).to_numpy()
-    return np.asarray(times)
+    times: np.ndarray = table.column("time").to_numpy().view(np.int64)
+    return times
 
 
 def _read_by_pattern(values: pa.Array, kind: Kind, pattern: str, zone: Zone) -> tuple[np.ndarray, pa.Table]:
@@ -104,6 +103,8 @@ def _read_by_pattern(values: pa.Array, kind: Kind, pattern: str, zone: Zone) -> 
     lengths = pc.binary_length(values).to_numpy()
     fields = pc.extract_regex(values, pattern)
     matched = fields.is_valid().to_numpy(zero_copy_only=False) & (lengths <= MAX_LINE_BYTES)
+    if not matched.any():
+        return matched, EVENT_SCHEMAS[kind].empty_table()
     fields = fields.filter(pa.array(matched))
     # only ASCII matches the pattern, so the cast to text need not validate it
     texts = {name: fields.field(name).cast(pa.string()) for name in fields.type.names}

@@ -96,6 +96,8 @@ def context_faults(
     kind: Kind, table: pa.Table, kafka_times: np.ndarray, context: JudgingContext, strict: bool = False
 ) -> Faults:
     """The faults in a table of one kind, each with its rows. `kafka_times`: int64 ms UTC, one a row."""
+    if not len(table):
+        return []
     faults = breaches(table, context.schemas[kind])
     for check in CHECKS[kind]:
         faults += [(reason, rows) for reason, rows in check(table, kafka_times, context, strict) if rows.any()]

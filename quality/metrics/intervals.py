@@ -49,7 +49,7 @@ def ratio_interval(hits: np.ndarray, answers: np.ndarray) -> Interval:
     Raises `MetricError` unless 0 <= hits <= answers. The interval lies within [0, 1] and has a width.
     """
     _require_within(hits, answers)
-    return score_interval(hits, hits, answers)
+    return _interval_of_scores(hits, hits, answers)
 
 
 def score_interval(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> Interval:
@@ -60,10 +60,14 @@ def score_interval(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) ->
     """
     _require_within(sums, counts)
     _require_within(squares, sums)
+    return _interval_of_scores(sums, squares, counts)
+
+
+def _interval_of_scores(sums: np.ndarray, squares: np.ndarray, counts: np.ndarray) -> Interval:
     scored = counts > 0
-    sums, squares, counts = (values[scored].astype(np.float64) for values in (sums, squares, counts))
-    if not len(sums):
+    if not scored.any():
         return NOTHING
+    sums, squares, counts = (values[scored].astype(np.float64) for values in (sums, squares, counts))
     total = counts.sum()
     return _interval_of_share(sums.sum() / total, squares.sum() / total, _effective_answers(sums, squares, counts))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
+import orjson
 
 from quality.errors import ReportError
 from quality.telemetry import day_verdict, equal_hours
@@ -88,6 +89,16 @@ class ReportHead(msgspec.Struct, frozen=True, kw_only=True):
     day: Day
     final: bool
     revision: Count = 0
+
+
+def encode_report(report: DayReport) -> bytes:
+    """The report as it stands in its file. Raises `ReportError` if a value is not one that its field may have."""
+    data = orjson.dumps(msgspec.to_builtins(report), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    try:  # nothing checks a struct when it is made; the schema of outsiders is made from the same type
+        decode_json(data, DayReport)
+    except msgspec.DecodeError as error:
+        raise ReportError(f"report: {report.day} is not as it must be: {error}") from error
+    return data
 
 
 def read_report(path: Path) -> DayReport | None:

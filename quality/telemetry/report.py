@@ -23,14 +23,13 @@ from quality.alerts.alert_file import LOCK_S
 from quality.catalog import Catalog
 from quality.errors import RecordsError, ReportError
 from quality.settings import QualitySettings
-from quality.telemetry.day_report import FIGURES, LAYOUT, DayReport, ReportHead, read_head, read_report
+from quality.telemetry.day_report import FIGURES, LAYOUT, DayReport, ReportHead, encode_report, read_head, read_report
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.day_verdict import moment
 from quality.telemetry.judged_day import JudgedDay, judge_day
 from quality.telemetry.release_history import read_release_history
 from quality.telemetry.report_days import ReportDays
 from quality.telemetry.report_html import render_html
-from quality.telemetry.report_schema import validate_report
 from stream import durable
 from stream.settings import StreamSettings
 from stream.zone import day_name, day_number
@@ -126,11 +125,10 @@ class Reports:
         return path.replace(path.with_name(f"{path.name}.damaged"))
 
     def _replace(self, report: DayReport) -> None:
-        document, path = msgspec.to_builtins(report), self.path(day_number(report.day))
-        validate_report(document)
+        path, data = self.path(day_number(report.day)), encode_report(report)
         # the page first: the JSON marks a report as final
         durable.write_bytes(path.with_suffix(".html"), render_html(report).encode())
-        durable.write_json(path, document)
+        durable.write_bytes(path, data)
 
     def build(self, day: int, rows: DayRows, watermark: int, *notes: str, final: bool = False) -> DayReport:
         """The report of a day as of a watermark; a final one is as of the time at which it closes."""

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from quality.errors import ReportError
-from quality.telemetry.day_report import FIGURES, DayReport, read_head, read_report
+from quality.telemetry.day_report import FIGURES, DayReport, encode_report, read_head, read_report
 from quality.telemetry.group_figures import GROUP_FIGURES, GroupFigures
 from quality.telemetry.report_schema import report_schema, validate_report
 from stream.zone import day_number
@@ -60,6 +60,19 @@ def test_a_newer_report_is_read_without_its_new_fields(known: KnownDay, tmp_path
     (tmp_path / "newer.json").write_bytes(orjson.dumps(newer))
     assert read_report(tmp_path / "newer.json") == report
     assert read_report(tmp_path / "none.json") is None
+
+
+@pytest.mark.parametrize("change", [{"timezone": ""}, {"window_hours": float("nan")}, {"day": "2026-2-10"}], ids=repr)
+def test_a_report_with_a_value_that_its_field_may_not_have_is_not_written(
+    known: KnownDay, change: dict[str, object]
+) -> None:
+    report = msgspec.structs.replace(report_after(known), **change)
+    with pytest.raises(ReportError, match="is not as it must be"):
+        encode_report(report)
+
+
+def test_a_report_in_its_file_is_what_the_schema_describes(known: KnownDay) -> None:
+    validate_report(orjson.loads(encode_report(report_after(known))))
 
 
 def test_the_schema_file_is_made_from_the_type() -> None:
