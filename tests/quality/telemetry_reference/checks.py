@@ -4,6 +4,7 @@ A world is driven twice: all its lines in one partition and at once, and as its 
 batches, with crashes and records that are delivered again.
 """
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from stream.event import Event
 from stream.grammar import LineRefused, parse
 from stream.ledger_clock import stream_time
 from stream.zone import zone_named
+from tests.quality.telemetry_reference.cheap_worlds import cheap_worlds
 from tests.quality.telemetry_reference.drive import (
     archived_lines,
     collect,
@@ -39,6 +41,9 @@ from tests.quality.telemetry_reference.reference import (
 )
 from tests.quality.telemetry_reference.schedules import Schedule
 from tests.quality.telemetry_reference.worlds import RecordedWorld
+
+_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+"""A folder in memory, where there is one: a disk takes longer to remove files than a world to write them."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Archived:
 
 def disagreements(world: RecordedWorld, seed: int) -> list[str]:
     """What differs, one line each; none for a world that is as it must be. `seed` disturbs the second drive."""
-    with tempfile.TemporaryDirectory(prefix="marquee-world-") as folder:
+    with tempfile.TemporaryDirectory(prefix="marquee-world-", dir=_MEMORY) as folder, cheap_worlds():
         plain_var, var = Path(folder) / "plain", Path(folder) / "disturbed"
         plain_world = world if world.gaps else world.in_one_partition()
         collect(plain_world, Schedule(), plain_var)

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
+from typing import cast
 
 import msgspec
 import pyarrow as pa
-from pyarrow.dataset import dataset
 
 from batch.collecting.collector import Collector
 from batch.settings import BatchSettings
@@ -19,11 +18,10 @@ from quality.telemetry.consumer import Telemetry
 from quality.telemetry.day_report import DayReport
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from stream import durable
 from stream.archive import Archive
-from stream.event import KINDS
+from stream.event import KINDS, Kind
 from stream.line_columns import events_of
-from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS
+from stream.tables import EVENT_SCHEMAS
 from stream.zone import day_name, day_number, zone_named
 from tests.quality.telemetry_reference.reference import Line
 from tests.quality.telemetry_reference.schedules import Schedule, WorldReader
@@ -32,9 +30,8 @@ from tests.quality.telemetry_reference.worlds import TOPIC, RecordedWorld
 
 def collect(world: RecordedWorld, schedule: Schedule, var: Path) -> None:
     """Collect a world into the archive below `var`."""
-    with _without_sync():
-        for _ in _collecting(world, schedule, var):
-            pass
+    for _ in _collecting(world, schedule, var):
+        pass
 
 
 def run_both(world: RecordedWorld, seed: int, var: Path) -> None:
@@ -43,28 +40,17 @@ def run_both(world: RecordedWorld, seed: int, var: Path) -> None:
     Telemetry begins after the first commit: without an archive, its reports are of its own store.
     """
     random = Random(seed)
-    with _without_sync():
-        collecting, following = (
-            _collecting(world, Schedule(seed), var),
-            _following(world, Schedule(seed + 1), var),
-        )
-        for _ in collecting:
-            if Archive(var).entries():
-                break
-        running = [collecting, following]
-        while running:
-            process = random.choice(running)
-            if next(process, "ended") == "ended":
-                running.remove(process)
-        with closing(Store(_store(var))) as store:
-            _telemetry(world, store, var).report(now=True)
-
-
-@contextmanager
-def _without_sync() -> Iterator[None]:
-    """No world has to survive a power failure."""
-    with patch.object(durable, "sync"):
-        yield
+    collecting, following = _collecting(world, Schedule(seed), var), _following(world, Schedule(seed + 1), var)
+    for _ in collecting:
+        if Archive(var).entries():
+            break
+    running = [collecting, following]
+    while running:
+        process = random.choice(running)
+        if next(process, "ended") == "ended":
+            running.remove(process)
+    with closing(Store(_store(var))) as store:
+        _telemetry(world, store, var).report()
 
 
 def _collecting(world: RecordedWorld, schedule: Schedule, var: Path) -> Iterator[None]:
@@ -129,12 +115,10 @@ def _store(var: Path) -> Path:
 def archived_lines(var: Path) -> list[Line]:
     """The lines that the archive counts."""
     archive, lines = Archive(var), list[Line]()
-    for kind in KINDS:
-        paths = [str(path) for day in archive.files(kind).values() for path in day]
-        if paths:
-            table = dataset(paths, ARCHIVE_SCHEMAS[kind]).to_table(use_threads=False)
-            kafka_times = table.column("kafka_time").cast(pa.int64()).to_pylist()
-            lines += map(Line, events_of(kind, table.select(EVENT_SCHEMAS[kind].names)), kafka_times)
+    for file in (file for entry in archive.entries() for file in entry.files if file.room in KINDS):
+        kind, table = cast(Kind, file.room), archive.read(file)
+        kafka_times = table.column("kafka_time").cast(pa.int64()).to_pylist()
+        lines += map(Line, events_of(kind, table.select(EVENT_SCHEMAS[kind].names)), kafka_times)
     return lines
 
 
@@ -161,5 +145,5 @@ def reports_of_store(world: RecordedWorld, schedule: Schedule, var: Path, days: 
 
 def written_reports(var: Path) -> dict[str, DayReport]:
     """By day: the final report that telemetry wrote."""
-    reports = [msgspec.json.decode(path.read_bytes(), type=DayReport) for path in (var / "reports").glob("*.json")]
-    return {report.day: report for report in sorted(reports, key=lambda report: report.day) if report.final}
+    written = [msgspec.json.decode(path.read_bytes(), type=DayReport) for path in (var / "reports").glob("*.json")]
+    return {each.day: each for each in sorted(written, key=lambda each: each.day) if each.final}

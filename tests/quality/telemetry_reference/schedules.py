@@ -86,7 +86,7 @@ class Schedule:
 
     @staticmethod
     def _disturbed(reader: WorldReader, random: Random, again: list[int]) -> Iterator[Polled | Action]:
-        most, lag = random.choice([20, 60, 300]), random.choice([1, 1, 4])
+        most, lag = random.choice([20, 60, 300, 300]), random.choice([1, 1, 4])
         commit_share, deaths = random.choice([0.02, 0.1]), random.randint(0, _MOST_DEATHS)
         partition = random.choice(reader.unread())
         while unread := reader.unread():

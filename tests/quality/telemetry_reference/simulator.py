@@ -41,7 +41,7 @@ def make_world(seed: int) -> RecordedWorld:
     settings = _settings(random)
     zone = zone_named(settings.timezone)
     first_ms = zone.bounds(random.choice(_FIRST_DAYS))[0]
-    days = random.randint(1, 3)
+    days = random.choice([1, 1, 1, 2, 2, 3])
     events = UserActivity(random, settings, zone, first_ms, days).events()
     sent = _Sender(random, settings, zone).send(events)
     partitions = _placed(random, sent, random.choice([1, 1, 2, 2, 3, 4]))
