@@ -37,6 +37,8 @@ class ParsedLines:
     """Indices of the lines that are not duplicates: int64, ascending."""
     columns: LineColumns
     """These lines, parsed; `columns.rows` are indices into `rows`."""
+    same: np.ndarray
+    """Of each of `values`, the place in `rows` of the line with the same bytes: int64."""
 
     @classmethod
     def read(cls, values: pa.Array, kafka_times: np.ndarray, zone: Zone) -> "ParsedLines":
@@ -47,7 +49,9 @@ class ParsedLines:
             by_time = np.argsort(kafka_times, kind="stable")
             rows = np.sort(by_time[np.unique(codes[by_time], return_index=True)[1]])
         fresh = values if len(rows) == len(values) else values.take(pa.array(rows))
-        return cls(values, kafka_times, rows, read(fresh, zone))
+        places = np.empty(len(rows), np.int64)
+        places[codes[rows]] = np.arange(len(rows))
+        return cls(values, kafka_times, rows, read(fresh, zone), places[codes])
 
     def movies(self) -> set[str]:
         """The movies that well-formed lines name."""
@@ -66,9 +70,15 @@ class ParsedLines:
         return set(users[users > most].tolist())
 
     def times_and_users(self) -> tuple[np.ndarray, np.ndarray]:
-        """Kafka's time (int64 ms UTC) and the user (uint32) of each well-formed line that is no duplicate."""
+        """Kafka's time (int64 ms UTC) and the user (int64) of each well-formed line, duplicates among them.
+
+        For the stream's clock: duplicates in other batches are lines as well, and the clock depends on no batch.
+        """
         rows, users = self.columns.rows_and_users()
-        return self.kafka_times[self.rows[rows]], users
+        users_of_rows = np.full(len(self.rows), -1, np.int64)
+        users_of_rows[rows] = users
+        users = users_of_rows[self.same]
+        return self.kafka_times[users >= 0], users[users >= 0]
 
     def clocks_apart_ms(self, context: JudgingContext) -> int | None:
         """The lines' median distance from Kafka's time, ms, if it exceeds the limit of a repair; else None.

@@ -1,6 +1,7 @@
 """Verdicts: every line of any batch has exactly one, the one that a line-by-line judge would give it, and sums hold."""
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -361,3 +362,16 @@ def test_while_the_clocks_are_apart_no_line_is_refused_for_its_time() -> None:
 def test_the_repeated_hour_does_not_put_the_clocks_apart() -> None:
     lines = [f"2022-11-06T01:30,{1 + user},GET /create_account".encode() for user in range(30)]
     assert read(lines, [FIRST + HOUR_MS + 1_000] * 30).clocks_apart_ms(HELD) is None
+
+
+@settings(max_examples=50)
+@given(batches())
+def test_each_well_formed_line_counts_for_the_clock_also_a_copy(batch: tuple[list[bytes], list[int]]) -> None:
+    lines, kafka_times = batch
+    expected = Counter[tuple[int, int]]()
+    for line, kafka_time in zip(lines, kafka_times, strict=True):
+        with suppress(LineRefused):
+            expected[kafka_time, parse(line, CLOCK).user] += 1
+    read = ParsedLines.read(pa.array(lines, pa.binary()), np.array(kafka_times, np.int64), CLOCK)
+    found_times, found_users = read.times_and_users()
+    assert Counter(zip(found_times.tolist(), found_users.tolist(), strict=True)) == expected
