@@ -231,15 +231,27 @@ class ArchiveRows:
         return pd.DataFrame(columns | {name: table[name].to_pylist() for name in names})
 
     def _gaps(self, first: int, until: int) -> Iterator[LineGap]:
-        """The gaps of each partition that may have been of a time."""
+        """The gaps of each partition that may have been of a time.
+
+        They lie between the time that the partition had reached and its first event after them, wherever its batches
+        begin and end.
+        """
         for _, group in groupby(self.entries, key=lambda entry: (entry.topic, entry.partition)):
             partition = list(group)
             for place in (place for place, entry in enumerate(partition) if entry.lost):
-                before = [entry.kafka_time.last for entry in partition[:place] if entry.kafka_time]
-                later = [entry.kafka_time.first for entry in partition[place:] if entry.kafka_time]
-                after, ended = before[-1] if before else None, later[0] if later else None
+                before = [entry.reached for entry in partition[:place] if entry.kafka_time]
+                later = (time for entry in partition[place:] if (time := self._first_event_time(entry)) is not None)
+                after, ended = before[-1] if before else None, next(later, None)
                 if (after is None or after < until) and (ended is None or ended >= first):
                     yield LineGap(partition[place].lost, after, ended)
+
+    def _first_event_time(self, entry: LedgerEntry) -> int | None:
+        """Kafka's time of the event with the lowest offset, ms UTC; None for an entry without events."""
+        files = [file for kind in KINDS for file in _files(entry, kind)]
+        if not files:
+            return None
+        table = pa.concat_tables(self.archive.read(file, ("offset", "kafka_time")) for file in files)
+        return int(milliseconds(table, "kafka_time")[np.argmin(table["offset"].to_numpy())])
 
 
 def _may_hold(entry: LedgerEntry, first: int, end: int) -> bool:

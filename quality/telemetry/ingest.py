@@ -8,7 +8,7 @@ match an existing row and are ignored.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from sqlite3 import Connection
 
 import numpy as np
@@ -120,7 +120,7 @@ class Ingest:
                 self._take_judged(db, self._judge.judge([self._piece_of(record)], limit))
             refuted = Counter((self._zone.day_number(record.kafka_time), CLOCK_AHEAD) for record in decided.refuted)
             self._count_left_out(db, refuted)
-            self._take_gaps(db, pieces, batch.gaps)
+            self._take_gaps(db, judged.first_times, batch.gaps)
             self._take_positions(db, batch)
 
     def _piece_of(self, record: WaitingRecord) -> PartitionLines:
@@ -168,11 +168,10 @@ class Ingest:
             db.execute("DELETE FROM state WHERE name = ?", (LIVE,))
         self._store.set_marks(db, self._topic, batch.marks)
 
-    def _take_gaps(self, db: Connection, pieces: Sequence[PartitionLines], gaps: Sequence[RetentionGap]) -> None:
-        """Note what Kafka dropped, and after which time; the next line of the partition says before which."""
-        for piece in pieces:
-            earliest = int(piece.lines.kafka_times.min())
-            db.execute(_SQL_GAP_ENDS, (earliest, self._topic, piece.partition))
+    def _take_gaps(self, db: Connection, first_times: Mapping[int, int], gaps: Sequence[RetentionGap]) -> None:
+        """Note what Kafka dropped, and after which time; the partition's next event says before which."""
+        ends = [(first_time, self._topic, partition) for partition, first_time in first_times.items()]
+        db.executemany(_SQL_GAP_ENDS, ends)
         for gap in gaps:
             after = self._clock.latest(gap.partition).reached
             db.execute(_SQL_GAP, (self._topic, gap.partition, gap.first, gap.last - gap.first + 1, after))

@@ -24,6 +24,7 @@ from stream.tables import EVENT_SCHEMAS
 from stream.zone import LATEST_MS, zone_named
 
 _KAFKA_TIME = pa.field("kafka_time", pa.timestamp("ms", tz="UTC"))
+_NO_EVENTS: dict[Kind, pa.Table] = {kind: EVENT_SCHEMAS[kind].append(_KAFKA_TIME).empty_table() for kind in KINDS}
 
 
 @dataclass
@@ -36,6 +37,8 @@ class JudgedLines:
     """Refused lines by day (of Kafka's time) and reason, without those ahead of the clock that may be confirmed."""
     ahead: list[WaitingRecord] = field(default_factory=list)
     """Lines ahead of the stream's clock."""
+    first_times: dict[int, int] = field(default_factory=dict)
+    """By partition with events: Kafka's time of the one with the lowest offset, ms UTC."""
 
 
 class LineJudge:
@@ -53,9 +56,7 @@ class LineJudge:
         Raises `RecordsError` if the catalogue cannot be read.
         """
         judged = JudgedLines({})
-        kept: dict[Kind, list[pa.Table]] = {
-            kind: [EVENT_SCHEMAS[kind].append(_KAFKA_TIME).empty_table()] for kind in KINDS
-        }
+        kept = {kind: [none] for kind, none in _NO_EVENTS.items()}
         context = replace(make_context(self._streaming, self._quality, self._known_ids()), clock=limit)
         for piece in pieces:
             apart = piece.lines.clocks_apart_ms(context) is not None
@@ -63,6 +64,10 @@ class LineJudge:
             for kind, events in verdicts.kept.items():
                 kafka_times = pa.array(piece.lines.kafka_times[events.rows]).cast(_KAFKA_TIME.type)
                 kept[kind].append(events.table.append_column(_KAFKA_TIME, kafka_times))
+            rows = np.concatenate([events.rows for events in verdicts.kept.values()])
+            if len(rows):
+                first = rows[np.argmin(piece.offsets[rows])]
+                judged.first_times[piece.partition] = int(piece.lines.kafka_times[first])
             self._leave_out(judged, piece, verdicts)
         judged.events = {kind: pa.concat_tables(tables).unify_dictionaries() for kind, tables in kept.items()}
         return judged

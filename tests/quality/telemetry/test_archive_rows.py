@@ -114,6 +114,23 @@ def test_a_gap_is_of_every_day_that_it_touches(tmp_path: Path) -> None:
     assert gaps == {-3: [], -2: [], -1: [], 0: gap, 1: gap, 2: gap, 3: [], 4: []}
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_times_of_a_gap_do_not_depend_on_batches(tmp_path: Path, size: int) -> None:
+    streaming = one_line(tmp_path)
+    collected = CollectedStream(streaming, SHORT)
+    before = records_of([watch(minute, minute, "a+2001") for minute in (4, 5, 2, 3)])
+    after = records_of([watch(minute, minute, "a+2001") for minute in (61, 62, 60, 63)], 8)
+    for records in (before, after):
+        for first in range(0, 4, size):
+            rows = slice(first, first + size)
+            collected.take(FetchedRecords(0, records.values[rows], records.offsets[rows], records.times[rows]))
+        if records is before:
+            collected.archive.commit(LedgerEntry(topic="movielog1", partition=0, first=4, last=7, lines=0, lost=4))
+    assert ArchiveRows.of(streaming, SHORT).day_rows(NUMBER).gaps == [
+        LineGap(4, int(before.times[1]), int(after.times[0]))
+    ]
+
+
 @pytest.mark.parametrize("size", [1, 2, 6])
 def test_a_refused_line_counts_once_in_however_many_batches_its_copies_are(tmp_path: Path, size: int) -> None:
     records = records_of([watch(1, user, "a+2001") for user in range(1, 7)])

@@ -169,11 +169,24 @@ def test_refused_lines_and_lost_offsets_are_counted_by_day(store: Store) -> None
     assert store.left_out(today) == {"empty": 1}
     assert store.left_out(today + 1) == {"fields": 1}
     assert store.gaps(0, FOREVER) == [LineGap(10, NOON + 24 * HOUR, None)]
-    taker.take(batch_of([kafka.FetchedRecords(0, lines[:1], np.array([14]), times[3:] + HOUR)], {0: 15}, ZONE))
+    after = [render(watch(25 * 60), ZONE)]
+    taker.take(batch_of([kafka.FetchedRecords(0, after, np.array([14]), times[3:] + HOUR)], {0: 15}, ZONE))
     times_of_the_gap = NOON + 24 * HOUR, NOON + 25 * HOUR
     assert store.gaps(0, FOREVER) == store.gaps(NOON, times_of_the_gap[0] + 1) == [LineGap(10, *times_of_the_gap)]
     assert store.gaps(0, times_of_the_gap[0]) == store.gaps(times_of_the_gap[1] + 1, FOREVER) == []
     assert store.positions(STREAM.topic) == {0: 15}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_gap_ends_at_the_first_event_after_it_whatever_the_batches(store: Store, size: int) -> None:
+    taker = ingest(store)
+    taker.take(batch_of([kafka.RetentionGap(0, 0, 9)], {0: 10}, ZONE))
+    lines, times = [b"x", render(watch(9), ZONE), render(watch(8), ZONE)], np.array([7, 9, 8]) * 60_000 + NOON
+    for first in range(0, 3, size):
+        rows, offsets = slice(first, first + size), np.arange(10, 13)
+        records = kafka.FetchedRecords(0, lines[rows], offsets[rows], times[rows])
+        taker.take(batch_of([records], {0: int(offsets[rows][-1]) + 1}, ZONE))
+    assert store.gaps(0, FOREVER) == [LineGap(10, None, int(times[1]))]
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning_and_rows_stay(store: Store) -> None:
