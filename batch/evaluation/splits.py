@@ -13,7 +13,7 @@ users who began something before it (*known* users; the others are *strangers*).
 `by_order` holds out the last tenth of each user's events, whenever they were. It lets models see what others did later,
 so it measures a release only if no slice by time can (`release_splits`): where users fill in one form when they sign up
 and never return, as in MovieLens, all users of a slice are strangers, but for those whom its border cuts in the middle
-of their form. It also serves comparisons with published results.
+of their form. It also serves comparisons with published results, as does `by_last_event`.
 """
 
 import math
@@ -110,12 +110,43 @@ def by_order(history: TrainingHistory, half_life_days: float = math.inf, held: n
     Every user has a different cut time: without a half-life, the popular list counts no start as more recent than
     another. `held` are the users whose events are held out (int64 rows), all if it is None.
     """
+    return _by_count(history, lambda counts: np.floor(counts * LAST_SHARE), half_life_days, held)
+
+
+def by_last_event(history: TrainingHistory) -> Splits:
+    """Leave-one-out: each user's last event for the test, and the one before it for the choice.
+
+    At least one event of each user stays known. As in `by_order`, the popular list counts all starts alike.
+    """
+    return _by_count(history, lambda counts: counts > 1)
+
+
+def _by_count(
+    history: TrainingHistory,
+    held_out: Callable[[np.ndarray], np.ndarray],
+    half_life_days: float = math.inf,
+    held: np.ndarray | None = None,
+) -> Splits:
+    """The last events of each user for the test, and the last of the rest for the choice.
+
+    Rows of a history are by user and time. `held_out` maps the users' numbers of events to how many of them are held out: int64 [n] to number [n].
+    """
     may_hold = np.ones(len(history.users), bool) if held is None else np.zeros(len(history.users), bool)
     if held is not None:
         may_hold[held] = True
+
+    def but_last(rows: np.ndarray) -> np.ndarray:
+        events = np.flatnonzero(rows)
+        user = history.user[events]
+        counts = np.bincount(user, minlength=len(history.users))
+        from_end = np.cumsum(counts)[user] - 1 - np.arange(len(events))
+        kept = np.zeros(len(rows), bool)
+        kept[events[from_end >= np.where(may_hold, held_out(counts), 0)[user]]] = True
+        return kept
+
     all_rows = np.ones(len(history.user), bool)
-    before_test = _but_last(history.user, all_rows, may_hold)
-    before_choice = _but_last(history.user, before_test, may_hold)
+    before_test = but_last(all_rows)
+    before_choice = but_last(before_test)
 
     def cut(known: np.ndarray, rows: np.ndarray) -> Slice:
         # the known events are among the rows; they are not new, and so not relevant
@@ -229,18 +260,6 @@ def _latest_users(history: TrainingHistory, count: int) -> np.ndarray:
     last[history.user] = history.start  # rows of a user ascend by start
     active = np.flatnonzero(last >= 0)
     return active[np.argsort(-last[active], kind="stable")[:count]]
-
-
-def _but_last(user: np.ndarray, rows: np.ndarray, may_hold: np.ndarray) -> np.ndarray:
-    """Some rows (bool [s], by user and time), without the last tenth of each user's; only of some users (bool [n])."""
-    events = np.flatnonzero(rows)
-    counts = np.bincount(user[events], minlength=len(may_hold))
-    ends = np.cumsum(counts)
-    from_end = ends[user[events]] - 1 - np.arange(len(events))
-    held = np.where(may_hold, np.floor(counts * LAST_SHARE), 0)
-    kept = np.zeros(len(rows), bool)
-    kept[events[from_end >= held[user[events]]]] = True
-    return kept
 
 
 def _slice(history: TrainingHistory, known: Interactions, rows: np.ndarray, since_ms: int, until_ms: int) -> Slice:
