@@ -129,7 +129,8 @@ def _by_count(
 ) -> Splits:
     """The last events of each user for the test, and the last of the rest for the choice.
 
-    Rows of a history are by user and time. `held_out` maps the users' numbers of events to how many of them are held out: int64 [n] to number [n].
+    Rows of a history are by user and time. `held_out` maps the users' numbers of events to how many of them are held
+    out: int64 [n] to number [n].
     """
     may_hold = np.ones(len(history.users), bool) if held is None else np.zeros(len(history.users), bool)
     if held is not None:

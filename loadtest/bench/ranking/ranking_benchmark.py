@@ -124,12 +124,12 @@ def compare(name: str, ranked: RankedSet, less: dict[str, MetricIntervals], popu
 def textbook_scores(splits: Splits, test: Slice, seed: int) -> tuple[dict[str, RankingScores], float]:
     """By rival: its scores on the test slice; and EASE's penalty, which the other slice chose."""
     choice = splits.choice()
+    fit = reference_models.ease(choice.known)
     ndcg = {
-        penalty: float(_rival_scores(choice, reference_models.ease(choice.known, penalty)).ndcg.mean())
-        for penalty in reference_models.PENALTIES
+        penalty: float(_rival_scores(choice, fit(penalty)).ndcg.mean()) for penalty in reference_models.PENALTIES
     }
     best = max(ndcg, key=lambda penalty: ndcg[penalty])
-    rivals = {EASE: reference_models.ease(test.known, best), ALS: reference_models.als(test.known, seed)}
+    rivals = {EASE: reference_models.ease(test.known)(best), ALS: reference_models.als(test.known, seed)}
     return {name: _rival_scores(test, model) for name, model in rivals.items()}, best
 
 

@@ -28,19 +28,26 @@ MOST_MOVIES = 12_000
 _BLOCK = 500
 
 
-def ease(known: Interactions, penalty: float) -> Scores:
-    """EASE (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019).
+def ease(known: Interactions) -> Callable[[float], Scores]:
+    """EASE (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, WWW 2019), to be fitted with any penalty.
 
     With X the users' movies, 0 or 1, and P the inverse of XᵀX + λI: B is -P / diag P by columns, its diagonal 0, and
     the scores are X B.
+
+    All penalties share XᵀX. They could also share its eigenvectors, but these take as long as ten inverses.
     """
     watched = sp.csr_matrix(known.matrix > 0, dtype=np.float64)
     gram = (watched.T @ watched).toarray()
-    gram[np.diag_indices_from(gram)] += penalty
-    inverse = np.linalg.inv(gram)
-    weights = -inverse / np.diag(inverse)
-    np.fill_diagonal(weights, 0.0)
-    return lambda users: np.asarray(watched[users] @ weights)
+    counts = gram.diagonal().copy()
+
+    def fit(penalty: float) -> Scores:
+        np.fill_diagonal(gram, counts + penalty)
+        weights = np.linalg.inv(gram)
+        weights /= -weights.diagonal().copy()
+        np.fill_diagonal(weights, 0.0)
+        return lambda users: np.asarray(watched[users] @ weights)
+
+    return fit
 
 
 def als(known: Interactions, seed: int) -> Scores:
@@ -60,8 +67,18 @@ def top_lists(scores: Scores, known: Interactions, users: np.ndarray) -> np.ndar
         block_scores = np.array(scores(block), np.float64)
         seen = known.matrix[block]
         block_scores[np.repeat(np.arange(len(block)), np.diff(seen.indptr)), seen.indices] = -np.inf
-        block_scores = block_scores[:, by_popularity]
-        best = np.argsort(-block_scores, axis=1, kind="stable")[:, :LIST_LENGTH]
-        unseen = np.take_along_axis(block_scores, best, axis=1) > -np.inf
-        lists[start : start + _BLOCK, : best.shape[1]] = np.where(unseen, by_popularity[best], -1)
+        row, rank, column = _best(block_scores[:, by_popularity])
+        lists[start + row, rank] = by_popularity[column]
     return lists
+
+
+def _best(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The highest scores above -inf (float64 [k, m]) of each row, at most 20, of equal ones the first columns: as
+    int64 [entries] their rows, ranks from 0, and columns."""
+    last = max(scores.shape[1] - LIST_LENGTH, 0)
+    row, column = np.nonzero(scores >= np.partition(scores, last, axis=1)[:, [last]])
+    order = np.lexsort((-scores[row, column], row))  # stable, so that equal scores stay in the order of columns
+    row, column = row[order], column[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    listed = (rank < LIST_LENGTH) & (scores[row, column] > -np.inf)
+    return row[listed], rank[listed], column[listed]

@@ -1,5 +1,7 @@
 """The textbook models of `ranking` are right by definition, and know no more than the night's own models."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -38,7 +40,11 @@ def test_ease_is_the_ridge_regression_of_each_movie_from_the_others() -> None:
         left = others.T @ others + penalty * np.eye(7)
         expected[:, movie] = others @ np.linalg.solve(left, others.T @ watched[:, movie])
     users = np.array([4, 0, 29])
-    assert reference_models.ease(data, penalty)(users) == pytest.approx(expected[users])
+    fit = reference_models.ease(data)
+    fit(100.0)  # what penalties share must not remember one
+    scores = fit(penalty)
+    fit(30.0)
+    assert scores(users) == pytest.approx(expected[users])
 
 
 def naive_lists(scores: np.ndarray, data: Interactions, users: np.ndarray) -> list[list[int]]:
@@ -77,9 +83,12 @@ def test_the_penalty_is_chosen_before_the_test_slice(monkeypatch: pytest.MonkeyP
     fits: list[tuple[int, float]] = []
     ease = reference_models.ease
 
-    def noting_ease(data: Interactions, penalty: float) -> reference_models.Scores:
-        fits.append((len(data.movies), penalty))
-        return ease(data, penalty)
+    def noting_ease(data: Interactions) -> Callable[[float], reference_models.Scores]:
+        def fit(penalty: float) -> reference_models.Scores:
+            fits.append((len(data.movies), penalty))
+            return ease(data)(penalty)
+
+        return fit
 
     monkeypatch.setattr(reference_models, "ease", noting_ease)
     test = splits.test()
