@@ -22,9 +22,9 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
-from batch import models
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
+from batch.evaluation.contest import POPULAR
 from batch.evaluation.evaluate import compare_again, evaluate, steps
 from batch.evaluation.incumbent import Incumbent, incumbent_of
 from batch.evaluation_file import EVALUATION_FILE, Evaluation, read_evaluation, write_evaluation
@@ -164,7 +164,7 @@ class NightSteps:
         with step("evaluate", steps(self._settings)) as advance:
             evaluation = evaluate(history, self._settings, advance, self._incumbent(history), requests)
         write_evaluation(self._folder, evaluation)
-        gives_way = self._settings.model == "best" and not models.is_personal(evaluation.chosen)
+        gives_way = self._settings.model == "best" and evaluation.chosen == POPULAR
         level = logging.WARNING if gives_way else logging.INFO
         log.log(level, "%s makes the lists: %s", evaluation.chosen, evaluation.chosen_by)
         ndcg = {name: msgspec.to_builtins(figures.ndcg) for name, figures in evaluation.test_models.items()}
