@@ -20,11 +20,12 @@ from loadtest.demo.processes import ROOT
 log = logging.getLogger(__name__)
 
 InputName = Literal["lines", "movies", "data"]
+SplitName = Literal["time", "last", "loo"]
 
 
 @dataclass(frozen=True)
 class BenchmarkInputs:
-    """Files from the command line that a benchmark measures instead of, or besides, its own data."""
+    """What the command line gives a benchmark: files to measure instead of, or besides, its own data, and a split."""
 
     lines: Path | None = None
     """Recorded lines (`quality`)."""
@@ -32,6 +33,8 @@ class BenchmarkInputs:
     """The catalogue of these lines (`quality`)."""
     data: Path | None = None
     """An archive of MovieLens (`ranking`)."""
+    split: SplitName | None = None
+    """How all sets are split, instead of each in its own way (`ranking`)."""
 
 
 NO_INPUTS = BenchmarkInputs()

@@ -10,13 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import msgspec
 import orjson
 
-from loadtest.bench.benchmark import Benchmark, BenchmarkInputs
+from loadtest.bench.benchmark import Benchmark, BenchmarkInputs, SplitName
 from loadtest.bench.plotting import require_matplotlib
 from loadtest.bench.result import BenchmarkResult, read_result, write_result
 
@@ -75,6 +75,11 @@ _MOVIES = click.Option(
 _DATA = click.Option(
     ["--data"], type=click.Path(exists=True, path_type=Path), help="An archive of MovieLens, as a further set."
 )
+_SPLIT = click.Option(
+    ["--split"],
+    type=click.Choice(get_args(SplitName)),
+    help="Hold out the last hours, each user's last tenth, or each user's last event (leave-one-out), of every set.",
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ _BENCHMARKS = (
         "ranking",
         "Lists: every model of the night on one split, beside textbook EASE and ALS.",
         _ranking,
-        (_DATA,),
+        (_DATA, _SPLIT),
     ),
     _Entry("telemetry", "The stream to reports: speed, memory and disk, beside aiokafka and FastStream.", _telemetry),
     _Entry("intervals", "95 % intervals of the reports: how often they hold the truth, and their width.", _intervals),
@@ -131,8 +136,8 @@ class _PartName(click.ParamType[str]):
 
 
 def _command(entry: _Entry) -> click.Command:
-    def run(quick: bool, keep: Path | None, parts: tuple[str, ...], **files: Path | None) -> None:
-        benchmark, inputs = entry.load(), BenchmarkInputs(**files)
+    def run(quick: bool, keep: Path | None, parts: tuple[str, ...], **given: Any) -> None:
+        benchmark, inputs = entry.load(), BenchmarkInputs(**given)
         _check(benchmark, keep, parts, inputs)
         size = benchmark.quick if quick else benchmark.full
         report(benchmark.run(size, _SEED, parts, inputs), keep, benchmark.plot)

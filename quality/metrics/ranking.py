@@ -53,6 +53,9 @@ HIT_RATE = RankingMetric("hr@20", "HR@20", lambda scores: scores.hit)
 MRR = RankingMetric("mrr", "MRR", lambda scores: scores.reciprocal_rank)
 METRICS = (NDCG, RECALL, HIT_RATE, MRR)
 """All metrics of a list, in the order of tables; NDCG@20 chooses between models."""
+NDCG_10 = RankingMetric("ndcg@10", "NDCG@10", lambda scores: scores.ndcg)
+HIT_RATE_10 = RankingMetric("hr@10", "HR@10", lambda scores: scores.hit)
+"""Of the scores of lists cut at ten places, as published leave-one-out results are."""
 
 
 def rank_metrics(lists: np.ndarray, indptr: np.ndarray, items: np.ndarray) -> RankingScores:

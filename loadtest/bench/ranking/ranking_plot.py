@@ -5,17 +5,21 @@ from typing import Any
 
 import msgspec
 
+from loadtest.bench.benchmark import SplitName
 from loadtest.bench.plotting import INK, OTHERS, OURS, THIRD, grid, sheet
 from loadtest.bench.ranking.ranking_figures import RankedSet
 from loadtest.bench.ranking.reference_models import ALS, EASE
 from loadtest.bench.result import BenchmarkResult
 
 _TITLES = {
-    "world": "Simulated world, by time",
+    "world": "Simulated world",
+    "charts": "Most follow the charts",
+    "thin": "Few events a user",
     "sequences": "Sequences with order",
     "shuffled": "The same, shuffled",
-    "movielens": "MovieLens, last tenth",
+    "movielens": "MovieLens",
 }
+_SPLITS: dict[SplitName, str] = {"time": "by time", "last": "last tenth", "loo": "last event"}
 
 
 def draw(result: BenchmarkResult, path: Path) -> None:
@@ -25,7 +29,8 @@ def draw(result: BenchmarkResult, path: Path) -> None:
     with sheet(result, "Ranking: all models on one split, full ranking", inches, path) as figure:
         for axes, (name, ranked) in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets.items(), strict=True):
             _models(axes, ranked)
-            axes.set_title(f"{_TITLES[name]}\n{ranked.users:,} users × {ranked.movies:,} movies")
+            title = f"{_TITLES[name]}, {_SPLITS[ranked.split]}"
+            axes.set_title(f"{title}\n{ranked.users:,} users × {ranked.movies:,} movies")
 
 
 def _models(axes: Any, ranked: RankedSet) -> None:

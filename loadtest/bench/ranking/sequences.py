@@ -46,11 +46,10 @@ _GAP_MS = 12 * HOUR_MS
 _MINUTES = 100
 
 
-def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
-    """Sessions and ratings of the simulated world on some days."""
-    settings = WorldSettings(users=users, movies=movies, seed=seed)
+def world(settings: WorldSettings, days: int) -> TrainingHistory:
+    """Sessions and ratings of a simulated world on its first days."""
     clock = zone_named(StreamSettings().timezone)
-    audience = Audience(World(settings), clock, seed)
+    audience = Audience(World(settings), clock, settings.seed, clock.bounds(_BEGINS)[0])
     people, pieces = audience.world.people, []
     for day in range(days):
         since, until = clock.bounds(day_name(day_number(_BEGINS) + day))
@@ -71,7 +70,7 @@ def world(users: int, movies: int, days: int, seed: int) -> TrainingHistory:
         minutes=minutes,
         share=np.minimum(minutes / (runtimes[movie] + 1), 1),
         stars=stars,
-        movies=movies,
+        movies=settings.movies,
         segments=1 + np.digitize(people.ages, (18, 25, 35, 45, 55)) * 2 + ~people.women,
     )
 

@@ -121,6 +121,8 @@ def test_help_names_the_parts(name: str) -> None:
         (["ranking", "--part", "movielens"], "the part movielens needs --data"),
         (["ranking", "--part", "words"], "there is no part words"),
         (["ranking", "--data", "no-such"], "does not exist"),
+        (["ranking", "--split", "first"], "is not one of 'time', 'last', 'loo'"),
+        (["night", "--split", "loo"], "No such option"),
     ],
 )
 def test_a_wrong_call_is_refused(arguments: list[str], text: str) -> None:

@@ -8,9 +8,14 @@ import pytest
 import scipy.sparse as sp
 
 from batch.errors import MovieLensError
+from batch.evaluation.figures import measure_lists
+from batch.evaluation.splits import by_time
 from batch.history.interactions import TrainingHistory
 from batch.history.segments import segments_of
-from loadtest.bench.ranking import sequences
+from batch.settings import BatchSettings
+from loadtest.bench.benchmark import NO_INPUTS
+from loadtest.bench.ranking import reference_models, sequences
+from loadtest.bench.ranking.ranking_benchmark import RankingRun, RankingSize
 from loadtest.settings import WorldSettings
 from loadtest.simulation.population import make_population
 from stream.zone import DAY_MS
@@ -35,7 +40,7 @@ def assert_valid_history(history: TrainingHistory) -> None:
 
 
 def test_history_of_the_world() -> None:
-    history = sequences.world(300, 80, 8, 1)
+    history = sequences.world(WorldSettings(users=300, movies=80), 8)
     assert_valid_history(history)
     assert history.shape == (300, 80)
     assert len(history.user) == pytest.approx(2_400, rel=0.15)
@@ -48,6 +53,45 @@ def test_history_of_the_world() -> None:
         for row, (age, woman) in enumerate(zip(people.ages, people.women, strict=True))
     ]
     assert np.array_equal(history.segments, segments_of(history.users, records))
+
+
+WORLDS = ("world", "charts", "thin")
+
+
+@pytest.fixture(scope="module")
+def worlds() -> dict[str, TrainingHistory]:
+    size = RankingSize(world=(1_500, 200, 14), sequences=(1, 1, 1))
+    run = RankingRun(Path("unused"), size, 1, NO_INPUTS)
+    return {name: run.history(name) for name in WORLDS}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_newcomers_are_in_the_test_slice_of_every_world(name: str, worlds: dict[str, TrainingHistory]) -> None:
+    history = worlds[name]
+    assert_valid_history(history)
+    test = by_time(history, BatchSettings()).test()
+    lengths = np.diff(test.known.indptr)[test.users]
+    assert min((lengths == events).sum() for events in range(4)) > 15
+
+
+@pytest.mark.parametrize(("name", "least", "most"), [("world", 1.4, 3), ("charts", 0.8, 1.05), ("thin", 1.05, 3)])
+def test_the_popular_list_is_hard_to_beat_in_charts_alone(
+    name: str, least: float, most: float, worlds: dict[str, TrainingHistory]
+) -> None:
+    test = by_time(worlds[name], BatchSettings()).test()
+
+    def ndcg(model: reference_models.Scores) -> float:
+        lists = reference_models.top_lists(model, test.known, test.users)
+        return float(measure_lists(test, test.users, lists).scores.ndcg.mean())
+
+    popular = ndcg(lambda users: np.zeros((len(users), 200)))  # equal scores are ordered by popularity
+    assert least < ndcg(reference_models.ease(test.known)(300.0)) / popular < most
+
+
+def test_users_of_thin_come_seldom(worlds: dict[str, TrainingHistory]) -> None:
+    lengths = {name: len(history.user) / len(history.users) for name, history in worlds.items()}
+    assert lengths["charts"] == pytest.approx(lengths["world"], rel=0.05)
+    assert 1.5 < lengths["thin"] < 3
 
 
 def follows(history: TrainingHistory) -> np.ndarray:
@@ -80,8 +124,12 @@ def test_sequences_have_order_and_the_shuffled_have_none() -> None:
     assert agree[1] < 0.6 * agree[0]
 
 
+def small_world(seed: int) -> TrainingHistory:
+    return sequences.world(WorldSettings(users=60, movies=30, seed=seed), 3)
+
+
 def test_equal_seeds_make_equal_sets() -> None:
-    for make in (partial(sequences.world, 60, 30, 3), partial(sequences.sequences, 60, 60, 20)):
+    for make in (small_world, partial(sequences.sequences, 60, 60, 20)):
         first, same, other = make(1), make(1), make(2)
         assert np.array_equal(first.movie, same.movie)
         assert np.array_equal(first.start, same.start)

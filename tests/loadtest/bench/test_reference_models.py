@@ -92,8 +92,8 @@ def test_the_penalty_is_chosen_before_the_test_slice(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(reference_models, "ease", noting_ease)
     test = splits.test()
-    scores, best = ranking_benchmark.textbook_scores(splits, test, 1)
+    lists, best = ranking_benchmark.textbook_lists(splits, test, 1)
     before = len(splits.choice().known.movies)
     assert before < len(test.known.movies)
     assert fits == [*((before, penalty) for penalty in reference_models.PENALTIES), (len(test.known.movies), best)]
-    assert set(scores) == {reference_models.EASE, reference_models.ALS}
+    assert set(lists) == {reference_models.EASE, reference_models.ALS}
