@@ -10,7 +10,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1e15)]
-ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend"]
+ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend", "reranker"]
 """The models of `batch.models.MODELS`, and `best`."""
 
 

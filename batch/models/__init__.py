@@ -11,10 +11,11 @@ from batch.models.blend import Blend, BlendParts
 from batch.models.linear import EASE, Order
 from batch.models.model import Model
 from batch.models.popular import Popular, SegmentPopular
+from batch.models.reranker import Reranker
 from batch.settings import BatchSettings
 
-__all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "Popular", "SegmentPopular", "candidates", "is_personal",
-           "make"]  # fmt: skip
+__all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "Popular", "Reranker", "SegmentPopular", "candidates",
+           "is_personal", "make"]  # fmt: skip
 
 MODELS: Mapping[str, Callable[[BatchSettings, dict[str, float]], Model]] = {
     "popular": Popular,
@@ -23,6 +24,7 @@ MODELS: Mapping[str, Callable[[BatchSettings, dict[str, float]], Model]] = {
     "ease": EASE,
     "order": Order,
     "blend": Blend,
+    "reranker": Reranker,
 }
 """By name: the class of a model, called with settings and parameters. Simple models come first: of models that rank
 equally well the first is chosen."""
@@ -33,7 +35,12 @@ def candidates(settings: BatchSettings) -> list[Model]:
     if settings.model != "best":
         return [make(name, settings, {}) for name in dict.fromkeys((Popular.name, settings.model))]
     parts = BlendParts.make(settings, {})  # they also compete, and are fitted and tuned once
-    shared: dict[str, Model] = {**parts.by_name, Blend.name: Blend(settings, {}, parts)}
+    blend = Blend(settings, {}, parts)
+    shared: dict[str, Model] = {
+        **parts.by_name,
+        Blend.name: blend,
+        Reranker.name: Reranker(settings, {}, blend),
+    }
     return [shared.get(name) or make(name, settings, {}) for name in MODELS]
 
 

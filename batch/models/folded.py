@@ -17,7 +17,7 @@ _SMALL_MOVIES, _SMALL_USERS = 2_048, 30_000
 """Dense movies and fitted users of the small models in which variants are tried."""
 
 
-def _no_data() -> None:
+def no_data() -> None:
     """Stands for the reference to the data before the first `fit` or `tune`."""
 
 
@@ -35,8 +35,8 @@ class Folded:
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
         self.settings = settings
         self.parameters = {"items": 0.0, "floor": 0.0, "days": 0.0, **self.variants()[0], **parameters}
-        self._fitted: Callable[[], Interactions | None] = _no_data
-        self._tuned: Callable[[], Interactions | None] = _no_data
+        self._fitted: Callable[[], Interactions | None] = no_data
+        self._tuned: Callable[[], Interactions | None] = no_data
 
     def fit(self, data: Interactions) -> None:
         if self._fitted() is not data:

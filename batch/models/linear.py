@@ -48,6 +48,16 @@ class Linear(Folded):
         size = len(self._dense), sample.shape[1]
         self._few = sp.csr_matrix((few.data, self._others[few.indices], few.indptr), size)
 
+    @property
+    def dense(self) -> np.ndarray:
+        """int64 [d]: indices of the movies with weights between all of them, ascending."""
+        return self._dense
+
+    @property
+    def weights(self) -> np.ndarray:
+        """float32 [d, d]: from the dense movies (rows) to each other. Not to be written to."""
+        return self._weights
+
     def solve(self, sample: Interactions) -> tuple[np.ndarray, sp.csr_matrix]:
         """Weights from the dense movies to each other (float32 [d, d]), and to the others ([d, m - d]).
 

@@ -26,7 +26,7 @@ _BLOCK_CELLS = 1 << 22
 _BLOCK_USERS = 1 << 16
 """Users whose seen movies are ranked at once."""
 _GROUP = 32
-"""Movies in a group."""
+"""Most movies in a group."""
 
 
 class Scorer(Protocol):
@@ -56,7 +56,7 @@ def top_lists(
 
     def fill(number: int) -> int:
         scores = _scores_of_unseen(model, data, blocks[number], hidden)
-        lists[number * size : (number + 1) * size] = _best(scores, model.name)
+        lists[number * size : (number + 1) * size] = best_movies(scores, LIST_LENGTH, model.name)
         return len(blocks[number])
 
     # one block for each core: BLAS threads within a block would only wait for each other
@@ -75,30 +75,41 @@ def _thread_pools() -> threadpoolctl.ThreadpoolController:
 def _scores_of_unseen(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
     """Scores of all movies, -inf for movies that are seen or hidden: float32 [len(users), m]."""
     scores = model.score(data, users)
-    row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
-    scores[row, data.movies[data.events_of(users)]] = -np.inf
+    exclude_seen(scores, data, users)
     if hidden is not None:
         scores[:, hidden] = -np.inf
     return scores
 
 
-def _best(scores: np.ndarray, name: str) -> np.ndarray:
-    """The movies with the best scores of each row: int32 [rows, 20], padded with -1. `name` is that of the model."""
+def exclude_seen(scores: np.ndarray, data: Interactions, users: np.ndarray) -> None:
+    """Set the scores (float32 [len(users), m]) of movies that each user has seen to -inf."""
+    row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
+    scores[row, data.movies[data.events_of(users)]] = -np.inf
+
+
+def best_movies(scores: np.ndarray, count: int, name: str) -> np.ndarray:
+    """The movies with the best scores of each row: int32 [rows, count], padded with -1; none with a score of -inf.
+
+    Equal scores are ordered by movie index. Raises `BatchError`, with the `name` of the model, if a score is not a
+    number.
+    """
     rows, movies = scores.shape
-    groups = movies // _GROUP if movies // _GROUP >= LIST_LENGTH else 0
+    # of few movies, smaller groups: there must be more of them than movies to find
+    size = min(_GROUP, movies // (2 * count))
+    groups = movies // size if size else 0
     # group g holds the movies g, g + groups, g + 2 groups, …, so that whole rows are compared at a time
-    peaks = scores[:, : groups * _GROUP].reshape(rows, _GROUP, groups).max(axis=1)
-    if np.isnan(peaks).any() or np.isnan(scores[:, groups * _GROUP :]).any():
+    peaks = scores[:, : groups * size].reshape(rows, size, groups).max(axis=1) if groups else scores[:, :0]
+    if np.isnan(peaks).any() or np.isnan(scores[:, groups * size :]).any():
         raise BatchError(f"lists: a score of model {name} is not a number")
     bound = np.full((rows, 1), np.finfo(np.float32).min)
     if groups:
-        bound = np.maximum(np.partition(peaks, groups - LIST_LENGTH, axis=1)[:, groups - LIST_LENGTH, None], bound)
+        bound = np.maximum(np.partition(peaks, groups - count, axis=1)[:, groups - count, None], bound)
     row, movie = np.divmod(np.flatnonzero(scores >= bound), movies)
     order = np.lexsort((-scores[row, movie], row))  # stable: equal scores stay in the order of movies
     row, movie = row[order], movie[order]
     rank = np.arange(len(row)) - np.searchsorted(row, np.arange(rows))[row]
-    is_listed = rank < LIST_LENGTH
-    lists = np.full((rows, LIST_LENGTH), -1, np.int32)
+    is_listed = rank < count
+    lists = np.full((rows, count), -1, np.int32)
     lists[row[is_listed], rank[is_listed]] = movie[is_listed]
     return lists
 

@@ -258,6 +258,12 @@ class TestBlend(Contract):
     name, floor = "blend", 0.97
 
 
+class TestReranker(Contract):
+    """As good as the blend, whose order it keeps while it has learned nothing."""
+
+    name, floor = "reranker", 0.97
+
+
 class TestEASEPartlyDense(TestEASE):
     """Some movies are outside the dense part."""
 
