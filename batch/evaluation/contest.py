@@ -14,7 +14,7 @@ from batch.settings import BatchSettings
 from quality.metrics.intervals import Interval, interval_text, mean_difference_interval
 
 POPULAR = "popular"
-_MOST_STRANGERS = 2_000
+_MOST_STRANGERS = 1_000
 """Users without a history that are measured: a model can tell them apart by their segment at most."""
 
 

@@ -81,7 +81,8 @@ class Linear(Folded):
         if not len(self._others):
             return dense
         scores = others.toarray()
-        scores[:, self._dense] = dense
+        for row, dense_scores in zip(scores, dense, strict=True):  # NumPy would go column by column
+            row[self._dense] = dense_scores
         return scores
 
     @property

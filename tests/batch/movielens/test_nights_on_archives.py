@@ -45,4 +45,7 @@ def test_users_who_never_return_get_a_personal_release(imported: Path) -> None:
     assert min(evaluation.measured_users(evaluation.chosen).values()) > LEAST_USERS
     assert (evaluation.against_popular.low or 0) > 0.02
     assert release.manifest.model.chosen_by == evaluation.chosen_by
+    listed, _ = batch(imported, "releases")
+    assert f"{release.id}: {evaluation.chosen} makes the lists: {evaluation.chosen_by}" in listed
+    assert "11-50" in listed
     assert orjson.loads((imported / "printed.json").read_bytes())["chosen_by"] == evaluation.chosen_by
