@@ -15,6 +15,10 @@ class NotEnoughData(BatchError):
     """The archive does not have enough data for a release."""
 
 
+class ModelError(BatchError):
+    """A model of another package cannot be loaded, raises, or gives wrong results."""
+
+
 class NightFilesDamaged(BatchError):
     """A file that one step of the night wrote for another is missing or damaged; the next night starts over."""
 

@@ -12,6 +12,8 @@ Hours = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1e15)]
 ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend", "reranker"]
 """The models of `batch.models.MODELS`, and `best`."""
+AnyModel = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_]*)?$")]
+"""A `ModelName`, or a model of another package: `package.module:Class`, or an entry point, see `docs/models.md`."""
 
 
 class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,8 +36,9 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Length of the test slice, at the end of the history, and least length of the choice slice before it."""
     evaluation_users: Count = 20_000
     """Most users of a slice that are evaluated, drawn at random."""
-    model: ModelName = "best"
-    """Model of the personal lists; `best`: the one that ranks best on the choice slice."""
+    model: AnyModel = "best"
+    """Model of the personal lists; `best`: the one that ranks best on the choice slice; `package.module:Class`, or an
+    entry point of `marquee.models`: one of another package."""
     factors: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 64
     """Dimensions of the embeddings."""
     iterations: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 12

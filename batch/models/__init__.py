@@ -10,12 +10,13 @@ from batch.models.als import ALS
 from batch.models.blend import Blend, BlendParts
 from batch.models.linear import EASE, Order
 from batch.models.model import Model
+from batch.models.plugged_in import PluggedIn, load_class
 from batch.models.popular import Popular, SegmentPopular
 from batch.models.reranker import Reranker
 from batch.settings import BatchSettings
 
-__all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "Popular", "Reranker", "SegmentPopular", "candidates",
-           "is_personal", "make"]  # fmt: skip
+__all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "PluggedIn", "Popular", "Reranker", "SegmentPopular",
+           "candidates", "is_personal", "make", "require_model"]  # fmt: skip
 
 MODELS: Mapping[str, Callable[[BatchSettings, dict[str, float]], Model]] = {
     "popular": Popular,
@@ -49,9 +50,15 @@ def make(name: str, settings: BatchSettings, parameters: dict[str, float], learn
 
     Missing parameters have their untuned values.
     """
-    model = MODELS[name](settings, parameters)
+    model = MODELS[name](settings, parameters) if name in MODELS else PluggedIn(name, settings, parameters)
     model.learned = learned
     return model
+
+
+def require_model(name: str) -> None:
+    """Raise `ModelError` if a setting names no model: a night would find out after an hour."""
+    if name != "best" and name not in MODELS:
+        load_class(name)
 
 
 def is_personal(name: str) -> bool:

@@ -4,16 +4,17 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import click
 import msgspec
 import orjson
 
+from batch import models
 from batch.lock import holding
 from batch.nights import runner
 from batch.nights.step_results import StepName
-from batch.settings import BatchSettings, ModelName
+from batch.settings import BatchSettings
 from quality.alerts.webhook import posting
 from quality.settings import QualitySettings
 from stream.errors import SettingsError
@@ -21,7 +22,7 @@ from stream.settings import StreamSettings, load
 
 
 @click.command()
-@click.option("--model", type=click.Choice(get_args(ModelName)), help="Instead of the setting: model.")
+@click.option("--model", help="Instead of the setting: model.")
 @click.option("--factors", type=click.IntRange(1), help="Instead of the setting: factors.")
 @click.option("--seed", type=int, help="Instead of the setting: seed.")
 @click.option("--despite-alerts", is_flag=True, help="Run even if alerts hold the night.")
@@ -76,6 +77,8 @@ def _settings(changed: dict[str, object]) -> BatchSettings:
     settings = load("batch", BatchSettings)
     given = {key: value for key, value in changed.items() if value is not None}
     try:
-        return msgspec.convert({**msgspec.to_builtins(settings), **given}, BatchSettings)
+        changed_settings = msgspec.convert({**msgspec.to_builtins(settings), **given}, BatchSettings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"settings: an option is out of range: {error}") from error
+    models.require_model(changed_settings.model)
+    return changed_settings

@@ -75,7 +75,11 @@ def _personal_lists(model: top_lists.Scorer, data: Interactions, is_hidden: np.n
 def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings) -> np.ndarray:
     """Item embeddings of the matrix factorisation, float32 [m, d]: its neighbours are movies of similar taste."""
     factors = model
-    if model.name not in (models.ALS.name, models.Blend.name):  # a blend has its own factors
+    if isinstance(model, models.PluggedIn):
+        has_own = model.has_embeddings
+    else:
+        has_own = model.name in (models.ALS.name, models.Blend.name)
+    if not has_own:
         with step("fit als"):
             factors = models.make("als", settings, {})
             factors.fit(data)
