@@ -25,7 +25,7 @@ class TimeSpans:
     def __len__(self) -> int:
         return len(self.key)
 
-    def __getitem__(self, rows: np.ndarray) -> "TimeSpans":
+    def __getitem__(self, rows: np.ndarray | slice) -> "TimeSpans":
         return TimeSpans(self.key[rows], self.start[rows], self.last[rows])
 
     def __add__(self, other: "TimeSpans") -> "TimeSpans":

@@ -31,6 +31,7 @@ from quality.alerts.webhook import posting
 from quality.settings import QualitySettings
 from quality.telemetry.batch import batch_of
 from quality.telemetry.ingest import Ingest
+from quality.telemetry.open_sessions import OpenSessions
 from quality.telemetry.recovery import repair_reports, sound_store
 from quality.telemetry.report import Reports
 from quality.telemetry.reporting import ReportJob, ReportKeeper
@@ -62,7 +63,7 @@ class Telemetry:
         """`alone_from`: the time of the monotonic clock from which on a missing archive means that none will come."""
         self.store, self.stream, self.settings = store, stream, settings
         self.ingest = Ingest(store, stream, settings)
-        self.keeper = ReportKeeper(store, Reports(stream, settings), alone_from)
+        self.keeper = ReportKeeper(store, Reports(stream, settings), OpenSessions(self.ingest.changes), alone_from)
 
     def report(self, *, now: bool = False) -> None:
         """Write the final reports of the days that are over, and rewrite open ones if they are due (or `now`)."""

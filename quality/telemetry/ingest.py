@@ -20,6 +20,7 @@ from quality.settings import QualitySettings
 from quality.telemetry.batch import PartitionLines, TelemetryBatch
 from quality.telemetry.day_rows import answer_digests, late_reason, milliseconds
 from quality.telemetry.judging import JudgedLines, LineJudge
+from quality.telemetry.open_sessions import EarliestMinute
 from quality.telemetry.report_days import ReportDays
 from quality.telemetry.store import Store, WaitingRecord, pack_lists, session_rows
 from quality.telemetry.waiting import WaitingRecords
@@ -57,6 +58,8 @@ class Ingest:
         """Whether the stream was live as of the last batch of the process before."""
         self._clock = TopicClock(quorum, store.clocks(self._topic), self.was_live)
         self._waiting = WaitingRecords(store, self._topic, quorum)
+        self.changes = EarliestMinute()
+        """Of the sessions that were changed."""
         self.idle: Collection[int] = ()
         """The partitions that need not be waited for."""
         self._horizon = self._session_horizon()
@@ -222,6 +225,7 @@ class Ingest:
             return
         movies = self._numbers(db, table["movie"].combine_chunks())
         times = milliseconds(table, "time")
+        self.changes.note(int(times.min()))
         minutes, _ = merge_spans(
             TimeSpans(session_key(table["user"].to_numpy(), movies), times, times), self._settings.gap_ms
         )

@@ -17,6 +17,7 @@ from quality.alerts.alert_file import raise_alert
 from quality.telemetry.archive_rows import ArchiveRows
 from quality.telemetry.archived_reports import AS_ARCHIVED
 from quality.telemetry.day_rows import DayRows
+from quality.telemetry.open_sessions import OpenSessions
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from quality.telemetry.stream_alerts import report_differs
@@ -54,6 +55,7 @@ class ReportKeeper:
 
     store: Store
     reports: Reports
+    sessions: OpenSessions
     alone_from: float = 0.0
     """The time of the monotonic clock from which on a missing archive means that there is no collector."""
     _needed: dict[int, dict[int, int]] = field(default_factory=dict)
@@ -87,10 +89,12 @@ class ReportKeeper:
     def write(self, job: ReportJob) -> list[int]:
         """Write the reports that are due; returns the days that have a final one now."""
         finished = self._write_final(job) if job.over else []
-        for day in job.rewritten or ():
-            if day not in finished:
-                rows = self._stored_rows(day)
-                self.reports.write(self.reports.build(day, rows, job.watermark))
+        if still_open := [day for day in job.rewritten or () if day not in finished]:
+            days = self.reports.days
+            with self.sessions.reading(self.store, days.bounds(min(still_open))[0]) as (store, sessions):
+                for day in still_open:
+                    rows = store.rows_with_sessions(day, days, sessions)
+                    self.reports.write(self.reports.build(day, rows, job.watermark))
         return finished
 
     def note(self, job: ReportJob, finished: list[int], open_since: int) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ class Store:
     def _numbers(self, columns: int, query: str, *values: object) -> np.ndarray:
         """The rows of a query as int64[rows, columns]."""
         try:
-            chunks = [np.array(chunk, np.int64) for chunk in self._chunks(query, *values)]
-            return np.concatenate([np.zeros((0, columns), np.int64), *chunks])
+            rows = chain.from_iterable(self._chunks(query, *values))
+            return np.fromiter(chain.from_iterable(rows), np.int64).reshape(-1, columns)
         except (TypeError, ValueError, OverflowError) as error:
             raise StoreDamaged(f"telemetry: the store has no numbers where some should be: {error}") from error
 
@@ -254,12 +255,17 @@ class Store:
     def day_rows(self, day: int, days: ReportDays) -> DayRows:
         """The rows of a day's report."""
         first, end = days.bounds(day)
+        return self.rows_with_sessions(day, days, self.sessions(first, end + days.window_ms))
+
+    def rows_with_sessions(self, day: int, days: ReportDays, sessions: TimeSpans) -> DayRows:
+        """The rows of a day's report; `sessions`, ascending by start, have those of the day and its windows."""
+        first, end = days.bounds(day)
         until = end + days.window_ms
         return DayRows(
             first=first,
             end=end,
             answers=self.answers(first, until, listed_until=end),
-            sessions=self.sessions(first, until),
+            sessions=sessions[slice(*np.searchsorted(sessions.start, [first, until], side="right"))],
             ratings=self.ratings(first, until),
             movies=self.movies(),
             left_out=self.left_out(day),
@@ -272,6 +278,7 @@ class Store:
         """The store as it is now, by a connection of its own: another thread may go on writing."""
         with closing(Store(self._path, create=False)) as snapshot:
             snapshot._db.execute("BEGIN")
+            snapshot.state("first")  # SQLite takes the snapshot at the first read
             yield snapshot
 
     def ratings(self, after: int, until: int) -> RatingRows:
