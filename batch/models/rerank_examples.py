@@ -1,9 +1,9 @@
 """What the second stage learns from: candidates of some users, and which of them were watched next.
 
-Two kinds of users make examples. The users of the choice slice have their whole history, and what they watched in the
-slice. And to know how much to trust a short history, other histories are cut at random lengths, and the user's next
-five movies are to be found. As the rest of such a history is known to models that are fitted to it, a first stage is
-fitted without these users: only what others did describes their candidates.
+Two kinds of users make examples. Those of the choice slice have their whole history, and what they watched in the
+slice. And to know how much to trust a short history, other histories are cut twice, after a few events and after a
+random number of them, and the user's next five movies are to be found. As models that are fitted to such a history know
+the rest of it, a first stage is fitted without these users: only what others did describes their candidates.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ _USERS = 256
 _MOST_CUT, _CUT_SHARE = 2_000, 0.2
 """Histories that are cut, and the most of all histories that are."""
 _SHORT = (1, 2, 3, 5)
-"""Lengths of half of the cut histories; those of the other half are spread evenly by their logarithm."""
+"""Lengths of the first cut, at random; those of the second are spread evenly by their logarithm."""
 _NEXT = 5
 """Movies after the cut that are to be found."""
 _STREAM = 7
@@ -42,13 +42,15 @@ class Examples:
     """int64 [k]: how many movies were to be found, candidates or not."""
     lengths: np.ndarray
     """int64 [k]: events of the histories."""
+    users: np.ndarray
+    """int64 [k]: whose they are; a user may have several."""
 
     def __len__(self) -> int:
         return len(self.movies)
 
     def of(self, rows: np.ndarray) -> "Examples":
         """Those of some users: bool or int64."""
-        arrays = self.movies[rows], self.was_next[rows], self.found[rows], self.lengths[rows]
+        arrays = self.movies[rows], self.was_next[rows], self.found[rows], self.lengths[rows], self.users[rows]
         return Examples(self.features[:, rows], *arrays)
 
 
@@ -62,7 +64,7 @@ def examples_of(stage: FirstStage, data: Interactions, relevant: sp.csr_matrix, 
         was_next = np.take_along_axis(watched, np.maximum(named.movies, 0), axis=1) & (named.movies >= 0)
         features = stage.describe(data, block, named)
         lengths = data.indptr[block + 1] - data.indptr[block]
-        piece = Examples(features, named.movies, was_next, watched.sum(axis=1), lengths)
+        piece = Examples(features, named.movies, was_next, watched.sum(axis=1), lengths, block)
         pieces.append(piece.of(was_next.any(axis=1) & ~named.is_empty))
     return joined(pieces)
 
@@ -73,37 +75,41 @@ def joined(pieces: list[Examples]) -> Examples:
         np.concatenate([piece.features for piece in pieces], axis=1),
         *(
             np.concatenate([getattr(piece, field) for piece in pieces])
-            for field in ("movies", "was_next", "found", "lengths")
+            for field in ("movies", "was_next", "found", "lengths", "users")
         ),
     )
 
 
-def cut_examples(parameters: dict[str, float], data: Interactions, settings: BatchSettings) -> Examples | None:
-    """Examples of histories that are cut at random lengths; None if there are too few.
-
-    `parameters` are those of the blend.
-    """
+def cut_examples(parameters: dict[str, float], data: Interactions, settings: BatchSettings) -> list[Examples]:
+    """Examples of histories that are cut; none if there are too few. `parameters` are those of the blend."""
     rng = np.random.default_rng([settings.seed, _STREAM])
     lengths = np.diff(data.indptr)
     able = np.flatnonzero(lengths > 1)
     users = np.sort(rng.choice(able, min(_MOST_CUT, int(_CUT_SHARE * len(able))), replace=False))
     if not len(users):
-        return None
+        return []
     is_cut = np.zeros(len(lengths), bool)
     is_cut[users] = True
+    others = only(data, ~np.repeat(is_cut, lengths))
     blend = Blend(settings, parameters, BlendParts.make(settings, parameters))
-    place = np.arange(len(data.movies)) - np.repeat(data.indptr[:-1], lengths)
-    others = only(data, np.repeat(~is_cut, lengths))
     blend.fit(others)
-    left = np.zeros(len(lengths), np.int64)
-    left[users] = _random_lengths(rng, lengths[users])
-    left_of_event = np.repeat(left, lengths)
-    of_cut = np.repeat(is_cut, lengths)
-    known = only(data, of_cut & (place < left_of_event))
-    is_next = np.flatnonzero(of_cut & (place >= left_of_event) & (place < left_of_event + _NEXT))
-    row = np.repeat(np.arange(len(lengths)), lengths)[is_next]
-    relevant = sp.csr_matrix((np.ones(len(row), bool), (row, data.movies[is_next])), data.shape)
-    return examples_of(FirstStage(blend, others, settings), known, relevant, users)
+    stage = FirstStage(blend, others, settings)
+    short = rng.choice(_SHORT, len(users))
+    spread = np.exp(rng.random(len(users)) * np.log(lengths[users])).astype(np.int64)
+    cuts = (np.clip(kept, 1, lengths[users] - 1) for kept in (short, spread))
+    return [examples_of(stage, *cut_histories(data, users, kept), users) for kept in cuts]
+
+
+def cut_histories(data: Interactions, users: np.ndarray, kept: np.ndarray) -> tuple[Interactions, sp.csr_matrix]:
+    """The first events of some users (int64 [k]), `kept` of each (int64 [k]), and the next five: bool [n, m]."""
+    lengths = np.diff(data.indptr)
+    first = np.zeros(len(lengths), np.int64)
+    first[users] = kept
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(len(user)) - data.indptr[user]
+    is_next = (place >= first[user]) & (place < first[user] + _NEXT) & (first[user] > 0)
+    pairs = user[is_next], data.movies[is_next]
+    return only(data, place < first[user]), sp.csr_matrix((np.ones(len(pairs[0]), bool), pairs), data.shape)
 
 
 def only(data: Interactions, kept: np.ndarray) -> Interactions:
@@ -118,11 +124,3 @@ def only(data: Interactions, kept: np.ndarray) -> Interactions:
         weights=data.weights[kept],
         popularity=data.popularity * (after / np.maximum(before, 1)),
     )
-
-
-def _random_lengths(rng: np.random.Generator, lengths: np.ndarray) -> np.ndarray:
-    """A length for each history, at least 1 and shorter than it: int64 [k]."""
-    short = rng.choice(_SHORT, len(lengths))
-    spread = np.exp(rng.random(len(lengths)) * np.log(lengths)).astype(np.int64)
-    chosen = np.where(rng.random(len(lengths)) < 0.5, short, spread)
-    return np.clip(chosen, 1, lengths - 1)

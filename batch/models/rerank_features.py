@@ -142,11 +142,11 @@ def soon_z(candidates: Candidates) -> np.ndarray:
 
 FEATURES: Mapping[str, Feature] = {
     "blend z": blend_z,
+    "popularity z": popularity_z,
     "blend gap": blend_gap,
     "ease z": ease_z,
     "order z": order_z,
     "popularity": popularity,
-    "popularity z": popularity_z,
     "trend": trend,
     "segment lift": segment_lift,
     "length": length,
@@ -169,7 +169,7 @@ FEATURES: Mapping[str, Feature] = {
     "order, last": _pair(Relation.ORDER, Latest.LAST),
     "order, fading": _pair(Relation.ORDER, Latest.FADING),
 }
-"""By name. The first one is what the trees correct."""
+"""By name. The first two are what the trees correct, see `correction`."""
 
 
 def feature_matrix(candidates: Candidates) -> np.ndarray:

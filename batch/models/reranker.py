@@ -3,8 +3,7 @@
 The blend adds up what is known of a movie with the same weights for everyone. The trees see each part on its own, with
 counts of what follows what, popularity and the length of the history, and learn from the next movies of the users whom
 models are tuned on when to trust which (learning to rank over the candidates of a first stage: Covington, Adams &
-Sargin, RecSys 2016). They correct the blend: their values are added to a multiple of its standardised score, so no tree
-is the order of the blend.
+Sargin, RecSys 2016).
 
 Trees are learned once, by `tune`, and kept over later fits, when the first stage has learned more: `learned` has them.
 """
@@ -18,10 +17,10 @@ import scipy.sparse as sp
 from batch.errors import NightFilesDamaged
 from batch.history.interactions import Interactions
 from batch.models.blend import Blend
+from batch.models.correction import Correction
 from batch.models.rerank_candidates import FirstStage, Named
 from batch.models.rerank_examples import Examples, cut_examples, examples_of, joined
 from batch.models.rerank_features import FEATURES
-from batch.models.trees import Tree, predict
 from batch.settings import BatchSettings
 
 LEAST_EXAMPLES = 200
@@ -32,20 +31,6 @@ _USERS = 256
 """Users who are ranked at once."""
 _DIGEST = 64
 """Length of the SHA-256 of the rest, in hexadecimal, that `learned` begins with."""
-
-
-class Correction(msgspec.Struct, frozen=True):
-    """How candidates are ranked: by `slope` times the first feature, plus the values of the trees."""
-
-    features: list[str]
-    """`FEATURES` when it was learned."""
-    slope: float
-    trees: list[Tree]
-
-    def rank(self, features: np.ndarray) -> np.ndarray:
-        """The score of candidates, float32 [k, c], from features: float32 [f, k, c]."""
-        values = predict(self.trees, features.reshape(len(features), -1))
-        return np.float32(self.slope) * features[0] + values.reshape(features.shape[1:])
 
 
 class Reranker:
@@ -91,12 +76,10 @@ class Reranker:
             if len(examples) >= LEAST_EXAMPLES:
                 self._learn(examples, cut_examples(self._blend.parameters, data, self._settings))
 
-    def _learn(self, examples: Examples, cut: Examples | None) -> None:
+    def _learn(self, examples: Examples, cut: list[Examples]) -> None:
         from batch.models.growing import grow  # LightGBM takes seconds to import, and only tuning needs it
 
-        slope, trees = grow(joined([examples, cut]) if cut else examples, self._settings.seed)
-        if trees:
-            self._correction = Correction([*FEATURES], slope, trees)
+        self._correction = grow(joined([examples, *cut]), self._settings.seed)
 
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         if self._correction is None or self._stage is None:
@@ -106,7 +89,9 @@ class Reranker:
             rows = slice(first, first + _USERS)
             block = named.of(rows)
             if not block.is_empty.all():
-                _put_first(block, self._correction.rank(self._stage.describe(data, users[rows], block)))
+                lengths = data.indptr[users[rows] + 1] - data.indptr[users[rows]]
+                features = self._stage.describe(data, users[rows], block)
+                _put_first(block, self._correction.rank(features, lengths))
         return named.scores
 
     @property
@@ -131,7 +116,7 @@ def _correction_of(learned: bytes) -> Correction:
         raise NightFilesDamaged("models: reranker: what it has learned is damaged")
     try:
         correction = msgspec.json.decode(text, type=Correction)
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:
         raise NightFilesDamaged(f"models: reranker: what it has learned is of another version: {error}") from error
     if correction.features != [*FEATURES]:
         raise NightFilesDamaged("models: reranker: what it has learned is of another version, with other features")
