@@ -78,7 +78,7 @@ def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings
     if isinstance(model, models.PluggedIn):
         has_own = model.has_embeddings
     else:
-        has_own = model.name in (models.ALS.name, models.Blend.name)
+        has_own = model.name in (models.ALS.name, models.Blend.name, models.Reranker.name)
     if not has_own:
         with step("fit als"):
             factors = models.make("als", settings, {})
