@@ -30,7 +30,7 @@ def load_class(name: str) -> Callable[[BatchSettings, dict[str, float]], Any]:
     if not isinstance(found, type):
         raise ModelError(f"models: {name}: {module} has no class {attribute}")
     if missing := [method for method in _NEEDED if not callable(getattr(found, method, None))]:
-        raise ModelError(f"models: {name}: the class lacks {', '.join(missing)}, see docs/models.md")
+        raise ModelError(f"models: {name}: the class lacks {', '.join(missing)}")
     if getattr(found, "personal", None) is not True:
         raise ModelError(f"models: {name}: `personal` is not True; for one ranking there are `popular` and `segment`")
     return found

@@ -18,8 +18,8 @@ from loadtest.bench.ranking import sequences
 from server.release import Release
 from tests.batch.nights.small_nights import night, run
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "marquee_recent"
-NAME = "marquee_recent:Recent"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "recent_movies"
+NAME = "recent_movies:Recent"
 HERE = __name__
 
 
@@ -114,7 +114,7 @@ UNLOADABLE = {
     "no_such_module:Class": r"importing no_such_module raised ModuleNotFoundError",
     f"{HERE}:Nothing": r"has no class Nothing",
     f"{HERE}:HERE": r"has no class HERE",
-    f"{HERE}:NoScore": r"the class lacks score, see docs/models\.md",
+    f"{HERE}:NoScore": r"the class lacks score",
     f"{HERE}:NotPersonal": r"`personal` is not True",
     "nothing": r"there is no model 'nothing'; entry points of marquee\.models",
 }

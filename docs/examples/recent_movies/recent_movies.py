@@ -1,6 +1,6 @@
 """An example of a model for Marquee: movies that were watched by the same users as the user's latest ones.
 
-`[batch] model = "marquee_recent:Recent"`, or once it is installed `model = "recent"`. See docs/models.md.
+`[batch] model = "recent_movies:Recent"`, or once it is installed `model = "recent"`. See docs/models.md.
 """
 
 from typing import Any
