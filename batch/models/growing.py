@@ -3,8 +3,8 @@
 Whether a candidate was watched next is a logistic regression, boosted: it starts from the scores of the blend and, for
 short histories, of the popular list, and trees learn what these lack. Each user's share of movies to be found is a
 constant of their own, since only the order within a user matters. One in five users is held out: growing stops when
-NDCG@20 of these does not rise any more; a level of history lengths whose users the popular list serves better gets it;
-and all is for nothing if it is not above the blend beyond noise.
+NDCG@20 of these does not rise any more, and the order of the blend stays if it is not above that beyond noise. A level
+of history lengths whose users the popular list serves better gets it in any case.
 """
 
 import lightgbm
@@ -62,9 +62,10 @@ def grow(examples: Examples, seed: int) -> Correction | None:
         callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
     )
     trees = from_lightgbm(booster.dump_model(num_iteration=booster.best_iteration))
-    grown = _with_floors(Correction(start.features, start.levels, trees), held)
+    grown = Correction(start.features, start.levels, trees)
     low = mean_difference_interval(ndcg(held, grown), ndcg(held, BLEND)).low
-    return grown if low is not None and low > 0 else None
+    best = _with_floors(grown if low is not None and low > 0 else BLEND, held)
+    return best if best != BLEND else None
 
 
 def _slopes(examples: Examples) -> list[Level]:

@@ -13,7 +13,7 @@ from batch.models.blend import Blend
 from batch.models.model import sample_users
 from batch.models.pair_table import PairTable
 from batch.models.rerank_features import LATEST, Candidates, feature_matrix, sum_over_latest
-from batch.models.top_lists import best_movies, exclude_seen, popular_ranking
+from batch.models.top_lists import best_movies, popular_ranking
 from batch.settings import BatchSettings
 
 CANDIDATES = 100
@@ -70,11 +70,7 @@ class FirstStage:
     def name(self, data: Interactions, users: np.ndarray) -> Named:
         """The candidates of some users (int64 [k])."""
         blend = self._blend.score_parts(data, users)
-        unseen = blend.total.copy()
-        exclude_seen(unseen, data, users)
-        row, place = np.nonzero(self._is_fallback(unseen))
-        unseen[row, self._popular[place]] = np.inf
-        movies = best_movies(unseen, min(CANDIDATES, data.shape[1]), self._blend.name)
+        movies = self._movies(blend.total, data, users)
         scores = np.where(movies >= 0, np.take_along_axis(blend.total, np.maximum(movies, 0), axis=1), -np.inf)
         movies = np.take_along_axis(movies, np.lexsort((movies, -scores)), axis=1)
         dense = self._dense_of(movies)
@@ -109,10 +105,21 @@ class FirstStage:
             )
         )
 
-    def _is_fallback(self, unseen: np.ndarray) -> np.ndarray:
-        """Which of the head of the popular list each user has as candidates: bool [k, head]."""
-        is_unseen = unseen[:, self._popular] > -np.inf
-        return is_unseen & (is_unseen.cumsum(axis=1) <= _POPULAR)
+    def _movies(self, scores: np.ndarray, data: Interactions, users: np.ndarray) -> np.ndarray:
+        """The candidates: int32 [k, c]. Changes the scores (float32 [k, m]) and puts them back: a copy takes longer."""
+        events = data.events_of(users)
+        seen = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users]), data.movies[events]
+        scores_of_seen = scores[seen]
+        scores[seen] = -np.inf
+        is_unseen = scores[:, self._popular] > -np.inf
+        row, place = np.nonzero(is_unseen & (is_unseen.cumsum(axis=1) <= _POPULAR))
+        fallback = row, self._popular[place]
+        scores_of_fallback = scores[fallback]
+        scores[fallback] = np.inf
+        movies = best_movies(scores, min(CANDIDATES, scores.shape[1]), self._blend.name)
+        scores[fallback] = scores_of_fallback
+        scores[seen] = scores_of_seen
+        return movies
 
     def _dense_of(self, movies: np.ndarray) -> np.ndarray:
         """The dense index of candidates, -1 for none: int64."""

@@ -27,8 +27,8 @@ LEAST_EXAMPLES = 200
 """With fewer users to learn from, the order of the blend stays."""
 _MOST_USERS = 4_000
 """Users of the choice slice that are learned from."""
-_USERS = 256
-"""Users who are ranked at once."""
+_USERS = 128
+"""Users who are ranked at once: what is known of their candidates fits into the cache."""
 _DIGEST = 64
 """Length of the SHA-256 of the rest, in hexadecimal, that `learned` begins with."""
 

@@ -75,16 +75,11 @@ def _thread_pools() -> threadpoolctl.ThreadpoolController:
 def _scores_of_unseen(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
     """Scores of all movies, -inf for movies that are seen or hidden: float32 [len(users), m]."""
     scores = model.score(data, users)
-    exclude_seen(scores, data, users)
+    row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
+    scores[row, data.movies[data.events_of(users)]] = -np.inf
     if hidden is not None:
         scores[:, hidden] = -np.inf
     return scores
-
-
-def exclude_seen(scores: np.ndarray, data: Interactions, users: np.ndarray) -> None:
-    """Set the scores (float32 [len(users), m]) of movies that each user has seen to -inf."""
-    row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
-    scores[row, data.movies[data.events_of(users)]] = -np.inf
 
 
 def best_movies(scores: np.ndarray, count: int, name: str) -> np.ndarray:

@@ -306,5 +306,11 @@ def test_where_the_popular_list_is_better_a_level_gets_it() -> None:
     assert gain[:300].mean() > -0.05
     assert gain[300:].mean() > 0.2
     assert len(correction.levels) == len(LEVELS)
+    was_next[:300] = features[1, :300] == features[1, :300].max(axis=1, keepdims=True)
+    was_next[300:] = features[0, 300:] == features[0, 300:].max(axis=1, keepdims=True)
+    correction = grow(examples, 1)
+    assert correction is not None
+    gain = ndcg(examples, correction) - ndcg(examples, POPULAR)
+    assert abs(gain[:300]).max() == 0, "nothing is better than the popular list"
     was_next[:] = features[0] == features[0].max(axis=1, keepdims=True)
     assert grow(examples, 1) is None, "nothing is better than the blend"
