@@ -1,136 +1,35 @@
 """Evaluation: the figures of a model are of hours that it had not seen, and nothing of these hours leaks."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
-import scipy.sparse as sp
 
-from batch import models
 from batch.errors import NotEnoughData
 from batch.evaluation.evaluate import evaluate, measure_models, steps
 from batch.evaluation.figures import largest_gap
-from batch.evaluation.splits import by_order, by_time, release_splits
-from batch.evaluation_file import AgainstCurrent, Evaluation, MeasuredSlices, ModelFigures, SliceFigures
-from batch.history.interactions import Interactions, TrainingHistory
+from batch.evaluation.splits import by_order, by_time
+from batch.evaluation_file import AgainstCurrent, MeasuredSlices
+from batch.history.interactions import Interactions
 from batch.history.segments import NAMES
-from batch.models import Model, Popular
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
+from tests.batch.evaluation.planted_tastes import (
+    HOURS,
+    MOVIES,
+    SETTINGS,
+    USERS,
+    Starts,
+    Taste,
+    evaluated,
+    figures_of,
+    history,
+    number,
+    part_of,
+    planted,
+)
 
 pytestmark = pytest.mark.blas
-
-USERS, MOVIES, HOURS = 200, 60, 240
-SETTINGS = BatchSettings(test_hours=24)
-END = HOURS * HOUR_MS
-Starts = Sequence[tuple[int, int, int]]
-"""User index, movie, hour."""
-
-
-def history(starts: Starts, users: int = USERS, segments: np.ndarray | None = None) -> TrainingHistory:
-    table = np.array(sorted((user, hour, movie) for user, movie, hour in starts), np.int64).reshape(-1, 3)
-    return TrainingHistory(
-        user=table[:, 0].astype(np.int32),
-        movie=table[:, 2].astype(np.int32),
-        start=table[:, 1] * HOUR_MS,
-        minutes=np.full(len(table), 90, np.int32),
-        share=np.ones(len(table), np.float32),
-        rating=np.full(len(table), np.nan, np.float32),
-        rated=np.zeros(len(table), np.int64),
-        users=np.arange(1, users + 1, dtype=np.uint32),
-        movies=[f"movie+{number:02}+2000" for number in range(MOVIES)],
-        segments=np.zeros(users, np.uint8) if segments is None else segments,
-    )
-
-
-def planted(seed: int = 2, by_taste: bool = True) -> list[tuple[int, int, int]]:
-    """Every user starts 20 different movies, of one half of the catalogue if by taste, at any hour."""
-    rng, starts = np.random.default_rng(seed), []
-    for user in range(USERS):
-        movies = rng.permutation(30)[:20] + 30 * (user % 2) if by_taste else rng.permutation(MOVIES)[:20]
-        starts += [(user, int(movie), int(rng.integers(HOURS))) for movie in movies]
-    return starts
-
-
-class Taste:
-    """Likes the half of the catalogue that most of a user's movies are of, the popular ones first."""
-
-    name = "taste"
-    personal = True
-    learned = b""
-
-    def __init__(self, parameters: dict[str, float]) -> None:
-        self.parameters = parameters
-        self.calls: list[tuple[str, int, np.ndarray]] = []
-
-    def fit(self, data: Interactions) -> None:
-        self.calls.append(("fit", data.until, data.movies))
-        self._popularity = data.popularity
-
-    def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
-        self.calls.append(("tune", data.until, users))
-        assert relevant.shape == data.shape
-        assert np.diff(relevant.indptr)[users].all()
-        self.parameters = {"strength": 1e6}
-        self.learned = b"of %d users\xff" % len(users)
-
-    def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
-        halves = np.stack([data.matrix[users][:, half].sum(axis=1).A1 for half in (slice(0, 30), slice(30, 60))], 1)
-        liked = np.repeat(halves == halves.max(axis=1, keepdims=True), 30, axis=1)
-        return np.asarray(self._popularity + self.parameters.get("strength", 0.0) * liked, np.float32)
-
-    @property
-    def item_embeddings(self) -> np.ndarray:
-        raise AssertionError("evaluation needs no embeddings")
-
-
-class Contrary(Taste):
-    """Likes best what the fewest watch."""
-
-    name = "contrary"
-
-    def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
-        return np.repeat(-self._popularity[None, :].astype(np.float32), len(users), axis=0)
-
-
-KINDS: dict[str, type[Taste]] = {"taste": Taste, "contrary": Contrary}
-
-
-@pytest.fixture
-def made_models(monkeypatch: pytest.MonkeyPatch) -> list[Taste]:
-    """Let the popular list, `taste` and `contrary` compete; the models that are made, in their order."""
-    tastes: list[Taste] = []
-
-    def candidates(settings: BatchSettings) -> list[Model]:
-        names = list(KINDS) if settings.model == "best" else [name for name in KINDS if name == settings.model]
-        new = [KINDS[name]({}) for name in names]
-        tastes.extend(new)
-        return [Popular(settings, {}), *new]
-
-    monkeypatch.setattr(models, "candidates", candidates)
-    return tastes
-
-
-def evaluated(starts: Starts, settings: BatchSettings = SETTINGS, segments: np.ndarray | None = None) -> Evaluation:
-    return evaluate(history(starts, segments=segments), settings, lambda _: None)
-
-
-def part_of(evaluation: Evaluation, name: Literal["choice", "test"]) -> SliceFigures:
-    """A slice that was measured."""
-    part = evaluation.slices.choice if name == "choice" else evaluation.slices.test
-    assert part is not None
-    return part
-
-
-def figures_of(evaluation: Evaluation, name: Literal["choice", "test"], model: str) -> ModelFigures:
-    return part_of(evaluation, name).models[model]
-
-
-def number(value: float | None) -> float:
-    """A figure that was measured."""
-    assert value is not None
-    return value
 
 
 def test_a_planted_taste_is_found_and_has_all_its_figures(made_models: list[Taste]) -> None:
@@ -389,74 +288,3 @@ def test_the_largest_gap_is_between_segments_with_enough_users_and_noise_is_call
     false_alarms = sum(bool(gap and gap.beyond_noise) for gap in noise)
     assert 2 <= false_alarms <= 20  # 5 % of 200
     assert largest_gap(scores[segments == 1], segments[segments == 1], 1) is None
-
-
-def with_strangers() -> list[tuple[int, int, int]]:
-    """As `planted`, but users 150 to 169 begin on the day of the choice slice, and users from 170 on a day later."""
-    starts = [row for row in planted() if row[0] < 150]
-    starts += [(user, movie, 200) for user in range(150, 170) for movie in range(3)]
-    return [*starts, *((user, user % MOVIES, 230) for user in range(170, USERS)), (0, 59, 239)]
-
-
-def test_strangers_are_measured_apart(made_models: list[Taste]) -> None:
-    evaluation = evaluated(with_strangers())
-    for name, strangers in (("choice", 20), ("test", 30)):
-        part = part_of(evaluation, cast(Any, name))
-        assert part.history_lengths["0"].users == strangers
-        known = sum(group.users for length, group in part.history_lengths.items() if length != "0")
-        assert known == part.models["taste"].users == part.models["popular"].users <= 170
-    tuned = next(call[2] for call in made_models[0].calls if call[0] == "tune")
-    assert tuned.max() < 150
-    assert evaluation.chosen == "taste"
-
-
-def short_and_misled() -> list[tuple[int, int, int]]:
-    """As `planted`, but of most users only two events are known before a slice, of the half that they dislike."""
-    starts = [row for row in planted() if row[0] % 4 == 0 or row[0] % 8 == 3]
-    for user in range(USERS):
-        if user % 4 and user % 8 != 3:
-            own, other = user % 2 * 30, 30 - user % 2 * 30
-            starts += [(user, other + user % 7, 20), (user, other + 7 + user % 7, 30)]
-            # most of them watch on the day before the last, the others on the last one, and have two events until then
-            starts += [(user, own + movie, 205 if user % 3 else 230) for movie in range(12)]
-    return [*starts, (0, 59, 239)]
-
-
-def test_users_whose_history_is_too_short_for_a_model_get_the_popular_list(made_models: list[Taste]) -> None:
-    evaluation = evaluated(short_and_misled())
-    choice, test = part_of(evaluation, "choice"), part_of(evaluation, "test")
-    assert (evaluation.chosen, evaluation.popular_below["taste"]) == ("taste", 3)
-    assert "users with fewer than 3 events get the popular list" in evaluation.chosen_by
-    misled, shown = (part.history_lengths["2"].models["taste"] for part in (choice, test))
-    assert number(misled.against_popular.high) < 0
-    assert (shown.against_popular.mean, shown.ndcg) == (0.0, test.history_lengths["2"].models["popular"].ndcg)
-    assert number(evaluation.against_popular.low) > 0
-
-
-def one_form_each(users: int = 100) -> list[tuple[int, int, int]]:
-    """Users come one after the other, watch 20 movies of their taste within an hour or two, and never return."""
-    rng = np.random.default_rng(3)
-    return [
-        (user, int(movie), 2 * user + position // 12)
-        for user in range(users)
-        for position, movie in enumerate(rng.permutation(30)[:20] + 30 * (user % 2))
-    ]
-
-
-def test_where_nobody_returns_the_last_events_of_each_user_are_held_out(made_models: list[Taste]) -> None:
-    starts = one_form_each()
-    evaluation = evaluated(starts)
-    assert (evaluation.split, evaluation.chosen) == ("last", "taste")
-    assert "the last events of each user" in evaluation.chosen_by
-    assert figures_of(evaluation, "test", "taste").users == 100
-    assert part_of(evaluation, "test").until_ms == history(starts).until
-    of_latest = evaluated(starts, BatchSettings(evaluation_users=70))
-    assert figures_of(of_latest, "test", "taste").users == 70
-    assert release_splits(history(starts), BatchSettings(evaluation_users=70)).test().users.min() == 30
-
-
-def test_the_split_is_by_time_where_users_return_or_by_order_would_be_no_better() -> None:
-    assert release_splits(history(planted()), SETTINGS).kind == "time"
-    assert release_splits(history(one_form_each(50)), SETTINGS).kind == "time"  # too few users for any choice
-    short_forms = [row for row in one_form_each() if row[2] % 2 == 0][:900]
-    assert release_splits(history([row for row in short_forms if row[1] % 3]), SETTINGS).kind == "time"
