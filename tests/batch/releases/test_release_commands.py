@@ -14,45 +14,20 @@ import orjson
 import pytest
 
 from batch.errors import ReleaseError
-from batch.evaluation_file import (
-    AgainstCurrent,
-    Evaluation,
-    HistoryLength,
-    LengthFigures,
-    MeasuredSlices,
-    ModelFigures,
-    ScoreDifference,
-    SliceFigures,
-    write_evaluation,
-)
+from batch.evaluation_file import write_evaluation
 from batch.releases import publish
 from batch.releases import release_commands as releases
-from quality.metrics.intervals import Interval
 from quality.telemetry.release_history import ReleaseChange, append_release_change
 from server.manifest import Manifest, ReleaseModel
 from server.release import FILES
 from stream import cli, durable
 from stream.archive import Archive, TimeRange
 from stream.zone import DAY_MS, zone_named
+from tests.batch.releases.sample_evaluation import AHEAD, EVALUATION, NDCG, POPULAR_NDCG
 from tests.ledger_entries import entry
 
 WriteCandidate = Callable[..., Path]
 NOON = 1_770_742_800_000  # 2026-02-10T12:00 in New York
-NDCG = Interval(0.25, 0.2, 0.3)
-FIGURES = ModelFigures(
-    users=9, hit_rate=NDCG, recall=NDCG, ndcg=NDCG, mrr=NDCG, coverage=0.5, novelty_bits=3.0, personal=0.9,
-    segments={}, largest_gap=None,
-)  # fmt: skip
-POPULAR_NDCG, AHEAD = Interval(0.2, 0.1, 0.3), Interval(0.05, 0.01, 0.09)
-OF_LENGTH = {"popular": LengthFigures(POPULAR_NDCG, Interval(0.0, 0.0, 0.0)), "ease": LengthFigures(NDCG, AHEAD)}
-EVALUATION = Evaluation(
-    chosen="ease",
-    chosen_by="settings",
-    parameters={},
-    slices=MeasuredSlices(test=SliceFigures(0, 1, {"ease": FIGURES}, {"6-10": HistoryLength(9, OF_LENGTH)})),
-    against_popular=ScoreDifference("ndcg@20", 0.1, 0.0, 0.2),
-    against_current=AgainstCurrent(reason="there is no current release"),
-)
 ROOT = Path(__file__).parents[3]
 
 
