@@ -49,7 +49,8 @@ OPENS_MS = 3 * HOUR_MS + HOUR_MS // 2
 NIGHT_PACE = 60.0
 """Event seconds a second during the second night, so that as much event time passes as in a real night."""
 FULL_PACE = 1e9
-NIGHT_SECONDS = 180.0
+NIGHT_SECONDS = 900.0
+"""How long the second night may take: half a minute on an idle machine."""
 NEEDED_BYTES = 2 << 30
 _SETTINGS = """\
 # Settings of this demo, used instead of the checkout's; every run rewrites them.
