@@ -25,5 +25,18 @@ def test_a_model_leaps_if_it_is_more_than_three_times_as_good(low: float, sound:
     assert (evaluation_problems(msgspec.convert(raw, Evaluation), 120, NOW) == "") is sound
 
 
+@pytest.mark.parametrize(("below", "popular", "sound"), [({}, 0.25, False), ({"als": 2}, 0.25, True),
+                                                          ({"als": 2}, 0.05, False)])  # fmt: skip
+def test_a_model_whose_short_histories_get_the_popular_list_does_not_leap_to_it(
+    below: JsonObject, popular: float, sound: bool
+) -> None:
+    raw = evaluation()
+    raw["popular_below"] = below
+    for part, own, shown in (("choice", 0.03, popular), ("test", 0.26, popular)):
+        raw["slices"][part]["models"] = {"popular": figures(shown), "als": figures(own)}
+    raw["against_popular"]["mean"] = 0.26 - popular
+    assert (evaluation_problems(msgspec.convert(raw, Evaluation), 120, NOW) == "") is sound
+
+
 def test_days_begin_at_midnight_utc() -> None:
     assert day_ms("1970-01-02") == DAY_MS
