@@ -4,6 +4,7 @@
 one line that names the class and the method, and no release.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module, metadata
@@ -57,6 +58,7 @@ class PluggedIn:
         with _named(name, "making it"):
             self._model = made(settings, parameters)
         self.learned = b""
+        self._movies: int | None = None
 
     @property
     def learned(self) -> bytes:
@@ -71,13 +73,14 @@ class PluggedIn:
     @property
     def parameters(self) -> dict[str, float]:
         parameters = self._checked("parameters", getattr(self._model, "parameters", {}), dict)
-        if not all(isinstance(key, str) and isinstance(value, int | float) for key, value in parameters.items()):
-            raise ModelError(f"models: {self.name}: parameters are not numbers by name")
+        if not all(isinstance(key, str) and _is_number(value) for key, value in parameters.items()):
+            raise ModelError(f"models: {self.name}: parameters are not finite numbers by name")
         return {key: float(value) for key, value in parameters.items()}
 
     def fit(self, data: Interactions) -> None:
         with _named(self.name, "fit"):
             self._model.fit(data)
+        self._movies = data.shape[1]
 
     def tune(self, data: Interactions, relevant: sp.csr_matrix, users: np.ndarray) -> None:
         with _named(self.name, "tune"):
@@ -86,18 +89,21 @@ class PluggedIn:
     def score(self, data: Interactions, users: np.ndarray) -> np.ndarray:
         with _named(self.name, "score"):
             scores = self._model.score(data, users)
-        return self._array("score", scores, len(users), data.shape[1])
+        scores = self._array("score", scores, len(users), data.shape[1])
+        if not scores.flags.writeable:
+            raise ModelError(f"models: {self.name}: score gave an array that cannot be written to")
+        return scores
 
     @property
     def has_embeddings(self) -> bool:
         """Whether the model has embeddings of its own; without them, neighbours of movies are those of `als`."""
-        return hasattr(type(self._model), "item_embeddings")
+        return "item_embeddings" in dir(self._model)  # set by its class, or by `fit`; not computed here
 
     @property
     def item_embeddings(self) -> np.ndarray:
         with _named(self.name, "item_embeddings"):
             items = self._model.item_embeddings
-        items = self._array("item_embeddings", items, None, None)
+        items = self._array("item_embeddings", items, self._movies, None)
         if not np.isfinite(items).all():
             raise ModelError(f"models: {self.name}: item_embeddings are not finite")
         return items
@@ -120,6 +126,10 @@ class PluggedIn:
         if not isinstance(value, kind):
             raise ModelError(f"models: {self.name}: {what} is {type(value).__name__}, not {kind.__name__}")
         return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 @contextmanager

@@ -97,8 +97,23 @@ class BadParameters(Good):
     def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None: ...
 
 
+class NoFiniteParameter(Good):
+    def __init__(self, settings: BatchSettings, parameters: dict[str, float]) -> None:
+        self.parameters = {"rate": float("nan")}
+
+
+class Shared(Good):
+    def score(self, data: Any, users: np.ndarray) -> Any:
+        return np.broadcast_to(np.zeros(data.shape[1], np.float32), (len(users), data.shape[1]))
+
+
 class Endless(Good):
-    item_embeddings = np.full((5, 2), np.inf, np.float32)
+    item_embeddings = np.full((60, 2), np.inf, np.float32)
+
+
+class TooFew(Good):
+    def fit(self, data: Any) -> None:
+        self.item_embeddings = np.ones((5, 2), np.float32)
 
 
 class NoScore:
@@ -142,6 +157,9 @@ WRONG = {
     "Lists": r"score is list, not ndarray",
     "NoNumber": r"score gave values that are not a number",
     "BadParameters": r"parameters is str, not dict",
+    "NoFiniteParameter": r"parameters are not finite numbers by name",
+    "Shared": r"score gave an array that cannot be written to",
+    "TooFew": r"item_embeddings gave the shape \(5, 2\), not \(60, None\)",
     "Endless": r"item_embeddings are not finite",
 }
 
