@@ -19,7 +19,8 @@ import click
 import msgspec
 import numpy as np
 
-from batch.errors import BatchError, ExperimentError, NotEnoughData
+from batch import models
+from batch.errors import BatchError, ExperimentError, ModelError, NotEnoughData
 from batch.evaluation import evaluate, experiment_report
 from batch.evaluation.experiment_results import FinishedRun, GridValues, RunOutcome, read_run, write_run
 from batch.evaluation.splits import by_order, by_time
@@ -110,6 +111,10 @@ def _run(path: Path, base: Mapping[str, Any], given: GridValues, settings: Batch
     try:
         merged = msgspec.convert({**msgspec.to_builtins(settings), **changed}, BatchSettings)
     except msgspec.ValidationError as error:
+        raise ExperimentError(f"experiment: {path}: {error}") from error
+    try:
+        models.require_model(merged.model)  # its run might begin hours later
+    except ModelError as error:
         raise ExperimentError(f"experiment: {path}: {error}") from error
     return Run(given, merged, split)
 
