@@ -185,18 +185,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     """The candidate with a release of its own below `var`."""
     folder, none = var / "night", np.iinfo(parts.kind).max
     folder.mkdir(parents=True, exist_ok=True)
-    lists, fallbacks, names = parts.made_lists(), parts.made_fallbacks(), parts.sealed_movies or parts.movies
-    baseline = parts.made_baseline()
-    users = parts.users if parts.sealed_users is None else parts.sealed_users
-    segments = parts.made_segments()
-    arrays = {
-        "users": users,
-        "lists": np.where(lists < 0, none, lists).astype(parts.kind),
-        "baseline": np.where(baseline < 0, none, baseline).astype(parts.kind),
-        "fallbacks": np.where(fallbacks < 0, none, fallbacks).astype(parts.kind),
-        "segments": segments if parts.sealed_segments is None else parts.sealed_segments,
-        "items": parts.items,
-    }
+    names, segments, arrays = parts.sealed_movies or parts.movies, parts.made_segments(), _arrays(parts)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     (folder / "movies.txt").write_text("".join(f"{name}\n" for name in names))
@@ -224,6 +213,22 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         hidden=parts.hidden,
         current=parts.current,
     )
+
+
+def _arrays(parts: CandidateParts) -> dict[str, np.ndarray]:
+    """The arrays of the release, by file."""
+    none, segments = np.iinfo(parts.kind).max, parts.sealed_segments
+    lists = {
+        "lists": parts.made_lists(),
+        "baseline": parts.made_baseline(),
+        "fallbacks": parts.made_fallbacks(),
+    }
+    return {
+        **{name: np.where(movies < 0, none, movies).astype(parts.kind) for name, movies in lists.items()},
+        "users": parts.users if parts.sealed_users is None else parts.sealed_users,
+        "segments": parts.made_segments() if segments is None else segments,
+        "items": parts.items,
+    }
 
 
 def save_index(items: np.ndarray, path: Path) -> None:
