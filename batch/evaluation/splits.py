@@ -34,6 +34,8 @@ CHOICE_USERS = 4_000
 _NEARLY_ALL = 0.9
 LAST_SHARE = 0.1
 """Share of each user's events that `by_order` holds out; of users with fewer than ten, nothing is held out."""
+_TIES = 1
+"""Seed of the order of a user's events at the same time."""
 
 
 @dataclass(frozen=True)
@@ -129,15 +131,17 @@ def _by_count(
 ) -> Splits:
     """The last events of each user for the test, and the last of the rest for the choice.
 
-    Rows of a history are by user and time. `held_out` maps the users' numbers of events to how many of them are held
-    out: int64 [n] to number [n].
+    `held_out` maps the users' numbers of events to how many of them are held out: int64 [n] to number [n]. Which of
+    several events at the same time is the last one is drawn: in the order of movies, a model could learn to guess it.
     """
+    chance = np.random.default_rng(_TIES).random(len(history.user))
+    order = np.lexsort((chance, history.start, history.user))
     may_hold = np.ones(len(history.users), bool) if held is None else np.zeros(len(history.users), bool)
     if held is not None:
         may_hold[held] = True
 
     def but_last(rows: np.ndarray) -> np.ndarray:
-        events = np.flatnonzero(rows)
+        events = order[rows[order]]
         user = history.user[events]
         counts = np.bincount(user, minlength=len(history.users))
         from_end = np.cumsum(counts)[user] - 1 - np.arange(len(events))

@@ -1,5 +1,6 @@
 """Evaluation: the figures of a model are of hours that it had not seen, and nothing of these hours leaks."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -8,9 +9,9 @@ import pytest
 from batch.errors import NotEnoughData
 from batch.evaluation.evaluate import evaluate, measure_models, steps
 from batch.evaluation.figures import largest_gap
-from batch.evaluation.splits import by_order, by_time
+from batch.evaluation.splits import Splits, by_last_event, by_order, by_time
 from batch.evaluation_file import AgainstCurrent, MeasuredSlices
-from batch.history.interactions import Interactions
+from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
@@ -181,9 +182,9 @@ def test_a_movie_seen_before_is_not_relevant_again() -> None:
 def test_slices_by_order_are_those_of_the_naive_definition(seed: int) -> None:
     rng = np.random.default_rng(seed)
     starts = [
-        (user, int(rng.integers(MOVIES)), int(rng.integers(HOURS)))
+        (user, int(rng.integers(MOVIES)), int(hour))
         for user in range(20)
-        for _ in range(rng.integers(0, 45))
+        for hour in rng.permutation(HOURS)[: rng.integers(0, 45)]
     ]
     past = history(starts, users=20)
     own = {
@@ -200,6 +201,14 @@ def test_slices_by_order_are_those_of_the_naive_definition(seed: int) -> None:
         part = getattr(by_order(past), name)()
         assert set(zip(*(axis.tolist() for axis in part.known.matrix.nonzero()), strict=True)) == known
         assert set(zip(*(axis.tolist() for axis in part.relevant.nonzero()), strict=True)) == held
+
+
+@pytest.mark.parametrize("split", [by_order, by_last_event])
+def test_of_events_at_the_same_time_any_may_be_the_last(split: Callable[[TrainingHistory], Splits]) -> None:
+    part = split(history([(user, movie, 5) for user in range(USERS) for movie in range(20)])).test()
+    held = np.bincount(part.relevant.indices, minlength=20)
+    assert held.sum() == USERS * (2 if split is by_order else 1)
+    assert held.max() < 3 * held.mean()
 
 
 def test_a_split_by_order_counts_every_start_alike_for_the_popular_list() -> None:
