@@ -11,7 +11,7 @@ from batch.evaluation.splits import Slice
 from batch.evaluation_file import CHOICE_METRIC, LEAST_USERS, SliceFigures, Split
 from batch.models.top_lists import Scorer, top_lists
 from batch.settings import BatchSettings
-from quality.metrics.intervals import Interval, interval_text, mean_difference_interval
+from quality.metrics.intervals import interval_text, mean_difference_interval
 
 POPULAR = "popular"
 _MOST_STRANGERS = 1_000
@@ -91,7 +91,7 @@ def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split
     gains = {name: mean_difference_interval(scores, choice.ndcg(POPULAR)) for name, scores in rivals.items()}
     winners = [name for name, gain in gains.items() if number(gain.low) > 0 and np.isfinite(choice.popular_below(name))]
     if not winners:
-        return POPULAR, _why_none(gains, len(choice.users))
+        return POPULAR, _why_none(choice, list(rivals))
     best = max(winners, key=lambda name: float(rivals[name].mean()))  # the first of equal ones, which is the simplest
     on_test = mean_difference_interval(test.ndcg(best), test.ndcg(POPULAR))
     if number(on_test.high) < 0:
@@ -102,10 +102,12 @@ def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split
     return best, f"{CHOICE_METRIC} on the choice slice{_how_held_out(split)}{_except_short(choice.popular_below(best))}"
 
 
-def _why_none(gains: dict[str, Interval], users: int) -> str:
-    """Why no model was better than the popular list, and what would change it."""
-    if not gains:
+def _why_none(choice: Contest, rivals: list[str]) -> str:
+    """Why no model was better than the popular list, by its own lists alone, and what would change it."""
+    if not rivals:
         return "no other model competes"
+    gains = {name: mean_difference_interval(choice.ndcg(name), choice.ndcg(POPULAR)) for name in rivals}
+    users = len(choice.users)
     best = max(gains, key=lambda name: number(gains[name].mean))
     mean, low = number(gains[best].mean), number(gains[best].low)
     if mean > 0 and low > -1:
@@ -114,7 +116,7 @@ def _why_none(gains: dict[str, Interval], users: int) -> str:
     else:
         remedy = "it stays the best until histories say more about what users watch next than the charts do"
     return (
-        f"no model beats it beyond noise by {CHOICE_METRIC} on the choice slice: {best}, the best, is ahead by"
+        f"no model beats it beyond noise by {CHOICE_METRIC} on the choice slice: {best}, the best, differs by"
         f" {interval_text(gains[best], '+.4f')} for {users:,} users; {remedy}"
     )
 
