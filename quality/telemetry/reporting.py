@@ -3,11 +3,14 @@
 Open reports are computed from the store. A final report is computed from the archive, once the ledger has every record
 that telemetry had read when the day was over: so telemetry counts what the nights count, whatever happened to its own
 store. Without a collector there is no ledger, and final reports come from the store.
+
+The archive may also have lines of a day on which telemetry refused them all, so days that its store lacks are looked up
+in the archive when they are over.
 """
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,6 +44,8 @@ class ReportJob:
     """ms UTC."""
     over: Sequence[int]
     """Days whose report is final as soon as the archive has all their lines."""
+    unknown: Sequence[int]
+    """Days that are over and not in the store; the archive may have lines of them, and then they have a report too."""
     rewritten: Sequence[int] | None
     """Days whose report is written again; None: not yet."""
 
@@ -64,6 +69,9 @@ class ReportKeeper:
     _held_since: dict[int, float] = field(default_factory=dict)
     """By day that waits for records that were set aside: since when, seconds of the monotonic clock."""
 
+    _without_lines: set[int] = field(default_factory=set)
+    """Days that are neither in the store nor in the archive."""
+
     @cached_property
     def _archive(self) -> Archive:
         """Read again and again while days wait for the ledger, so it keeps the entries that it has read."""
@@ -76,19 +84,26 @@ class ReportKeeper:
         """
         days, still_open = self.reports.days, self.store.days(final=False)
         over = [day for day in still_open if days.final_from(day) <= watermark]
-        for day in over:
-            self._needed.setdefault(day, self._read_offsets())
+        unknown = self._unknown_days({*still_open, *self.store.days(final=True)}, watermark)
+        if new := [day for day in (*over, *unknown) if day not in self._needed]:
+            self._needed.update(dict.fromkeys(new, self._read_offsets()))
         reported = self.store.state("reported")
         is_recent = reported is not None and 0 <= watermark - reported < self.reports.settings.report_every_ms
         rewrite = now or (open_too and not is_recent)
-        if not (over or rewrite):
+        if not (over or unknown or rewrite):
             return None
         today = days.zone.day_number(watermark)
-        return ReportJob(watermark, over, [day for day in still_open if day <= today] if rewrite else None)
+        return ReportJob(watermark, over, unknown, [day for day in still_open if day <= today] if rewrite else None)
+
+    def _unknown_days(self, known: Collection[int], watermark: int) -> list[int]:
+        """The days that are over, since the first of the `known` ones, that are not among them."""
+        last = self.reports.days.last_closed(watermark - self.reports.days.grace_ms)
+        days = range(min(known, default=last + 1), last + 1)
+        return [day for day in days if day not in known and day not in self._without_lines]
 
     def write(self, job: ReportJob) -> list[int]:
         """Write the reports that are due; returns the days that have a final one now."""
-        finished = self._write_final(job) if job.over else []
+        finished = self._write_final(job) if job.over or job.unknown else []
         if still_open := [day for day in job.rewritten or () if day not in finished]:
             days = self.reports.days
             with self.sessions.reading(self.store, days.bounds(min(still_open))[0]) as (store, sessions):
@@ -108,9 +123,7 @@ class ReportKeeper:
             still_open = set(self.store.days(final=False)) - set(finished)
             keep_day = min(still_open, default=finished[-1] + 1)
             self.store.finish(finished, self.reports.days.bounds(keep_day)[0], keep_day, open_since)
-            for day in finished:
-                del self._needed[day]
-                self._held_since.pop(day, None)
+            self._forget(finished)
 
     def _read_offsets(self) -> dict[int, int]:
         return {partition: mark.offset for partition, mark in self.store.marks(self.reports.stream.topic).items()}
@@ -124,12 +137,29 @@ class ReportKeeper:
         if not archived.entries and self._may_be_archived():
             return []
         held = {entry.partition: entry.last + 1 for entry in of_present_topic(archived.entries)}
-        has_all = [day for day in job.over if not archived.entries or self._has(held, day)]
-        finished = self._after_set_aside(has_all) if archived.is_waiting() else has_all
+        over = sorted([*job.over, *job.unknown])
+        has_all = [day for day in over if not archived.entries or self._has(held, day)]
+        settled = self._after_set_aside(has_all) if archived.is_waiting() else has_all
+        finished = self._with_lines(settled, job.unknown, archived)
         for day in finished:
             if not self.reports.is_final(day):
                 self._write_final_of(day, archived)
         return finished
+
+    def _with_lines(self, days: list[int], unknown: Collection[int], archived: ArchiveRows) -> list[int]:
+        """The days that the store or the archive has; notes the others, which are not looked up again."""
+        without_lines = set(days).intersection(unknown)
+        if without_lines:
+            without_lines -= {*archived.known_days()}
+        self._without_lines.update(without_lines)
+        self._forget(without_lines)
+        return [day for day in days if day not in without_lines]
+
+    def _forget(self, days: Collection[int]) -> None:
+        """Wait no longer for what some days needed."""
+        for day in days:
+            del self._needed[day]
+            self._held_since.pop(day, None)
 
     def _may_be_archived(self) -> bool:
         """Whether a collector has begun, or may still: processes that start together do so within seconds."""

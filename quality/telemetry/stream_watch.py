@@ -59,6 +59,8 @@ class StreamWatch:
         """By day: its report, and when the file was changed."""
         self._watched = set(store.days(final=True)[-1:])
         """Days of which no final report was read, and the last one of which one was."""
+        self._final = set(store.days(final=True))
+        """Days whose report was final at the last look; one that only the archive has is never open."""
         self._overdue: dict[int, float] = {}
         """By day whose report is overdue: since when, seconds of the monotonic clock."""
         self._stream_is_silent = False
@@ -118,7 +120,9 @@ class StreamWatch:
 
     def _of_reports(self, open_days: list[int]) -> list[Alert]:
         """Judge the reports that were written since the last look."""
-        new = [report for day in sorted(self._watched | set(open_days)) if (report := self._written(day))]
+        before, self._final = self._final, set(self._store.days(final=True))
+        days = sorted(self._watched.union(open_days, self._final - before))
+        new = [report for day in days if (report := self._written(day))]
         if new:
             is_final = {day: report.final for day, (_, report) in self._read.items()}
             last_final = max((day for day, final in is_final.items() if final), default=None)

@@ -43,11 +43,11 @@ AtOnce = Callable[[Callable[[], object], Callable[[], object]], None]
 class ReadAndCollected:
     """Telemetry and a collector on one partition."""
 
-    def __init__(self, var: Path) -> None:
+    def __init__(self, var: Path, quality: QualitySettings = SETTINGS) -> None:
         self.streaming = one_line(var)
-        self.collected = CollectedStream(self.streaming, SETTINGS)
+        self.collected = CollectedStream(self.streaming, quality)
         self._store = Store(var / "telemetry.db")
-        self._telemetry = Telemetry(self._store, self.streaming, SETTINGS)
+        self._telemetry = Telemetry(self._store, self.streaming, quality)
         self._seen = 0.0
 
     def read(self, *batches: FetchedRecords) -> None:
@@ -63,6 +63,14 @@ class ReadAndCollected:
 
     def is_final(self) -> bool:
         return self.report is not None and self.report.final
+
+    def is_anything_due(self) -> bool:
+        return self._telemetry.due() is not None
+
+    def final_days(self) -> list[int]:
+        """The days with a final report, by their distance from `DAY`."""
+        reports = map(read_report, sorted((self.streaming.var / "reports").glob("*.json")))
+        return [day_number(report.day) - NUMBER for report in reports if report is not None and report.final]
 
     def close(self) -> None:
         self._store.close()
@@ -122,6 +130,39 @@ def test_what_the_archive_judged_otherwise_counts_as_there_and_is_said(day: Read
     [line] = AlertFile(day.streaming.var).read()
     assert (line.alert.id, line.alert.lines) == (f"report_differs:{DAY}", 3)
     assert day.report == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER)
+
+
+def test_a_day_of_which_telemetry_refused_all_lines_has_the_report_of_the_archive(day: ReadAndCollected) -> None:
+    """In a batch of which most lines came much too late, the collector refuses none for its time."""
+    late, came = [watch(-72, user, "a+2001") for user in range(1, 31)], FIRST + HOUR
+    collected = records_of(late, 1, times=[came] * 30)
+    single = [records_of([event], first, times=[came]) for first, event in enumerate(late, 1)]
+    first, later = records_of([watch(-73, 1, "a+2001")]), records_of(LATER, 31)
+    day.collected.take(first)
+    day.read(first, *single, later)
+    assert day.final_days() == []  # the ledger does not have what telemetry has read
+    day.collected.take(collected, later)
+    day.read()
+    assert day.final_days() == [-4, -3, 0]
+    assert day.report is not None
+    assert day.report.left_out.by_reason == {"late_watch": 30}
+    assert day.report == ArchivedReports(Reports(day.streaming, SETTINGS)).build(NUMBER)
+    assert not day.is_anything_due()
+
+
+def test_a_day_without_lines_has_a_report_once_the_ledger_has_a_late_one(tmp_path: Path) -> None:
+    with closing(ReadAndCollected(tmp_path, msgspec.structs.replace(SETTINGS, late_hours=100))) as day:
+        known, late = records_of([watch(-30, 1, "a+2001"), LATER[1]]), records_of([watch(1, 1, "a+2001")], 2)
+        late.times[:] = LATER[1].time
+        day.collected.take(known)
+        day.read(known)
+        assert day.final_days() == [-2]
+        assert not day.is_anything_due()
+        day.read(late)
+        assert day.final_days() == [-2]
+        day.collected.take(late)
+        day.read()
+        assert day.final_days() == [-2, 0]
 
 
 def test_a_final_report_is_made_again_only_for_a_reason(day: ReadAndCollected) -> None:

@@ -23,7 +23,7 @@ from quality.telemetry.stream_state import StreamProgress, StreamState, lags
 from quality.telemetry.stream_watch import StreamWatch
 from stream.event import Event
 from stream.kafka import FetchedRecords
-from stream.zone import day_number
+from stream.zone import day_name, day_number
 from tests.quality.telemetry.known_day import (
     DAY,
     EVENTS,
@@ -198,6 +198,23 @@ def test_reports_are_read_as_they_are_written(watched: WatchedStream, monkeypatc
     watched.reports.path(NUMBER).write_bytes(b"{")
     watched.restart()
     assert (watched.look(), watched.watch.figures.hit_rate) == ([], None)
+
+
+def test_the_report_of_a_day_that_was_never_open_is_judged(
+    watched: WatchedStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a day of which only the archive has lines."""
+    monkeypatch.setattr("quality.telemetry.stream_alerts._LEAST_ANSWERS", 1)
+    watched.take(*EVENTS)
+    watched.look()
+    rows, before = watched.store.day_rows(NUMBER, watched.reports.days), day_name(NUMBER - 1)
+    report = watched.reports.build(NUMBER, rows, watched.reports.days.closes(NUMBER), final=True)
+    baseline = msgspec.structs.replace(report.total.baseline, answers=4)
+    worse = msgspec.structs.replace(report.total, uplift=Interval(-0.2, -0.3, -0.1), baseline=baseline)
+    watched.reports.write(msgspec.structs.replace(report, day=before, total=worse))
+    watched.store.finish([NUMBER - 1], 0, 0, 0)
+    assert watched.look() == [f"below_baseline:{before}"]
+    assert watched.look() == []
 
 
 def test_a_day_that_stays_open_is_an_alert_once_a_collector_had_time(watched: WatchedStream) -> None:
