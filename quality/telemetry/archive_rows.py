@@ -87,10 +87,15 @@ class ArchiveRows:
     def known_days(self) -> list[int]:
         """The days of events, by their own times and by Kafka's, ascending."""
         days = set[int]()
-        for entry in self.entries:
-            if entry.kafka_time and (of_events := {day_number(each.day) for each in entry.counts if each.kind}):
-                days |= of_events | self._arrival_days(entry, entry.kafka_time)
+        for entry, times in self._entries_with_events():
+            days |= {day_number(each.day) for each in entry.counts if each.kind} | self._arrival_days(entry, times)
         return sorted(days)
+
+    def _entries_with_events(self) -> Iterator[tuple[LedgerEntry, TimeRange]]:
+        """With the Kafka times of their events; other entries have those of their refused lines instead."""
+        for entry in self.entries:
+            if entry.kafka_time and any(each.kind for each in entry.counts):
+                yield entry, entry.kafka_time
 
     def _arrival_days(self, entry: LedgerEntry, times: TimeRange) -> set[int]:
         """The days of Kafka's times of an entry's events."""
@@ -113,7 +118,7 @@ class ArchiveRows:
             movies=numbers.numbers,
             left_out=self._left_out(day),
             gaps=list(self._gaps(first, until)),
-            known_from=min((entry.kafka_time.first for entry in self.entries if entry.kafka_time), default=None),
+            known_from=min((times.first for _, times in self._entries_with_events()), default=None),
             lines=sum(count.lines for entry in self.entries for count in entry.counts if count.day == day_name(day)),
         )
 

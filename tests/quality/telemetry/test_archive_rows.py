@@ -142,6 +142,18 @@ def test_a_refused_line_counts_once_in_however_many_batches_its_copies_are(tmp_p
     assert archived_report(one_line(tmp_path), SHORT).left_out.by_reason == {"fields": 2}
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_stream_is_known_from_its_first_event_on_however_refused_lines_are_batched(
+    tmp_path: Path, size: int
+) -> None:
+    records = records_of([watch(1, 1, "a+2001"), watch(2, 1, "a+2001")])
+    records.values[0] = b"nonsense"
+    collected = CollectedStream(one_line(tmp_path), SHORT)
+    for rows in (slice(first, first + size) for first in range(0, 2, size)):
+        collected.take(FetchedRecords(0, records.values[rows], records.offsets[rows], records.times[rows]))
+    assert ArchiveRows.of(one_line(tmp_path), SHORT).day_rows(NUMBER).known_from == records.times[1]
+
+
 def test_refused_lines_are_those_of_the_ledger(tmp_path: Path) -> None:
     streaming = one_line(tmp_path)
     records = records_of([watch(1, 1, "a+2001"), watch(1, 2, "a+2001")])
