@@ -70,7 +70,7 @@ def test_newcomers_are_in_the_test_slice_of_every_world(name: str, worlds: dict[
     history = worlds[name]
     assert_valid_history(history)
     test = by_time(history, BatchSettings()).test()
-    lengths = np.diff(test.known.indptr)[test.users]
+    lengths = test.lengths[np.concatenate([test.users, test.strangers])]
     assert min((lengths == events).sum() for events in range(4)) > 15
 
 
