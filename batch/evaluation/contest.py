@@ -9,11 +9,14 @@ from batch.evaluation import history_lengths
 from batch.evaluation.figures import MeasuredLists, figures_of, measure_lists
 from batch.evaluation.splits import Slice
 from batch.evaluation_file import CHOICE_METRIC, LEAST_USERS, SliceFigures, Split
+from batch.models.own_rankings import personal_share
 from batch.models.top_lists import Scorer, top_lists
 from batch.settings import BatchSettings
 from quality.metrics.intervals import interval_text, mean_difference_interval
 
 POPULAR = "popular"
+_OWN_RANKINGS = 0.1
+"""Least `Contest.own_rankings` of a personal model that is chosen: the gate asks half as much of its release."""
 _MOST_STRANGERS = 1_000
 """Users without a history that are measured: a model can tell them apart by their segment at most."""
 
@@ -32,6 +35,8 @@ class Contest:
     """By model, the popular list first: the lists of `users`."""
     stranger_scores: dict[str, np.ndarray] = field(default_factory=dict)
     """By model: NDCG@20 of the strangers."""
+    own_rankings: dict[str, float] = field(default_factory=dict)
+    """By model: share of pairs of users who have different rankings, not one."""
 
     @staticmethod
     def of(part: Slice, users: np.ndarray, settings: BatchSettings) -> "Contest":
@@ -41,7 +46,10 @@ class Contest:
 
     def measure(self, part: Slice, model: Scorer) -> None:
         """Measure a model that was fitted to what is known before the slice."""
-        self.results[model.name] = measure_lists(part, self.users, top_lists(model, part.known, self.users))
+        lists = top_lists(model, part.known, self.users)
+        self.results[model.name] = measure_lists(part, self.users, lists)
+        if len(lists) > 1:
+            self.own_rankings[model.name] = personal_share(lists, part.known.matrix[self.users])
         lists = top_lists(model, part.known, self.strangers)
         self.stranger_scores[model.name] = measure_lists(part, self.strangers, lists).scores.ndcg
 
@@ -89,9 +97,15 @@ def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split
         )
     rivals = {name: choice.shown_ndcg(name) for name in choice.results if name != POPULAR}
     gains = {name: mean_difference_interval(scores, choice.ndcg(POPULAR)) for name, scores in rivals.items()}
-    winners = [name for name, gain in gains.items() if number(gain.low) > 0 and np.isfinite(choice.popular_below(name))]
-    if not winners:
+    better = [name for name, gain in gains.items() if number(gain.low) > 0 and np.isfinite(choice.popular_below(name))]
+    if not better:
         return POPULAR, _why_none(choice, list(rivals))
+    winners = [name for name in better if not models.is_personal(name) or choice.own_rankings[name] >= _OWN_RANKINGS]
+    if not winners:
+        return POPULAR, (
+            f"{' and '.join(better)} would give nearly all users one ranking, if a better one: it stays until histories"
+            " say more about what users watch next than the charts do"
+        )
     best = max(winners, key=lambda name: float(rivals[name].mean()))  # the first of equal ones, which is the simplest
     on_test = mean_difference_interval(test.ndcg(best), test.ndcg(POPULAR))
     if number(on_test.high) < 0:

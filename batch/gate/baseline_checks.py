@@ -5,7 +5,8 @@ verifies, the lists of models that are not personal, and those of users whose hi
 import numpy as np
 
 from batch.gate.candidate import Candidate
-from batch.gate.list_checks import count_off_ranking, has_other_orders, personal_share
+from batch.gate.list_checks import count_off_ranking, has_other_orders
+from batch.models.own_rankings import personal_share
 from server.manifest import FileDigest
 from server.release import BASELINE, sha256
 

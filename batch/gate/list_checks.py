@@ -41,18 +41,6 @@ def count_repeats(lists: np.ndarray, seen: sp.csr_matrix, is_hidden: np.ndarray)
     return seen_count, hidden_count
 
 
-def personal_share(lists: np.ndarray, seen: sp.csr_matrix) -> float:
-    """Share of pairs of users, each row and the next, whose lists cannot be cut from one ranking.
-
-    There are two users at least. Of two lists cut from one ranking, each without what its user has seen, at least one
-    holds only movies that the other list holds or the other user has seen: any further movie would be ranked above the
-    last of the other list, and the other way round.
-    """
-    even = len(lists) // 2 * 2
-    first, second = (_has_more(lists[a:even:2], lists[b:even:2], seen[b:even:2]) for a, b in ((0, 1), (1, 0)))
-    return float((first & second).mean())
-
-
 def has_other_orders(lists: np.ndarray) -> bool:
     """Whether any two lists in a row have movies in common that stand in another order."""
     first, second = lists[:-1], lists[1:]
@@ -95,11 +83,3 @@ def is_out_of_order(ranking: np.ndarray, keys: list[np.ndarray], is_hidden: np.n
     allowed = np.flatnonzero(~is_hidden)
     best = allowed[np.lexsort([-key[allowed] for key in reversed(keys)])][: len(shown)]
     return any(not np.array_equal(key[shown], key[best]) for key in keys)
-
-
-def _has_more(lists: np.ndarray, others: np.ndarray, others_seen: sp.csr_matrix) -> np.ndarray:
-    """Which lists hold a movie that the other list lacks and the other user has not seen: bool [k]."""
-    in_other = (lists[:, :, None] == others[:, None, :]).any(axis=2)
-    rows = np.repeat(np.arange(len(lists)), lists.shape[1])
-    is_seen = np.asarray(others_seen[rows, np.maximum(lists, 0).ravel()] != 0).reshape(lists.shape)
-    return ((lists >= 0) & ~in_other & ~is_seen).any(axis=1)

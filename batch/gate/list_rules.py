@@ -6,6 +6,7 @@ import scipy.sparse as sp
 from batch.gate import baseline_checks, embedding_parts, list_checks, list_order, list_relevance
 from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import Wrong
+from batch.models import own_rankings
 from stream.event import LIST_LENGTH
 
 _FEW_USERS, _FEW_MOVIES = 100, 100
@@ -50,7 +51,7 @@ def lists_differ(candidate: Candidate) -> str | None:
     rows = candidate.sampled_rows(candidate.popular_below)
     if len(rows) < _FEW_USERS or int((~candidate.is_hidden).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
-    share = list_checks.personal_share(candidate.lists[rows], candidate.seen[rows])
+    share = own_rankings.personal_share(candidate.lists[rows], candidate.seen[rows])
     return Wrong(f"only {share:.1%} of the users get a ranking of their own") if share < _PERSONAL else None
 
 
@@ -63,7 +64,7 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     match = list_relevance.lists_match(seen, lists, co_occurrence, PARTS)
     if match is False:
         return Wrong("the lists go with their users' histories no better than with those of others")
-    is_one_ranking = list_checks.personal_share(lists, seen) < _PERSONAL if len(rows) > 1 else True  # see lists_differ
+    is_one_ranking = own_rankings.personal_share(lists, seen) < _PERSONAL if len(rows) > 1 else True  # see lists_differ
     correlations = [] if is_one_ranking else list_order.order_correlations(seen, lists, co_occurrence, PARTS)
     if wrong := [f"{found.value:+.3f}, at best {found.most:+.3f}" for found in correlations if found.is_too_small]:
         return Wrong(f"movies stand no higher in the lists of users whom they suit more: correlation {wrong[0]}")

@@ -65,6 +65,17 @@ def test_users_whose_history_is_too_short_for_a_model_get_the_popular_list(made_
     assert number(evaluation.against_popular.low) > 0
 
 
+@pytest.mark.usefixtures("made_models")
+def test_a_model_that_gives_all_users_one_ranking_is_not_chosen() -> None:
+    old = [row for row in planted(by_taste=False) if row[1] < 40]
+    new = [(user, 40 + (user + movie) % 20, hour) for user in range(USERS) for movie in range(3) for hour in (200, 230)]
+    evaluation = evaluated([*old, *new, (0, 59, 239)])
+    contrary, popular = (figures_of(evaluation, "choice", name).ndcg for name in ("contrary", "popular"))
+    assert number(contrary.low) > number(popular.high)
+    assert evaluation.chosen == "popular"
+    assert evaluation.chosen_by.startswith("contrary would give nearly all users one ranking")
+
+
 def one_form_each(users: int = 100) -> list[tuple[int, int, int]]:
     """Users come one after the other, watch 20 movies of their taste within an hour or two, and never return."""
     rng = np.random.default_rng(3)

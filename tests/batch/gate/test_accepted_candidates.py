@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from batch.errors import GateRefusal
-from batch.gate import list_checks
 from batch.gate.rules import RULES, raise_refusal_alert, refusal_alert
 from batch.gate.verdict import RuleResult
+from batch.models import own_rankings
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
@@ -190,9 +190,9 @@ def test_one_pair_of_users_in_twenty_with_rankings_of_their_own_is_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     candidate = sealed(tmp_path, build_parts())
-    monkeypatch.setattr(list_checks, "personal_share", lambda *_: 0.05)
+    monkeypatch.setattr(own_rankings, "personal_share", lambda *_: 0.05)
     passed(candidate)
-    monkeypatch.setattr(list_checks, "personal_share", lambda *_: 0.0499)
+    monkeypatch.setattr(own_rankings, "personal_share", lambda *_: 0.0499)
     assert refused(candidate) == {"lists_differ": "only 5.0% of the users get a ranking of their own"}
 
 

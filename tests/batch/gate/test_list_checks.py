@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.gate import list_checks
+from batch.models import own_rankings
 
 Service = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Lists [n, 4], seen bool [n, m], is_hidden bool [m]."""
@@ -62,7 +63,7 @@ def test_whole_lists_of_one_ranking_are_full_fresh_and_not_personal(service: Ser
     lists, seen, is_hidden = service
     assert list_checks.count_short_lists(lists, of_time(seen), is_hidden) == 0
     assert list_checks.count_repeats(lists, of_time(seen), is_hidden) == (0, 0)
-    assert list_checks.personal_share(lists, of_time(seen)) == 0
+    assert own_rankings.personal_share(lists, of_time(seen)) == 0
 
 
 @given(services(least=2))
@@ -73,7 +74,7 @@ def test_pairs_with_rankings_of_their_own_are_counted(service: Service) -> None:
         first, second = (set(row[row >= 0].tolist()) for row in lists[user : user + 2])
         seen_by_first, seen_by_second = (set(np.flatnonzero(row).tolist()) for row in seen[user : user + 2])
         differing.append(bool(first - second - seen_by_second) and bool(second - first - seen_by_first))
-    assert list_checks.personal_share(lists, of_time(seen)) == sum(differing) / len(differing)
+    assert own_rankings.personal_share(lists, of_time(seen)) == sum(differing) / len(differing)
 
 
 @given(services(one_ranking=True), st.integers(0, 2**32), st.booleans())
