@@ -27,14 +27,14 @@ def load_class(name: str) -> Callable[[BatchSettings, dict[str, float]], Any]:
     module, _, attribute = _target(name).partition(":")
     with _named(name, f"importing {module}"):
         loaded = import_module(module)
-    found = getattr(loaded, attribute, None)
-    if not isinstance(found, type):
+    model_class = getattr(loaded, attribute, None)
+    if not isinstance(model_class, type):
         raise ModelError(f"models: {name}: {module} has no class {attribute}")
-    if missing := [method for method in _NEEDED if not callable(getattr(found, method, None))]:
+    if missing := [method for method in _NEEDED if not callable(getattr(model_class, method, None))]:
         raise ModelError(f"models: {name}: the class lacks {', '.join(missing)}")
-    if getattr(found, "personal", None) is not True:
+    if getattr(model_class, "personal", None) is not True:
         raise ModelError(f"models: {name}: `personal` is not True; for one ranking there are `popular` and `segment`")
-    return found
+    return model_class
 
 
 def _target(name: str) -> str:
