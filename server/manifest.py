@@ -59,6 +59,8 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
 
     lists: str | None = None
     """The model that made `lists.npy`, by its name in `batch.models`."""
+    source: str | None = None
+    """Version and source of its package, if that is not Marquee's own."""
     parameters: dict[str, float] = {}
     """Its tuned parameters."""
     chosen_by: str | None = None
@@ -90,6 +92,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     python: str | None = None
     annoy: str | None = None
     implicit: str | None = None
+    lightgbm: str | None = None
     numpy: str | None = None
     orjson: str | None = None
     pandas: str | None = None

@@ -59,7 +59,8 @@ class Run:
         """A digest of everything that the outcome depends on; `history` is the digest of the history."""
         settings = msgspec.to_builtins(self.settings)
         effective = {name: value for name, value in settings.items() if not name.startswith(_WITHOUT_EFFECT)}
-        return hashlib.sha256(msgspec.json.encode([history, self.split, effective], order="sorted")).hexdigest()[:16]
+        parts = [history, self.split, effective, models.source_version(self.settings.model)]
+        return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()[:16]
 
 
 def runs_of(path: Path, settings: BatchSettings) -> list[Run]:

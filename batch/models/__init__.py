@@ -6,17 +6,18 @@ comes from.
 
 from collections.abc import Callable, Mapping
 
+from batch.models import plugged_in
 from batch.models.als import ALS
 from batch.models.blend import Blend, BlendParts
 from batch.models.linear import EASE, Order
 from batch.models.model import Model
-from batch.models.plugged_in import PluggedIn, load_class
+from batch.models.plugged_in import PluggedIn
 from batch.models.popular import Popular, SegmentPopular
 from batch.models.reranker import Reranker
 from batch.settings import BatchSettings
 
 __all__ = ["ALS", "EASE", "MODELS", "Blend", "Model", "Order", "PluggedIn", "Popular", "Reranker", "SegmentPopular",
-           "candidates", "is_personal", "make", "require_model"]  # fmt: skip
+           "candidates", "is_personal", "make", "require_model", "source_version"]  # fmt: skip
 
 MODELS: Mapping[str, Callable[[BatchSettings, dict[str, float]], Model]] = {
     "popular": Popular,
@@ -58,7 +59,12 @@ def make(name: str, settings: BatchSettings, parameters: dict[str, float], learn
 def require_model(name: str) -> None:
     """Raise `ModelError` if a setting names no model: a night would find out after an hour."""
     if name != "best" and name not in MODELS:
-        load_class(name)
+        plugged_in.load_class(name)
+
+
+def source_version(name: str) -> str | None:
+    """The version of the package and source of a model; None for Marquee's own, which are of its commit."""
+    return None if name == "best" or name in MODELS else plugged_in.source_version(name)
 
 
 def is_personal(name: str) -> bool:

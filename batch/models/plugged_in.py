@@ -4,10 +4,13 @@
 one line that names the class and the method, and no release.
 """
 
+import hashlib
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +25,7 @@ GROUP = "marquee.models"
 _NEEDED = ("fit", "tune", "score")
 
 
-def load_class(name: str) -> Callable[[BatchSettings, dict[str, float]], Any]:
+def load_class(name: str) -> type[Any]:
     """The class that a setting names. Raises `ModelError` if there is none, or it lacks what a model has."""
     module, _, attribute = _target(name).partition(":")
     with _named(name, f"importing {module}"):
@@ -35,6 +38,18 @@ def load_class(name: str) -> Callable[[BatchSettings, dict[str, float]], Any]:
     if getattr(model_class, "personal", None) is not True:
         raise ModelError(f"models: {name}: `personal` is not True; for one ranking there are `popular` and `segment`")
     return model_class
+
+
+def source_version(name: str) -> str:
+    """The version of a model's package, if it is installed, and a digest of the file of its class.
+
+    Raises `ModelError` as `load_class`.
+    """
+    module = load_class(name).__module__
+    file = inspect.getsourcefile(import_module(module))
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else "unknown"
+    packages = metadata.packages_distributions().get(module.partition(".")[0], [])
+    return " ".join([*(f"{package} {metadata.version(package)}" for package in packages), f"source {digest}"])
 
 
 def _target(name: str) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from batch import models
 from batch.errors import BatchError, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.nights import alert_hold
 from batch.nights.journal import FinishedStep, Journal, NightStart, forget_peak
@@ -131,6 +132,7 @@ def _is_resumable(earlier: NightStart | None, now: NightStart) -> bool:
 def _digest(streaming: StreamSettings, quality: QualitySettings, settings: BatchSettings) -> str:
     """Digest of what a result depends on besides the data."""
     parts = [msgspec.to_builtins(settings), streaming.generation, quality.session_gap_hours, publish.versions()]
+    parts.append(models.source_version(settings.model))
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 

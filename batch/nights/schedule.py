@@ -201,4 +201,8 @@ def command(at: datetime | None) -> None:
     _stop_at_signals(stop)
     if at is not None:
         settings = msgspec.structs.replace(settings, night_at=f"{at:%H:%M}")
+    if settings.model != "best":
+        from batch import models  # a schedule runs for ever, and rarely needs them
+
+        models.require_model(settings.model)
     run(load("stream", StreamSettings), settings, stop)

@@ -22,6 +22,7 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
+from batch import models
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.evaluation.contest import POPULAR
@@ -243,6 +244,7 @@ class NightSteps:
             settings=public_settings(self._settings),
             model=ReleaseModel(
                 lists=evaluation.chosen,
+                source=models.source_version(evaluation.chosen),
                 parameters=evaluation.parameters.get(evaluation.chosen, {}),
                 chosen_by=evaluation.chosen_by,
                 index="als",

@@ -52,7 +52,7 @@ KEPT_REFUSED = 3
 _REPORTS_MS = 3 * DAY_MS
 """A report needs the releases that were in force on its day until the windows have closed: two days, and one to spare
 for late reading. It counts back from the last change of `current`."""
-_LIBRARIES = ("annoy", "implicit", "numpy", "orjson", "pandas", "pyarrow", "sanic", "scipy")
+_LIBRARIES = ("annoy", "implicit", "lightgbm", "numpy", "orjson", "pandas", "pyarrow", "sanic", "scipy")
 
 
 class RefusalNote(msgspec.Struct, frozen=True, kw_only=True):

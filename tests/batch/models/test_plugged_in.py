@@ -13,6 +13,7 @@ from batch import models
 from batch.errors import ModelError
 from batch.models.plugged_in import GROUP, PluggedIn
 from batch.nights.night_commands import nightly
+from batch.nights.schedule import command as schedule_command
 from batch.settings import BatchSettings
 from loadtest.bench.ranking import sequences
 from server.release import Release
@@ -36,6 +37,7 @@ def test_the_example_makes_a_release_and_is_measured(past: Path, tmp_path: Path)
     assert all(verdict.startswith("passed") for verdict in results["publish"].gate.values())
     model = Release.open(var / "releases" / "current").manifest.model
     assert (model.lists, set(model.parameters)) == (NAME, {"latest"})
+    assert str(model.source).startswith("source ")
 
 
 def test_an_entry_point_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,3 +182,31 @@ def test_a_wrong_result_is_one_line_that_names_it(name: str) -> None:
     with pytest.raises(ModelError, match=f"^models: {HERE}:{name}: {WRONG[name]}"):
         use()
     assert isinstance(models.make(f"{HERE}:Good", BatchSettings(), {}), PluggedIn)
+
+
+def test_a_changed_class_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "changing"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a_model.py").write_text((EXAMPLE / "recent_movies.py").read_text())
+    monkeypatch.syspath_prepend(tmp_path)
+    first = models.source_version("changing.a_model:Recent")
+    assert first == models.source_version("changing.a_model:Recent")
+    (package / "a_model.py").write_text((EXAMPLE / "recent_movies.py").read_text() + "\n")
+    assert first != models.source_version("changing.a_model:Recent")
+    assert models.source_version("best") is models.source_version("als") is None
+
+
+def test_an_installed_package_has_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"recent_movies": ["numpy"]})
+    assert str(models.source_version(NAME)).startswith(f"numpy {np.__version__} source ")
+
+
+def test_a_schedule_does_not_begin_with_a_model_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MARQUEE_STREAM_VAR", str(tmp_path))
+    monkeypatch.setenv("MARQUEE_BATCH_MODEL", "rerankre")
+    result = CliRunner().invoke(schedule_command, [])
+    assert isinstance(result.exception, ModelError)
+    assert "rerankre" in str(result.exception)
