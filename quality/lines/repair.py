@@ -194,7 +194,11 @@ def _with_kafka_time(line: bytes, kafka_time: int) -> set[Event]:
 def _valid(
     readings: Mapping[int, set[Event]], kafka_times: np.ndarray, context: JudgingContext
 ) -> dict[int, set[Event]]:
-    """By index of the line: its valid readings; lines without any are left out."""
+    """By index of the line: its valid readings; lines without any are left out.
+
+    As if the stream's clock had come to the records: what a line means does not depend on it.
+    """
+    context = replace(context, clock=None)
     valid: dict[int, set[Event]] = {}
     for kind in KINDS:
         pairs = [(row, event) for row, events in readings.items() for event in events if event.kind == kind]

@@ -3,10 +3,13 @@
 Each line has exactly one fate, in this order of precedence: *duplicate* (the batch holds the same bytes with an earlier
 Kafka time, or with the same time at an earlier offset), *accepted* (well-formed and without a fault), *repaired* (with
 the rule's name), *quarantined* (with the reason of its first fault). Nothing is dropped.
+
+A line that would be accepted or repaired, but for a record that is ahead of the stream's clock, is quarantined as
+`clock_ahead`, and judged again if the clock comes to it.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +19,7 @@ import pyarrow.compute as pc
 from quality.lines.context_checks import JudgingContext, arrival_delay_ms, context_faults, resolve_repeated_hour
 from quality.lines.repair import Repairs, repair_lines
 from stream.archive import Fate, FateCount, TimeRange
-from stream.clock import CLOCK_AHEAD
+from stream.clock import CLOCK_AHEAD, ClockLimit
 from stream.event import KINDS, Kind
 from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
@@ -164,6 +167,9 @@ def judge(lines: ParsedLines, context: JudgingContext) -> Verdicts:
             fine &= ~broken
         accepted[kind] = (table, line_rows) if fine.all() else (table.filter(pa.array(fine)), line_rows[fine])
     repairs = repair_lines(lines.values, lines.kafka_times, faulty, context)
+    for row in _ahead(repairs, lines.kafka_times, context.clock):
+        del repairs[row]  # not yet: it is judged again when the clock has come to it
+        faulty[row] = CLOCK_AHEAD
     quarantined = [row for row in sorted(faulty) if row not in repairs]
     return Verdicts(
         {kind: _with_repairs(kind, *accepted[kind], repairs) for kind in KINDS},
@@ -171,6 +177,12 @@ def judge(lines: ParsedLines, context: JudgingContext) -> Verdicts:
         [faulty[row] for row in quarantined],
         np.setdiff1d(np.arange(len(lines.values)), rows, assume_unique=True),
     )
+
+
+def _ahead(rows: Iterable[int], kafka_times: np.ndarray, clock: ClockLimit | None) -> list[int]:
+    """Those of some lines (`rows`: indices) whose records are ahead of the stream's clock."""
+    indices = np.fromiter(rows, np.int64)
+    return [] if clock is None else indices[clock.is_ahead(kafka_times[indices])].tolist()
 
 
 def _with_repairs(kind: Kind, table: pa.Table, rows: np.ndarray, repairs: Repairs) -> KeptEvents:

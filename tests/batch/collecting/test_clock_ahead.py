@@ -146,6 +146,19 @@ def test_lines_that_a_killed_collector_had_confirmed_are_archived_by_the_next(
     assert count_by_fate(entries)["accepted"] == 136
 
 
+def torn(records: FetchedRecords) -> FetchedRecords:
+    """The lines without a readable time."""
+    values = [b"2022-10-07Tnine" + value[value.index(b",") :] for value in records.values]
+    return FetchedRecords(records.partition, values, records.offsets, records.times)
+
+
+def test_damaged_lines_of_a_true_jump_are_repaired_as_if_they_had_come_later(tmp_path: Path) -> None:
+    jump = [stretch(100 + row, 1, NOW + DAY_MS + row * 1000) for row in range(24)]
+    jump[0], jump[7] = torn(jump[0]), torn(jump[7])
+    entries = collected(tmp_path, [stretch(0, 100)], *([record] for record in jump))
+    assert count_by_fate(entries) == {"accepted": 122, "repaired": 2, "quarantined": 0, "duplicate": 0}
+
+
 def test_a_jump_within_a_batch_sets_nothing_aside(tmp_path: Path) -> None:
     entries = collected(tmp_path, [stretch(0, 100), stretch(100, 30, NOW + DAY_MS)])
     assert [entry.lines for entry in entries] == [130]
@@ -161,6 +174,15 @@ def test_a_wrong_record_stays_aside_when_the_clock_reaches_its_time(tmp_path: Pa
     assert [line.reason for line in quarantined_lines(Archive(tmp_path))] == [CLOCK_AHEAD]
     # by hand it can be taken, as its time has come
     assert replay_quarantine(Archive(tmp_path), HELD)["accepted"] == 1
+
+
+def test_a_damaged_line_that_was_ahead_can_be_taken_by_hand_when_its_time_has_come(tmp_path: Path) -> None:
+    collected(tmp_path, [stretch(0, 100)], [torn(stretch(100, 1, NOW + 2 * HOUR_MS))])
+    assert [line.reason for line in quarantined_lines(Archive(tmp_path))] == [CLOCK_AHEAD]
+    assert replay_quarantine(Archive(tmp_path), HELD)["quarantined"] == 1
+    collected(tmp_path, *([stretch(101 + 100 * n, 100, NOW + HOUR_MS * n)] for n in range(1, 4)))
+    assert [line.reason for line in quarantined_lines(Archive(tmp_path))] == [CLOCK_AHEAD]
+    assert replay_quarantine(Archive(tmp_path), HELD)["repaired"] == 1
 
 
 def test_a_replay_by_hand_leaves_aside_what_is_ahead(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Repair of movie ids and lists: the catalogue decides what can have been meant."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import assume, given
 from quality.catalog import KnownIds
 from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import ONE_CHARACTER, repair_candidates, unconfirmed_movies
+from stream.clock import ClockLimit, Quorum
 from stream.event import Event
 from stream.grammar import LineRefused, parse
 from tests.quality.lines.faulty_lines import (
@@ -146,6 +149,14 @@ def unconfirmed(line: bytes, held: JudgingContext) -> frozenset[str]:
     assert reason is not None
     [group] = unconfirmed_movies(pa.array([line], pa.binary()), np.array([NOW]), {0: reason}, held) or [frozenset()]
     return group
+
+
+def test_a_line_ahead_of_the_clock_asks_for_the_same_movies() -> None:
+    """When the clock has come to it, the catalogue must know them."""
+    line = f"{HEAD}GET /rate/das+boot+19811=3".encode()
+    held = knowing("aliens+1986")
+    ahead = replace(held, clock=ClockLimit(NOW - 1, Quorum()))
+    assert unconfirmed(line, ahead) == unconfirmed(line, held) > {"das+boot+1981"}
 
 
 @given(with_one_inserted())

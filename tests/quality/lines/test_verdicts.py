@@ -16,6 +16,7 @@ from quality.lines.context_checks import JudgingContext
 from quality.lines.schemas import event_breach, event_schemas
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from stream.archive import FateCount, TimeRange
+from stream.clock import ClockLimit, Quorum
 from stream.event import KINDS, Event
 from stream.grammar import LineRefused, parse, render, render_time
 from stream.line_columns import events_of, table_of, times_of
@@ -375,3 +376,25 @@ def test_each_well_formed_line_counts_for_the_clock_also_a_copy(batch: tuple[lis
     read = ParsedLines.read(pa.array(lines, pa.binary()), np.array(kafka_times, np.int64), CLOCK)
     found_times, found_users = read.times_and_users()
     assert Counter(zip(found_times.tolist(), found_users.tolist(), strict=True)) == expected
+
+
+def test_a_line_that_would_be_repaired_waits_for_the_clock_as_one_that_would_be_accepted() -> None:
+    lines = [
+        b"2022-10-07T09:40,1,GET /create_account",
+        b"2022-10-07Tnine,2,GET /create_account",
+        b"2022-10-07T09:x40,3,GET /create_account",
+        b"2022-10-07T09:40,x4,GET /create_account",
+        b"2022-10-07T09:40,5,GET /rate/a+1984=33",
+        b"2022-10-07Tnine,x6,GET /create_account",
+        b"nonsense",
+    ]
+    late = ClockLimit(NOW - 1, Quorum())
+    set_aside = judged(lines, [NOW] * 7, replace(HELD, clock=late))
+    assert set_aside.reasons == ["clock_ahead"] * 5 + ["time", "fields"]
+    for clock in (None, replace(late, latest_ms=NOW)):
+        rules = judged(lines, [NOW] * 7, replace(HELD, clock=clock)).kept
+        assert rules["account"].rows.tolist() == [0, 1, 2, 3]
+        assert rules["account"].rules == {1: "kafka_time", 2: "one_character", 3: "one_character"}
+        assert rules["rate"].rows.tolist() == [4]
+    only_first = replace(HELD, clock=replace(late, latest_ms=NOW))
+    assert judged(lines[:2], [NOW, NOW + 1], only_first).reasons == ["clock_ahead"]

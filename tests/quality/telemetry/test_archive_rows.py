@@ -1,5 +1,6 @@
 """A day's rows from the archive: what the store has, whatever the order and the batches, late lines, gaps."""
 
+import asyncio
 import random
 import tempfile
 from collections.abc import Callable
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from batch.collecting.collector import Collector
+from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from quality.telemetry import archive_rows
 from quality.telemetry.archive_rows import ArchiveRows
@@ -100,6 +103,25 @@ def test_a_line_counts_if_it_came_before_the_report_closes(tmp_path: Path) -> No
     assert day_after.left_out.by_reason == {"late_rate": 1, "late_recommend": 1, "late_watch": 1}
     assert day_after.total.answers.requests == 1
     assert archived_report(streaming, SHORT, NUMBER + 2).left_out.by_reason == {}
+
+
+def test_a_damaged_line_of_a_jump_counts_when_its_day_is_made_again(tmp_path: Path) -> None:
+    """It was ahead of the stream's clock when it came; the collector archives it once others confirm the jump."""
+    events = [answer(24 * (user > 8), user, ("a+2001",)) for user in range(17)]
+    records = records_of(events, times=[event.time + event.user for event in events])
+    records.values[9] = b"2022-03-18Tnone" + records.values[9][records.values[9].index(b",") :]
+    reports = []
+    for size in (1, 17):
+        streaming = StreamSettings(var=tmp_path / str(size), clock_lines=3, clock_users=2)
+        collector = Collector(streaming, SHORT, BatchSettings(api="http://127.0.0.1:1"))
+        collector.resume()
+        for rows in (slice(first, first + size) for first in range(0, 17, size)):
+            poll = FetchedRecords(0, records.values[rows], records.offsets[rows], records.times[rows])
+            asyncio.run(collector.take([poll]))
+            asyncio.run(collector.flush())
+        reports.append(archived_report(streaming, SHORT, NUMBER + 1))
+    assert reports[0] == reports[1]
+    assert (reports[0].total.answers.requests, reports[0].left_out.lines) == (8, 0)
 
 
 def test_a_gap_is_of_every_day_that_it_touches(tmp_path: Path) -> None:

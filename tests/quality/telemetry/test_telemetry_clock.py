@@ -136,6 +136,20 @@ def test_a_true_jump_is_waited_for_and_then_taken(tmp_path: Path) -> None:
     assert process.final() == [DAY]
 
 
+def test_damaged_lines_of_a_true_jump_are_taken_with_the_others(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    for batch in hours(0, 5):
+        process.take(*batch)
+    later = [answer(FIRST + 3 * DAY_MS + user * 1000, user) for user in range(1, 31)]
+    later[0] = later[0][0], b"2026-02-13Tnone" + later[0][1][later[0][1].index(b",") :]
+    for line in later:
+        process.take(line)
+    got = process.store.answers(FIRST + 3 * DAY_MS, FIRST + 4 * DAY_MS)
+    assert got.user.tolist() == list(range(1, 31))
+    assert got.time[0] == later[0][0]
+    assert not process.store.left_out(ZONE.day_number(FIRST + 3 * DAY_MS))
+
+
 def test_few_lines_of_a_young_topic_do_not_believe_one(tmp_path: Path) -> None:
     """Eight lines in all, one of them in microseconds."""
     process, noon = Process(tmp_path), FIRST + 12 * HOUR_MS

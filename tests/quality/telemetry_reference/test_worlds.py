@@ -9,8 +9,11 @@ from stream.grammar import LineRefused, parse
 from stream.zone import zone_named
 from tests.quality.telemetry_reference import checks
 from tests.quality.telemetry_reference.reference import Rules
+from tests.quality.telemetry_reference.seeds import require_agreement
 from tests.quality.telemetry_reference.simulator import make_world
 from tests.quality.telemetry_reference.worlds import ReadingSettings, load, save
+
+SEEDS_OF_FAULTS = {1031: "a damaged line ahead of the clock was never judged again"}
 
 
 def test_a_reference_with_another_gap_is_contradicted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,6 +29,11 @@ def test_a_reference_with_another_gap_is_contradicted(monkeypatch: pytest.Monkey
 def test_a_seed_makes_one_world_and_another_seed_another_one() -> None:
     assert make_world(7) == make_world(7)
     assert make_world(7) != make_world(8)
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_FAULTS, ids=SEEDS_OF_FAULTS.get)
+def test_worlds_that_showed_a_fault_agree(seed: int, tmp_path: Path) -> None:
+    require_agreement([seed], tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(3))
