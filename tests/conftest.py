@@ -4,6 +4,7 @@ Coverage is that of examples and whole processes. Measuring doubles the time of 
 chance today they may not cover tomorrow.
 """
 
+import os
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -20,6 +21,11 @@ settings.register_profile(
     suppress_health_check=[*settings().suppress_health_check, HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+"""Threads of implicit that wait for each other sleep. By default they spin, and keep the processor from those of other
+tests, and even from the one that they wait for. OpenMP reads this when it is loaded; child processes inherit it.
+"""
 
 _SLOW = ("integration", "loadtest", "test_setup.py")
 """Folders and files of whole processes. They run first, so that processes of xdist end at about the same time."""
