@@ -69,5 +69,10 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Random seed of all sampling in a night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"
     """When the scheduled night begins, by stream time in the service's zone."""
+    young_archive_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 3
+    """An archive is young on its first so many days, the one on which it begins included; 0: never."""
+    young_archive_hours: Annotated[float, msgspec.Meta(ge=0.1, le=1_000_000)] = 4.0
+    """A young archive is learnt from again so long after the night at `night_at`, and so on until the next day's, by
+    stream time."""
     keep_releases: Count = 14
     """Releases that a night keeps; it removes older ones, but none that was in force in the last three days."""

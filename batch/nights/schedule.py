@@ -1,5 +1,8 @@
 """The schedule: one night a day, at an hour of the service's clock, as the stream itself shows it.
 
+A young archive grows by a large part of itself every hour, and what is learned from it soon falls behind: in its first
+days (`young_archive_days`) further nights follow that of the hour, every `young_archive_hours`.
+
 The stream's clock decides, not that of this machine: in production the two agree, and where event time runs faster, as
 in a simulation, so do the nights. While the stream stands still, no night is due. The metrics of nights, which show
 that a release grows old, are kept up to date here (`outcomes.py`).
@@ -8,7 +11,7 @@ that a release grows old, are kept up to date here (`outcomes.py`).
 |---|---|
 | with a release | the next one is due when the stream's clock passes the hour again |
 | held by alerts, or refused by the gate | the same: the data do not get better by themselves, and an alert was raised |
-| it fails | it is resumed, three tries in all; after that the next day's night is due |
+| it fails | it is resumed, three tries in all; after that the next one is due at its time |
 | in any way, with no release so far | it is tried again until there is a release |
 | with a release made without the movie API | one more night is due as soon as the API answers (`api_probe.py`) |
 | SIGTERM or SIGHUP to the schedule | the night and its child processes are ended; the next start resumes it |
@@ -25,8 +28,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -38,10 +43,11 @@ from batch.nights.api_probe import ApiProbe
 from batch.releases import publish
 from batch.settings import BatchSettings
 from server.manifest import parse_manifest
-from stream.archive import Archive
+from stream.archive import Archive, LedgerEntry, topic_of
+from stream.clock import Quorum
 from stream.ledger_clock import stream_time
 from stream.settings import StreamSettings, load
-from stream.zone import DAY_MS, HOUR_MS, Zone, zone_named
+from stream.zone import DAY_MS, HOUR_MS, Zone, day_number, zone_named
 
 log = logging.getLogger(__name__)
 
@@ -56,19 +62,32 @@ _GRAIN_S = 1.0
 """Coarser than the time stamps of any file system."""
 
 
-def is_due(now_ms: int, last_ms: int | None, at: str, zone: Zone) -> bool:
-    """Whether the time `at` (HH:MM) of the zone lies in (last, now]; without a last night, one is due at once."""
-    if last_ms is None:
-        return True
-    hour, minute = at.split(":")
-    since_midnight = (int(hour) * 60 + int(minute)) * 60_000
-    latest = zone.to_utc(zone.day_number(now_ms) * DAY_MS + since_midnight)
-    if latest > now_ms:
-        latest = zone.to_utc((zone.day_number(now_ms) - 1) * DAY_MS + since_midnight)
-    return last_ms < latest
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """The times at which nights are due."""
+
+    at: str
+    """An hour of the zone's clock, HH:MM."""
+    zone: Zone
+    every_ms: int | None = None
+    """Of a young archive: how long after each night of the hour, and so on until the next one, another is due."""
+
+    def latest_ms(self, now_ms: int) -> int:
+        """The latest time at which a night was or is due, ms UTC."""
+        hour, minute = self.at.split(":")
+        since_midnight = (int(hour) * 60 + int(minute)) * 60_000
+        today = self.zone.day_number(now_ms)
+        latest = self.zone.to_utc(today * DAY_MS + since_midnight)
+        if latest > now_ms:
+            latest = self.zone.to_utc((today - 1) * DAY_MS + since_midnight)
+        return latest if self.every_ms is None else now_ms - (now_ms - latest) % self.every_ms
+
+    def is_due(self, now_ms: int, last_ms: int | None) -> bool:
+        """Whether such a time lies in (last, now]; without a last night, one is due at once."""
+        return last_ms is None or last_ms < self.latest_ms(now_ms)
 
 
-def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
+def tries_made(var: Path, now_ms: int, timetable: Timetable) -> int | None:
     """How many tries of the night that is due have failed; None if no night is due.
 
     A night counts by how far its release had read the stream, so nights run by hand count and moves of a release do
@@ -78,13 +97,13 @@ def tries_made(var: Path, now_ms: int, at: str, zone: Zone) -> int | None:
     limit_ms = now_ms + _AHEAD_MS
     changes = publish.read_publications(var)
     tries = [outcome for outcome in outcomes.read_outcomes(var) if outcome.stream_time <= limit_ms]
-    count = sum(not is_due(now_ms, outcome.stream_time, at, zone) for outcome in tries)
+    count = sum(not timetable.is_due(now_ms, outcome.stream_time) for outcome in tries)
     if not changes:
         return count
     read_until = {change.release: change.stream_time for change in changes} | _read_until(var)
     ended = [time_ms for time_ms in read_until.values() if time_ms <= limit_ms]
     ended += [outcome.stream_time for outcome in tries if outcome.ending != "failed"]
-    return count if is_due(now_ms, max(ended, default=None), at, zone) and count < TRIES else None
+    return count if timetable.is_due(now_ms, max(ended, default=None)) and count < TRIES else None
 
 
 def _read_until(var: Path) -> dict[str, int]:
@@ -99,12 +118,17 @@ def _read_until(var: Path) -> dict[str, int]:
 
 
 class StreamClock:
-    """The stream's time by the ledger, which is read again only when it has changed."""
+    """The stream's time, and the day on which its archive begins, by the ledger, which is read again only when it has
+    changed.
+    """
 
     def __init__(self, archive: Archive, topic: str) -> None:
         self._archive, self._topic = archive, topic
         self._changed: int | None = None
         self._time: int | None = None
+        self._first_day: str | None = None
+        self._is_old = False
+        """An archive does not become young again."""
 
     def now(self) -> int | None:
         """The stream's time, ms UTC; None while the archive is empty."""
@@ -113,17 +137,46 @@ class StreamClock:
         except OSError:
             return None
         if changed != self._changed:
-            self._time = stream_time(self._archive.entries(self._topic))
+            entries = self._archive.entries()
+            self._time = stream_time(entry for entry in entries if topic_of(entry.topic) == self._topic)
+            self._first_day = self._first_day if self._is_old else first_day(entries)
             # a change within the same tick of the file system's clock would go unnoticed: then read again
             self._changed = changed if abs(time.time() - changed / 1e9) > _GRAIN_S else None
         return self._time
+
+    def timetable(self, settings: BatchSettings, zone: Zone) -> Timetable:
+        """The times of nights at `now`, as it was asked for last."""
+        if self._time is None or self._first_day is None:
+            return Timetable(settings.night_at, zone)
+        days = zone.day_number(self._time) - day_number(self._first_day)
+        self._is_old = days >= settings.young_archive_days
+        return timetable_on(days, settings, zone)
+
+
+def timetable_on(day: int, settings: BatchSettings, zone: Zone) -> Timetable:
+    """The times of nights on a day of an archive; day 0 is the one on which it begins."""
+    every_ms = round(settings.young_archive_hours * HOUR_MS) if day < settings.young_archive_days else None
+    return Timetable(settings.night_at, zone, every_ms)
+
+
+def first_day(entries: Iterable[LedgerEntry]) -> str | None:
+    """The first day of an archive, by the events' times; None without one.
+
+    One event with a wrong time is no beginning, so a day counts from so many events on as confirm the stream's time.
+    """
+    events: Counter[str] = Counter()
+    for entry in entries:
+        for count in entry.counts:
+            if count.kind is not None:
+                events[count.day] += count.lines
+    return min((day for day, count in events.items() if count >= Quorum().lines), default=None)
 
 
 def run(
     streaming: StreamSettings, settings: BatchSettings, stop: threading.Event, command: Sequence[str] | None = None
 ) -> None:
     """Start a night (`command`) whenever one is due, until `stop` is set."""
-    var, at, service_clock = streaming.var, settings.night_at, zone_named(streaming.timezone)
+    var, zone = streaming.var, zone_named(streaming.timezone)
     clock, metrics = StreamClock(Archive(var), streaming.topic), outcomes.NightMetrics(var)
     probe = ApiProbe(streaming, settings)
     metrics.refresh(clock.now())
@@ -133,7 +186,8 @@ def run(
         metrics.refresh(now)
         if now is None or time.monotonic() < again_at:
             continue
-        tried = tries_made(var, now, at, service_clock)
+        timetable = clock.timetable(settings, zone)
+        tried = tries_made(var, now, timetable)
         if tried is None and probe.is_night_due():
             tried = 0
         if tried is None:
@@ -144,7 +198,7 @@ def run(
         if code is not None:
             outcomes.note_outcome(var, code, time.monotonic() - began, now)
             _log_ending(code)
-            still_due = tries_made(var, now, at, service_clock) is not None
+            still_due = tries_made(var, now, timetable) is not None
             again_at = time.monotonic() + RETRY_S if still_due else 0.0
     metrics.refresh(clock.now())
 
@@ -180,7 +234,7 @@ def _log_ending(code: int) -> None:
     elif ending == "failed":
         log.error("night failed with exit code %d", code)
     else:
-        log.error("night is %s; the next one is due at its hour, or by hand", _DESCRIPTIONS[ending])
+        log.error("night is %s; the next one is due at its time, or by hand", _DESCRIPTIONS[ending])
 
 
 _DESCRIPTIONS = {"held": "held back", "refused": "refused by the gate"}

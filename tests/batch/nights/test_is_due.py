@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.nights.schedule import is_due
+from batch.nights.schedule import Timetable
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number, zone_named
 
 ZONES = ["America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "America/Sao_Paulo", "UTC"]
@@ -43,7 +43,28 @@ def test_a_night_is_due_when_the_hour_has_passed_since_the_last_one(
     last = beginning + last_quarters * HOUR_MS // 4
     now = last + more_quarters * HOUR_MS // 4 + off
     expected = any(last < moment <= now for moment in moments(at, name, now))
-    assert is_due(now, last, at, zone_named(name)) is expected
+    assert Timetable(at, zone_named(name)).is_due(now, last) is expected
+
+
+@settings(deadline=None, max_examples=250)
+@given(
+    st.sampled_from(ZONES),
+    hours,
+    st.sampled_from(BEGINNINGS),
+    st.integers(0, 4 * 96),
+    st.integers(0, 4 * 30),
+    st.sampled_from([-1, 0, 1, 777]),
+    st.sampled_from([0.1, 1.0, 4.0, 7.0, 24.0, 25.0]),
+)
+def test_a_young_archive_has_nights_between_those_of_the_hour(
+    name: str, at: str, beginning: int, last_quarters: int, more_quarters: int, off: int, every_hours: float
+) -> None:
+    last, every_ms = beginning + last_quarters * HOUR_MS // 4, round(every_hours * HOUR_MS)
+    now = last + more_quarters * HOUR_MS // 4 + off
+    daily = moments(at, name, now)
+    times = [time for moment, after in itertools.pairwise(daily) for time in range(moment, after, every_ms)]
+    expected = any(last < time <= now for time in times)
+    assert Timetable(at, zone_named(name), every_ms).is_due(now, last) is expected
 
 
 @pytest.mark.parametrize("at", ["00:00", "01:30", "02:30", "03:00", "23:59"])
@@ -53,23 +74,24 @@ def test_every_day_has_one_night(at: str, first: str) -> None:
     days = [day_name(day_number(first) + off) for off in range(3)]
     last, nights = clock.bounds(days[0])[0] - 1, []
     for now in range(clock.bounds(days[0])[0], clock.bounds(days[-1])[1], 60_000):
-        if is_due(now, last, at, clock):
+        if Timetable(at, clock).is_due(now, last):
             last = now
             nights.append(clock.day(now))
     assert nights == days
 
 
 def test_the_first_night_is_due_at_once() -> None:
-    assert is_due(BEGINNINGS[0], None, "03:00", zone_named("America/New_York"))
+    assert Timetable("03:00", zone_named("America/New_York")).is_due(BEGINNINGS[0], None)
 
 
 def test_a_night_on_the_hour_is_not_due_again() -> None:
     clock = zone_named("America/New_York")
     moment = clock.bounds("2022-07-01")[0] + 3 * HOUR_MS
-    assert is_due(moment, moment - 1, "03:00", clock)
-    assert not is_due(moment, moment, "03:00", clock)
-    assert not is_due(moment - 1, moment - DAY_MS, "03:00", clock)
-    assert not is_due(moment + DAY_MS - 1, moment, "03:00", clock)
+    at_three = Timetable("03:00", clock)
+    assert at_three.is_due(moment, moment - 1)
+    assert not at_three.is_due(moment, moment)
+    assert not at_three.is_due(moment - 1, moment - DAY_MS)
+    assert not at_three.is_due(moment + DAY_MS - 1, moment)
 
 
 def changes(name: str) -> list[int]:
@@ -97,7 +119,7 @@ def test_each_day_has_one_night_across_clock_changes(name: str, at: str, gaps: l
         looks = [start + after for after in itertools.accumulate(gaps) if after < 8 * DAY_MS]
         nights: list[int] = []
         for now in looks:
-            if is_due(now, nights[-1] if nights else start, at, clock):
+            if Timetable(at, clock).is_due(now, nights[-1] if nights else start):
                 nights.append(now)
         due = [moment for moment in moments(at, name, change) if start < moment <= looks[-1]]
         assert nights == [next(look for look in looks if look >= moment) for moment in due]

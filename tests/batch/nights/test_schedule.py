@@ -4,23 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from batch.nights import outcomes, schedule
-from batch.nights.schedule import TRIES, StreamClock, tries_made
+from batch.nights.schedule import TRIES, StreamClock, Timetable, tries_made
 from batch.releases import publish
-from batch.settings import BatchSettings
 from stream import durable
 from stream.archive import Archive
-from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, zone_named
+from tests.batch.nights.running_schedule import scheduled
 from tests.batch.nights.small_nights import write_manifest
 from tests.ledger_entries import entry_at
 from tests.polling import until
@@ -33,7 +29,7 @@ NOW_NS = time.time_ns()
 
 
 def failed_tries(var: Path, now_ms: int) -> int | None:
-    return tries_made(var, now_ms, "03:00", CLOCK)
+    return tries_made(var, now_ms, Timetable("03:00", CLOCK))
 
 
 def shipped(var: Path, name: str, read_ms: int) -> None:
@@ -129,25 +125,6 @@ def test_the_streams_clock_follows_the_ledger(tmp_path: Path, monkeypatch: pytes
     assert clock.now() == THREE + 2
     monkeypatch.delattr(Archive, "entries")  # nothing came to it: it is not read again
     assert clock.now() == THREE + 2
-
-
-@contextmanager
-def scheduled(var: Path, script: str) -> Iterator[None]:
-    """The schedule in a thread, with a night that is a line of shell."""
-    stop, patch = threading.Event(), pytest.MonkeyPatch()
-    patch.setattr(schedule, "POLL_S", 0.01)
-    patch.setattr(schedule, "RETRY_S", 0.01)
-    patch.setattr(schedule, "GRACE_S", 0.2)
-    arguments = StreamSettings(var=var), BatchSettings(night_at="03:00"), stop, ["sh", "-c", script]
-    thread = threading.Thread(target=schedule.run, args=arguments)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(600)
-        patch.undo()
-    assert not thread.is_alive()
 
 
 ENDS = [(0, 1, "published"), (3, 1, "refused"), (4, 1, "held"), (1, 3, "failed")]
