@@ -48,13 +48,24 @@ def _settings() -> tuple[StreamSettings, WorldSettings]:
     type=click.IntRange(1, 65535),
     help="Port that the recommender answers on.",
 )
-@click.option("--days", default=14, show_default=True, type=click.IntRange(3, 365), help="Days of history.")
+@click.option("--days", type=click.IntRange(1, 365), help="Days of history, 14; with --empty: live days, 4.")
 @click.option("--keep", is_flag=True, help="Keep all processes running afterwards.")
-def demo(folder: Path, port: int, days: int, keep: bool) -> None:
+@click.option("--empty", is_flag=True, help="The first days of a service, from an empty archive; figures by day.")
+@click.option("--compare", is_flag=True, help="With --empty: play the same days after 14 days of history as well.")
+def demo(folder: Path, port: int, days: int | None, keep: bool, empty: bool, compare: bool) -> None:
     """Run the whole loop on real processes; exit code 0 if every invariant holds."""
+    from loadtest.demo import first_days
     from loadtest.demo.run import run as run_demo
 
-    sys.exit(run_demo(folder.resolve(), port, days, keep))
+    if empty and keep:
+        raise click.UsageError("--empty ends all its processes; leave out --keep")
+    if compare and not empty:
+        raise click.UsageError("--compare needs --empty")
+    if empty:
+        sys.exit(first_days.run(folder.resolve(), port, days or 4, compare))
+    if days is not None and days < 3:
+        raise click.BadParameter("a night needs 3 days of history", param_hint="--days")
+    sys.exit(run_demo(folder.resolve(), port, days or 14, keep))
 
 
 @commands.command()

@@ -122,7 +122,7 @@ class Demo:
         self._night()
         self._start_marquee()
         service = asyncio.run(self._live(audience, opens))
-        self._await_end(service)
+        self._await_end(service, day_name(first + 1))
         report_days = [day_name(first), day_name(first + 1)]
         seconds = time.monotonic() - began
         var, topic = self.streaming.var, self.streaming.topic
@@ -148,10 +148,10 @@ class Demo:
         if done.returncode:
             raise DemoError(f"the first night ended with code {done.returncode}; see {output.name}")
 
-    def _start_marquee(self) -> None:
+    def _start_marquee(self, probe: str = "readyz") -> None:
         with step("supervisord, workers, collector, telemetry"):
             self.stack.start_supervisor()
-            self.stack.until("a worker", lambda: answers(f"http://{HOST}:{self._port}/readyz"), 30)
+            self.stack.until("a worker", lambda: answers(f"http://{HOST}:{self._port}/{probe}"), 30)
 
     async def _live(self, audience: Audience, opens_ms: int) -> Service:
         settings = self.world_settings
@@ -184,10 +184,10 @@ class Demo:
 
         return is_over
 
-    def _await_end(self, service: Service) -> None:
+    def _await_end(self, service: Service, last: str) -> None:
+        """Wait until every line is archived, and the report of the last day is final."""
         with step("the last lines and the reports"):
             self.stack.until("the collector's last line", lambda: self._archived() >= service.counts.lines, 60)
-            last = day_name(day_number(FIRST_LIVE_DAY) + 1)
             self.stack.until(f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), 60)
 
     def _archived(self) -> int:
@@ -196,11 +196,8 @@ class Demo:
 
 def run(folder: Path, port: int, days: int, keep: bool) -> int:
     """Run the demo and print its summary; returns the exit code: 0 if every invariant holds."""
-    require_free(HOST, port)
-    _prepare(folder)
+    prepare(folder, port)
     demo = Demo(folder, port, days)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupted)
     kept = False
     try:
         result = demo.run()
@@ -212,9 +209,13 @@ def run(folder: Path, port: int, days: int, keep: bool) -> int:
         return 1 if result.broken else 0
     finally:
         if not kept:
-            with step("stopping everything"), contextlib.ExitStack() as stack:
-                stack.enter_context(_undisturbed())
-                demo.stack.stop()
+            stop(demo)
+
+
+def stop(demo: Demo) -> None:
+    """End the processes of a demo, whatever signals come meanwhile."""
+    with step("stopping everything"), _undisturbed():
+        demo.stack.stop()
 
 
 def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
@@ -229,7 +230,14 @@ def _swapped(service: Service, before: str | None) -> Callable[[], bool]:
     return is_over
 
 
-def _prepare(folder: Path) -> None:
+def prepare(folder: Path, port: int) -> None:
+    """Empty the folder of a demo, and let SIGTERM and SIGHUP end it like Ctrl-C.
+
+    Raises `DemoError` if the port is taken, the folder holds other files, its disk is too full, or a demo runs there.
+    """
+    require_free(HOST, port)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupted)
     if (folder / "run" / "processes.json").exists():
         raise DemoError(f"{folder}: an earlier demo is still running; end it with `make stop`")
     marker = folder / ".marquee-demo"

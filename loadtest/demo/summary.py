@@ -128,7 +128,7 @@ def summarise(
     var: Path, topic: str, service: ServiceCounts, days: list[str], logs: Path, seconds: float
 ) -> DemoSummary:
     """The summary of a run, from its files and the counts of the service; `topic` is that of the live service."""
-    lines = _lines(var)
+    lines = lines_by_fate(var)
     reports = {day: report for day in days if (report := _read_report(var, day))}
     return DemoSummary(
         seconds=round(seconds, 1),
@@ -140,8 +140,9 @@ def summarise(
             archive=str(var / "archive"), releases=str(var / "releases"), reports=str(var / "reports"), logs=str(logs)
         ),
         broken=[
-            *_broken_counts(lines, topic, service),
-            *_broken_reports(var, {day: reports.get(day) for day in days}),
+            *broken_counts(lines, topic, service),
+            *_broken_answers(service),
+            *broken_reports(var, {day: report.final for day, report in reports.items()}, days),
         ],
     )
 
@@ -151,7 +152,8 @@ def write_summary(path: Path, summary: DemoSummary) -> None:
     durable.write_json(path, msgspec.to_builtins(summary))
 
 
-def _lines(var: Path) -> dict[str, dict[str, int]]:
+def lines_by_fate(var: Path) -> dict[str, dict[str, int]]:
+    """By topic of the archive: lines read (`in`), and lines by fate."""
     entries = Archive(var).entries()
     by_topic: dict[str, dict[str, int]] = {}
     for topic in sorted({entry.topic for entry in entries}):
@@ -199,10 +201,9 @@ def _release(var: Path, release: str) -> ReleaseSummary:
     )
 
 
-def _broken_counts(lines: dict[str, dict[str, int]], topic: str, service: ServiceCounts) -> list[str]:
+def broken_counts(lines: dict[str, dict[str, int]], topic: str, service: ServiceCounts) -> list[str]:
+    """What is wrong with the lines of the archive: each one that the service wrote is there, and has one fate."""
     live = lines.get(topic, {"in": 0})
-    requests, failed = service.statuses.total(), service.statuses.total() - service.statuses[200]
-    releases = len([release for release in service.releases if release])
     archived, duplicates = live["in"], live.get("duplicate")
     checks = {
         f"{archived} lines archived, {service.lines} written": archived == service.lines,
@@ -210,23 +211,32 @@ def _broken_counts(lines: dict[str, dict[str, int]], topic: str, service: Servic
             fates["in"] == sum(count for fate, count in fates.items() if fate != "in") for fates in lines.values()
         ),
         f"{duplicates} duplicates found, {service.repeated} lines sent twice": duplicates == service.repeated,
+    }
+    return [text for text, holds in checks.items() if not holds]
+
+
+def _broken_answers(service: ServiceCounts) -> list[str]:
+    requests, failed = service.statuses.total(), service.statuses.total() - service.statuses[200]
+    releases = len([release for release in service.releases if release])
+    checks = {
         f"{failed} of {requests} requests failed": failed == 0,
         f"{releases} releases answered, not 2": releases == 2,
     }
     return [text for text, holds in checks.items() if not holds]
 
 
-def _broken_reports(var: Path, reports: dict[str, ReportSummary | None]) -> list[str]:
+def broken_reports(var: Path, final: dict[str, bool], days: list[str]) -> list[str]:
+    """What is wrong with the reports of some days; `final` says of each that exists whether it is final."""
     broken = []
-    for day, report in reports.items():
-        if report is None:
+    for day in days:
+        if day not in final:
             broken.append(f"there is no report of {day}")
             continue
         try:
             validate_report(orjson.loads((var / "reports" / f"{day}.json").read_bytes()))
         except ReportError as error:
             broken.append(str(error))
-        if not report.final:
+        if not final[day]:
             broken.append(f"the report of {day} is not final")
     return broken
 

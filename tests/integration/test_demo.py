@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadtest.demo.days_summary import DaysComparison
 from loadtest.demo.processes import ROOT, free_port
 from loadtest.demo.summary import DemoSummary
 from tests.integration.marquee_processes import Start
@@ -65,6 +66,26 @@ def check_summary(summary: DemoSummary) -> None:
     assert by_release[1].hit_rate.low is not None
 
 
+def test_an_empty_archive_has_a_release_within_its_first_hours_and_another_every_few(
+    start: Start, tmp_path: Path
+) -> None:
+    folder, small = tmp_path / "demo", {**SMALL, "MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "100"}
+    demo = start(
+        small, "loadtest", "demo", "--empty", "--days", "1", "--folder", str(folder), "--port", f"{free_port()}"
+    )
+    assert demo.ends() == 0, demo.text()
+    [run] = msgspec.json.decode((folder / "summary.json").read_bytes(), type=DaysComparison).runs
+    assert run.broken == []
+    [day] = run.days
+    # the first one, and those of 07:00, 11:00, 15:00, 19:00 and 23:00, unless so few users said too little for one
+    assert sum(day.nights.values()) >= 6
+    assert day.nights["published"] >= 3
+    assert day.releases[0].id is None
+    assert 0 < run.failed_at_first < day.answers
+    assert "From an empty archive" in demo.text()
+    assert processes_below(folder) == []
+
+
 def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     demo = start(SMALL, "loadtest", "demo", "--folder", str(folder), "--port", str(free_port()), "--days", "4")
@@ -75,7 +96,17 @@ def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Pat
     assert processes_below(folder) == []
 
 
-@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--days", "1"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--port", "70000"],
+        ["--days", "1"],
+        ["--nonsense"],
+        ["--compare"],
+        ["--empty", "--keep"],
+        ["--empty", "--days", "0"],
+    ],
+)
 def test_a_wrong_call_is_an_error_of_a_line_or_two(start: Start, arguments: list[str]) -> None:
     demo = start({}, "loadtest", "demo", *arguments)
     assert demo.ends() == 2
