@@ -65,6 +65,8 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     answers: Literal["auto", "compact", "rendered"] = "auto"
     """How a release stores its lists: compact, as indices only (40 bytes per user), or rendered, also as text (some 450
     bytes per user), which saves a worker a quarter of its work; auto: rendered if that takes less than 1 GiB."""
+    explore_share: Share = 0.0
+    """Share of users, drawn anew each night, whose lists are drawn by lot with known chances; 0: none."""
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 1
     """Random seed of all sampling in a night."""
     night_at: Annotated[str, msgspec.Meta(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")] = "03:00"

@@ -28,9 +28,9 @@ from server.release import Release, list_source
 from server.status import examples_of
 from stream.event import LIST_LENGTH
 
-Source = Literal["personal", "segment", "popular"]
+Source = Literal["personal", "segment", "popular", "exploring"]
 SOURCES: tuple[Source, ...] = get_args(Source)
-_PERSONAL, _SEGMENT, _POPULAR = range(3)
+_PERSONAL, _SEGMENT, _POPULAR, _EXPLORING = range(4)
 
 Find = Callable[[int], int]
 Render = Callable[[int], bytes]
@@ -55,9 +55,8 @@ class Answers:
             self._has_hidden = memoryview(_lists_with(release.lists, self._hidden_items))  # type: ignore[arg-type]
         left_out = self._hidden_items | {int(np.iinfo(release.lists.dtype).max)}
         self._segments = memoryview(release.segments)  # type: ignore[arg-type]
-        sources = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
-        self._list_sources = sources if any(sources) else None
-        """By segment, the source of the lists that the release holds for its users; None if all are personal."""
+        self._list_sources = _list_sources(release) if whole else None
+        """By row, the source of the list that the release holds; None if all are personal."""
         everyone, *segments = (_kept(items, left_out) for items in release.fallbacks.tolist())
         everyone = everyone or _kept(range(len(self._names)), left_out)[:LIST_LENGTH]  # every popular movie is hidden
         self._fallbacks = [everyone, *segments]
@@ -123,7 +122,7 @@ class Answers:
                     body = texts[begins[row] : begins[row + 1]]
                 if not body:
                     return popular[segments[row]]
-                return body, _PERSONAL if list_sources is None else list_sources[segments[row]]
+                return body, _PERSONAL if list_sources is None else list_sources[row]
             except Exception as error:  # noqa: BLE001 - whatever error a damaged file causes, the user gets an answer
                 faults.count, faults.last = faults.count + 1, repr(error)
                 return popular[0]
@@ -172,6 +171,17 @@ class _Faults:
 
     count: int = 0
     last: str = ""
+
+
+def _list_sources(release: Release) -> Sequence[int] | None:
+    """By row, the index in `SOURCES` of the list that a release holds; None if all are personal."""
+    by_segment = [SOURCES.index(list_source(release, segment)) for segment in range(len(release.fallbacks))]
+    if not any(by_segment) and release.explored is None:
+        return None
+    sources = np.array(by_segment, np.uint8)[release.segments]
+    if release.explored is not None:
+        sources[release.explored.rows] = _EXPLORING
+    return memoryview(sources)
 
 
 def _kept(items: Iterable[int], left_out: set[int]) -> list[int]:

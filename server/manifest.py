@@ -73,6 +73,15 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
     trees: int | None = None
 
 
+class Exploring(msgspec.Struct, frozen=True, kw_only=True):
+    """The lists that were drawn by lot, see `batch.models.exploring`; `explorers.npy` says whose they are."""
+
+    share: float = 0.0
+    """The chance with which each user was drawn."""
+    users: int = 0
+    """How many were."""
+
+
 class BlasLibrary(msgspec.Struct, frozen=True, kw_only=True):
     """A loaded BLAS library; kernels round differently."""
 
@@ -117,6 +126,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Movies that only the stream proves, since the API gave no record: without runtimes, but watched by many users."""
     api_answered: bool | None = None
     """Whether the movie API did not fail, and had answered on at least half of the movies; None if that is unknown."""
+    exploring: Exploring | None = None
+    """None if no list was drawn."""
     settings: dict[str, object] = {}
     """`[batch]` of that night, by the names of its version; URLs without passwords and keys."""
     model: ReleaseModel = ReleaseModel()

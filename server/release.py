@@ -27,10 +27,12 @@ from server.release_files import Progress, ReleaseFiles, no_progress
 from server.release_files import sha256 as sha256
 from server.release_layout import ARRAYS, wrong_files
 from server.release_layout import BASELINE as BASELINE
+from server.release_layout import EXPLORED as EXPLORED
 from server.release_layout import FILES as FILES
 from server.release_layout import LAYOUT as LAYOUT
 from server.release_layout import METRIC as METRIC
 from server.release_layout import RENDERED as RENDERED
+from server.release_layout import Explored as Explored
 from server.release_layout import Rendered as Rendered
 from stream.event import LIST_LENGTH
 
@@ -60,9 +62,11 @@ class Release:
     rendered: Rendered | None
     published: float
     """Time of publication, seconds since 1970."""
+    explored: Explored | None = None
+    """The lists that were drawn by lot; None if there are none."""
     folder: Path = Path()
     state: verification_cache.State = field(default_factory=list)
-    """State of `manifest.json`, `FILES` and `RENDERED` when they were opened, see `verification_cache.state_of`."""
+    """State of `manifest.json` and of `file_names` when they were opened, see `verification_cache.state_of`."""
 
     @staticmethod
     def open(folder: Path, progress: Progress = no_progress, trust: bool = True) -> "Release":
@@ -73,10 +77,7 @@ class Release:
         """
         with ReleaseFiles(folder) as files:
             manifest = _manifest(files)
-            given = [name for name in RENDERED if name in manifest.files]
-            if given not in ([], [*RENDERED]):
-                raise BadRelease(f"{folder}: manifest.json names {given[0]} without the other of {', '.join(RENDERED)}")
-            names = [*FILES, *given]
+            names = _file_names(folder, manifest)
             files.open(names)
             state = verification_cache.state_of([files.status(name) for name in ("manifest.json", *names)])
             is_verified = trust and verification_cache.is_known(folder, state)
@@ -87,6 +88,11 @@ class Release:
         if not is_verified:
             verification_cache.remember(folder, state)
         return release
+
+    @property
+    def file_names(self) -> list[str]:
+        """The files that are read of it, besides the manifest."""
+        return [*FILES, *(RENDERED if self.rendered else ()), *(EXPLORED if self.explored else ())]
 
     @cached_property
     def movies(self) -> list[str]:
@@ -116,7 +122,7 @@ class Release:
         Removed and replaced files do not count: the map still shows the opened file. A file whose links or permissions
         changed, as by a backup with hard links, was changed but not written to.
         """
-        names = ["manifest.json", *FILES, *(RENDERED if self.rendered else ())]
+        names = ["manifest.json", *self.file_names]
         for name, (device, inode, *before) in zip(names, self.state[1:], strict=True):
             try:
                 file = (self.folder / name).stat()
@@ -153,7 +159,7 @@ class Release:
 
 
 def list_source(release: Release, segment: int) -> Literal["personal", "segment", "popular"]:
-    """The source of the list in `lists.npy` for a user of a segment.
+    """The source of the list in `lists.npy` for a user of a segment whose list was not drawn (`explored`).
 
     Popular models fill it too, with the popular list less the movies that the user has seen; the model `segment` gives
     users without a segment (0) the list of everyone.
@@ -202,6 +208,17 @@ def _manifest(files: ReleaseFiles) -> Manifest:
     return manifest
 
 
+def _file_names(folder: Path, manifest: Manifest) -> list[str]:
+    """The files of a release. Raises `BadRelease` if it has one of two that belong together."""
+    names = [*FILES]
+    for pair in (RENDERED, EXPLORED):
+        given = [name for name in pair if name in manifest.files]
+        if given not in ([], [*pair]):
+            raise BadRelease(f"{folder}: manifest.json names {given[0]} without the other of {', '.join(pair)}")
+        names += given
+    return names
+
+
 def _verify(files: ReleaseFiles, name: str, manifest: Manifest, progress: Progress) -> None:
     folder, promised, size = files.folder, manifest.files.get(name), files.status(name).st_size
     if promised is None:
@@ -225,17 +242,18 @@ def _map_files(
     files: ReleaseFiles, manifest: Manifest, state: verification_cache.State, is_verified: bool, progress: Progress
 ) -> Release:
     """Map the files of a release; check their contents unless they were verified before."""
-    text = "answers.bin" in manifest.files
+    text, drawn = (pair[0] in manifest.files for pair in (RENDERED, EXPLORED))
     try:
         names = files.read("movies.txt").splitlines()
         arrays = {name: _array(files, f"{name}.npy") for name in ARRAYS}
         arrays["fallbacks"] = arrays["fallbacks"].copy()  # it answers even if a file is damaged later
         arrays["fallbacks"].flags.writeable = False
         rendered = Rendered(files.map("answers.bin"), _array(files, "answers.npy")) if text else None
+        explored = Explored(*(_array(files, name) for name in EXPLORED)) if drawn else None
         published = files.status("manifest.json").st_mtime
     except (OSError, ValueError) as error:
         raise BadRelease(f"{files.folder}: {error!r}") from error
-    if not is_verified and (wrong := wrong_files(names, arrays, rendered, progress)):
+    if not is_verified and (wrong := wrong_files(names, arrays, rendered, explored, progress)):
         raise BadRelease(
             f"{files.folder}: {', '.join(wrong)}: not of the layout, or in contradiction to the other files"
         )
@@ -251,6 +269,7 @@ def _map_files(
         items=arrays["items"],
         index=index,
         rendered=rendered,
+        explored=explored,
         published=published,
         folder=files.folder,
         state=state,

@@ -28,6 +28,8 @@ FILES = (
 )
 RENDERED = ("answers.bin", "answers.npy")
 """Optional files: all personal answers as text, one after the other, and the offset of each."""
+EXPLORED = ("explorers.npy", "propensities.npy")
+"""Optional files: whose lists were drawn by lot, and the chance of each movie on them."""
 BASELINE = "baseline.npy"
 """For reports, not read by workers: as `lists.npy`, the popular list without what each user has seen. Older releases
 lack it."""
@@ -46,11 +48,33 @@ class Rendered:
     """uint64 [n + 1]."""
 
 
+@dataclass(frozen=True)
+class Explored:
+    """Lists that were drawn by lot; k users."""
+
+    rows: np.ndarray
+    """uint32 [k]: rows of the users, ascending."""
+    propensities: np.ndarray
+    """float32 [k, 20]: the chance with which each movie came onto the list; 0 where the list has ended."""
+
+    def propensities_of(self, row: int) -> list[float] | None:
+        """The propensities of the list in a row of the release; None if it was not drawn."""
+        place = int(np.searchsorted(self.rows, row))
+        is_drawn = place < len(self.rows) and int(self.rows[place]) == row
+        return self.propensities[place].tolist() if is_drawn else None
+
+
 def wrong_files(
-    names: list[bytes], arrays: dict[str, np.ndarray], rendered: Rendered | None, progress: Progress = no_progress
+    names: list[bytes],
+    arrays: dict[str, np.ndarray],
+    rendered: Rendered | None,
+    explored: Explored | None = None,
+    progress: Progress = no_progress,
 ) -> list[str]:
     """The files that break the layout, or contradict other files. `arrays` has the keys of `ARRAYS`."""
     wrong = _wrong_shapes(len(names), arrays, rendered) or _wrong_values(len(names), arrays, progress)
+    if not wrong and explored is not None:
+        wrong = _wrong_draws(arrays["lists"], explored)
     # latin-1 decodes any byte, and to a character that no movie id has where it is not ASCII
     if not wrong and not (len(set(names)) == len(names) and all(is_movie(name.decode("latin-1")) for name in names)):
         wrong = ["movies.txt"]
@@ -88,6 +112,18 @@ def _wrong_values(movies: int, arrays: dict[str, np.ndarray], progress: Progress
         "items.npy": bool(np.isfinite(items).all()),
     }
     return [name for name, holds in forms.items() if not holds]
+
+
+def _wrong_draws(lists: np.ndarray, explored: Explored) -> list[str]:
+    """Check that the drawn lists are of users of the release, and that each of their movies has a chance."""
+    rows, chances, none = explored.rows, explored.propensities, np.iinfo(lists.dtype).max
+    is_array = rows.dtype == np.uint32 and rows.ndim == 1
+    if not (is_array and bool(np.all(rows[1:] > rows[:-1])) and (not len(rows) or int(rows[-1]) < len(lists))):
+        return ["explorers.npy"]
+    if not _is_of(chances, np.float32, (len(rows), LIST_LENGTH)):
+        return ["propensities.npy"]
+    is_chance = ((chances > 0) & (chances <= 1)) == (lists[rows] != none)
+    return [] if bool((is_chance & (chances >= 0)).all()) else ["propensities.npy"]
 
 
 def _wrong_texts(names: list[bytes], lists: np.ndarray, rendered: Rendered, progress: Progress) -> list[str]:

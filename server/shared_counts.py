@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 BUCKETS = 20
 """Handling times are counted by powers of two: bucket i holds those below 2^i µs, the last bucket all others."""
-_SOURCES = 3
+_SOURCES = 4
 _FRESH_S = 5.0
 """A serving worker has written its counts within this many seconds."""
 _PATIENCE_S = 3.0
@@ -36,7 +36,7 @@ class WorkerCounts(msgspec.Struct, kw_only=True):
     """The counts of one worker since it began, or of several together; the file `metrics/server-*.json`."""
 
     answered: list[int] = msgspec.field(default_factory=lambda: [0] * _SOURCES)
-    """Answers with a list, by source: personal, segment, popular."""
+    """Answers with a list, by source: personal, segment, popular, exploring."""
     buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (BUCKETS + 1))
     """Answers with a list, by handling time, see `BUCKETS`."""
     seconds: float = 0.0
@@ -130,6 +130,7 @@ class SharedCounts:
             except msgspec.MsgspecError as error:
                 log.warning("%s is ignored: %s", path, error)
                 continue
+            counts.answered += [0] * (_SOURCES - len(counts.answered))  # an older version knew fewer sources
             if (len(counts.answered), len(counts.buckets)) == (_SOURCES, BUCKETS + 1):
                 yield path, counts
             else:

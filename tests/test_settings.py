@@ -47,7 +47,7 @@ DEFAULTS = {
         "factors": 64,
         "iterations": 12, "regularization": 5.0, "confidence": 10.0, "fit_users": 200_000, "dense_movies": 8_192,
         "ease_penalty": 300.0, "order_penalty": 300.0, "half_life_days": 14.0, "minimum_segment": 100, "trees": 50,
-        "answers": "auto", "seed": 1, "night_at": "03:00",
+        "answers": "auto", "seed": 1, "night_at": "03:00", "explore_share": 0.0,
         "young_archive_days": 3, "young_archive_hours": 4.0, "keep_releases": 14,
     },
     "server": {

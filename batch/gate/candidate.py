@@ -95,6 +95,14 @@ class Candidate:
         return np.where(lists == np.iinfo(lists.dtype).max, -1, lists.astype(np.int32))
 
     @cached_property
+    def is_drawn(self) -> np.ndarray:
+        """bool [n]: the users whose lists were drawn by lot."""
+        drawn = np.zeros(len(self.lists), bool)
+        if self.release.explored is not None:
+            drawn[self.release.explored.rows] = True
+        return drawn
+
+    @cached_property
     def is_hidden(self) -> np.ndarray:
         """bool [m]: the movies that are hidden."""
         return np.array([movie in self.hidden for movie in self.release.movies], bool)
@@ -120,10 +128,10 @@ class Candidate:
         return self.evaluation.popular_below.get(self.evaluation.chosen, 0)
 
     def sampled_rows(self, least_seen: int = 1, most_seen: float = np.inf) -> np.ndarray:
-        """int64: rows of some users who have seen so many movies, and have a list: by part, in random order within each
-        part.
+        """int64: rows of some users who have seen so many movies, and have a list that was not drawn by lot: by part,
+        in random order within each part.
         """
-        seen = np.diff(self.seen.indptr)
-        rows = np.flatnonzero((seen >= max(least_seen, 1)) & (seen <= most_seen) & (self.lists[:, 0] >= 0))
+        seen, has_list = np.diff(self.seen.indptr), (self.lists[:, 0] >= 0) & ~self.is_drawn
+        rows = np.flatnonzero((seen >= max(least_seen, 1)) & (seen <= most_seen) & has_list)
         rows = np.random.default_rng(SEED).permutation(rows)[: list_relevance.ROWS]
         return rows[np.argsort(rows * PARTS // len(self.lists), kind="stable")]

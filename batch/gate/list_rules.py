@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.sparse as sp
 
-from batch.gate import baseline_checks, embedding_parts, list_checks, list_order, list_relevance
+from batch.gate import baseline_checks, embedding_parts, explored_checks, list_checks, list_order, list_relevance
 from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import Wrong
 from batch.models import own_rankings
@@ -69,6 +69,17 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     if wrong := [f"{found.value:+.3f}, at best {found.most:+.3f}" for found in correlations if found.is_too_small]:
         return Wrong(f"movies stand no higher in the lists of users whom they suit more: correlation {wrong[0]}")
     return None if match else "too little data to tell"
+
+
+def explorers_are_drawn(candidate: Candidate) -> str | None:
+    """Who explores, and what those users are shown, was drawn by lot, with the chances that the release states."""
+    share, explored = candidate.release.manifest.settings.get("explore_share", 0.0), candidate.release.explored
+    if not isinstance(share, float):
+        return Wrong("the manifest does not say how many users explore")
+    if explored is None:
+        return Wrong(f"nobody explores, though {share:.1%} of the users should") if share else None
+    fault = explored_checks.exploring_fault(candidate, explored, share)
+    return Wrong(fault) if fault else f"{len(explored.rows)} users explore"
 
 
 def embeddings_suit_their_movies(candidate: Candidate) -> str | None:

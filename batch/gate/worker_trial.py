@@ -25,6 +25,8 @@ from stream.event import LIST_LENGTH
 
 USERS = 1000
 """Known users that are requested, besides an unknown one."""
+EXPLORERS = 50
+"""Users whose lists were drawn that are requested besides, at least."""
 _HOST = "127.0.0.1"
 _DEADLINE_S = 300.0
 """For the start of the worker and all its answers: even on a busy machine only a worker that hangs takes so long."""
@@ -83,7 +85,8 @@ def _wrong_answer(port: int, release: Release, hidden: Collection[str]) -> str |
     """The first wrong answer, in words. Raises `OSError` and `HTTPException` if the worker does not answer."""
     hidden_items = {item for item, movie in enumerate(release.movies) if movie in hidden} if hidden else set[int]()
     fallbacks = _fallbacks(release, hidden_items)
-    rows = np.unique(np.linspace(0, len(release.users) - 1, USERS).astype(np.int64)).tolist()
+    drawn = np.zeros(0, np.int64) if release.explored is None else release.explored.rows.astype(np.int64)
+    rows = np.unique([*_spread(np.arange(len(release.users)), USERS), *_spread(drawn, EXPLORERS)]).tolist()
     deadline = time.monotonic() + _DEADLINE_S
     connection = http.client.HTTPConnection(_HOST, port, timeout=_DEADLINE_S)
     connection.connect()
@@ -98,6 +101,11 @@ def _wrong_answer(port: int, release: Release, hidden: Collection[str]) -> str |
     finally:
         connection.close()
     return None
+
+
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """So many of some rows, evenly spread over them; all if they are fewer."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))] if len(rows) else rows
 
 
 def _ask(connection: http.client.HTTPConnection, user: int, deadline: float) -> Answer:
@@ -115,7 +123,8 @@ def _expected_answer(release: Release, row: int | None, hidden: set[int], fallba
     own, segment = ([], 0) if row is None else (release.lists[row].tolist(), int(release.segments[row]))
     own = [item for item in own if item != none]
     items = [item for item in own if item not in hidden]
-    source = expected_source(release.manifest.model.lists, segment)
+    is_drawn = row is not None and release.explored is not None and row in release.explored.rows
+    source = "exploring" if is_drawn else expected_source(release.manifest.model.lists, segment)
     if not items:
         segment = segment if fallbacks[segment] else 0
         items, source = fallbacks[segment], "segment" if segment else "popular"

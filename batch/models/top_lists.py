@@ -1,4 +1,4 @@
-"""Top lists: the 20 movies with the highest scores that a user has not seen, exactly.
+"""Top lists: the movies, 20 unless told otherwise, with the highest scores that a user has not seen, exactly.
 
 Movies are split into groups, and the best score of each group is found first: the 20th of these is a bound that the 20
 best scores of the row reach, and hardly any others. All scores that reach it are sorted, so lists are exact, and ties
@@ -44,19 +44,20 @@ def top_lists(
     users: np.ndarray,
     hidden: np.ndarray | None = None,
     advance: Callable[[int], object] = lambda users: None,
+    count: int = LIST_LENGTH,
 ) -> np.ndarray:
-    """Movie indices for some users (int64 rows of `data`), best first: int32 [len(users), 20].
+    """Movie indices for some users (int64 rows of `data`), best first: int32 [len(users), count].
 
     Skips movies that the user has seen according to `data`, `hidden` movies (bool [m]) and scores of -inf; short rows
     are padded with -1. Equal scores are ordered by movie index. Raises `BatchError` if a score is not a number.
     """
     size = max(1, _BLOCK_CELLS // data.shape[1])
     blocks = [users[start : start + size] for start in range(0, len(users), size)]
-    lists = np.full((len(users), LIST_LENGTH), -1, np.int32)
+    lists = np.full((len(users), count), -1, np.int32)
 
     def fill(number: int) -> int:
         scores = _scores_of_unseen(model, data, blocks[number], hidden)
-        lists[number * size : (number + 1) * size] = best_movies(scores, LIST_LENGTH, model.name)
+        lists[number * size : (number + 1) * size] = best_movies(scores, count, model.name)
         return len(blocks[number])
 
     # one block for each core: BLAS threads within a block would only wait for each other

@@ -174,8 +174,11 @@ class NightSteps:
     def train(self) -> TrainResult:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
         history, _ = self._history()
-        hidden_movies, evaluation = frozenset(self._input().hidden or ()), self._evaluation()
-        dimensions = build.build_files(self._folder, history, evaluation, self._settings, hidden_movies)
+        facts, evaluation = self._input(), self._evaluation()
+        hidden_movies = frozenset(facts.hidden or ())
+        dimensions = build.build_files(
+            self._folder, history, evaluation, self._settings, hidden_movies, facts.stream_time
+        )
         users, movies = history.shape
         return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=movies)
 
@@ -233,14 +236,16 @@ class NightSteps:
         return evaluation
 
     def _manifest(self, facts: InputFacts, evaluation: Evaluation) -> Manifest:
-        with self._reading("items.npy"):
+        with self._reading("the candidate"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
+            exploring = build.read_exploring(self._folder, self._settings.explore_share)
         answers = self._movie_answers()
         return Manifest(
             stream_time=facts.stream_time,
             input=facts,
             proven_movies=len(answers.proven),
             api_answered=answers.api_answered,
+            exploring=exploring,
             settings=public_settings(self._settings),
             model=ReleaseModel(
                 lists=evaluation.chosen,

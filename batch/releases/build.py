@@ -10,12 +10,13 @@ from batch import models
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
-from batch.models import top_lists
+from batch.models import exploring, top_lists
 from batch.models.short_histories import PopularForShort
 from batch.progress import Advance, step
 from batch.releases import rendered
 from batch.settings import BatchSettings
-from server.release import BASELINE, METRIC, RENDERED
+from server.manifest import Exploring
+from server.release import BASELINE, EXPLORED, METRIC, RENDERED
 from stream import durable
 from stream.event import LIST_LENGTH
 
@@ -24,11 +25,16 @@ RENDERED_BYTES = 1 << 30
 
 
 def build_files(
-    folder: Path, history: TrainingHistory, evaluation: Evaluation, settings: BatchSettings, hidden: frozenset[str]
+    folder: Path,
+    history: TrainingHistory,
+    evaluation: Evaluation,
+    settings: BatchSettings,
+    hidden: frozenset[str],
+    night_ms: int,
 ) -> int:
     """Fit the model that the evaluation chose to the whole history, and write the files of a release.
 
-    Returns the dimensions of the embeddings.
+    `night_ms` is how far the night has read the stream, ms UTC. Returns the dimensions of the embeddings.
     """
     data = history.before(history.until, settings.half_life_days)
     is_hidden = np.array([name in hidden for name in history.movies])
@@ -36,24 +42,28 @@ def build_files(
     with step(f"fit {chosen}"):
         model = models.make(chosen, settings, parameters, evaluation.learned)
         model.fit(data)
+    factors = _factorisation(model, data, settings)
     with step("lists", len(history.users)) as advance:
         shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)
         personal = _personal_lists(shown, data, is_hidden, advance)
+    explorer = model if models.is_personal(chosen) else factors  # what is popular is in the pool already
+    _explore(folder, personal, explorer, history, data, is_hidden, settings.explore_share, night_ms)
     popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, is_hidden)
     kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
-    none = np.iinfo(kind).max
     personal = _indices(personal, kind)
     durable.write_array(folder / "lists.npy", personal)
     durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
     with step("baseline"):
         baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, is_hidden), data)
     durable.write_array(folder / BASELINE, _indices(baseline, kind))
-    _write_texts(folder, personal, none, history.movies, settings)
-    items = _embeddings(model, data, settings)
-    durable.write_array(folder / "items.npy", items)
-    with step("index"):
-        durable.write(folder / "items.ann", lambda path: _build_index(items, settings, str(path)))
-    return items.shape[1]
+    _write_texts(folder, personal, np.iinfo(kind).max, history.movies, settings)
+    return _write_embeddings(folder, np.ascontiguousarray(factors.item_embeddings, np.float32), settings)
+
+
+def read_exploring(folder: Path, share: float) -> Exploring | None:
+    """What a manifest says of a candidate's drawn lists; None if there are none. Raises `OSError`, `ValueError`."""
+    path = folder / EXPLORED[0]
+    return Exploring(share=share, users=len(np.load(path, mmap_mode="r"))) if path.exists() else None
 
 
 def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarray:
@@ -72,18 +82,51 @@ def _personal_lists(model: top_lists.Scorer, data: Interactions, is_hidden: np.n
     return lists
 
 
-def _embeddings(model: models.Model, data: Interactions, settings: BatchSettings) -> np.ndarray:
-    """Item embeddings of the matrix factorisation, float32 [m, d]: its neighbours are movies of similar taste."""
-    factors = model
+def _explore(
+    folder: Path,
+    lists: np.ndarray,
+    model: models.Model,
+    history: TrainingHistory,
+    data: Interactions,
+    is_hidden: np.ndarray,
+    share: float,
+    night_ms: int,
+) -> None:
+    """Replace the lists of the users who explore this night by lists that are drawn, and note their propensities."""
+    for name in EXPLORED:
+        (folder / name).unlink(missing_ok=True)
+    if not share:
+        return
+    with step("exploring lists"):
+        rows = np.flatnonzero((np.diff(data.indptr) > 0) & exploring.explores(history.users, night_ms, share))
+        pool = exploring.pools(model, data, rows, is_hidden)
+        lists[rows], propensities = exploring.draw_lists(pool, history.users[rows], night_ms)
+        durable.write_array(folder / "explorers.npy", rows.astype(np.uint32))
+        durable.write_array(folder / "propensities.npy", propensities)
+
+
+def _factorisation(model: models.Model, data: Interactions, settings: BatchSettings) -> models.Model:
+    """The model of the item embeddings, float32 [m, d], whose neighbours are movies of similar taste: the chosen one if
+    it has some, else ALS, fitted to the same history.
+    """
     if isinstance(model, models.PluggedIn):
         has_own = model.has_embeddings
     else:
         has_own = model.name in (models.ALS.name, models.Blend.name, models.Reranker.name)
-    if not has_own:
-        with step("fit als"):
-            factors = models.make("als", settings, {})
-            factors.fit(data)
-    return np.ascontiguousarray(factors.item_embeddings, np.float32)
+    if has_own:
+        return model
+    with step("fit als"):
+        factors = models.make("als", settings, {})
+        factors.fit(data)
+    return factors
+
+
+def _write_embeddings(folder: Path, items: np.ndarray, settings: BatchSettings) -> int:
+    """Write the embeddings and their index; returns the dimensions."""
+    durable.write_array(folder / "items.npy", items)
+    with step("index"):
+        durable.write(folder / "items.ann", lambda path: _build_index(items, settings, str(path)))
+    return int(items.shape[1])
 
 
 def _write_texts(folder: Path, personal: np.ndarray, none: int, names: list[str], settings: BatchSettings) -> None:

@@ -36,16 +36,29 @@ NEAR_MS = 5_000
 _COLUMNS = ["time", "status", "movies", "latency_ms", "error", "topic", "partition", "offset"]
 
 
+class DrawnList(msgspec.Struct, frozen=True, kw_only=True):
+    """How a list of an exploring user was drawn, see `batch.models.exploring`."""
+
+    pool: int
+    """From how many movies."""
+    chances: list[float]
+    """The chance with which each movie came onto the list."""
+    share: float | None
+    """The chance with which the user was drawn; None if the manifest does not say it."""
+
+
 class ShownAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a release answers a user while no movie is hidden."""
 
     source: str
-    """`personal`, `segment` or `popular`."""
+    """`personal`, `segment`, `popular` or `exploring`."""
     segment: str | int
     """Name of the segment whose popular list fills gaps; its number in releases that do not name segments."""
     movies: list[str]
     """Best first."""
     is_user_known: bool
+    drawn: DrawnList | None = None
+    """None if the list was not drawn by lot."""
 
 
 class LoggedRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,13 +207,27 @@ def _shown_answer(folder: Path, user: int) -> tuple[ShownAnswer | None, list[str
     popular = [item for item in release.fallbacks[segment].tolist() if item != none]
     names = release.manifest.segments
     reserve = [item for item in popular if item not in personal] if personal else popular[LIST_LENGTH:]
+    drawn = _drawn_list(release, row) if personal else None
+    fallback = "segment" if segment else "popular"
     answer = ShownAnswer(
-        source=own_source if personal else "segment" if segment else "popular",
+        source="exploring" if drawn else own_source if personal else fallback,
         segment=names[segment] if segment < len(names) else segment,
         movies=[release.movies[item] for item in personal or popular[:LIST_LENGTH]],
         is_user_known=is_known,
+        drawn=drawn,
     )
     return answer, [release.movies[item] for item in reserve]
+
+
+def _drawn_list(release: Release, row: int) -> DrawnList | None:
+    """How the list in a row of a release was drawn; None if it was not."""
+    propensities = release.explored.propensities_of(row) if release.explored else None
+    if propensities is None:
+        return None
+    chances, stated = [chance for chance in propensities if chance > 0], release.manifest.exploring
+    return DrawnList(
+        pool=round(len(chances) / chances[0]), chances=chances, share=None if stated is None else stated.share
+    )
 
 
 def _logged_request(var: Path, user: int, at_ms: int, clock: Zone) -> LoggedRequest | None:
@@ -282,8 +309,11 @@ def _answer(answer: ShownAnswer | None) -> str:
     if answer is None:
         return "unknown: the release was removed or is damaged"
     unknown = "" if answer.is_user_known else "; the release does not know this user"
-    segment = f" ({answer.segment})" if answer.source == "segment" else ""
-    return f"{answer.source}{segment}{unknown}: {', '.join(answer.movies)}"
+    detail = f" ({answer.segment})" if answer.source == "segment" else ""
+    if drawn := answer.drawn:
+        share = "" if drawn.share is None else f"; {drawn.share:.1%} of the users explore"
+        detail = f" (drawn by lot from {drawn.pool} movies, each with the chance {drawn.chances[0]:.3f}{share})"
+    return f"{answer.source}{detail}{unknown}: {', '.join(answer.movies)}"
 
 
 def _log_line(trace: AnswerTrace) -> str:

@@ -67,6 +67,7 @@ window_hours = 2.0
 [batch]
 api = "http://{host}:{api}"
 night_at = "03:00"
+explore_share = 0.02
 
 [server]
 port = {port}

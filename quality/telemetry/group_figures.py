@@ -73,6 +73,7 @@ def _latency_rows(latency: LatencyPercentiles) -> Sequence[Row]:
 def _source_rows(sources: Sources) -> Sequence[Row]:
     return [
         ("personal lists", percent(sources.personalised)),
+        ("exploring lists", percent(sources.exploring)),
         ("source unknown", f"{sources.unknown:,}"),
         ("lists unlike the release's", f"{sources.unlike_release:,}"),
     ]

@@ -13,9 +13,9 @@ import numpy as np
 from stream.decoding import decode_json
 from stream.event import LIST_LENGTH
 
-SOURCES = ("personal", "segment", "popular")
+SOURCES = ("personal", "segment", "popular", "exploring")
 """Where a list comes from; a source's number is its place here."""
-_PERSONAL, _SEGMENT, _POPULAR = range(3)
+_PERSONAL, _SEGMENT, _POPULAR, _EXPLORING = range(4)
 NO_SEGMENT = "no segment"
 """Users whom the release does not know, without a known age and gender, or of a segment that is too small."""
 _CHUNK = 1 << 16
@@ -48,6 +48,8 @@ class ReleaseLists:
     """uint8 [n], 0 for none."""
     fallbacks: np.ndarray
     """int64 [s + 1, 20]: popular lists of everyone and of each segment, -1 for none."""
+    explorers: np.ndarray
+    """uint32 [k]: rows of the users whose lists were drawn by lot."""
     manifest: _ManifestParts
 
     def segment_names(self) -> list[str]:
@@ -80,6 +82,7 @@ class ReleaseLists:
             own = np.where(segment > 0, _SEGMENT, _POPULAR)
         else:
             own = np.full(len(rows), _POPULAR if model == "popular" else _PERSONAL)
+        own[np.isin(rows, self.explorers)] = _EXPLORING
         return np.where(has_own, own, fallback)
 
     def are_unlike(self, shown: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -109,14 +112,23 @@ def read_release_lists(releases: Path, release: str) -> ReleaseLists | None:
         fallbacks = np.load(folder / "fallbacks.npy", "r")[:, :LIST_LENGTH]
         movies = (folder / "movies.txt").read_text("utf-8").splitlines()
         manifest = decode_json((folder / "manifest.json").read_bytes(), _ManifestParts)
+        explorers = _explorers(folder)
         are_of_one_release = lists.shape == (len(users), LIST_LENGTH) and segments.shape == users.shape
         if not are_of_one_release or int(segments.max(initial=0)) >= len(fallbacks):
             return None
         padded = np.full((len(fallbacks), LIST_LENGTH), -1, np.int64)
         padded[:, : fallbacks.shape[1]] = np.where(fallbacks == _none(fallbacks), -1, fallbacks.astype(np.int64))
-        return ReleaseLists(movies, users, lists, segments, padded, manifest)
+        return ReleaseLists(movies, users, lists, segments, padded, explorers, manifest)
     except (OSError, EOFError, ValueError, IndexError, msgspec.DecodeError):
         return None
+
+
+def _explorers(folder: Path) -> np.ndarray:
+    """uint32 [k]; none in releases without drawn lists."""
+    try:
+        return np.asarray(np.load(folder / "explorers.npy", "r"))
+    except FileNotFoundError:
+        return np.zeros(0, np.uint32)
 
 
 def _taken(values: np.ndarray, rows: np.ndarray, absent: int) -> np.ndarray:

@@ -22,7 +22,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(ge=0)]
 HitsByRank = Annotated[list[Count], msgspec.Meta(min_length=LIST_LENGTH, max_length=LIST_LENGTH)]
 Status = Annotated[str, msgspec.Meta(pattern="^[0-9]+$")]
-_PERSONAL = SOURCES.index("personal")
+_PERSONAL, _EXPLORING = SOURCES.index("personal"), SOURCES.index("exploring")
 _BEST_RATING = max(BEST_RATING.values())
 
 
@@ -57,6 +57,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """Answers without a known source: no release was in force, or it was removed."""
     unlike_release: Count
     """Answers with another list than that release has: a swap within the minute, hidden movies, a worker that lags."""
+    exploring: Share | None = None
+    """Share of lists that were drawn by lot among the answers whose source is known; null in older reports."""
 
 
 class ShownMovies(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,10 +158,12 @@ def latency_percentiles(day: JudgedDay) -> LatencyPercentiles:
 def sources(day: JudgedDay) -> Sources:
     """Sources of the answers, and how many lists are not those of the release in force."""
     source = day.judged.source
+    known = source[source >= 0]
     return Sources(
-        personalised=share(source[source >= 0] == _PERSONAL),
+        personalised=share(known == _PERSONAL),
         unknown=int(np.count_nonzero(source < 0)),
         unlike_release=int(np.count_nonzero(day.judged.unlike_release)),
+        exploring=share(known == _EXPLORING),
     )
 
 

@@ -34,6 +34,12 @@ def arrays(shift: int) -> dict[str, np.ndarray]:
     }
 
 
+def explored_arrays(lists: np.ndarray, rows: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """What a release holds besides, if the lists of some rows were drawn by lot, from pools of 50."""
+    chances = np.where(lists[[*rows]] == NO_MOVIE, 0, 0.4).astype(np.float32)
+    return {"explorers": np.array(rows, np.uint32), "propensities": chances}
+
+
 def index_of(items: np.ndarray, trees: int) -> annoy.AnnoyIndex:
     index = annoy.AnnoyIndex(items.shape[1], "angular")
     index.set_seed(1)

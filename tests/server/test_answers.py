@@ -54,7 +54,7 @@ class Naive:
         if own and self.hidden.intersection(self.named(lists[row])):
             own = [*own, *(movie for movie in fallback if movie not in own)][:LENGTH]
         if own:
-            return own, "personal"
+            return own, "exploring" if row in self.arrays.get("explorers", []) else "personal"
         return (fallback or everyone)[:LENGTH], "segment" if segment and fallback else "popular"
 
 
@@ -74,9 +74,13 @@ def drawn_arrays(draw: st.DrawFn) -> dict[str, np.ndarray]:
         return row
 
     width, segments = draw(st.sampled_from([20, 25, 30, 100])), draw(st.integers(0, 3))
+    lists = np.array([listed(LENGTH, 0) for _ in users], kind).reshape(-1, LENGTH)
+    explorers = np.flatnonzero(rng.random(count) < draw(st.sampled_from([0, 0.3, 1]))).astype(np.uint32)
+    chances = np.where(lists[explorers] == none, 0, 0.5).astype(np.float32)
     return {
+        **({"explorers": explorers, "propensities": chances} if draw(st.booleans()) else {}),
         "users": np.array(users, np.uint32),
-        "lists": np.array([listed(LENGTH, 0) for _ in users], kind).reshape(-1, LENGTH),
+        "lists": lists,
         "fallbacks": np.array([listed(width, 1) for _ in range(segments + 1)], kind),
         "segments": rng.integers(0, segments + 1, count).astype(np.uint8),
     }

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server import shared_counts
+from server.answers import SOURCES
 from server.exposition import Exposition
 from server.guard import Guard
 from server.release_watcher import ReleaseWatcher
@@ -81,12 +82,12 @@ def other() -> Iterator[int]:
 
 def test_a_worker_counts_by_source_status_and_time(tmp_path: Path) -> None:
     meter = RequestMeter()
-    for source, seconds in ((0, 0.0), (0, 0.9e-6), (1, 3e-6), (2, 1.0), (2, 5000.0)):
+    for source, seconds in ((0, 0.0), (0, 0.9e-6), (1, 3e-6), (2, 1.0), (3, 5000.0)):
         meter.took(source, seconds)
     for _ in range(2):
         meter.refused(404)
     samples = exposed(metrics(tmp_path, meter))
-    assert [samples["marquee_answers_total", source] for source in ("personal", "segment", "popular")] == [2, 1, 2]
+    assert [samples["marquee_answers_total", source] for source in SOURCES] == [2, 1, 1, 1]
     assert samples["marquee_requests_total", "404"] == 2
     assert samples["marquee_requests_total", "200"] == 5
     assert samples["marquee_handling_seconds_count", ""] == 5
@@ -114,6 +115,13 @@ def test_buckets_hold_answers_within_their_bound(tmp_path_factory: pytest.TempPa
     for bound in bounds:
         # a time is cut to whole microseconds before it is counted
         assert sum(int(1e6 * seconds) < 1e6 * bound for seconds in times) == buckets[bound]
+
+
+def test_counts_of_a_version_that_knew_fewer_sources_are_added(tmp_path: Path) -> None:
+    path = written(tmp_path, GONE, 7)
+    path.write_bytes(orjson.dumps({**orjson.loads(path.read_bytes()), "answered": [7, 2, 1]}))
+    samples = exposed(metrics(tmp_path))
+    assert [samples["marquee_answers_total", source] for source in SOURCES] == [7, 2, 1, 0]
 
 
 def test_counts_of_all_workers_are_added_up(tmp_path: Path, other: int) -> None:

@@ -19,7 +19,7 @@ from batch.gate.verdict import GateVerdict
 from batch.releases import publish, rendered
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts, Manifest
-from server.release import Release
+from server.release import Explored, Release
 from stream.archive import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
 from tests.ledger_entries import entry
@@ -68,6 +68,8 @@ class CandidateParts:
     kind: type[np.unsignedinteger[Any]] = np.uint16
     text: bool = False
     """Whether the answers lie in the release as text as well."""
+    explored: Explored | None = None
+    """The users whose lists were drawn, and the chances."""
 
     def made_lists(self) -> np.ndarray:
         """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
@@ -223,7 +225,11 @@ def _arrays(parts: CandidateParts) -> dict[str, np.ndarray]:
         "baseline": parts.made_baseline(),
         "fallbacks": parts.made_fallbacks(),
     }
+    drawn = {} if parts.explored is None else {
+        "explorers": parts.explored.rows, "propensities": parts.explored.propensities,
+    }  # fmt: skip
     return {
+        **drawn,
         **{name: np.where(movies < 0, none, movies).astype(parts.kind) for name, movies in lists.items()},
         "users": parts.users if parts.sealed_users is None else parts.sealed_users,
         "segments": parts.made_segments() if segments is None else segments,

@@ -25,6 +25,7 @@ from tests.batch.gate.candidates import (
     proven,
     week_entry,
 )
+from tests.batch.gate.planted_draws import PLANTED_DRAWS
 from tests.batch.gate.planted_next_faults import NEXT
 
 SMALL = {"users": 100, "movies": 100}
@@ -348,7 +349,7 @@ def planted(name: str, current: Release) -> CandidateParts:
         if name == f"{rule}: {of}":
             spoil(parts := build_parts())
             return parts
-    for rule, of, sizes, spoil in OTHERS:
+    for rule, of, sizes, spoil in (*OTHERS, *PLANTED_DRAWS):
         if name == f"{rule}: {of}":
             spoil(parts := build_parts(**sizes))
             return parts
@@ -357,4 +358,4 @@ def planted(name: str, current: Release) -> CandidateParts:
     return parts
 
 
-PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *OTHERS, *NEXT)]
+PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *OTHERS, *PLANTED_DRAWS, *NEXT)]

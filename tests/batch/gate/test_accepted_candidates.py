@@ -46,6 +46,7 @@ from tests.batch.gate.candidates import (
     unmeasured,
     week_entry,
 )
+from tests.batch.gate.planted_draws import explore
 from tests.ledger_entries import gap
 
 pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
@@ -123,6 +124,27 @@ def of_few(parts: CandidateParts) -> None:
     measured(figures(0.12), {**figures(0.13, 99), "hr@20": best, "ndcg@20": best})(parts)
 
 
+def explores_popular(parts: CandidateParts) -> None:
+    popular(parts)
+    parts.manifest["settings"] = {"model": "best"}
+    explore(parts)
+
+
+def explores_what_is_left(parts: CandidateParts) -> None:
+    seen_nearly_all(parts)
+    explore(parts, 1.0)
+
+
+def explores_as_text(parts: CandidateParts) -> None:
+    explore(parts)
+    parts.text = True
+
+
+def explores_few(parts: CandidateParts) -> None:
+    few_left(parts)
+    explore(parts)
+
+
 GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "as it is": ({}, lambda parts: None),
     "another world": ({"seed": 7}, lambda parts: None),
@@ -151,6 +173,14 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "pinned and not measured": ({}, pinned),
     "a catalogue without answers": ({}, lambda parts: proven(parts, 1)),
     "32 bits": ({}, lambda parts: setattr(parts, "kind", np.uint32)),
+    "some explore": ({}, explore),
+    "all explore": ({}, lambda parts: explore(parts, 1.0)),
+    "nobody was drawn": ({"users": 30}, lambda parts: explore(parts, 1e-9)),
+    "some explore a popular model": ({}, explores_popular),
+    "some explore 25 movies, eight of them hidden": ({"users": 60, "movies": 25}, explores_few),
+    "all explore who have seen all or nearly all": ({}, explores_what_is_left),
+    "some explore five movies": ({"movies": 5}, explore),
+    "some explore, as text": ({}, explores_as_text),
     "as text": ({}, lambda parts: setattr(parts, "text", True)),
     "newcomers": ({}, newcomers),
     "newcomers with the popular list": ({}, newcomers_with_lists),

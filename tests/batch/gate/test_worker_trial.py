@@ -13,8 +13,9 @@ import pytest
 
 from batch.gate import worker_trial
 from server.manifest import ReleaseModel
-from server.release import Release
+from server.release import Explored, Release
 from tests.batch.gate.candidates import CandidateParts, build_parts, sealed
+from tests.batch.gate.planted_draws import explore
 
 
 def fault(var: Path, parts: CandidateParts) -> str | None:
@@ -79,6 +80,7 @@ GOOD: dict[str, tuple[dict[str, int], Callable[[CandidateParts], object]]] = {
     "whole lists hidden": ({}, list_hidden),
     "popular lists": ({}, lambda parts: made_by(parts, "popular")),
     "popular lists of segments": ({}, lambda parts: made_by(parts, "segment")),
+    "some explore": ({}, explore),
     "as text, with gaps between the ids": ({"users": 30, "movies": 5}, text_with_gaps),
 }
 
@@ -122,12 +124,18 @@ def other_model(release: Release) -> Release:
     return replace(release, manifest=msgspec.structs.replace(release.manifest, model=ReleaseModel(lists="popular")))
 
 
+def others_explore(release: Release) -> Release:
+    """One user of 400 is said to explore, who does not."""
+    return replace(release, explored=Explored(np.array([399], np.uint32), np.full((1, 20), 0.4, np.float32)))
+
+
 SPOILT: dict[str, tuple[Callable[[Release], Release], str]] = {
     "a list": (swapped, "user 410 is answered 200 "),
     "the popular list": (other_fallback, f"user {10**19 - 1} is answered 200 "),
     "the release": (lambda release: replace(release, id="another"), "and should be 200 another personal"),
     "a movie": (other_name, "never+heard+of+1999"),
     "what made it": (other_model, "and should be 200"),
+    "who explores": (others_explore, "exploring text/plain"),
     "the source": (other_segment, "user 408 is answered 200"),
 }
 

@@ -25,7 +25,7 @@ from quality.telemetry.release_history import (
     read_release_history,
 )
 from server.answers import SOURCES, Answers
-from server.manifest import InputFacts, Manifest, ReleaseModel
+from server.manifest import Exploring, InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream import durable
 from stream.archive import Archive, TimeRange
@@ -142,6 +142,26 @@ def test_a_list_of_a_popular_model_is_not_called_personal(var: Path, model: str)
         assert (answer.movies, answer.source) == answered(var, "a", user)
         sources.add(answer.source)
     assert "personal" not in sources
+
+
+def test_the_trace_says_how_a_list_was_drawn(var: Path, write_candidate: WriteCandidate) -> None:
+    candidate = write_candidate(var / "drawn")
+    np.save(candidate / "explorers.npy", np.array([2, 7], np.uint32))
+    np.save(candidate / "propensities.npy", np.full((2, 20), 20 / 47, np.float32))
+    made_of = msgspec.structs.replace(MADE_OF, exploring=Exploring(share=0.02, users=2))
+    release = publish.publish(var, candidate, made_of)
+    publish.make_current(var, release, NOON + 5 * HOUR_MS)
+    for user, is_drawn in ((3, True), (4, False), (8, True), (999, False)):
+        trace = trace_answer(var, user, NOON + 6 * HOUR_MS, CLOCK)
+        answer = trace.answer
+        assert answer is not None
+        assert (answer.movies, answer.source) == answered(var, release, user)
+        assert (answer.source == "exploring") == is_drawn == (answer.drawn is not None)
+        printed = "exploring (drawn by lot from 47 movies, each with the chance 0.426; 2.0% of the users explore): "
+        assert (printed in text(trace)) == is_drawn
+        if answer.drawn:
+            assert (answer.drawn.pool, answer.drawn.share, len(answer.drawn.chances)) == (47, 0.02, 20)
+            assert set(answer.drawn.chances) == {float(np.float32(20 / 47))}
 
 
 @pytest.mark.parametrize(("user", "segment"), [(2, "segment 4"), (3, "segment 4"), (5, "everyone"), (999, "everyone")])

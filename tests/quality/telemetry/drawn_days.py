@@ -64,6 +64,8 @@ class PublishedRelease:
     seen: dict[int, Sequence[int]] | None = None
     """What users had seen, item indices; None: an older version made the release, which does not say it."""
     model: str = "blend"
+    explorers: Sequence[int] = ()
+    """Users whose lists were drawn by lot."""
     segment_names: Sequence[str] = ("everyone", "18-24, F", "18-24, M")
 
     def baseline_of(self, user: int) -> list[int]:
@@ -91,6 +93,7 @@ FIRST_RELEASE = PublishedRelease(
     segments={1: 1, 2: 1, 3: 2},
     fallbacks=[[0, 4], [1, 3], []],
     seen={1: [0], 3: [2, 4]},
+    explorers=(3,),
 )
 SECOND_RELEASE = PublishedRelease(
     name="second",
@@ -115,6 +118,8 @@ def write_release(releases: Path, release: PublishedRelease) -> None:
     np.save(folder / "lists.npy", padded([release.lists[user] for user in users]))
     np.save(folder / "segments.npy", np.array([release.segments[user] for user in users], np.uint8))
     np.save(folder / "fallbacks.npy", padded(release.fallbacks))
+    if release.explorers:
+        np.save(folder / "explorers.npy", np.flatnonzero(np.isin(users, release.explorers)).astype(np.uint32))
     if release.seen is not None:
         np.save(folder / "baseline.npy", padded([release.baseline_of(user) for user in users]))
     manifest = {"segments": release.segment_names, "model": {"lists": release.model}}

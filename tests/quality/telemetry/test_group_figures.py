@@ -65,6 +65,7 @@ def given_by(release: PublishedRelease, user: int) -> tuple[str, str, tuple[str,
     name = release.segment_names[segment] if segment else "no segment"
     if own := release.lists.get(user):
         source = "personal" if release.model == "blend" else "segment" if segment else "popular"
+        source = "exploring" if user in release.explorers else source
         return name, source, tuple(release.movies[item] for item in own)
     popular = release.fallbacks[segment]
     source = "segment" if popular and segment else "popular"
@@ -164,6 +165,7 @@ def check_requests(figures: GroupFigures, plain: PlainDay, requests: list[Answer
     assert latency.over_deadline == share([each > 600 for each in latencies])
     sources = [plain.groups_of(answer)["source"] for answer in answers]
     assert figures.sources.personalised == share([each == "personal" for each in sources if each])
+    assert figures.sources.exploring == share([each == "exploring" for each in sources if each])
     assert figures.sources.unknown == sources.count(None)
     expected_lists = [(release_at(answer.time), answer) for answer in answers]
     assert figures.sources.unlike_release == sum(

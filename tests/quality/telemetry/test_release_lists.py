@@ -1,6 +1,7 @@
 """What a report says a release gives each user is what a worker answers."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -10,17 +11,19 @@ from quality.telemetry.release_lists import NO_SEGMENT, SOURCES, read_release_li
 from server import answers
 from server.answers import Answers
 from server.release import Release
-from tests.server.sample_releases import NO_MOVIE, arrays, write_release
+from tests.server.sample_releases import NO_MOVIE, arrays, explored_arrays, write_release
 
 USERS = [2**32 - 1, 1, 2, 5, 9, 11, 77]
 
 
-def sample(var: Path, model: str | None) -> Path:
-    """A release whose first segment has no popular list of its own, made by a model."""
+def sample(var: Path, model: str | None, drawn: tuple[int, ...] = ()) -> Path:
+    """A release whose first segment has no popular list of its own, made by a model, but for some rows drawn by lot."""
     fallbacks = arrays(3)["fallbacks"]
     fallbacks[1] = NO_MOVIE
     segments = np.array([1, 0, 2, 1, 2], np.uint8)
-    folder = write_release(var, "sample", segments=segments, lists=arrays(3)["lists"], fallbacks=fallbacks)
+    lists = arrays(3)["lists"]
+    changed: dict[str, Any] = explored_arrays(lists, drawn) if drawn else {}
+    folder = write_release(var, "sample", segments=segments, lists=lists, fallbacks=fallbacks, **changed)
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     manifest["model"] = {**manifest.get("model", {}), "lists": model}
     manifest["segments"] = ["everyone", "18-24, F"]
@@ -28,9 +31,10 @@ def sample(var: Path, model: str | None) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("drawn", [(), (0,), (1, 4)])
 @pytest.mark.parametrize("model", ["blend", "segment", "popular", None])
-def test_sources_and_lists_are_those_of_a_worker(tmp_path: Path, model: str | None) -> None:
-    folder = sample(tmp_path, model)
+def test_sources_and_lists_are_those_of_a_worker(tmp_path: Path, model: str | None, drawn: tuple[int, ...]) -> None:
+    folder = sample(tmp_path, model, drawn)
     release, lists = Release.open(folder), read_release_lists(folder.parent, folder.name)
     assert lists is not None
     worker, rows = Answers(release), lists.rows_of(np.array(USERS))

@@ -82,7 +82,7 @@ def full_report(known: KnownDay) -> DayReport:
     rate, mean = Interval(0.31, 0.3, 0.32), Interval(3.5, 3.25, 4.0)
     total = msgspec.structs.replace(
         report.total,
-        sources=Sources(personalised=0.7, unknown=3, unlike_release=2),
+        sources=Sources(personalised=0.7, unknown=3, unlike_release=2, exploring=0.02),
         shown=ShownMovies(movies=3, catalogue=9, coverage=0.25, gini=0.5, novelty_bits=7.5),
         hit_sessions=HitSessions(over=4, unknown=1, minutes=88.5, with_runtime=3, finished=0.5),
         ratings=RatingFigures(recommended=MeanRating(ratings=5, mean=mean), other=MeanRating(ratings=6, mean=mean)),
