@@ -100,6 +100,23 @@ class HistoryLength(Struct, frozen=True):
     """By name of the model."""
 
 
+class CountedStarts(Struct, frozen=True):
+    """The starts that a slice measures by: new movies of known users."""
+
+    users: int
+    """Users with such a start."""
+    starts: int
+    exposed_share: float
+    """Share of all new starts of known users before which a list was shown to them (`batch/history/exposure.py`)."""
+    exposed_count: bool
+    """Whether these count as well, since too few users have others; else they are left out."""
+
+    def __str__(self) -> str:
+        counted = "count all the same" if self.exposed_count else "do not count"
+        exposed = f"; lists were shown before {self.exposed_share:.0%} of all, which {counted}"
+        return f"{self.starts:,} new starts of {self.users:,} known users{exposed if self.exposed_share else ''}"
+
+
 class SliceFigures(Struct, frozen=True, omit_defaults=True):
     """All models on one slice."""
 
@@ -111,6 +128,8 @@ class SliceFigures(Struct, frozen=True, omit_defaults=True):
     history_lengths: dict[str, HistoryLength] = {}
     """By the keys of `HISTORY_LENGTHS`, those that any measured user has; "0" are users of whom nothing was known, who
     are in no other figure. {} in releases that are too old to say."""
+    counted: CountedStarts | None = None
+    """None in releases that are too old to say."""
 
 
 class MeasuredSlices(Struct, frozen=True, omit_defaults=True):

@@ -49,7 +49,7 @@ class Contest:
         lists = top_lists(model, part.known, self.users)
         self.results[model.name] = measure_lists(part, self.users, lists)
         if len(lists) > 1:
-            self.own_rankings[model.name] = personal_share(lists, part.known.matrix[self.users])
+            self.own_rankings[model.name] = personal_share(lists, part.unlisted[self.users])
         lists = top_lists(model, part.known, self.strangers)
         self.stranger_scores[model.name] = measure_lists(part, self.strangers, lists).scores.ndcg
 
@@ -74,7 +74,7 @@ class Contest:
         lengths = np.concatenate([self.lengths, np.zeros(len(self.strangers), np.int64)])
         scores = {name: np.concatenate([self.ndcg(name), self.stranger_scores[name]]) for name in self.results}
         by_length = history_lengths.figures_by_length(lengths, scores, POPULAR)
-        return SliceFigures(part.from_ms, part.until_ms, by_model, by_length)
+        return SliceFigures(part.from_ms, part.until_ms, by_model, by_length, part.counted)
 
 
 def drawn(users: np.ndarray, most: int, seed: int) -> np.ndarray:

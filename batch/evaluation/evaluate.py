@@ -31,7 +31,7 @@ from batch.evaluation_file import (
     ScoreDifference,
     SliceFigures,
 )
-from batch.history.interactions import Interactions, Requests, TrainingHistory
+from batch.history.interactions import Interactions, TrainingHistory
 from batch.models import Model
 from batch.models.short_histories import PopularForShort
 from batch.models.top_lists import top_lists
@@ -50,10 +50,9 @@ def evaluate(
     settings: BatchSettings,
     advance: Advance,
     incumbent: Incumbent | None = None,
-    requests: Requests | None = None,
 ) -> Evaluation:
     """Choose a model on one slice of a history, and measure all models on the next."""
-    return measure_models(release_splits(history, settings), settings, advance, incumbent, requests)
+    return measure_models(release_splits(history, settings), settings, advance, incumbent)
 
 
 def measure_models(
@@ -61,7 +60,6 @@ def measure_models(
     settings: BatchSettings,
     advance: Advance,
     incumbent: Incumbent | None = None,
-    requests: Requests | None = None,
 ) -> Evaluation:
     """As `evaluate`, on any two slices.
 
@@ -79,6 +77,8 @@ def measure_models(
     below = {name: int(events) for name in parameters if 0 < (events := choice.popular_below(name)) < np.inf}
     test = _on_test(part, competing, below, settings, advance)
     chosen, chosen_by = choose(choice, test, settings, splits.kind)
+    if part.counts_exposed and settings.model == "best":
+        chosen_by += _exposed_count(part)
     lists, popular = test.results[chosen], test.results[POPULAR]
     return Evaluation(
         chosen=chosen,
@@ -89,7 +89,7 @@ def measure_models(
         split=splits.kind,
         popular_below=below,
         against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg),
-        against_current=compare_with_incumbent(incumbent, part, test.users, lists, requests),
+        against_current=compare_with_incumbent(incumbent, part, test.users, lists),
     )
 
 
@@ -127,6 +127,13 @@ def _on_test(
     return contest
 
 
+def _exposed_count(part: Slice) -> str:
+    return (
+        f"; lists were shown before {part.exposed_share:.0%} of the new starts, which count all the same, since too few"
+        " users have others: the model that was shown has an advantage"
+    )
+
+
 def _without_figures(settings: BatchSettings, why: str) -> Evaluation:
     is_pinned = settings.model != "best"
     reason = f"nothing could be held out: {why}; a personal model can win once more users come back"
@@ -145,13 +152,12 @@ def compare_again(
     history: TrainingHistory,
     settings: BatchSettings,
     incumbent: Incumbent | None,
-    requests: Requests | None,
 ) -> Evaluation:
     """The same evaluation, compared with another incumbent: the chosen model's lists are made once more."""
     part = release_splits(history, settings).test()
     users = drawn(part.users, settings.evaluation_users, settings.seed)
     lists = measure_lists(part, users, top_lists(shown_model(evaluation, part.known, settings), part.known, users))
-    against = compare_with_incumbent(incumbent, part, users, lists, requests)
+    against = compare_with_incumbent(incumbent, part, users, lists)
     return msgspec.structs.replace(evaluation, against_current=against)
 
 

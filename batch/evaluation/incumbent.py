@@ -1,7 +1,7 @@
 """The incumbent: the lists of the current release, so that a candidate can be compared with it.
 
-It was made of what it had read, so the two can be compared only on what happened afterwards. Only users to whom no list
-was shown then count, since a list that is shown steers what its user watches.
+It was made of what it had read, so the two can be compared only on what happened afterwards, and only on starts that no
+list suggested (`exposure.py`): those that its own lists suggested would speak for it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 from batch.evaluation.figures import MeasuredLists, measure_lists, score_difference
 from batch.evaluation.splits import Slice
 from batch.evaluation_file import LEAST_USERS, AgainstCurrent
-from batch.history.interactions import Requests, TrainingHistory
+from batch.history.interactions import TrainingHistory
 from server.release import Release
 from stream.zone import HOUR_MS
 
@@ -44,7 +44,6 @@ def compare_with_incumbent(
     part: Slice,
     users: np.ndarray,
     model: MeasuredLists,
-    requests: Requests | None,
 ) -> AgainstCurrent:
     """How much better a model ranks than the incumbent on a slice, paired by user; or why that cannot be said.
 
@@ -54,15 +53,18 @@ def compare_with_incumbent(
         return AgainstCurrent(reason="there is no current release")
     if incumbent.until > part.from_ms + _OVERLAP_MS:
         return AgainstCurrent(release=incumbent.release, reason="the current release had read what is held out")
-    unsteered = np.ones(len(users), bool)
-    if requests is not None:
-        unsteered = ~requests.within(part.from_ms, part.until_ms, part.known.shape[0])[users]
-    count = int(unsteered.sum())
+    if part.counts_exposed:
+        return AgainstCurrent(release=incumbent.release, reason="shown lists may have suggested what is held out")
+    # the model's lists are made without what is barred and have twenty movies still, the incumbent's cannot be
+    compared = np.ones(len(users), bool)
+    if part.known.barred is not None:
+        compared = np.diff(part.known.barred[users].indptr) == 0
+    count = int(compared.sum())
     if count < LEAST_USERS:
-        too_few = f"only {count} users watched something new and were shown no list, {LEAST_USERS} are needed"
+        too_few = f"only {count} users watched something new that no list suggested, {LEAST_USERS} are needed"
         return AgainstCurrent(release=incumbent.release, reason=too_few)
     current = measure_lists(part, users, incumbent.lists[users])
-    ahead = score_difference(model.scores.ndcg[unsteered], current.scores.ndcg[unsteered])
+    ahead = score_difference(model.scores.ndcg[compared], current.scores.ndcg[compared])
     return AgainstCurrent(
         release=incumbent.release, users=count, metric=ahead.metric, mean=ahead.mean, low=ahead.low, high=ahead.high
     )

@@ -4,6 +4,9 @@
 models know what came before a slice. Lists of one's own are for users with a history, so a slice counts those of its
 users who began something before it (*known* users; the others are *strangers*). Of recency and number:
 
+Only starts count that no shown list suggested (`exposure.py`), if enough known users have any: else the model that was
+shown would win by having been shown. What a list suggested in a slice is *barred*: no list of that user has it.
+
 - The test slice says how good the lists of these days are, and is compared with the current release in hours which that
   had not read. Recency goes first: it grows only if it would have fewer than `LEAST_USERS` known users.
 - The choice slice decides, and models are tuned on it. Number goes first: it grows until it has `CHOICE_USERS`, half to
@@ -18,13 +21,13 @@ of their form. It also serves comparisons with published results, as does `by_la
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.sparse as sp
 
 from batch.errors import NotEnoughData
-from batch.evaluation_file import LEAST_USERS, Split, enough_users
+from batch.evaluation_file import LEAST_USERS, CountedStarts, Split, enough_users
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
@@ -43,11 +46,17 @@ class Slice:
     """What was known before a slice, and what happened in it. n users, m movies."""
 
     known: Interactions
+    """What is barred in it was started in the slice because a list suggested it: no model can have the merit."""
     relevant: sp.csr_matrix
-    """bool [n, m]: what each user started in the slice and had not started before; at least one."""
+    """bool [n, m]: what each user started in the slice and had not started before, if the start counts; at least
+    one."""
     from_ms: int
     until_ms: int
     """The slice is [from, until), ms UTC."""
+    exposed_share: float = 0.0
+    """Share of the known users' new starts that were exposed."""
+    counts_exposed: bool = False
+    """Whether exposed starts count as well, since there are too few others."""
 
     @property
     def users(self) -> np.ndarray:
@@ -63,6 +72,17 @@ class Slice:
     def lengths(self) -> np.ndarray:
         """int64 [n]: events of each user that are known before the slice."""
         return np.diff(self.known.indptr)
+
+    @property
+    def counted(self) -> CountedStarts:
+        """How many known users and starts count."""
+        starts = int(np.diff(self.relevant.indptr)[self.users].sum())
+        return CountedStarts(len(self.users), starts, self.exposed_share, self.counts_exposed)
+
+    @property
+    def unlisted(self) -> sp.csr_matrix:
+        """[n, m]: nonzero where no list of a user has a movie, as it is known or barred."""
+        return self.known.matrix if self.known.barred is None else self.known.matrix + self.known.barred
 
     @property
     def _is_active(self) -> np.ndarray:
@@ -155,8 +175,8 @@ def _by_count(
 
     def cut(known: np.ndarray, rows: np.ndarray) -> Slice:
         # the known events are among the rows; they are not new, and so not relevant
-        first = int(history.start.min())
-        return _slice(history, history.part(known, history.until, half_life_days), rows, first, history.until)
+        span = int(history.start.min()), history.until
+        return _slice(history, history.part(known, history.until, half_life_days), rows, span)
 
     return Splits(lambda: cut(before_choice, before_test), lambda: cut(before_test, all_rows), "last")
 
@@ -171,42 +191,61 @@ class _Begins:
     """Users of the history who began anything."""
     have_enough: bool
     """Whether both slices have enough known users."""
+    unexposed_only: bool
+    """Whether exposed starts are left out: they have no known user then."""
 
     @staticmethod
     def of(history: TrainingHistory, settings: BatchSettings) -> "_Begins":
-        """The test slice takes none of the first half of the history, the choice slice none of the first quarter."""
+        """Slices of the unexposed starts; if these have too few known users to measure anything, of all starts."""
+        if history.exposed is not None and history.exposed.any():
+            begins = _Begins._of(history, settings, ~history.exposed, LEAST_USERS)
+            if begins.have_enough:
+                return begins
+        return _Begins._of(history, settings, None, None)
+
+    @staticmethod
+    def _of(
+        history: TrainingHistory, settings: BatchSettings, counted: np.ndarray | None, least: int | None
+    ) -> "_Begins":
+        """The test slice takes none of the first half of the history, the choice slice none of the first quarter.
+
+        `counted` are the sessions (bool [s]) of which slices are made, all if it is None. `least` is how many known
+        users half a choice slice must have to be enough, `enough_users` if it is None.
+        """
         first, until = int(history.start.min()), history.until
-        users = _ActiveSpans.of(history, until)
+        everyone, users = (_ActiveSpans.of(history, until, rows) for rows in (None, counted))
         # not the very last start: a single sender's clock may be wrong
-        end = int(users.last[-LEAST_USERS]) + 1 if len(users) >= LEAST_USERS else until
+        end = int(everyone.last[-LEAST_USERS]) + 1 if len(everyone) >= LEAST_USERS else until
         quarter = (end - first) // 4
         step = min(round(settings.test_hours * HOUR_MS), quarter)
         test = users.begin(until, step, LEAST_USERS, first + 2 * quarter)
-        before = _ActiveSpans.of(history, test)
-        needed = 2 * enough_users(len(users))
+        before = _ActiveSpans.of(history, test, counted)
+        needed = 2 * enough_users(len(everyone))
         choice = before.begin(test, step, needed, first + quarter)
         choice = before.longer(choice, first + 2 * quarter, CHOICE_USERS)
-        have_enough = users.known_since(test) >= LEAST_USERS and before.known_since(choice) >= needed
-        return _Begins(choice, test, len(users), bool(have_enough))
+        enough = needed if least is None else 2 * least
+        have_enough = users.known_since(test) >= LEAST_USERS and before.known_since(choice) >= enough
+        return _Begins(choice, test, len(everyone), bool(have_enough), counted is not None)
 
 
 @dataclass(frozen=True)
 class _ActiveSpans:
-    """When the users were active before a moment. n users who were."""
+    """When the users were active before a moment. n users with a start that counts."""
 
     first: np.ndarray
-    """int64 [n]: the first starts, ascending: not in the order of users."""
+    """int64 [n]: the first starts of any kind, ascending: not in the order of users."""
     last: np.ndarray
-    """int64 [n]: the last starts, ascending."""
+    """int64 [n]: the last starts that count, ascending."""
 
     @staticmethod
-    def of(history: TrainingHistory, until_ms: int) -> "_ActiveSpans":
+    def of(history: TrainingHistory, until_ms: int, counted: np.ndarray | None = None) -> "_ActiveSpans":
+        """`counted` are the starts that count (bool [s]), all if it is None."""
         rows = np.flatnonzero(history.start < until_ms)
-        user = history.user[rows]
-        changes = np.flatnonzero(user[1:] != user[:-1]) + 1
-        firsts = np.concatenate([[0], changes]) if len(rows) else changes
-        lasts = np.append(changes, len(rows)) - 1 if len(rows) else changes
-        return _ActiveSpans(np.sort(history.start[rows[firsts]]), np.sort(history.start[rows[lasts]]))
+        first = _ends_by_user(history.user[rows])[0]
+        own = rows if counted is None else rows[counted[rows]]
+        last = _ends_by_user(history.user[own])[1]
+        has_counted = np.isin(history.user[rows[first]], history.user[own[last]], assume_unique=True, kind="sort")
+        return _ActiveSpans(np.sort(history.start[rows[first[has_counted]]]), np.sort(history.start[own[last]]))
 
     def __len__(self) -> int:
         return len(self.first)
@@ -254,9 +293,18 @@ class _ActiveSpans:
 def _cut_by_time(history: TrainingHistory, settings: BatchSettings, begins: _Begins) -> Splits:
     def cut(since_ms: int, until_ms: int) -> Slice:
         rows = (history.start >= since_ms) & (history.start < until_ms)
-        return _slice(history, history.before(since_ms, settings.half_life_days), rows, since_ms, until_ms)
+        known = history.before(since_ms, settings.half_life_days)
+        return _slice(history, known, rows, (since_ms, until_ms), begins.unexposed_only)
 
     return Splits(lambda: cut(begins.choice, begins.test), lambda: cut(begins.test, history.until))
+
+
+def _ends_by_user(user: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and the last row of each user, of ascending ones: int64."""
+    changes = np.flatnonzero(np.diff(user))
+    if not len(user):
+        return changes, changes
+    return np.concatenate([[0], changes + 1]), np.append(changes, len(user) - 1)
 
 
 def _latest_users(history: TrainingHistory, count: int) -> np.ndarray:
@@ -267,20 +315,35 @@ def _latest_users(history: TrainingHistory, count: int) -> np.ndarray:
     return active[np.argsort(-last[active], kind="stable")[:count]]
 
 
-def _slice(history: TrainingHistory, known: Interactions, rows: np.ndarray, since_ms: int, until_ms: int) -> Slice:
-    part = Slice(known, _new(known, history.touched(rows)), since_ms, until_ms)
+def _slice(
+    history: TrainingHistory, known: Interactions, rows: np.ndarray, span: tuple[int, int], unexposed_only: bool = False
+) -> Slice:
+    """The slice [from, until), ms UTC, of some sessions (bool [s])."""
+    new = _new_starts(history, known, rows)
+    exposed = np.zeros(len(new), bool) if history.exposed is None else history.exposed[new]
+    of_known = np.diff(known.indptr)[history.user[new]] > 0
+    share = float(exposed[of_known].mean()) if of_known.any() else 0.0
+    counts_exposed = bool(exposed.any()) and not unexposed_only
+    if exposed.any() and unexposed_only:
+        known = replace(known, barred=history.touched(new[exposed]))
+        new = new[~exposed]
+    part = Slice(known, history.touched(new), *span, share, counts_exposed)
     if not len(part.users):
         raise NotEnoughData("no user with a history before one of the slices began anything new in it")
     return part
 
 
-def _new(known: Interactions, started: sp.csr_matrix) -> sp.csr_matrix:
-    """The started movies that were not known to be seen: bool [n, m]."""
-    users = np.flatnonzero(np.diff(started.indptr))
+def _new_starts(history: TrainingHistory, known: Interactions, rows: np.ndarray) -> np.ndarray:
+    """The first of some sessions (bool [s]) of each user and movie that were not known to be seen: int64 rows."""
+    chosen = np.flatnonzero(rows)
+    width = history.shape[1]
+    keys = history.user[chosen].astype(np.int64) * width + history.movie[chosen]
+    order = np.argsort(keys, kind="stable")
+    first = order[np.diff(keys[order], prepend=-1) != 0]
+    users = np.unique(history.user[chosen])
     seen = known.matrix[users]
-    width = started.shape[1]
-    before = np.sort(np.repeat(users, np.diff(seen.indptr)) * width + seen.indices)
-    now = np.repeat(users, np.diff(started.indptr)[users]) * width + started.indices
+    before = np.sort(np.repeat(users, np.diff(seen.indptr)).astype(np.int64) * width + seen.indices)
     if len(before):  # np.isin hashes since NumPy 2.3, at fifty times the price
-        now = now[before[np.minimum(np.searchsorted(before, now), len(before) - 1)] != now]
-    return sp.csr_matrix((np.ones(len(now), bool), (now // width, now % width)), started.shape)
+        own = keys[first]
+        first = first[before[np.minimum(np.searchsorted(before, own), len(before) - 1)] != own]
+    return chosen[first]

@@ -1,12 +1,13 @@
 """Is an evaluation credible? Looks for signs of a broken measurement or of a leak."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from batch.evaluation_file import (
     CHOICE_METRIC,
     HISTORY_LENGTHS,
     LEAST_USERS,
+    CountedStarts,
     Evaluation,
     ModelFigures,
     SliceFigures,
@@ -40,6 +41,8 @@ def evaluation_problems(evaluation: Evaluation, movies: int, until: int) -> str:
             problems += [f"{figure} of {name} on the {slice_name} slice" for figure in _impossible_figures(figures)]
             if figures.users >= _FEW_USERS and movies >= _FEW_MOVIES and _is_too_good(figures):
                 problems.append(f"{name} is too good to be true on the {slice_name} slice")
+        if part.counted and not _is_possible(part.counted, part.models.values()):
+            problems.append(f"the counted starts of the {slice_name} slice are impossible")
         if evaluation.chosen in part.models and not _adds_up(part, evaluation.chosen):
             problems.append(f"the lengths of history on the {slice_name} slice do not add up")
     if movies >= _FEW_MOVIES:
@@ -67,6 +70,12 @@ def badly_served(evaluation: Evaluation) -> list[str]:
         and figures.users >= LEAST_USERS
         and (figures.models[chosen].against_popular.high or 0) < 0
     ]
+
+
+def _is_possible(counted: CountedStarts, figures: Iterable[ModelFigures]) -> bool:
+    """Whether there are enough users for the figures, a start for each, and a share that may be left out."""
+    shares = 0 <= counted.exposed_share <= 1
+    return shares and max(one.users for one in figures) <= counted.users <= counted.starts
 
 
 def _adds_up(part: SliceFigures, model: str) -> bool:

@@ -183,7 +183,10 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
     problems = evaluation_checks.evaluation_problems(evaluation, len(candidate.release.names), candidate.until)
-    return Wrong(problems) if problems else None
+    if problems:
+        return Wrong(problems)
+    test = evaluation.slices.test
+    return f"the test slice has {test.counted}" if test and test.counted else None
 
 
 def measured_on_enough(candidate: Candidate) -> str | None:

@@ -44,6 +44,10 @@ class Interactions:
     """uint8 [n]: index into `segments.NAMES`, 0 for none; small segments are 0 already."""
     until: int
     """The moment, ms UTC: all events began before it."""
+    exposed: np.ndarray | None = None
+    """bool [e]: whether the pair's first start was exposed (`exposure.py`); None if that is not known of any."""
+    barred: sp.csr_matrix | None = None
+    """bool [n, m]: movies that no list of a user has, besides those of the user's events; None for none."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -55,6 +59,16 @@ class Interactions:
         ends = np.cumsum(self.indptr[users + 1] - self.indptr[users])
         first = self.indptr[users + 1] - ends
         return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first, np.diff(ends, prepend=0))
+
+    def unlisted(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What no list of some users (int64 [k]) has, since they have seen it or it is `barred`: rows of `users` and
+        movies, both int64, one pair a row."""
+        rows = np.repeat(np.arange(len(users)), self.indptr[users + 1] - self.indptr[users])
+        movies = self.movies[self.events_of(users)]
+        if self.barred is None:
+            return rows, movies
+        barred = self.barred[users].tocoo()
+        return np.concatenate([rows, barred.row]), np.concatenate([movies, barred.col])
 
     @cached_property
     def matrix(self) -> sp.csr_matrix:
@@ -87,6 +101,9 @@ class TrainingHistory:
     """[m] movie ids, ascending."""
     segments: np.ndarray
     """uint8 [n]: segment of each user, 0 for none; small segments are 0."""
+    exposed: np.ndarray | None = None
+    """bool [s]: whether a list was shown to the user shortly before the start (`exposure.py`); None if that is not
+    known of any."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -117,12 +134,19 @@ class TrainingHistory:
         weights[last] = np.clip(watched, 0, 1) * self._liking(chosen[last], until_ms)
         kept = np.flatnonzero(weights)  # back in time order
         indptr = np.searchsorted(user[kept], np.arange(self.shape[0] + 1))
-        return Interactions(indptr, movie[kept], start[kept], weights[kept], popularity, self.segments, until_ms)
+        exposed = None
+        if self.exposed is not None and len(chosen):
+            exposed = np.zeros(len(chosen), bool)
+            exposed[last] = self.exposed[chosen[order[_firsts(latest)]]]
+            exposed = exposed[kept]
+        return Interactions(
+            indptr, movie[kept], start[kept], weights[kept], popularity, self.segments, until_ms, exposed
+        )
 
     def touched(self, rows: np.ndarray) -> sp.csr_matrix:
-        """bool [n, m]: the movies that each user started in some sessions (bool [s])."""
-        chosen = np.flatnonzero(rows)
-        return sp.csr_matrix((np.ones(len(chosen), bool), (self.user[chosen], self.movie[chosen])), self.shape)
+        """bool [n, m]: the movies that each user started in some sessions (bool [s], or int64 rows)."""
+        user, movie = self.user[rows], self.movie[rows]
+        return sp.csr_matrix((np.ones(len(user), bool), (user, movie)), self.shape)
 
     def _shares(self, sessions: np.ndarray, until_ms: int) -> np.ndarray:
         """Share of the movie watched in each session by a moment, if a running session had no pauses: float32."""
@@ -147,12 +171,6 @@ class Requests:
     """int32 [r]: index of the user."""
     time: np.ndarray
     """int64 [r]: ms UTC."""
-
-    def within(self, since_ms: int, until_ms: int, users: int) -> np.ndarray:
-        """The users who were shown a list in [since, until): bool [users]."""
-        was_shown = np.zeros(users, bool)
-        was_shown[self.user[(self.time >= since_ms) & (self.time < until_ms)]] = True
-        return was_shown
 
 
 def _longest(movie: np.ndarray, minutes: np.ndarray, movies: int) -> np.ndarray:

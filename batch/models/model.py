@@ -65,6 +65,7 @@ def sample_users(data: Interactions, count: int, seed: int) -> Interactions:
         data.popularity,
         data.segments[users],
         data.until,
+        None if data.exposed is None else data.exposed[rows],
     )
 
 

@@ -107,8 +107,7 @@ class FirstStage:
 
     def _movies(self, scores: np.ndarray, data: Interactions, users: np.ndarray) -> np.ndarray:
         """The candidates: int32 [k, c]. Changes the scores (float32 [k, m]) and puts them back: a copy takes longer."""
-        events = data.events_of(users)
-        seen = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users]), data.movies[events]
+        seen = data.unlisted(users)
         scores_of_seen = scores[seen]
         scores[seen] = -np.inf
         is_unseen = scores[:, self._popular] > -np.inf

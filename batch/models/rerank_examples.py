@@ -2,7 +2,8 @@
 
 Two kinds of users make examples. Those of the choice slice have their whole history, and what they watched in the
 slice. And to know how much to trust a short history, other histories are cut twice, after a few events and after a
-random number of them, and the user's next five movies are to be found. As models that are fitted to such a history know
+random number of them, and the user's next five movies are to be found; where a list suggested the next one, the cut is
+moved to a movie that none suggested. As models that are fitted to such a history know
 the rest of it, a first stage is fitted without these users: only what others did describes their candidates.
 """
 
@@ -84,7 +85,7 @@ def cut_examples(parameters: dict[str, float], data: Interactions, settings: Bat
     """Examples of histories that are cut; none if there are too few. `parameters` are those of the blend."""
     rng = np.random.default_rng([settings.seed, _STREAM])
     lengths = np.diff(data.indptr)
-    able = np.flatnonzero(lengths > 1)
+    able = np.unique(_event_users(data)[_labels(data)])
     users = np.sort(rng.choice(able, min(_MOST_CUT, int(_CUT_SHARE * len(able))), replace=False))
     if not len(users):
         return []
@@ -96,25 +97,49 @@ def cut_examples(parameters: dict[str, float], data: Interactions, settings: Bat
     stage = FirstStage(blend, others, settings)
     short = rng.choice(_SHORT, len(users))
     spread = np.exp(rng.random(len(users)) * np.log(lengths[users])).astype(np.int64)
-    cuts = (np.clip(kept, 1, lengths[users] - 1) for kept in (short, spread))
+    cuts = (_before_label(data, users, np.clip(kept, 1, lengths[users] - 1)) for kept in (short, spread))
     return [examples_of(stage, *cut_histories(data, users, kept), users) for kept in cuts]
 
 
+def _labels(data: Interactions) -> np.ndarray:
+    """Events that may be the first after a cut, ascending: int64. No user's first one is, and no exposed one: it says
+    which list was shown, and candidates that others take from their lists would count as unwanted."""
+    is_label = np.ones(len(data.movies), bool) if data.exposed is None else ~data.exposed
+    is_label[data.indptr[:-1][np.diff(data.indptr) > 0]] = False
+    return np.flatnonzero(is_label)
+
+
+def _before_label(data: Interactions, users: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Cuts of some users (int64 [k]) that have labels, moved on to the next label, or back to the last: int64 [k]."""
+    labels = _labels(data)
+    at = np.searchsorted(labels, data.indptr[users] + kept)
+    at -= np.append(labels, len(data.movies))[at] >= data.indptr[users + 1]
+    return labels[at] - data.indptr[users]
+
+
+def _event_users(data: Interactions) -> np.ndarray:
+    """int64 [e]: whose each event is."""
+    return np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))
+
+
 def cut_histories(data: Interactions, users: np.ndarray, kept: np.ndarray) -> tuple[Interactions, sp.csr_matrix]:
-    """The first events of some users (int64 [k]), `kept` of each (int64 [k]), and the next five: bool [n, m]."""
-    lengths = np.diff(data.indptr)
-    first = np.zeros(len(lengths), np.int64)
+    """The first events of some users (int64 [k]), `kept` of each (int64 [k]), and the next five: bool [n, m]; of these,
+    only those before the first exposed one."""
+    first = np.zeros(data.shape[0], np.int64)
     first[users] = kept
-    user = np.repeat(np.arange(len(lengths)), lengths)
+    user = _event_users(data)
     place = np.arange(len(user)) - data.indptr[user]
     is_next = (place >= first[user]) & (place < first[user] + _NEXT) & (first[user] > 0)
+    if data.exposed is not None:
+        exposed_until = np.concatenate([[0], np.cumsum(data.exposed)])
+        is_next &= exposed_until[1:] == exposed_until[data.indptr[user] + first[user]]
     pairs = user[is_next], data.movies[is_next]
     return only(data, place < first[user]), sp.csr_matrix((np.ones(len(pairs[0]), bool), pairs), data.shape)
 
 
 def only(data: Interactions, kept: np.ndarray) -> Interactions:
     """Some of the events (bool [e]); the popularity of a movie shrinks with the events that it has."""
-    row = np.repeat(np.arange(data.shape[0]), np.diff(data.indptr))[kept]
+    row = _event_users(data)[kept]
     before, after = (np.bincount(movies, minlength=data.shape[1]) for movies in (data.movies, data.movies[kept]))
     return replace(
         data,
@@ -122,5 +147,6 @@ def only(data: Interactions, kept: np.ndarray) -> Interactions:
         movies=data.movies[kept],
         starts=data.starts[kept],
         weights=data.weights[kept],
+        exposed=None if data.exposed is None else data.exposed[kept],
         popularity=data.popularity * (after / np.maximum(before, 1)),
     )

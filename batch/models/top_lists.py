@@ -48,7 +48,7 @@ def top_lists(
 ) -> np.ndarray:
     """Movie indices for some users (int64 rows of `data`), best first: int32 [len(users), count].
 
-    Skips movies that the user has seen according to `data`, `hidden` movies (bool [m]) and scores of -inf; short rows
+    Skips movies that are seen or barred according to `data`, `hidden` movies (bool [m]) and scores of -inf; short rows
     are padded with -1. Equal scores are ordered by movie index. Raises `BatchError` if a score is not a number.
     """
     size = max(1, _BLOCK_CELLS // data.shape[1])
@@ -76,8 +76,7 @@ def _thread_pools() -> threadpoolctl.ThreadpoolController:
 def _scores_of_unseen(model: Scorer, data: Interactions, users: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
     """Scores of all movies, -inf for movies that are seen or hidden: float32 [len(users), m]."""
     scores = model.score(data, users)
-    row = np.repeat(np.arange(len(users)), data.indptr[users + 1] - data.indptr[users])
-    scores[row, data.movies[data.events_of(users)]] = -np.inf
+    scores[data.unlisted(users)] = -np.inf
     if hidden is not None:
         scores[:, hidden] = -np.inf
     return scores

@@ -35,6 +35,7 @@ from batch.gate.verdict import GateVerdict
 from batch.history import assemble
 from batch.history.day_sessions import compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
+from batch.history.exposure import with_exposure
 from batch.history.interactions import Requests, TrainingHistory
 from batch.history.proven_movies import proven_movies
 from batch.history.segments import NAMES, segments_of, without_small
@@ -161,9 +162,9 @@ class NightSteps:
 
     def evaluate(self) -> EvaluateResult:
         """Measure the models and choose one."""
-        history, requests = self._history()
         with step("evaluate", steps(self._settings)) as advance:
-            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), requests)
+            history = self._history_with_exposure()
+            evaluation = evaluate(history, self._settings, advance, self._incumbent(history))
         write_evaluation(self._folder, evaluation)
         gives_way = self._settings.model == "best" and evaluation.chosen == POPULAR
         level = logging.WARNING if gives_way else logging.INFO
@@ -229,9 +230,9 @@ class NightSteps:
             return evaluation
         if current and publish.find_sealed(self.var, self._folder, self._manifest(facts, evaluation)) == current:
             return evaluation
-        history, requests = self._history()
         with step(f"compare with {current}"):
-            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history), requests)
+            history = self._history_with_exposure()
+            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history))
         write_evaluation(self._folder, evaluation)
         return evaluation
 
@@ -357,6 +358,10 @@ class NightSteps:
             if not fits or len(history.segments) != users:
                 raise ValueError("its files do not belong together")
         return history, requests
+
+    def _history_with_exposure(self) -> TrainingHistory:
+        history, requests = self._history()
+        return with_exposure(history, requests, self._quality.window_ms)
 
     def _evaluation(self) -> Evaluation:
         self._need(EVALUATION_FILE)

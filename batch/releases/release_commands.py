@@ -23,7 +23,7 @@ import numpy as np
 import orjson
 
 from batch.errors import EvaluationDamaged, ReleaseError
-from batch.evaluation_file import Evaluation, read_evaluation
+from batch.evaluation_file import CountedStarts, Evaluation, read_evaluation
 from batch.lock import holding
 from batch.releases import publish
 from batch.releases.length_table import LengthRow, length_rows, length_table
@@ -64,6 +64,8 @@ class ReleaseRow(msgspec.Struct, frozen=True):
     """`mean`, `low`, `high` of its model on the test slice."""
     history_lengths: list[LengthRow]
     """The same by length of history, beside the popular list; [] where they were not measured."""
+    counted: CountedStarts | None
+    """The starts that they were measured by."""
     users: int | None
     movies: int | None
     bytes: int
@@ -155,6 +157,7 @@ def _row(var: Path, release: str, change: ReleaseChange | None, broken: dict[str
         manifest.model.chosen_by,
         _ndcg(evaluation, model),
         length_rows(evaluation, model) if evaluation and model else [],
+        evaluation.slices.test.counted if evaluation and evaluation.slices.test else None,
         _rows(folder / "users.npy"),
         _rows(folder / "items.npy"),
         sum(path.stat().st_size for path in folder.iterdir()),
@@ -231,6 +234,8 @@ def _print_quality(row: ReleaseRow, console: "Console") -> None:
         )
     if is_current and row.model and row.history_lengths:
         console.print(length_table(row.release, row.model, row.history_lengths))
+        if row.counted:
+            console.print(f"measured on {row.counted}", soft_wrap=True, highlight=False)
 
 
 def _or_dash(value: int | None, form: str) -> str:

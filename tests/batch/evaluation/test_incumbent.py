@@ -1,5 +1,6 @@
 """The incumbent: what it shows is what a worker would answer, and it is compared only where that is fair."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from batch.evaluation.figures import MeasuredLists, measure_lists
 from batch.evaluation.incumbent import Incumbent, compare_with_incumbent, incumbent_of
 from batch.evaluation.splits import Slice
 from batch.evaluation_file import LEAST_USERS, AgainstCurrent
-from batch.history.interactions import Interactions, Requests, TrainingHistory
+from batch.history.interactions import Interactions, TrainingHistory
 from batch.releases.publish import publish
 from server.answers import Answers
 from server.manifest import Manifest
@@ -26,8 +27,8 @@ FROM, UNTIL = 100 * HOUR_MS, 124 * HOUR_MS
 EVERYONE = np.arange(USERS)
 
 
-def slice_() -> Slice:
-    """Every user began the movie of his own number, of 50."""
+def slice_(barred: int = 0) -> Slice:
+    """Every user began the movie of his own number, of 50; the first users took another one from a list."""
     known = Interactions(
         indptr=np.zeros(USERS + 1, np.int64),
         movies=np.zeros(0, np.int32),
@@ -36,6 +37,7 @@ def slice_() -> Slice:
         popularity=np.zeros(MOVIES),
         segments=np.zeros(USERS, np.uint8),
         until=FROM,
+        barred=sp.csr_matrix((np.ones(barred, bool), (np.arange(barred), np.arange(barred) + 1)), (USERS, MOVIES)),
     )
     relevant = sp.csr_matrix((np.ones(USERS, bool), (EVERYONE, EVERYONE)), (USERS, MOVIES))
     return Slice(known, relevant, FROM, UNTIL)
@@ -53,8 +55,8 @@ def model(rank: int) -> MeasuredLists:
     return measure_lists(slice_(), EVERYONE, lists(rank))
 
 
-def compared(incumbent: Incumbent | None, requests: Requests | None = None) -> AgainstCurrent:
-    return compare_with_incumbent(incumbent, slice_(), EVERYONE, model(1), requests)
+def compared(incumbent: Incumbent | None, part: Slice | None = None) -> AgainstCurrent:
+    return compare_with_incumbent(incumbent, part or slice_(), EVERYONE, model(1))
 
 
 def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_scores() -> None:
@@ -64,7 +66,7 @@ def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_sco
 
 
 def test_a_worse_model_is_behind() -> None:
-    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3), None)
+    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3))
     assert against.high == pytest.approx(-0.5)
 
 
@@ -73,14 +75,19 @@ def test_users_are_paired_by_row() -> None:
     part = slice_()
     incumbent = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
     mine = measure_lists(part, rows, lists(1)[rows])
-    assert compare_with_incumbent(incumbent, part, rows, mine, None).mean == pytest.approx(17 / 37)
+    assert compare_with_incumbent(incumbent, part, rows, mine).mean == pytest.approx(17 / 37)
 
 
-def test_users_who_were_shown_a_list_in_the_slice_are_left_out() -> None:
-    shown = Requests(np.arange(5, dtype=np.int32), np.array([FROM, UNTIL - 1, FROM - 1, UNTIL, FROM + 1], np.int64))
-    right = np.array([0, 1, 4])  # the lists that were shown steered them
-    against = compared(Incumbent("r", FROM, lists(1, right)), shown)
+def test_users_who_took_from_a_list_in_the_slice_are_left_out() -> None:
+    """The incumbent's list may hold what they took, while the model's has another movie in its place."""
+    incumbent = Incumbent("r", FROM, lists(1, np.arange(3)))
+    against = compared(incumbent, slice_(barred=3))
     assert (against.users, against.mean) == (USERS - 3, 1.0)
+
+
+def test_slices_of_exposed_starts_are_not_compared() -> None:
+    against = compared(Incumbent("r", FROM, lists(1)), replace(slice_(), counts_exposed=True))
+    assert against == AgainstCurrent(release="r", reason="shown lists may have suggested what is held out")
 
 
 @pytest.mark.parametrize("until", [FROM + HOUR_MS + 1, UNTIL])
@@ -99,8 +106,7 @@ def test_a_release_of_the_slices_beginning_or_older_is_compared(until: int) -> N
 
 def test_without_a_release_or_users_the_result_is_a_reason() -> None:
     assert compared(None) == AgainstCurrent(reason="there is no current release")
-    shown = Requests(np.arange(USERS - LEAST_USERS + 1, dtype=np.int32), np.full(USERS - LEAST_USERS + 1, FROM))
-    against = compared(Incumbent("r", FROM, lists(1)), shown)
+    against = compared(Incumbent("r", FROM, lists(1)), slice_(barred=USERS - LEAST_USERS + 1))
     assert str(against.reason).startswith(f"only {LEAST_USERS - 1} users")
     assert against.mean is None
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch.history.interactions import MINUTE_MS, Interactions, Requests, TrainingHistory
+from batch.history.interactions import MINUTE_MS, Interactions, TrainingHistory
 from stream.zone import DAY_MS
 
 USERS, MOVIES = 3, 4
@@ -152,13 +152,6 @@ def test_an_interval_holds_the_starts_within_it(rows: list[Session], ago: int, l
         expected[user, movie] |= since <= NOW - days * DAY_MS < until
     assert got.tolist() == expected.tolist()
     assert got.dtype == bool
-
-
-def test_users_who_were_shown_a_list_within_an_interval() -> None:
-    requests = Requests(np.array([0, 2, 2], np.int32), np.array([10, 20, 30]))
-    assert requests.within(10, 20, 3).tolist() == [True, False, False]
-    assert requests.within(11, 31, 3).tolist() == [False, False, True]
-    assert requests.within(31, 99, 3).tolist() == [False, False, False]
 
 
 def test_reordering_the_matrix_leaves_the_order_of_time() -> None:
