@@ -151,7 +151,7 @@ async def _serve(hours: float) -> None:
 
     streaming, settings = _settings()
     archive, clock = Archive(streaming.var), zone_named(streaming.timezone)
-    archived = [entry.kafka_time for entry in archive.entries() if entry.kafka_time]
+    archived = [entry.kafka_time for entry in archive.condensed() if entry.kafka_time]
     begins = (max((time.last for time in archived), default=clock.bounds("2026-02-10")[0]) // SLICE_MS + 1) * SLICE_MS
     opens = min((time.first for time in archived), default=begins)
     audience = Audience(World(settings), clock, settings.seed + begins // SLICE_MS, opens)

@@ -48,9 +48,9 @@ def ledger(day: str | None, as_json: bool) -> None:
     from stream.archive import Archive
 
     archive = Archive(load("stream", StreamSettings).var)
-    entries = archive.entries()
+    entries = archive.condensed()
     if damaged_files(archive, entries, day):  # a replay may just have replaced them: read the ledger again
-        entries = archive.entries()
+        entries = archive.condensed()
     damaged = damaged_files(archive, entries, day)
     summary = summarize(entries, day, damaged)
     if as_json:

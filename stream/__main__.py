@@ -19,6 +19,7 @@ from stream.clock_summary import summarize_clocks
 from stream.errors import StreamError, TopicRemade
 from stream.grammar import LineRefused, parse
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import count_by_fate
 from stream.line_columns import read
 from stream.repartition import CopyPlan, CopyResult, repartition
 from stream.settings import StreamSettings, load
@@ -180,13 +181,13 @@ async def _copy(settings: StreamSettings, plan: CopyPlan) -> CopyResult:
 def show_archive() -> None:
     """Print the archive's line counts by topic and fate, and its stream time, as JSON."""
     settings = load("stream", StreamSettings)
-    entries = archive.Archive(settings.var).entries()
+    entries = archive.Archive(settings.var).condensed()
     topics = sorted({entry.topic for entry in entries})
     reached = stream_time(entries)
     summary = {
-        "entries": len(entries),
+        "entries": sum(entry.entry_count for entry in entries),
         "lost": sum(entry.lost for entry in entries),
-        "topics": {topic: dict(archive.count_by_fate(e for e in entries if e.topic == topic)) for topic in topics},
+        "topics": {topic: dict(count_by_fate(e for e in entries if e.topic == topic)) for topic in topics},
         "reached_ms": reached,
         "reached_day": reached and zone_named(settings.timezone).day(reached),
     }
@@ -200,7 +201,7 @@ def show_clock() -> None:
     A record is set aside while too few others confirm its Kafka time; docs/architecture.md defines the clock.
     """
     settings = load("stream", StreamSettings)
-    summary = summarize_clocks(archive.Archive(settings.var).entries(), zone_named(settings.timezone))
+    summary = summarize_clocks(archive.Archive(settings.var).condensed(), zone_named(settings.timezone))
     click.echo(msgspec.json.format(msgspec.json.encode(summary)))
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from stream.archive import LedgerEntry, topic_of
 from stream.clock import CLOCK_AHEAD
 from stream.grammar import render_time
 from stream.ledger_clock import latest_lines, topic_clocks
+from stream.ledger_entry import LedgerEntry, topic_of
 from stream.zone import Zone
 
 
@@ -62,11 +62,11 @@ def summarize_clocks(entries: Iterable[LedgerEntry], zone: Zone) -> dict[str, To
 def _set_aside(entries: Iterable[LedgerEntry], zone: Zone) -> dict[tuple[str, int], SetAside]:
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for entry in entries:
-        if entry.clock is not None and entry.clock.ahead_from is not None:
+        if entry.ahead_from is not None:
             partition = topic_of(entry.topic), entry.partition
-            lines, earliest = found.get(partition, (0, entry.clock.ahead_from))
+            lines, earliest = found.get(partition, (0, entry.ahead_from))
             lines += sum(count.lines for count in entry.counts if count.reason == CLOCK_AHEAD)
-            found[partition] = lines, min(earliest, entry.clock.ahead_from)
+            found[partition] = lines, min(earliest, entry.ahead_from)
     return {partition: SetAside(lines, render_time(time, zone)) for partition, (lines, time) in found.items()}
 
 

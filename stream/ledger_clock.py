@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from stream.archive import LedgerEntry, topic_of
 from stream.clock import LatestLines, Quorum, TopicClock
+from stream.ledger_entry import LedgerEntry, topic_of
 
 
 def stream_time(entries: Iterable[LedgerEntry]) -> int | None:

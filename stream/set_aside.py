@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stream.archive import LedgerEntry
 from stream.clock import ClockLimit, PartitionClock
+from stream.ledger_entry import LedgerEntry
 
 _MOST_QUORUMS = 4
 """Quorums of lines, of which each may be an entry of its own: so many cases of a partition stay open."""
@@ -81,6 +81,10 @@ class OpenCases:
     def confirmed(self, limit: ClockLimit | None) -> list[LedgerEntry]:
         """The entries with records that the clock has come near to."""
         return [case.entry for case in self._cases.values() if limit is not None and limit.confirms(case.ahead_from)]
+
+    def entries(self) -> list[LedgerEntry]:
+        """The entries whose cases are open."""
+        return [case.entry for case in self._cases.values()]
 
     def _of(self, partition: int) -> list[Case]:
         return [case for case in self._cases.values() if case.entry.partition == partition]

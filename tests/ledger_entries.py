@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from stream.archive import FATES, FateCount, LedgerEntry, TimeRange
 from stream.clock import LatestLines, PartitionClock, Quorum, TopicClock
+from stream.ledger_entry import FATES, FateCount, LedgerEntry, TimeRange
 
 TOPIC = "movielog1"
 

@@ -15,9 +15,9 @@ from quality.lines.repair import KAFKA_TIME, ONE_CHARACTER
 from quality.lines.schemas import event_schemas
 from quality.settings import NORMAL, AlertLimits, Fault, QualitySettings, Thresholds, VerdictLimits, limits_of
 from server.settings import ServerSettings
-from stream.archive import FATES
 from stream.errors import SettingsError
 from stream.grammar import Reason
+from stream.ledger_entry import FATES
 from stream.redaction import Secret
 from stream.settings import ROOMS, StreamSettings, load
 from tests.room_settings import SETTINGS

@@ -38,10 +38,11 @@ from quality.lines.repair import unconfirmed_movies
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, LedgerEntry, count_by_fate
+from stream.archive import Archive
 from stream.clock import ClockLimit, PartitionClock, Quorum, TopicClock
 from stream.errors import KafkaSilent, TopicRemade
 from stream.ledger_clock import latest_lines, was_live
+from stream.ledger_entry import LedgerEntry, count_by_fate
 from stream.record_mark import RecordMark
 from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
@@ -187,10 +188,12 @@ class Collector:
         """Clean up after a crash and raise the alerts that it prevented; returns the next offset by partition."""
         for path in self._archive.sweep():
             log.warning("removed %s: left behind by a crash, its lines are read again", path)
-        entries = self._archive.entries()
+        if folded := self._archive.fold():
+            log.info("folded %d entries of the ledger", folded)
+        entries = self._archive.condensed()
         self._topic = self._archive.name_of(self._settings.topic)
         of_topic = [entry for entry in entries if entry.topic == self._topic]
-        self._clock = _clock_of(self._archive.entries(self._settings.topic), self._topic, self._settings)
+        self._clock = _clock_of(self._archive.condensed(self._settings.topic), self._topic, self._settings)
         self._set_aside = OpenCases(of_topic)
         self._recount(entries)
         self._ends = self._archive.positions(self._settings.topic)
@@ -253,6 +256,8 @@ class Collector:
             self._committed(entry)
             await self._take_confirmed()
             ends[partition] = entry.last + 1
+        if ends:
+            await asyncio.to_thread(self._archive.fold)
         return ends
 
     async def _take_confirmed(self) -> None:
@@ -268,7 +273,7 @@ class Collector:
             revised = True
             log.info("the stream's clock has jumped: %s judged again, %s", entry.name, dict(replayed.fates))
         if revised:
-            self._recount(self._archive.entries())
+            self._recount(self._archive.condensed())
 
     def _context_again(self, entry: LedgerEntry, limit: ClockLimit | None, lines: ParsedLines) -> JudgingContext:
         """The context for lines of an entry that are judged again."""

@@ -14,7 +14,7 @@ from batch.gate import list_relevance
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts
 from server.release import Release
-from stream.archive import LedgerEntry
+from stream.ledger_entry import LedgerEntry
 
 PARTS = 8
 """Parts into which the users are divided, in their order: lists are built in blocks, one of which may be wrong."""

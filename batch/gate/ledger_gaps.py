@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 
-from stream.archive import LedgerEntry, in_order
+from stream.ledger_entry import LedgerEntry, in_order
 
 
 def first_gap(entries: Sequence[LedgerEntry], offsets: Mapping[str, Sequence[int]]) -> str:

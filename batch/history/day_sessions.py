@@ -7,7 +7,7 @@ minutes take less than 4 GB. Exact duplicates from different batches are dropped
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 from batch.errors import MixedSources
 from batch.history.day_store import LAYOUT, DayPart, DaySource, DayStore, day_table
 from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, split_key
-from stream.archive import Archive, LedgerEntry
+from stream.archive import Archive
 from stream.errors import ArchiveError
 from stream.event import KINDS, Kind
+from stream.ledger_entry import LedgerEntry
 from stream.parquet_columns import read_columns
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import DAY_MS, day_number
@@ -59,8 +60,37 @@ class _MovieNumbers:
         return names, index
 
 
+@dataclass
+class ArchivedDay:
+    """The archive's files of a day."""
+
+    rows: int = 0
+    paths: dict[Kind, list[str]] = field(default_factory=dict)
+
+    def files(self) -> Files:
+        """By kind: the files."""
+        return {kind: [Path(path) for path in paths] for kind, paths in self.paths.items()}
+
+    def digest(self, gap_ms: int) -> str:
+        """Digest of the inputs of a day. Files never change, so their names stand for their contents."""
+        names = sorted(f"{kind}/{path.rpartition('/')[2]}" for kind, paths in self.paths.items() for path in paths)
+        return hashlib.sha256("\n".join([str(LAYOUT), str(gap_ms), *names]).encode()).hexdigest()
+
+
+def archived_days(archive: Archive, entries: Sequence[LedgerEntry]) -> dict[str, ArchivedDay]:
+    """The days of the events in these ledger entries (of `Archive.condensed`, or single ones), ascending."""
+    days, folder = dict[str, ArchivedDay](), str(archive.var)
+    for entry in archive.expand(entries):
+        for file in entry.files:
+            if (kind := file.room) in KINDS:
+                day = days.setdefault(file.day, ArchivedDay())
+                day.rows += file.rows
+                day.paths.setdefault(kind, []).append(f"{folder}/{file.path}")
+    return dict(sorted(days.items()))
+
+
 def compact_days(
-    archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int, advance: Callable[[int], object]
+    archived: Mapping[str, ArchivedDay], day_store: DayStore, gap_ms: int, advance: Callable[[int], object]
 ) -> Counter[str]:
     """Update the days from the archive; `advance` gets the number of rows read.
 
@@ -68,40 +98,25 @@ def compact_days(
     Raises `MixedSources` if an imported day is in the archive as well, and `ArchiveError` if a file that the ledger
     names cannot be read.
     """
-    kept, archived, counts = day_store.days(), _by_day(archive, entries), Counter[str](days=0)
+    kept, counts = day_store.days(), Counter[str](days=0)
     for day, files in archived.items():
         if day in kept and kept[day].imported is not None:
             raise MixedSources(
                 f"sessions: {day} was imported from {kept[day].imported}, but is in the archive too; use another `var`"
             )
-        inputs = _digest(files, gap_ms)
+        inputs = files.digest(gap_ms)
         if day not in kept or kept[day].inputs != inputs:
-            counts.update(_compact_day(day_store, day, files, inputs, gap_ms, advance), days=1)
+            counts.update(_compact_day(day_store, day, files.files(), inputs, gap_ms, advance), days=1)
     for day in [day for day, source in kept.items() if day not in archived and source.imported is None]:
         day_store.remove(day)  # ledger entries were removed: their lines will be read again
     counts["all_days"] = len(day_store.days())
     return counts
 
 
-def rows_to_read(archive: Archive, entries: list[LedgerEntry], day_store: DayStore, gap_ms: int) -> int:
+def rows_to_read(archived: Mapping[str, ArchivedDay], day_store: DayStore, gap_ms: int) -> int:
     """The number of rows that `compact_days` will read."""
     kept = {day: source.inputs for day, source in day_store.days().items()}
-    new = {day for day, files in _by_day(archive, entries).items() if kept.get(day) != _digest(files, gap_ms)}
-    return sum(file.rows for entry in entries for file in entry.files if file.room in KINDS and file.day in new)
-
-
-def _by_day(archive: Archive, entries: list[LedgerEntry]) -> dict[str, Files]:
-    days: dict[str, Files] = {}
-    for kind in KINDS:
-        for day, paths in archive.files(kind, entries).items():
-            days.setdefault(day, {})[kind] = paths
-    return dict(sorted(days.items()))
-
-
-def _digest(files: Files, gap_ms: int) -> str:
-    """Digest of the inputs of a day. Files never change, so their names stand for their contents."""
-    names = sorted(f"{kind}/{path.name}" for kind, paths in files.items() for path in paths)
-    return hashlib.sha256("\n".join([str(LAYOUT), str(gap_ms), *names]).encode()).hexdigest()
+    return sum(files.rows for day, files in archived.items() if kept.get(day) != files.digest(gap_ms))
 
 
 def _compact_day(

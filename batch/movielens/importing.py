@@ -121,7 +121,7 @@ def import_archive(archive: MovieLensArchive, streaming: StreamSettings) -> Impo
 
 
 def _require_no_other_data(var: Path, catalog: Catalog, movies: set[str], people: set[str]) -> None:
-    if entries := Archive(var).entries():
+    if entries := Archive(var).condensed():
         raise MixedSources(
             f"import: {var} holds an archive of {len(entries)} batches; import into another [stream] var"
         )

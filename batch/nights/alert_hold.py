@@ -14,8 +14,8 @@ from batch.releases import publish
 from quality.alerts.alert_file import Alert, raise_alert
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
-from stream.archive import LedgerEntry
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import LedgerEntry
 from stream.settings import StreamSettings
 from stream.zone import zone_named
 

@@ -13,9 +13,10 @@ import msgspec
 
 from server.manifest import InputFacts
 from stream import durable
-from stream.archive import LedgerEntry
+from stream.archive import Archive
 from stream.decoding import decode_json
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import LedgerEntry
 
 
 class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,9 +40,9 @@ class MovieAnswers(msgspec.Struct, frozen=True, kw_only=True):
     """Movies that it had neither known nor denied, but that many users watched, ascending."""
 
 
-def describe_entries(entries: Sequence[LedgerEntry]) -> ArchiveRead:
-    """The part of the archive in these ledger entries."""
-    return ArchiveRead(stream_time=stream_time(entries), offsets=_offsets(entries), hash=_hash(entries))
+def describe_entries(archive: Archive, entries: Sequence[LedgerEntry]) -> ArchiveRead:
+    """The part of the archive in these ledger entries, of `Archive.condensed` or single ones: they give the same."""
+    return ArchiveRead(stream_time=stream_time(entries), offsets=_offsets(entries), hash=_hash(archive.expand(entries)))
 
 
 def write_archive_read(folder: Path, read: ArchiveRead) -> None:
@@ -86,5 +87,10 @@ def _offsets(entries: Iterable[LedgerEntry]) -> dict[str, list[int]]:
 
 
 def _hash(entries: Iterable[LedgerEntry]) -> str:
-    bare = [msgspec.structs.replace(entry, written="") for entry in entries]
-    return hashlib.sha256(msgspec.json.encode(bare)).hexdigest()
+    """Digest of the list of entries as JSON, one by one: a year's list would take a gigabyte."""
+    digest, before = hashlib.sha256(b"["), b""
+    for entry in entries:
+        digest.update(before + msgspec.json.encode(msgspec.structs.replace(entry, written="")))
+        before = b","
+    digest.update(b"]")
+    return digest.hexdigest()

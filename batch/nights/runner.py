@@ -56,7 +56,7 @@ def run_night(
     """
     began = time.monotonic()
     _sweep(streaming.var)
-    folder, entries = streaming.var / "night", Archive(streaming.var).entries()
+    folder, entries = streaming.var / "night", Archive(streaming.var).condensed()
     alert_hold.require_no_blocking_alerts(entries, streaming, quality, despite_alerts)
     journal = Journal(folder)
     now = NightStart(

@@ -43,9 +43,10 @@ from batch.nights.api_probe import ApiProbe
 from batch.releases import publish
 from batch.settings import BatchSettings
 from server.manifest import parse_manifest
-from stream.archive import Archive, LedgerEntry, topic_of
+from stream.archive import Archive
 from stream.clock import Quorum
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import LedgerEntry, topic_of
 from stream.settings import StreamSettings, load
 from stream.zone import DAY_MS, HOUR_MS, Zone, day_number, zone_named
 
@@ -137,7 +138,7 @@ class StreamClock:
         except OSError:
             return None
         if changed != self._changed:
-            entries = self._archive.entries()
+            entries = self._archive.condensed()
             self._time = stream_time(entry for entry in entries if topic_of(entry.topic) == self._topic)
             self._first_day = self._first_day if self._is_old else first_day(entries)
             # a change within the same tick of the file system's clock would go unnoticed: then read again

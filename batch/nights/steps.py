@@ -33,7 +33,7 @@ from batch.gate import rules
 from batch.gate.candidate import Candidate
 from batch.gate.verdict import GateVerdict
 from batch.history import assemble
-from batch.history.day_sessions import compact_days, rows_to_read
+from batch.history.day_sessions import archived_days, compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
 from batch.history.exposure import with_exposure
 from batch.history.interactions import Requests, TrainingHistory
@@ -58,8 +58,9 @@ from server import hidden
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
 from server.release import BASELINE, FILES, METRIC, Release
-from stream.archive import Archive, LedgerEntry
+from stream.archive import Archive
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import LedgerEntry
 from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import zone_named
@@ -87,12 +88,12 @@ class NightSteps:
 
     def sessions(self) -> SessionsResult:
         """Build sessions from new archive files, and note how far the archive was read."""
-        entries = self._archive.entries()
+        entries = self._archive.condensed()
         self._require_archive(entries)
-        arguments = (self._archive, entries, self._day_store, self._quality.gap_ms)
-        with step("sessions", rows_to_read(*arguments)) as advance:
-            counts = compact_days(*arguments, advance)
-        night_inputs.write_archive_read(self._folder, night_inputs.describe_entries(entries))
+        days = archived_days(self._archive, entries)
+        with step("sessions", rows_to_read(days, self._day_store, self._quality.gap_ms)) as advance:
+            counts = compact_days(days, self._day_store, self._quality.gap_ms, advance)
+        night_inputs.write_archive_read(self._folder, night_inputs.describe_entries(self._archive, entries))
         return msgspec.convert(counts, SessionsResult)
 
     def catalog(self) -> CatalogResult:
@@ -109,7 +110,7 @@ class NightSteps:
         api = ServiceApi(self._settings, self._streaming.generation)
         counts: dict[Subject, dict[Status, int]] = {}
         failed = None
-        seed = stream_time(self._archive.entries()) or 0  # goes on from night to night
+        seed = stream_time(self._archive.condensed()) or 0  # goes on from night to night
         subjects: dict[Subject, list[str]] = {"movie": sorted(movies), "user": [str(user) for user in users.tolist()]}
         for subject, ids in subjects.items():
             try:
@@ -195,7 +196,7 @@ class NightSteps:
         evaluation = self._compared_evaluation(facts)
         with step("seal"):
             release = publish.publish(var, self._folder, self._manifest(facts, evaluation))
-        entries = self._archive.entries()
+        entries = self._archive.condensed()
         now = stream_time(entries) or facts.stream_time
         with step("gate"):
             verdict = rules.judge(self._candidate(release, entries, frozenset(facts.hidden or ())))

@@ -350,7 +350,7 @@ def _now(var: Path) -> int:
     changes = publish.read_publications(var)
     last = changes[-1].stream_time if changes else 0
     try:
-        return stream_time(Archive(var).entries()) or last
+        return stream_time(Archive(var).condensed()) or last
     except ArchiveError as error:  # a damaged archive must not prevent leaving a bad release
         log.warning("%s; this move gets the time of the last one", error)
         return last

@@ -24,7 +24,8 @@ from quality.telemetry.report_figures import AnswerCounts, Baseline
 from quality.telemetry.report_schema import validate_report
 from server.manifest import InputCounts, parse_manifest
 from stream import durable
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
+from stream.ledger_entry import count_by_fate
 
 _PERCENTILES = {"p50": 50, "p95": 95, "p99": 99, "p99.9": 99.9, "max": 100}
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from loadtest.errors import LoadtestError
 from loadtest.simulation.visits import Audience, Happenings
-from stream.archive import Archive, ArchiveFile, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.event import Kind
+from stream.ledger_entry import ArchiveFile, FateCount, LedgerEntry, TimeRange
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import HOUR_MS, Zone, day_name, day_number
 

@@ -25,9 +25,9 @@ from quality.alerts.alert_file import AlertFile
 from quality.alerts.webhook import Outbox
 from quality.metrics_file import MetricsFile
 from quality.settings import QualitySettings
-from stream.archive import FATES, LedgerEntry
 from stream.clock import LatestLines
 from stream.ledger_clock import furthest, latest_lines
+from stream.ledger_entry import FATES, LedgerEntry
 
 
 class LedgerMetrics(Collector):
@@ -56,7 +56,7 @@ class LedgerMetrics(Collector):
         self._latest.update(latest_lines([entry]))
 
     def _count(self, entry: LedgerEntry) -> None:
-        self._entries += 1
+        self._entries += entry.entry_count
         self._lost += entry.lost
         for count in entry.counts:
             self._lines[count.fate, count.reason or ""] += count.lines

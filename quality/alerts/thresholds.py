@@ -22,7 +22,7 @@ from pathlib import Path
 
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.settings import AlertLimits, QualitySettings, limits_of
-from stream.archive import FATES, LedgerEntry
+from stream.ledger_entry import FATES, LedgerEntry
 from stream.zone import HOUR_MS
 
 JUDGED = FATES[1:]
@@ -59,7 +59,7 @@ class HourlyCounts:
         number = entry.reached // HOUR_MS
         hour = self._hours.setdefault(number, HourCounts())
         hour.lines += entry.lines
-        hour.batch = entry.name
+        hour.batch = entry.last_name
         for count in entry.counts:
             hour.counts[count.fate, None] += count.lines
             if count.reason is not None:

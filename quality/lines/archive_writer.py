@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from quality.lines.verdicts import Verdicts
-from stream.archive import Archive, ArchiveFile, LedgerEntry
+from stream.archive import Archive
+from stream.ledger_entry import ArchiveFile, LedgerEntry
 from stream.line_columns import times_of
 from stream.tables import ARCHIVE_SCHEMAS, PROVENANCE_FIELDS, QUARANTINE_SCHEMA
 from stream.zone import Zone, day_name

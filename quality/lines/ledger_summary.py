@@ -11,8 +11,9 @@ import msgspec
 from msgspec import UNSET, UnsetType, field
 from rich.table import Table
 
-from stream.archive import FATES, Archive, Fate, LedgerEntry
+from stream.archive import Archive
 from stream.event import Kind
+from stream.ledger_entry import FATES, Fate, LedgerEntry
 
 
 class FateTotal(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +60,9 @@ def summarize(
     by = sorted(counted.items(), key=lambda item: (FATES.index(item[0][0]), -item[1]))
     fates = {name: sum(lines for (fate, _, _), lines in by if fate == name) for name in FATES}
     rows: Counter[bool] = Counter()
-    for file in (file for entry in entries for file in entry.files if day in (None, file.day)):
-        rows[file.room == "quarantine"] += file.rows
+    for room, of_day, number in (each for entry in entries for each in entry.rows_by_file_day()):
+        if day in (None, of_day):
+            rows[room == "quarantine"] += number
     filed = rows[False] == fates["accepted"] + fates["repaired"] and rows[True] == fates["quarantined"]
     return LedgerSummary(
         day=day,
@@ -79,7 +81,8 @@ def summarize(
 
 def damaged_files(archive: Archive, entries: Iterable[LedgerEntry], day: str | None = None) -> list[str]:
     """Paths below `var` of files that are missing, or do not have as many rows as their entry says."""
-    files = (file for entry in entries for file in entry.files if day in (None, file.day))
+    of_day = (entry for entry in entries if any(day in (None, other) for _, other, _ in entry.rows_by_file_day()))
+    files = (file for entry in archive.expand(of_day) for file in entry.files if day in (None, file.day))
     return [file.path for file in files if not archive.is_whole(file)]
 
 

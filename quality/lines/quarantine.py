@@ -6,7 +6,7 @@ fates holds at any moment and a crash changes nothing. A replay needs the archiv
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,11 +18,12 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.repair import repair_candidates
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import FATES, Archive, Fate, FateCount, LedgerEntry, count_by_fate, topic_of
+from stream.archive import Archive
 from stream.clock import CLOCK_AHEAD, ClockLimit, LatestLines
 from stream.event import Kind
 from stream.grammar import LineRefused, parse, render
 from stream.ledger_clock import latest_lines, topic_clocks
+from stream.ledger_entry import FATES, Fate, FateCount, LedgerEntry, count_by_fate, topic_of
 from stream.tables import PROVENANCE_FIELDS, QUARANTINE_SCHEMA
 from stream.zone import Zone
 
@@ -59,7 +60,7 @@ class LineExplanation(msgspec.Struct, frozen=True, kw_only=True):
 
 def quarantined_lines(archive: Archive, day: str | None = None, reason: str | None = None) -> Iterator[QuarantinedLine]:
     """The quarantined lines, by entry and offset; only of one day (of Kafka's time) or one reason if given."""
-    for entry in archive.entries():
+    for entry in archive.expand(_with_quarantine(archive.condensed(), day)):
         table = _table(archive, entry, day)
         kafka_times = table.column("kafka_time").cast(pa.int64()).to_pylist()
         for row, kafka_time in zip(table.to_pylist(), kafka_times, strict=True):
@@ -100,9 +101,9 @@ def replay_quarantine(
     With `write`, the caller holds the archive's lock.
     """
     total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
-    entries = archive.entries()
+    entries = archive.condensed()
     clocks = topic_clocks(latest_lines(entries))
-    for entry in entries:
+    for entry in archive.expand(_with_quarantine(entries, day)):
         if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
             # entries of older versions were made without a clock
             limit = None if entry.clock is None else _limit_of(clocks[topic_of(entry.topic)])
@@ -152,6 +153,15 @@ def replay_entry(
     for file in old_files:
         (archive.var / file.path).unlink()
     return Replayed(revised, fates)
+
+
+def _with_quarantine(entries: Iterable[LedgerEntry], day: str | None) -> list[LedgerEntry]:
+    """Those with lines in the quarantine of a day, or of any."""
+    return [
+        entry
+        for entry in entries
+        if any(room == ROOM and day in (None, other) for room, other, _ in entry.rows_by_file_day())
+    ]
 
 
 def _limit_of(latest: LatestLines) -> ClockLimit | None:

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from quality.lines.context_checks import JudgingContext, arrival_delay_ms, context_faults, resolve_repeated_hour
 from quality.lines.repair import Repairs, repair_lines
-from stream.archive import Fate, FateCount, TimeRange
 from stream.clock import CLOCK_AHEAD, ClockLimit
 from stream.event import KINDS, Kind
+from stream.ledger_entry import Fate, FateCount, TimeRange
 from stream.line_columns import LineColumns, read, table_of, times_of
 from stream.zone import Zone, day_name
 

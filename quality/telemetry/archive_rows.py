@@ -7,7 +7,7 @@ Minutes are read a file at a time and merged into sessions, so memory holds the 
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -28,10 +28,11 @@ from quality.telemetry.day_rows import (
     milliseconds,
 )
 from quality.telemetry.report_days import ReportDays
-from stream.archive import Archive, ArchiveFile, LedgerEntry, TimeRange, of_present_topic
+from stream.archive import Archive
 from stream.clock import ClockLimit, merged
 from stream.event import KINDS, LIST_LENGTH, Kind
 from stream.ledger_clock import latest_lines
+from stream.ledger_entry import ArchiveFile, LedgerEntry, TimeRange, of_present_topic
 from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import day_name, day_number
@@ -63,7 +64,7 @@ class ArchiveRows:
 
     archive: Archive
     entries: Sequence[LedgerEntry]
-    """Those of a topic, in order."""
+    """Those of a topic, in order, from `Archive.condensed`: one by one only where files are read."""
     days: ReportDays
     gap_ms: int
     """Longest pause within a session."""
@@ -75,7 +76,7 @@ class ArchiveRows:
         An `archive` that was read before reads only the entries that are new.
         """
         archive = archive or Archive(streaming.var)
-        return cls(archive, archive.entries(streaming.topic), ReportDays.of(streaming, quality), quality.gap_ms)
+        return cls(archive, archive.condensed(streaming.topic), ReportDays.of(streaming, quality), quality.gap_ms)
 
     def is_waiting(self) -> bool:
         """Whether the collector is about to archive records that it had set aside: the clock has come near to them."""
@@ -94,15 +95,16 @@ class ArchiveRows:
     def _entries_with_events(self) -> Iterator[tuple[LedgerEntry, TimeRange]]:
         """With the Kafka times of their events; other entries have those of their refused lines instead."""
         for entry in self.entries:
-            if entry.kafka_time and any(each.kind for each in entry.counts):
-                yield entry, entry.kafka_time
+            if (times := entry.event_times) is not None:
+                yield entry, times
 
     def _arrival_days(self, entry: LedgerEntry, times: TimeRange) -> set[int]:
         """The days of Kafka's times of an entry's events."""
         ends = {self._day(times.first), self._day(times.last)}
         if len(ends) == 1 and not entry.revision:
             return ends
-        tables = [self.archive.read(file, ("kafka_time",)) for kind in KINDS for file in _files(entry, kind)]
+        files = (file for single in self.archive.expand([entry]) for kind in KINDS for file in _files(single, kind))
+        tables = [self.archive.read(file, ("kafka_time",)) for file in files]
         return {int(day) for table in tables for day in self.days.zone.day_number(milliseconds(table, "kafka_time"))}
 
     def day_rows(self, day: int) -> DayRows:
@@ -125,13 +127,26 @@ class ArchiveRows:
     def _tables(self, kind: Kind, first: int, until: int, closes: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """The events with first ≤ time ≤ until that came before the report closed, a file at a time."""
         names = {day_name(day) for day in range(self._day(first), self._day(until) + 1)}
-        for entry in self.entries:
-            if _may_hold(entry, 0, closes):
-                for file in _files(entry, kind, names):
-                    table = self.archive.read(file, ("time", "user", *columns, "kafka_time"))
-                    times = milliseconds(table, "time")
-                    chosen = (times >= first) & (times <= until) & (milliseconds(table, "kafka_time") < closes)
-                    yield table if chosen.all() else table.filter(pa.array(chosen))
+        for file in self._files(kind, names.__contains__, (0, closes)):
+            table = self.archive.read(file, ("time", "user", *columns, "kafka_time"))
+            times = milliseconds(table, "time")
+            chosen = (times >= first) & (times <= until) & (milliseconds(table, "kafka_time") < closes)
+            yield table if chosen.all() else table.filter(pa.array(chosen))
+
+    def _files(
+        self, room: str, is_of: Callable[[str], bool], times: tuple[int, int] | None = None
+    ) -> Iterator[ArchiveFile]:
+        """The files of one kind or of the quarantine, of some days; with first and end of Kafka's times, only those
+        that may hold such lines.
+        """
+
+        def chosen(entry: LedgerEntry) -> bool:
+            return (times is None or _may_hold(entry, *times)) and any(
+                other == room and is_of(day) for other, day, _ in entry.rows_by_file_day()
+            )
+
+        for entry in filter(chosen, self.archive.expand(filter(chosen, self.entries))):
+            yield from (file for file in _files(entry, room) if is_of(file.day))
 
     def _day(self, time_ms: int) -> int:
         return int(self.days.zone.day_number(time_ms))
@@ -187,7 +202,7 @@ class ArchiveRows:
 
     def _left_out(self, day: int) -> dict[str, int]:
         """Different lines by reason: whether a copy is one more in the ledger depends on the borders of batches."""
-        files = [file for entry in self.entries for file in _files(entry, "quarantine", {day_name(day)})]
+        files = self._files("quarantine", day_name(day).__eq__)
         reasons: dict[bytes, str] = {}
         for table in (self.archive.read(file, ("raw", "reason")) for file in files):
             for raw, reason in zip(table["raw"].to_pylist(), table["reason"].to_pylist(), strict=True):
@@ -201,11 +216,8 @@ class ArchiveRows:
         first, end = self.days.bounds(day)
         last_closed = self.days.last_closed(end - 1)
         suspects: dict[str, list[ArchiveFile]] = {}
-        for entry in self.entries:
-            if _may_hold(entry, first, end):
-                for file in _files(entry, kind):
-                    if day_number(file.day) <= last_closed:
-                        suspects.setdefault(file.day, []).append(file)
+        for file in self._files(kind, lambda name: day_number(name) <= last_closed, (first, end)):
+            suspects.setdefault(file.day, []).append(file)
         return sum(self._late_of(kind, name, files, first, end) for name, files in suspects.items())
 
     def _late_of(self, kind: Kind, name: str, suspects: Sequence[ArchiveFile], first: int, end: int) -> int:
@@ -214,8 +226,7 @@ class ArchiveRows:
         users = np.unique(np.concatenate([self._users_since(file, first) for file in suspects]))
         if not len(users):
             return 0
-        files = (file for entry in self.entries for file in _files(entry, kind, {name}))
-        copies = pd.concat([self._copies(kind, file, users) for file in files])
+        copies = pd.concat([self._copies(kind, file, users) for file in self._files(kind, name.__eq__)])
         arrived = copies.groupby([column for column in copies.columns if column != "kafka_time"])["kafka_time"].min()
         return int(((arrived >= first) & (arrived < end)).sum())
 
@@ -245,7 +256,8 @@ class ArchiveRows:
             partition = list(group)
             for place in (place for place, entry in enumerate(partition) if entry.lost):
                 before = [entry.reached for entry in partition[:place] if entry.kafka_time]
-                later = (time for entry in partition[place:] if (time := self._first_event_time(entry)) is not None)
+                following = self.archive.expand(partition[place:])
+                later = (time for entry in following if (time := self._first_event_time(entry)) is not None)
                 after, ended = before[-1] if before else None, next(later, None)
                 if (after is None or after < until) and (ended is None or ended >= first):
                     yield LineGap(partition[place].lost, after, ended)
@@ -265,9 +277,9 @@ def _may_hold(entry: LedgerEntry, first: int, end: int) -> bool:
     return times is not None and (entry.revision > 0 or (times.first < end and times.last >= first))
 
 
-def _files(entry: LedgerEntry, room: str, days: Collection[str] | None = None) -> Iterator[ArchiveFile]:
-    """The files of an entry, of one kind or of the quarantine, and of some days (None: all)."""
-    return (file for file in entry.files if file.room == room and (days is None or file.day in days))
+def _files(entry: LedgerEntry, room: str) -> Iterator[ArchiveFile]:
+    """The files of an entry, of one kind or of the quarantine."""
+    return (file for file in entry.files if file.room == room)
 
 
 def _lists(table: pa.Table, is_listed: np.ndarray, numbers: _NumberedMovies) -> np.ndarray:

@@ -22,10 +22,10 @@ from quality.telemetry.ingest import Ingest
 from quality.telemetry.judging import JudgedLines
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from stream.archive import LedgerEntry, of_present_topic
 from stream.clock import PartitionClock
 from stream.event import KINDS
 from stream.ledger_clock import latest_lines
+from stream.ledger_entry import LedgerEntry, of_present_topic
 from stream.settings import StreamSettings
 from stream.tables import EVENT_SCHEMAS
 from stream.zone import day_number
@@ -81,7 +81,7 @@ def _rebuild(path: Path, streaming: StreamSettings, quality: QualitySettings) ->
         store.begin_at(topic, positions, clocks, marks, rows.archive.times_remade(topic))
         ingest, first = Ingest(store, streaming, quality), _first_open_day(Reports(streaming, quality), rows)
         keep_from = rows.days.bounds(first)[0] - quality.gap_ms
-        for entry in rows.entries:
+        for entry in rows.archive.expand(rows.entries):
             ingest.take_judged(_archived(rows, entry, keep_from))
     else:
         log.warning("telemetry: there is no archive: the topic is read again from its beginning")

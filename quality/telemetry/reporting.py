@@ -24,7 +24,8 @@ from quality.telemetry.open_sessions import OpenSessions
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
 from quality.telemetry.stream_alerts import report_differs
-from stream.archive import Archive, of_present_topic
+from stream.archive import Archive
+from stream.ledger_entry import of_present_topic
 from stream.zone import day_name
 
 _DIFFERING = 0.005

@@ -20,7 +20,8 @@ from loadtest.simulation.visits import Audience
 from loadtest.simulation.world import World
 from server.release import Release, list_source
 from stream import kafka
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
+from stream.ledger_entry import count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import HOUR_MS, zone_named
 from tests.doc_tables import is_documented

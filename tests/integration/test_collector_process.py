@@ -19,9 +19,10 @@ from loadtest.simulation.world import World
 from quality.catalog import Catalog
 from quality.settings import QualitySettings
 from stream import kafka
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
 from stream.event import Event
 from stream.grammar import render
+from stream.ledger_entry import count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
 from tests.integration.marquee_processes import Start

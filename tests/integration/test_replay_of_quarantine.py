@@ -17,9 +17,10 @@ from loadtest.demo.processes import ROOT
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
 from stream import kafka
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
 from stream.event import KINDS, Event
 from stream.grammar import render
+from stream.ledger_entry import count_by_fate
 from stream.settings import StreamSettings, load
 from stream.zone import zone_named
 from tests.integration.marquee_processes import Start

@@ -19,8 +19,9 @@ from quality.lines.context_checks import make_context
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
 from quality.settings import QualitySettings
-from stream.archive import Archive, LedgerEntry
+from stream.archive import Archive
 from stream.kafka import FetchedRecords
+from stream.ledger_entry import LedgerEntry
 from stream.set_aside import OpenCases
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS, zone_named

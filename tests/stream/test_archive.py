@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import durable
-from stream.archive import FATES, Archive, ArchiveFile, Fate, FateCount, LedgerEntry, count_by_fate
+from stream.archive import Archive
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.ledger_clock import stream_time
+from stream.ledger_entry import FATES, ArchiveFile, Fate, FateCount, LedgerEntry, count_by_fate
 from tests.ledger_entries import TOPIC, entry, gap
 
 TABLE = pa.table({"user": pa.array([1, 2, 3], pa.uint32())})

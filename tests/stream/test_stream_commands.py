@@ -17,8 +17,9 @@ from quality.lines.context_checks import make_context
 from quality.lines.verdicts import ParsedLines, judge
 from quality.settings import QualitySettings
 from stream.__main__ import commands
-from stream.archive import Archive, FateCount, TimeRange
+from stream.archive import Archive
 from stream.clock import CLOCK_AHEAD, LatestLines, PartitionClock, Quorum
+from stream.ledger_entry import FateCount, TimeRange
 from stream.settings import StreamSettings
 from stream.zone import HOUR_MS
 from tests.ledger_entries import entry, gap

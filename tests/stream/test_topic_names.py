@@ -26,7 +26,7 @@ def test_a_topic_made_anew_begins_at_0_and_keeps_what_was_read(tmp_path: Path) -
     new = [archive.commit(entry(0, 79, topic=f"{TOPIC}~1"))]
     assert archive.positions(TOPIC) == {0: 80}
     assert archive.entries(TOPIC) == archive.entries() == [*old, begun, *new]
-    read = describe_entries(archive.entries())
+    read = describe_entries(archive, archive.entries())
     assert read.offsets == {f"{TOPIC}-0": [0, 49], f"{TOPIC}-1": [0, 9], f"{TOPIC}~1-0": [0, 79]}
     assert first_gap(archive.entries(), read.offsets) == ""
     assert archive.begin_again(TOPIC, "again").topic == f"{TOPIC}~2"

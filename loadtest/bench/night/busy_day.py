@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from loadtest.bench.night.synthetic_crowd import Crowd, CrowdVisits
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.clock import LatestLines, PartitionClock, Quorum
 from stream.event import Kind
+from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import DAY_MS
 

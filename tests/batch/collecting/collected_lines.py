@@ -16,8 +16,8 @@ from quality.lines.context_checks import JudgingContext
 from quality.lines.schemas import event_schemas
 from quality.lines.verdicts import ParsedLines
 from quality.settings import QualitySettings, Threshold, Thresholds
-from stream.archive import LedgerEntry
 from stream.kafka import FetchedRecords, RetentionGap
+from stream.ledger_entry import LedgerEntry
 from stream.settings import StreamSettings
 from stream.tables import ARCHIVE_SCHEMAS, QUARANTINE_SCHEMA
 from stream.zone import DAY_MS, HOUR_MS, zone_named

@@ -12,12 +12,13 @@ import pytest
 
 from batch.collecting import collector as collecting
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
-from stream.archive import Archive, LedgerEntry, count_by_fate
+from stream.archive import Archive
 from stream.clock import CLOCK_AHEAD, PartitionClock
 from stream.decoding import decode_json
 from stream.grammar import render_time
 from stream.kafka import FetchedRecords
 from stream.ledger_clock import stream_time, was_live
+from stream.ledger_entry import LedgerEntry, count_by_fate
 from stream.set_aside import OpenCases
 from stream.zone import DAY_MS, HOUR_MS
 from tests.batch.collecting.collected_lines import CLOCK, HELD, NOW, TOPIC, alerts, collector_of, run

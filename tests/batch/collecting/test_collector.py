@@ -16,10 +16,11 @@ from batch.collecting.collector import PendingLines, archive_batch
 from quality.catalog import Catalog
 from quality.lines.ledger_summary import summarize
 from quality.lines.quarantine import quarantined_lines
-from stream.archive import Archive, TimeRange, count_by_fate
+from stream.archive import Archive
 from stream.event import KINDS
 from stream.grammar import parse
 from stream.kafka import RetentionGap
+from stream.ledger_entry import TimeRange, count_by_fate
 from stream.set_aside import OpenCases
 from stream.zone import DAY_MS, HOUR_MS
 from tests.batch.collecting.collected_lines import (

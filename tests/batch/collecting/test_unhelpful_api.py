@@ -22,8 +22,9 @@ from batch.collecting.unknown_ids import UnknownIdLookup
 from batch.settings import BatchSettings
 from quality.catalog import Catalog
 from quality.settings import QualitySettings
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
 from stream.kafka import FetchedRecords
+from stream.ledger_entry import count_by_fate
 from stream.settings import Generation
 from tests.batch.collecting.new_ids import (
     GENERATIONS,

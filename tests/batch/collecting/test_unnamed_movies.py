@@ -18,8 +18,9 @@ from quality.catalog import Catalog
 from quality.lines.context_checks import make_context
 from quality.lines.quarantine import replay_quarantine
 from quality.settings import QualitySettings
-from stream.archive import Archive, count_by_fate
+from stream.archive import Archive
 from stream.kafka import FetchedRecords
+from stream.ledger_entry import count_by_fate
 from stream.settings import Generation
 from tests.batch.collecting.new_ids import GENERATIONS, NOW, Reply, Scripted, streaming
 

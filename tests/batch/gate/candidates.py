@@ -20,7 +20,7 @@ from batch.releases import publish, rendered
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts, Manifest
 from server.release import Explored, Release
-from stream.archive import FateCount, LedgerEntry, TimeRange
+from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
 from tests.ledger_entries import entry
 

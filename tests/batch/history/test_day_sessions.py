@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from batch.errors import MixedSources
 from batch.history import day_sessions as sessions_module
 from batch.history.assemble import GatheredDays, assemble, gather_days
-from batch.history.day_sessions import compact_days, rows_to_read
+from batch.history.day_sessions import archived_days, compact_days, rows_to_read
 from batch.history.day_store import DaySource, DayStore
 from batch.history.interactions import Interactions
 from quality.metrics.watch_sessions import split_key
-from stream.archive import Archive, FateCount, TimeRange
+from stream.archive import Archive
 from stream.errors import ArchiveError
 from stream.event import Event, Kind
+from stream.ledger_entry import FateCount, TimeRange
 from stream.line_columns import table_of
 from stream.zone import DAY_MS, HOUR_MS, day_name, day_number
 from tests.ledger_entries import entry
@@ -69,7 +70,7 @@ def archive(var: Path, batches: list[list[Event]]) -> Archive:
 
 def compacted(var: Path, gap_ms: int = GAP_MS) -> Counter[str]:
     store = Archive(var)
-    return compact_days(store, store.entries(), DayStore(var), gap_ms, lambda rows: None)
+    return compact_days(archived_days(store, store.entries()), DayStore(var), gap_ms, lambda rows: None)
 
 
 def gathered(var: Path, gap_ms: int = GAP_MS) -> GatheredDays:
@@ -150,7 +151,7 @@ def test_a_second_run_reads_and_changes_nothing(tmp_path: Path) -> None:
     store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
     assert compacted(tmp_path)["days"] == 2
     before = states(tmp_path)
-    assert rows_to_read(store, store.entries(), DayStore(tmp_path), GAP_MS) == 0
+    assert rows_to_read(archived_days(store, store.entries()), DayStore(tmp_path), GAP_MS) == 0
     assert compacted(tmp_path) == {"days": 0, "all_days": 2}
     assert states(tmp_path) == before
 
@@ -160,7 +161,7 @@ def test_a_late_line_rewrites_its_day_only(tmp_path: Path) -> None:
     compacted(tmp_path)
     before = states(tmp_path)
     store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST + DAY_MS + HOUR_MS + 60_000)]])
-    assert rows_to_read(store, store.entries(), DayStore(tmp_path), GAP_MS) == 2
+    assert rows_to_read(archived_days(store, store.entries()), DayStore(tmp_path), GAP_MS) == 2
     assert compacted(tmp_path)["days"] == 1
     changed = {path.parent.name for path, state in states(tmp_path).items() if before[path] != state}
     assert changed == {"day=2030-01-02"}
@@ -178,7 +179,7 @@ def test_another_gap_setting_rebuilds_all_days(tmp_path: Path) -> None:
 def test_a_day_that_left_the_archive_is_removed(tmp_path: Path) -> None:
     store = archive(tmp_path, [[minute(1, MOVIES[0], FIRST)], [minute(2, MOVIES[0], FIRST + DAY_MS)]])
     compacted(tmp_path)
-    compact_days(store, store.entries()[:1], DayStore(tmp_path), GAP_MS, lambda rows: None)
+    compact_days(archived_days(store, store.entries()[:1]), DayStore(tmp_path), GAP_MS, lambda rows: None)
     assert list(DayStore(tmp_path).days()) == ["2030-01-01"]
     assert not (tmp_path / "sessions" / "day=2030-01-02").exists()
 

@@ -14,8 +14,9 @@ from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
 from server.release import BASELINE, FILES, Release
 from stream import durable
-from stream.archive import Archive, FateCount, TimeRange
+from stream.archive import Archive
 from stream.event import Event, Kind
+from stream.ledger_entry import FateCount, TimeRange
 from stream.line_columns import table_of
 from stream.settings import StreamSettings
 from tests.ledger_entries import entry

@@ -14,7 +14,8 @@ from batch.releases import publish
 from batch.settings import BatchSettings
 from quality.alerts.alert_file import Alert, AlertFile, raise_alert
 from quality.settings import QualitySettings
-from stream.archive import Archive, LedgerEntry
+from stream.archive import Archive
+from stream.ledger_entry import LedgerEntry
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS
 from tests.ledger_entries import entry_at

@@ -15,8 +15,9 @@ from loadtest.simulation.visits import Audience
 from loadtest.simulation.world import World
 from quality.catalog import Catalog
 from server.release import Release
-from stream.archive import Archive, FateCount
+from stream.archive import Archive
 from stream.event import Event
+from stream.ledger_entry import FateCount
 from stream.zone import DAY_MS, HOUR_MS, zone_named
 from tests.batch.nights.small_nights import archive_events, digests, night, run
 

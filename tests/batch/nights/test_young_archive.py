@@ -8,7 +8,8 @@ from batch.nights import outcomes
 from batch.nights.schedule import TRIES, StreamClock, Timetable, first_day, timetable_on, tries_made
 from batch.releases import publish
 from batch.settings import BatchSettings
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive
+from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.zone import HOUR_MS, day_name, day_number, zone_named
 from tests.batch.nights.running_schedule import scheduled
 from tests.batch.nights.small_nights import write_manifest

@@ -28,8 +28,9 @@ from server.answers import SOURCES, Answers
 from server.manifest import Exploring, InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream import durable
-from stream.archive import Archive, TimeRange
+from stream.archive import Archive
 from stream.event import Event
+from stream.ledger_entry import TimeRange
 from stream.line_columns import table_of
 from stream.tables import ARCHIVE_SCHEMAS
 from stream.zone import HOUR_MS, zone_named

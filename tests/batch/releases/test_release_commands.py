@@ -21,7 +21,8 @@ from quality.telemetry.release_history import ReleaseChange, append_release_chan
 from server.manifest import Manifest, ReleaseModel
 from server.release import FILES
 from stream import cli, durable
-from stream.archive import Archive, TimeRange
+from stream.archive import Archive
+from stream.ledger_entry import TimeRange
 from stream.zone import DAY_MS, zone_named
 from tests.batch.releases.sample_evaluation import AHEAD, EVALUATION, NDCG, POPULAR_NDCG
 from tests.ledger_entries import entry

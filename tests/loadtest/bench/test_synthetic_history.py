@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from batch.history.day_sessions import compact_days
+from batch.history.day_sessions import archived_days, compact_days
 from batch.history.day_store import DAY_SCHEMAS, DayStore
 from loadtest.bench.night import night_benchmark, synthetic_history
 from loadtest.bench.night.busy_day import RATING, BusyDay
@@ -157,7 +157,7 @@ def test_day_tables_equal_the_sessions_made_of_the_lines_of_a_day(tmp_path: Path
     BusyDay(archive, twin, visits, BEGINS, synthetic_history.FIRST_DAY, "movielog1").write(
         RunningSessions.none().lines, 5_000, np.random.default_rng(2)
     )
-    counts = compact_days(archive, archive.entries(), day_store, GAP_MS, lambda rows: None)
+    counts = compact_days(archived_days(archive, archive.entries()), day_store, GAP_MS, lambda rows: None)
     assert counts["duplicates"] == 0
     compacted = day_store.read("sessions", [synthetic_history.FIRST_DAY])
     expected = _ended(tables["sessions"])

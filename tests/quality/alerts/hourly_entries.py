@@ -7,7 +7,7 @@ import msgspec
 
 from quality.alerts.alert_file import AlertFile
 from quality.settings import QualitySettings
-from stream.archive import LedgerEntry, TimeRange
+from stream.ledger_entry import LedgerEntry, TimeRange
 from stream.zone import HOUR_MS
 from tests.ledger_entries import entry
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality.alerts.thresholds import WEEK, ThresholdMonitor
-from stream.archive import LedgerEntry
+from stream.ledger_entry import LedgerEntry
 from stream.zone import HOUR_MS
 from tests.ledger_entries import gap
 from tests.quality.alerts.hourly_entries import BEGIN, NEVER, hour_entry, raised_ids, setting

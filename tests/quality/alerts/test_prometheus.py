@@ -12,7 +12,7 @@ from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.prometheus import LedgerMetrics
 from quality.alerts.webhook import Outbox
 from quality.settings import QualitySettings
-from stream.archive import FateCount, LedgerEntry, TimeRange
+from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from tests.ledger_entries import clock_at, entry, gap
 
 SETTINGS = QualitySettings(webhook="http://127.0.0.1:1/")

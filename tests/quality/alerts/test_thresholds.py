@@ -9,7 +9,7 @@ import pytest
 from quality.alerts.alert_file import Alert, AlertFile
 from quality.alerts.thresholds import WEEK, ThresholdMonitor, blocking_alerts
 from quality.settings import AlertLimits, QualitySettings, limits_of
-from stream.archive import LedgerEntry
+from stream.ledger_entry import LedgerEntry
 from stream.zone import HOUR_MS
 from tests.ledger_entries import entry, gap
 from tests.quality.alerts.hourly_entries import BEGIN, NEVER, hour_entry, raised_ids, setting

@@ -15,8 +15,9 @@ from quality.lines.context_checks import JudgingContext
 from quality.lines.ledger_summary import summarize
 from quality.lines.schemas import event_schemas
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import Archive, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.event import KINDS, Event, Kind
+from stream.ledger_entry import LedgerEntry, TimeRange
 from stream.line_columns import events_of
 from stream.settings import Generation, StreamSettings
 from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS, QUARANTINE_SCHEMA

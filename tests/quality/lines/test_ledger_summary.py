@@ -12,8 +12,8 @@ from msgspec import UNSET
 from rich.console import Console
 
 from quality.lines.ledger_summary import LedgerSummary, summarize, summary_table
-from stream.archive import FATES, ArchiveFile, Fate, FateCount, LedgerEntry
 from stream.event import KINDS
+from stream.ledger_entry import FATES, ArchiveFile, Fate, FateCount, LedgerEntry
 
 DAYS = ["2022-10-07", "2022-10-08"]
 REASONS: dict[Fate, list[str | None]] = {

@@ -12,8 +12,9 @@ from quality.catalog import Catalog, KnownIds
 from quality.lines.ledger_summary import damaged_files, summarize
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import Archive, FateCount, LedgerEntry, TimeRange
+from stream.archive import Archive
 from stream.event import KINDS, Event
+from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.line_columns import events_of
 from stream.tables import ARCHIVE_SCHEMAS, EVENT_SCHEMAS, QUARANTINE_SCHEMA
 from tests.quality.lines.collected_batches import CLOCK, NOW, context

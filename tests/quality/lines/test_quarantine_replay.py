@@ -17,7 +17,8 @@ from quality.lines import archive_writer
 from quality.lines.context_checks import JudgingContext
 from quality.lines.quarantine import quarantined_lines, replay_quarantine
 from quality.lines.verdicts import ParsedLines, judge
-from stream.archive import FATES, Archive, count_by_fate
+from stream.archive import Archive
+from stream.ledger_entry import FATES, count_by_fate
 from stream.zone import DAY_MS
 from tests.ledger_entries import TOPIC, entry
 from tests.quality.lines.collected_batches import (

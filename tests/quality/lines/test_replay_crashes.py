@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from quality.lines.quarantine import replay_quarantine
-from stream.archive import Archive, LedgerEntry
+from stream.archive import Archive
 from stream.errors import ArchiveError
+from stream.ledger_entry import LedgerEntry
 from tests.quality.lines.collected_batches import (
     LINES,
     MENDED,

@@ -15,10 +15,10 @@ from quality.catalog import KnownIds
 from quality.lines.context_checks import JudgingContext
 from quality.lines.schemas import event_breach, event_schemas
 from quality.lines.verdicts import ParsedLines, Verdicts, judge
-from stream.archive import FateCount, TimeRange
 from stream.clock import ClockLimit, Quorum
 from stream.event import KINDS, Event
 from stream.grammar import LineRefused, parse, render, render_time
+from stream.ledger_entry import FateCount, TimeRange
 from stream.line_columns import events_of, table_of, times_of
 from stream.settings import StreamSettings
 from stream.zone import DAY_MS, HOUR_MS, day_name, zone_named

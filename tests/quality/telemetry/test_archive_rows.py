@@ -21,9 +21,9 @@ from quality.telemetry.day_rows import LineGap
 from quality.telemetry.ingest import Ingest
 from quality.telemetry.report import Reports
 from quality.telemetry.store import Store
-from stream.archive import LedgerEntry
 from stream.event import Event
 from stream.kafka import FetchedRecords
+from stream.ledger_entry import LedgerEntry
 from stream.settings import StreamSettings
 from stream.zone import day_number
 from tests.quality.telemetry.archived_stream import CollectedStream, records_of

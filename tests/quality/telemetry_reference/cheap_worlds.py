@@ -20,7 +20,8 @@ from quality.telemetry.day_report import DayReport
 from quality.telemetry.day_rows import DayRows
 from quality.telemetry.report import Reports
 from stream import durable
-from stream.archive import Archive, ArchiveFile
+from stream.archive import Archive
+from stream.ledger_entry import ArchiveFile
 
 
 @contextmanager
