@@ -1,7 +1,7 @@
 """Setup of all tests: hypothesis ignores slow machines, slow files run first, and a requested BLAS kernel is in use.
 
 Coverage is that of examples and whole processes. Measuring doubles the time of random tests, and what they cover by
-chance today they may not cover tomorrow.
+chance today they may not cover tomorrow: hypothesis's tests, and those with the marker `seeds`.
 """
 
 import os
@@ -57,7 +57,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     The marker `no_cover` would not do: within a process of xdist two coverages run, that of pytest-cov and that of a
     subprocess, and when one pauses, the other goes on.
     """
-    if not is_hypothesis_test(getattr(item, "obj", None)):
+    if not (is_hypothesis_test(getattr(item, "obj", None)) or item.get_closest_marker("seeds")):
         return (yield)
     tracer = sys.gettrace()
     sys.settrace(None)

@@ -11,6 +11,8 @@ import pytest
 
 from tests.quality.telemetry_reference.seeds import require_agreement
 
+pytestmark = pytest.mark.seeds
+
 
 @pytest.mark.parametrize("first", range(100, 200, 20))
 def test_reports_say_what_the_reference_says_however_a_world_is_read(first: int, tmp_path: Path) -> None:
