@@ -35,6 +35,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--blas-kernel", help="fail unless OpenBLAS uses this kernel, see tests/kernels.py")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than processors: a test also waits, for a disk or for what another process does at its time."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Check the BLAS kernel, in each process of xdist as well."""
     kernel = config.getoption("--blas-kernel")
