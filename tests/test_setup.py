@@ -139,7 +139,13 @@ def pips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pips")
 
 
-@pytest.fixture(params=[BUNDLED, *PIPS])
+def pips_to_try() -> list[str]:
+    """The pip of this Python as it comes, and every other version."""
+    own = bundled()
+    return [BUNDLED, *(version for version in PIPS if own is None or not own.name.startswith(f"pip-{version}-"))]
+
+
+@pytest.fixture(params=pips_to_try())
 def project(request: pytest.FixtureRequest, tmp_path: Path, pips: Path) -> Project:
     version = request.param
     if version == BUNDLED:
