@@ -51,6 +51,9 @@ NIGHT_PACE = 60.0
 FULL_PACE = 1e9
 NIGHT_SECONDS = 900.0
 """How long the second night may take: half a minute on an idle machine."""
+START_SECONDS, END_SECONDS = 120.0, 180.0
+"""How long the processes may take to start, and the last lines to be read, on a busy machine; a process that ends is
+noticed at once."""
 NEEDED_BYTES = 2 << 30
 _SETTINGS = """\
 # Settings of this demo, used instead of the checkout's; every run rewrites them.
@@ -133,8 +136,8 @@ class Demo:
         with step("broker and APIs"):
             self.stack.start_room("broker", "stream", "broker", "--port", str(self._broker_port))
             self.stack.start_room("api", "loadtest", "api")
-            self.stack.until("the broker", lambda: accepts(HOST, self._broker_port), 20)
-            self.stack.until("the APIs", lambda: answers(f"http://{HOST}:{self._api_port}/healthz"), 20)
+            self.stack.until("the broker", lambda: accepts(HOST, self._broker_port), START_SECONDS)
+            self.stack.until("the APIs", lambda: answers(f"http://{HOST}:{self._api_port}/healthz"), START_SECONDS)
             asyncio.run(self._make_topic())
 
     async def _make_topic(self) -> None:
@@ -152,7 +155,7 @@ class Demo:
     def _start_marquee(self, probe: str = "readyz") -> None:
         with step("supervisord, workers, collector, telemetry"):
             self.stack.start_supervisor()
-            self.stack.until("a worker", lambda: answers(f"http://{HOST}:{self._port}/{probe}"), 30)
+            self.stack.until("a worker", lambda: answers(f"http://{HOST}:{self._port}/{probe}"), START_SECONDS)
 
     async def _live(self, audience: Audience, opens_ms: int) -> Service:
         settings = self.world_settings
@@ -188,8 +191,10 @@ class Demo:
     def _await_end(self, service: Service, last: str) -> None:
         """Wait until every line is archived, and the report of the last day is final."""
         with step("the last lines and the reports"):
-            self.stack.until("the collector's last line", lambda: self._archived() >= service.counts.lines, 60)
-            self.stack.until(f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), 60)
+            self.stack.until("the collector's last line", lambda: self._archived() >= service.counts.lines, END_SECONDS)
+            self.stack.until(
+                f"the final report of {last}", lambda: summary.is_final(self.streaming.var, last), END_SECONDS
+            )
 
     def _archived(self) -> int:
         return sum(entry.lines for entry in self.archive.entries(self.streaming.topic))
