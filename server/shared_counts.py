@@ -130,7 +130,8 @@ class SharedCounts:
             except msgspec.MsgspecError as error:
                 log.warning("%s is ignored: %s", path, error)
                 continue
-            counts.answered += [0] * (_SOURCES - len(counts.answered))  # an older version knew fewer sources
+            if len(counts.answered) == _SOURCES - 1:
+                counts.answered.append(0)  # an older version did not know the last source
             if (len(counts.answered), len(counts.buckets)) == (_SOURCES, BUCKETS + 1):
                 yield path, counts
             else:
