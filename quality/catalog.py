@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -22,6 +22,11 @@ from quality.errors import RecordsError
 
 RUNTIME_SHARE, RUNTIME_MINUTES = 1.05, 5
 """The last minute of a movie is `runtime * RUNTIME_SHARE + RUNTIME_MINUTES`; 99.9 % of real lines stay below 1.013."""
+
+LARGEST_COST = 1_000_000.0
+"""A play that costs more is a mistake of the service."""
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+"""Records of older versions have the service's own text, `"False"`; of newer ones, SQLite gives 1 or 0."""
 
 Subject = Literal["movie", "user"]
 Status = Literal["known", "unknown", "bad"]
@@ -50,6 +55,16 @@ class KnownIds:
         return {
             movie: int(runtime * RUNTIME_SHARE) + RUNTIME_MINUTES for movie, runtime in self.runtimes.items() if runtime
         }
+
+
+class KnownMovie(NamedTuple):
+    """What the catalogue has of a movie; None for what the service does not say, or not so that it could be read."""
+
+    runtime: int | None = None
+    """Minutes."""
+    adult: bool | None = None
+    cost: float | None = None
+    """What the licence costs per play, in the service's money."""
 
 
 class Catalog:
@@ -89,11 +104,15 @@ class Catalog:
         columns = f"CAST(id AS INTEGER), json_extract({body}, '$.age'), json_extract({body}, '$.gender')"
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
-    def runtimes(self) -> dict[str, int | None]:
-        """By known movie: its runtime in minutes, None if the service does not give it."""
+    def movies(self) -> dict[str, KnownMovie]:
+        """The known movies by id, as records of any version have them."""
         body = "CAST(body AS TEXT)"
-        query = f"SELECT id, json_extract({body}, '$.runtime') FROM records"  # noqa: S608
-        return dict(self._rows(f"{query} WHERE subject = 'movie' AND status = 'known'"))
+        fields = f"json_extract({body}, '$.runtime'), json_extract({body}, '$.adult'), json_extract({body}, '$.cost')"
+        rows = self._rows(f"SELECT id, {fields} FROM records WHERE subject = 'movie' AND status = 'known'")  # noqa: S608
+        return {
+            name: KnownMovie(runtime, _FLAGS.get(str(adult).strip().lower()), _cost(cost))
+            for name, runtime, adult, cost in rows
+        }
 
     def known(self, max_user: int) -> KnownIds:
         """The ids that lines are checked against; of users only those above `max_user`."""
@@ -156,3 +175,8 @@ class Catalog:
             damaged = getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
             advice = "; remove it: the records are then requested again" if damaged else ""
             raise RecordsError(f"catalogue: {self.path}: {error}{advice}") from error
+
+
+def _cost(value: object) -> float | None:
+    """A cost per play; older versions also kept those that are none."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= LARGEST_COST else None

@@ -7,6 +7,7 @@ order of their release, so a sequel is the next row.
 Guarantee: the same arguments give the same catalogue, ids are unique and consist only of `[a-z0-9+\\-._*]`.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from random import Random
@@ -57,6 +58,13 @@ ERAS = 8
 
 LATEST_YEAR = 2021
 """Year of the newest movies, so that the catalogue suits either generation of the service."""
+
+ADULT_SHARE = 0.01
+"""Share of movies for adults only."""
+_PRICES = (0.49, 0.99, 1.49, 1.99, 2.49, 2.99, 3.99, 4.99, 5.99, 7.99)
+"""What licences cost per play; new and watched movies cost more."""
+_FREE, _NO_PRICE = 0.03, 0.02
+"""Shares of movies that cost nothing, and whose price the service does not know."""
 
 _DROPPED = re.compile(r"[^A-Za-z0-9\-._* ]")
 _SERIES_SIZES = np.array([2, 3, 4, 5, 6, 8])
@@ -165,7 +173,7 @@ class Catalogue:
             "imdb_id": f"tt{1_000_000 + i:07d}",
             "title": self.titles[i],
             "original_title": self.titles[i],
-            "adult": "False",
+            "adult": str(self.is_adult(i)),
             "belongs_to_collection": self._collection(i),
             "genres": [{"id": GENRE_IDS[GENRES[g]], "name": GENRES[g]} for g in self.genres[i] if g >= 0],
             "homepage": f"http://www.example.com/movies/{i}" if dice.random() < 0.12 else "null",
@@ -193,8 +201,22 @@ class Catalogue:
             "vote_count": str(int(260 * audience * dice.lognormvariate(0, 0.4))),
         }
         if self.generation == "2026":
-            figures["cost"] = f"{dice.choice((0.99, 1.99, 2.99, 3.99, 4.99)):.2f}"
+            figures["cost"] = self._cost(i)
         return figures
+
+    def is_adult(self, i: int) -> bool:
+        """Whether movie i is for adults only. The older generation says so of none."""
+        return self.generation == "2026" and Random(f"{self.seed}/{i}/adult").random() < ADULT_SHARE
+
+    def _cost(self, i: int) -> str:
+        """What the licence costs per play."""
+        dice = Random(f"{self.seed}/{i}/cost")
+        if (kind := dice.random()) < _FREE + _NO_PRICE:
+            return "0.00" if kind < _FREE else "null"
+        is_new = max(0, self.years[i] - LATEST_YEAR + 10) / 10
+        demand = math.log2(1 + self.popularity[i] * len(self))
+        place = dice.gauss(2.5 + 2.0 * is_new + 1.0 * demand, 1.2)
+        return f"{_PRICES[min(max(round(place), 0), len(_PRICES) - 1)]:.2f}"
 
     def _collection(self, i: int) -> ApiRecord:
         series = int(self.series[i])

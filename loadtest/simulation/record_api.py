@@ -140,7 +140,7 @@ def _movie_record(row: dict[str, str], generation: Generation) -> ApiRecord:
         "status": "null",
         "vote_average": row["vote_average"] or "0",
         "vote_count": row["vote_count"] or "0",
-        **({"cost": "0"} if generation == "2026" else {}),
+        **({"cost": "null"} if generation == "2026" else {}),
     }
 
 

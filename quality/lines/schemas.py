@@ -8,6 +8,7 @@ and reasons. API records of both generations pass.
 import math
 from collections.abc import Callable
 
+from quality.catalog import LARGEST_COST
 from quality.lines.compiled_schemas import breaches, checked, event_breach, usable
 from quality.lines.rule_functions import Rules, Schema
 from stream.event import KINDS, LIST_LENGTH, Kind
@@ -102,6 +103,15 @@ def _unknown(*marks: object) -> Callable[[object], object]:
     return lambda value: None if any(type(value) is type(mark) and value == mark for mark in marks) else value
 
 
+def _flag(value: object) -> object:
+    """`"True"` and `"False"`, in any case, to a flag; keeps other values. Raises `ValueError` for another text."""
+    if not isinstance(value, str):
+        return value
+    if (word := value.strip().lower()) not in ("true", "false"):
+        raise ValueError("must be True or False")
+    return word == "true"
+
+
 _WHOLE = (_unknown("null", ""), _whole)
 _WHOLE_BUT_0 = (*_WHOLE, _unknown(0))
 """For numbers of which 0 says that the service does not know."""
@@ -142,5 +152,6 @@ MOVIE_RECORD: Schema = {
     "revenue": {**_COUNT, "coerce": _WHOLE_BUT_0},
     "homepage": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
     "belongs_to_collection": {"type": "dict", "nullable": True, "coerce": _unknown({}, "null", "")},
-    "cost": {"type": "float", "nullable": True, "coerce": _NUMBER},
+    "adult": {"type": "boolean", "nullable": True, "coerce": (_unknown("null", ""), _flag)},
+    "cost": {"type": "float", "nullable": True, "min": 0, "max": LARGEST_COST, "coerce": _NUMBER},
 }

@@ -149,7 +149,7 @@ class Reports:
     def _runtimes(self) -> dict[str, int | None]:
         """Minutes by movie. A catalogue that cannot be read costs the figures of finished sessions, not the report."""
         try:
-            return Catalog(self.stream.var).runtimes()
+            return {movie: known.runtime for movie, known in Catalog(self.stream.var).movies().items()}
         except RecordsError as error:
             log.warning("report: no runtimes: %s", error)
             return {}

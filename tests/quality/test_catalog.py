@@ -1,6 +1,7 @@
 """The catalogue: what the APIs said is kept, is what lines are held against, and every change of it is seen."""
 
 import itertools
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality.catalog import Catalog, FoundRecord, KnownIds, Status, Subject
+from quality.catalog import Catalog, FoundRecord, KnownIds, KnownMovie, Status, Subject
 from quality.errors import RecordsError
 
 SUBJECTS: tuple[Subject, ...] = ("movie", "user")
@@ -213,9 +214,32 @@ def test_a_damaged_file_may_be_removed_and_one_that_cannot_be_opened_is_not_said
         Catalog(tmp_path).statuses("movie")
 
 
-def test_runtimes_are_those_of_known_movies(catalog: Catalog) -> None:
-    assert catalog.runtimes() == {}
+def test_known_movies_have_what_their_records_say(catalog: Catalog) -> None:
+    assert catalog.movies() == {}
     assert not catalog.path.exists()
     catalog.keep("movie", [movie("a+2001", 90), movie("b+2002"), none("c+2003"), bad("d+2004")])
     catalog.keep("user", [user(1)])
-    assert catalog.runtimes() == {"a+2001": 90, "b+2002": None}
+    assert catalog.movies() == {"a+2001": KnownMovie(90), "b+2002": KnownMovie()}
+    catalog.keep("movie", [("a+2001", "known", {"id": "a+2001", "adult": True, "cost": 2.99}, "")])
+    catalog.keep("movie", [("b+2002", "known", {"id": "b+2002", "adult": False, "cost": 3, "runtime": 95}, "")])
+    assert catalog.movies() == {"a+2001": KnownMovie(None, True, 2.99), "b+2002": KnownMovie(95, False, 3.0)}
+
+
+def test_a_catalogue_of_an_older_version_is_read_and_added_to(catalog: Catalog) -> None:
+    """Commit 5e8d46d made the file: it kept `adult` as the service's text, and any finite number as a cost."""
+    catalog.path.parent.mkdir()
+    shutil.copy(Path(__file__).parent / "old_files" / "catalog.sqlite", catalog.path)
+    old = {
+        "a+2001": KnownMovie(90, True, 2.99),
+        "b+2002": KnownMovie(90, False, 0.0),
+        "c+2003": KnownMovie(90, False),  # -1.5
+        "d+2004": KnownMovie(90),  # "NaN", and "maybe" of age
+        "e+2005": KnownMovie(90),
+        "f+2006": KnownMovie(90),
+        "g+2007": KnownMovie(90, False),  # 1e300
+    }
+    assert catalog.movies() == old
+    assert (catalog.people(), catalog.statuses("user")) == ([(7, 17, "F")], {"7": "known", "8": "unknown"})
+    assert catalog.partly_known("movie") == {"d+2004"}
+    catalog.keep("movie", [("d+2004", "known", {"id": "d+2004", "adult": True, "cost": 1.0}, "")])
+    assert catalog.movies() == {**old, "d+2004": KnownMovie(None, True, 1.0)}

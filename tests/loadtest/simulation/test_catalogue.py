@@ -124,8 +124,8 @@ def test_records_are_shaped_as_the_service_shapes_them(catalogue: Catalogue) -> 
         assert record["id"] == catalogue.ids[i]
         assert isinstance(record["tmdb_id"], int)
         assert record["runtime"] is None or isinstance(record["runtime"], int)
-        assert record["adult"] == "False"
-        for number in ("budget", "revenue", "popularity", "vote_average", "vote_count", "cost"):
+        assert record["adult"] in ("True", "False")
+        for number in ("budget", "revenue", "popularity", "vote_average", "vote_count"):
             assert isinstance(record[number], str)
             assert float(record[number]) >= 0
         assert float(record["vote_average"]) <= 10
@@ -145,5 +145,18 @@ def test_good_movies_have_good_votes(catalogue: Catalogue) -> None:
     assert np.corrcoef(votes, catalogue.quality[:1_000])[0, 1] > 0.7
 
 
-def test_records_of_2022_have_no_cost() -> None:
-    assert "cost" not in make_catalogue(3, seed=1, generation="2022").record(0)
+def test_records_of_2022_have_no_cost_and_no_adult_movie() -> None:
+    old = make_catalogue(400, seed=1, generation="2022")
+    assert "cost" not in old.record(0)
+    assert {old.record(i)["adult"] for i in range(400)} == {"False"}
+
+
+def test_one_movie_in_a_hundred_is_adult_and_what_is_watched_more_costs_more() -> None:
+    catalogue = make_catalogue(3_000, seed=1)
+    records = [catalogue.record(i) for i in range(3_000)]
+    assert 0.005 < np.mean([record["adult"] == "True" for record in records]) < 0.02
+    costs = np.array([np.nan if record["cost"] == "null" else float(record["cost"]) for record in records])
+    assert (0.01 < np.isnan(costs).mean() < 0.03, 0.01 < (costs == 0).mean() < 0.06) == (True, True)
+    known = ~np.isnan(costs)
+    assert 1.0 < costs[known].mean() < np.average(costs[known], weights=catalogue.popularity[known]) < 6.0
+    assert len(set(costs[known])) > 5

@@ -64,7 +64,7 @@ def test_a_movie_of_either_generation_is_good_and_its_numbers_are_parsed(more: R
     assert record is not None, why
     numbers = {"budget": 10_000_000, "popularity": 12.8794, "revenue": 173_921_954, "runtime": 122, "vote_count": 3403}
     assert {name: record[name] for name in numbers} == numbers
-    assert (record["homepage"], record["belongs_to_collection"], record["adult"]) == (None, None, "False")
+    assert (record["homepage"], record["belongs_to_collection"], record["adult"]) == (None, None, False)
     assert record.get("cost") == (3.5 if more else None)
 
 
@@ -74,7 +74,9 @@ def test_a_movie_of_either_generation_is_good_and_its_numbers_are_parsed(more: R
         ("runtime", 95.0, 95), ("runtime", 0.0, None), ("runtime", "null", None), ("budget", "null", None),
         ("budget", 12.0, 12), ("revenue", "null", None), ("revenue", 0.0, None), ("popularity", "null", None),
         ("vote_average", "null", None), ("vote_count", "null", None), ("vote_count", 12.0, 12),
-        ("cost", "null", None), ("cost", 3, 3),
+        ("cost", "null", None), ("cost", 3, 3), ("cost", "", None), ("cost", "0", 0.0), ("cost", " 1e2 ", 100.0),
+        ("cost", 1_000_000, 1_000_000), ("adult", "True", True), ("adult", " false", False), ("adult", True, True),
+        ("adult", "null", None), ("adult", "", None), ("adult", None, None),
         ("runtime", 0, None), ("runtime", None, None), ("runtime", "0", None), ("runtime", "95", 95),
         ("runtime", "95.0", 95), ("runtime", "", None), ("budget", "0", None), ("revenue", "0", None),
         ("homepage", "null", None), ("homepage", "", None), ("homepage", "http://a", "http://a"),
@@ -137,6 +139,10 @@ def test_a_whole_float_is_a_number_of_a_user(field: str, number: int) -> None:
     [
         ("runtime", "long", None), ("runtime", 95.5, None), ("vote_average", [], None), ("vote_count", True, None),
         ("budget", "9" * 30, None), ("homepage", 5, None), ("genres", "Comedy", []), ("cost", "dear", None),
+        ("cost", -0.01, None), ("cost", "-1", None), ("cost", "NaN", None), ("cost", "inf", None),
+        ("cost", 1_000_001, None),
+        ("cost", "2,99", None), ("cost", "$2.99", None), ("cost", True, None), ("cost", [2.99], None),
+        ("adult", "maybe", None), ("adult", 1, None), ("adult", "1", None), ("adult", [], None),
         ("title", 5, None), ("belongs_to_collection", "a text", None),
     ],
 )  # fmt: skip
