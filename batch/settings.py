@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from quality.catalog import LARGEST_COST
 from stream.settings import ServiceUrl
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -60,6 +61,12 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Age at which a start has half its weight in the popular lists, in days."""
     minimum_segment: Count = 100
     """A segment with fewer users gets the popular list of everyone."""
+    adult_share_minors: Share = 0.0
+    """Largest share of adult movies in a list of a minor. Below 1 none is in a popular list that minors may get."""
+    minor_below_age: Annotated[int, msgspec.Meta(ge=1, le=90)] = 18
+    """Users younger than this, or of unknown age, are minors."""
+    max_cost: Annotated[float, msgspec.Meta(ge=0, le=LARGEST_COST)] = LARGEST_COST
+    """Largest cost per play of a movie in a list; by default, any cost."""
     trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
     """Trees of the Annoy index."""
     answers: Literal["auto", "compact", "rendered"] = "auto"

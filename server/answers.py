@@ -58,7 +58,8 @@ class Answers:
         self._list_sources = _list_sources(release) if whole else None
         """By row, the source of the list that the release holds; None if all are personal."""
         everyone, *segments = (_kept(items, left_out) for items in release.fallbacks.tolist())
-        everyone = everyone or _kept(range(len(self._names)), left_out)[:LIST_LENGTH]  # every popular movie is hidden
+        if not everyone:  # every popular movie is hidden
+            everyone = _kept(range(len(self._names)), left_out | self._restricted)[:LIST_LENGTH]
         self._fallbacks = [everyone, *segments]
         popular = _joined(self._names, everyone), _POPULAR
         self._popular = [popular, *((_joined(self._names, own), _SEGMENT) if own else popular for own in segments)]
@@ -75,6 +76,12 @@ class Answers:
     def _items(self) -> dict[str, int]:
         """Item index by movie id. Built on first use; `find` does not need it."""
         return {movie: item for item, movie in enumerate(self.release.movies)}
+
+    @cached_property
+    def _restricted(self) -> set[int]:
+        """Items that nobody may be shown who may be anyone."""
+        movies = self.release.manifest.restricted
+        return {self._items[movie] for movie in movies if movie in self._items} if movies else set()
 
     @property
     def empty(self) -> bool:
@@ -134,13 +141,16 @@ class Answers:
         return Answers(self.release, self.hidden, whole=False)
 
     def similar(self, movie: str, count: int) -> list[str] | None:
-        """The movies nearest to `movie` by the angle between their embeddings, nearest first; None if it is unknown."""
+        """The movies nearest to `movie` by the angle between their embeddings, nearest first; None if it is unknown.
+
+        Left out are hidden movies, and restricted ones, since anyone may ask.
+        """
         item = self._items.get(movie)
         if item is None:
             return None
-        movies, hidden = self.release.movies, self._hidden_items
-        nearest = self.release.index.get_nns_by_item(item, count + 1 + len(hidden), SEARCH)
-        return [movies[near] for near in nearest if near != item and near not in hidden][:count]
+        movies, left_out = self.release.movies, self._hidden_items | self._restricted
+        nearest = self.release.index.get_nns_by_item(item, count + 1 + len(left_out), SEARCH)
+        return [movies[near] for near in nearest if near != item and near not in left_out][:count]
 
     def renew_heads(self) -> None:
         """Drop the heads, which carry the date; called at the turn of each second."""

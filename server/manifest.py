@@ -133,6 +133,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: ReleaseModel = ReleaseModel()
     segments: list[str] = []
     """Name of each segment by its number; 0 is everyone."""
+    restricted: list[str] = []
+    """Movies that no list for everyone may hold: adult ones, and those whose licence costs too much, where capped."""
     versions: Versions = Versions()
     files: dict[str, FileDigest] = {}
     """By name, all but the manifest itself."""

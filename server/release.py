@@ -31,6 +31,7 @@ from server.release_layout import EXPLORED as EXPLORED
 from server.release_layout import FILES as FILES
 from server.release_layout import LAYOUT as LAYOUT
 from server.release_layout import METRIC as METRIC
+from server.release_layout import MINORS as MINORS
 from server.release_layout import RENDERED as RENDERED
 from server.release_layout import Explored as Explored
 from server.release_layout import Rendered as Rendered

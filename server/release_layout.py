@@ -33,6 +33,8 @@ EXPLORED = ("explorers.npy", "propensities.npy")
 BASELINE = "baseline.npy"
 """For reports, not read by workers: as `lists.npy`, the popular list without what each user has seen. Older releases
 lack it."""
+MINORS = "minors.npy"
+"""For reports, not read by workers: uint8 for each user, 0 of age, 1 a minor, 2 of unknown age. Older ones lack it."""
 ARRAYS = ("users", "lists", "fallbacks", "segments", "items")
 METRIC: Literal["angular"] = "angular"
 _SAMPLE = 1000

@@ -9,6 +9,7 @@ from batch.evaluation import history_lengths
 from batch.evaluation.figures import MeasuredLists, figures_of, measure_lists
 from batch.evaluation.splits import Slice
 from batch.evaluation_file import CHOICE_METRIC, LEAST_USERS, SliceFigures, Split
+from batch.models.list_caps import ListCaps
 from batch.models.own_rankings import personal_share
 from batch.models.top_lists import Scorer, top_lists
 from batch.settings import BatchSettings
@@ -31,6 +32,8 @@ class Contest:
     """int64 [users]: how many events are known of each."""
     strangers: np.ndarray
     """int64: rows of measured users of whom nothing is known, ascending."""
+    caps: ListCaps | None = None
+    """Of all lists; None for none."""
     results: dict[str, MeasuredLists] = field(default_factory=dict)
     """By model, the popular list first: the lists of `users`."""
     stranger_scores: dict[str, np.ndarray] = field(default_factory=dict)
@@ -39,18 +42,20 @@ class Contest:
     """By model: share of pairs of users who have different rankings, not one."""
 
     @staticmethod
-    def of(part: Slice, users: np.ndarray, settings: BatchSettings) -> "Contest":
+    def of(part: Slice, users: np.ndarray, settings: BatchSettings, caps: ListCaps | None = None) -> "Contest":
         """A contest of no model yet, on some users (int64) of a slice and a sample of its strangers."""
         strangers = drawn(part.strangers, min(settings.evaluation_users, _MOST_STRANGERS), settings.seed)
-        return Contest(users, part.lengths[users], strangers)
+        return Contest(users, part.lengths[users], strangers, caps)
 
     def measure(self, part: Slice, model: Scorer) -> None:
         """Measure a model that was fitted to what is known before the slice."""
-        lists = top_lists(model, part.known, self.users)
+        lists = top_lists(model, part.known, self.users, caps=self.caps)
         self.results[model.name] = measure_lists(part, self.users, lists)
         if len(lists) > 1:
-            self.own_rankings[model.name] = personal_share(lists, part.unlisted[self.users])
-        lists = top_lists(model, part.known, self.strangers)
+            unlisted = part.unlisted[self.users]
+            out_of_reach = self.caps.out_of_reach(unlisted, self.users) if self.caps else unlisted
+            self.own_rankings[model.name] = personal_share(lists, out_of_reach)
+        lists = top_lists(model, part.known, self.strangers, caps=self.caps)
         self.stranger_scores[model.name] = measure_lists(part, self.strangers, lists).scores.ndcg
 
     def ndcg(self, model: str) -> np.ndarray:

@@ -33,6 +33,7 @@ from batch.evaluation_file import (
 )
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.models import Model
+from batch.models.list_caps import ListCaps
 from batch.models.short_histories import PopularForShort
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -50,9 +51,10 @@ def evaluate(
     settings: BatchSettings,
     advance: Advance,
     incumbent: Incumbent | None = None,
+    caps: ListCaps | None = None,
 ) -> Evaluation:
-    """Choose a model on one slice of a history, and measure all models on the next."""
-    return measure_models(release_splits(history, settings), settings, advance, incumbent)
+    """Choose a model on one slice of a history, and measure all models on the next. All lists keep to the caps."""
+    return measure_models(release_splits(history, settings), settings, advance, incumbent, caps)
 
 
 def measure_models(
@@ -60,6 +62,7 @@ def measure_models(
     settings: BatchSettings,
     advance: Advance,
     incumbent: Incumbent | None = None,
+    caps: ListCaps | None = None,
 ) -> Evaluation:
     """As `evaluate`, on any two slices.
 
@@ -68,14 +71,14 @@ def measure_models(
     """
     competing = models.candidates(settings)
     try:
-        choice, choice_figures = _on_choice(splits.choice(), competing, settings, advance)
+        choice, choice_figures = _on_choice(splits.choice(), competing, settings, advance, caps)
         part = splits.test()
     except NotEnoughData as error:
         return _without_figures(settings, str(error))
     parameters = {model.name: dict(model.parameters) for model in competing}
     learned = {model.name: model.learned for model in competing}
     below = {name: int(events) for name in parameters if 0 < (events := choice.popular_below(name)) < np.inf}
-    test = _on_test(part, competing, below, settings, advance)
+    test = _on_test(part, competing, below, settings, advance, caps)
     chosen, chosen_by = choose(choice, test, settings, splits.kind)
     if part.counts_exposed and settings.model == "best":
         chosen_by += _exposed_count(part)
@@ -94,13 +97,13 @@ def measure_models(
 
 
 def _on_choice(
-    part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance
+    part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance, caps: ListCaps | None
 ) -> tuple[Contest, SliceFigures]:
     """Tune every model on one half of the users, and measure it on the other half."""
     users = drawn(part.users, settings.evaluation_users, settings.seed)
     users = np.random.default_rng(settings.seed).permutation(users)
     tuning, measuring = np.sort(users[: len(users) // 2]), np.sort(users[len(users) // 2 :])
-    contest = Contest.of(part, measuring, settings)
+    contest = Contest.of(part, measuring, settings, caps)
     for model in competing:
         model.fit(part.known)
         if len(tuning):
@@ -111,13 +114,18 @@ def _on_choice(
 
 
 def _on_test(
-    part: Slice, competing: list[Model], below: dict[str, int], settings: BatchSettings, advance: Advance
+    part: Slice,
+    competing: list[Model],
+    below: dict[str, int],
+    settings: BatchSettings,
+    advance: Advance,
+    caps: ListCaps | None,
 ) -> Contest:
     """Refit the same models with their tuned parameters, and measure what a release would show of them.
 
     `competing` is emptied: what a model has learned is large, and is freed as soon as the model is measured.
     """
-    contest = Contest.of(part, drawn(part.users, settings.evaluation_users, settings.seed), settings)
+    contest = Contest.of(part, drawn(part.users, settings.evaluation_users, settings.seed), settings, caps)
     competing.reverse()
     while competing:
         model = competing.pop()
@@ -152,12 +160,13 @@ def compare_again(
     history: TrainingHistory,
     settings: BatchSettings,
     incumbent: Incumbent | None,
+    caps: ListCaps | None = None,
 ) -> Evaluation:
     """The same evaluation, compared with another incumbent: the chosen model's lists are made once more."""
     part = release_splits(history, settings).test()
     users = drawn(part.users, settings.evaluation_users, settings.seed)
-    lists = measure_lists(part, users, top_lists(shown_model(evaluation, part.known, settings), part.known, users))
-    against = compare_with_incumbent(incumbent, part, users, lists)
+    lists = top_lists(shown_model(evaluation, part.known, settings), part.known, users, caps=caps)
+    against = compare_with_incumbent(incumbent, part, users, measure_lists(part, users, lists))
     return msgspec.structs.replace(evaluation, against_current=against)
 
 

@@ -27,6 +27,8 @@ from batch.evaluation.splits import by_order, by_time
 from batch.evaluation_file import Split
 from batch.history import assemble
 from batch.history.interactions import TrainingHistory
+from batch.history.list_facts import ListFacts, load_list_facts
+from batch.models.list_caps import ListCaps
 from batch.progress import step
 from batch.releases.publish import versions
 from batch.settings import BatchSettings
@@ -120,20 +122,23 @@ def _run(path: Path, base: Mapping[str, Any], given: GridValues, settings: Batch
     return Run(given, merged, split)
 
 
-def digest_of(history: TrainingHistory) -> str:
-    """A digest of everything that an evaluation reads of a history."""
+def digest_of(history: TrainingHistory, facts: ListFacts | None = None) -> str:
+    """A digest of everything that an evaluation reads of a history, and of the facts that lists are capped by."""
     digest = hashlib.sha256("\n".join(history.movies).encode())
     for name in ("user", "movie", "start", "minutes", "share", "rating", "rated", "users", "segments"):
         digest.update(np.ascontiguousarray(getattr(history, name)).data)
+    for values in (facts.ages, facts.adult, facts.costs) if facts else ():
+        digest.update(values.data)
     return digest.hexdigest()
 
 
-def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[RunOutcome]:
+def finish(runs: list[Run], history: TrainingHistory, folder: Path, facts: ListFacts | None = None) -> list[RunOutcome]:
     """Do the runs that are not done yet, and store the results; the outcomes of all, in order.
 
+    Without `facts`, lists are not capped.
     A run that fails does not stop the others: raises `BatchError` after all of them, with the first failure.
     """
-    digest, failures = digest_of(history), []
+    digest, failures = digest_of(history, facts), []
     paths = [folder / "runs" / f"{run.key(digest)}.json" for run in runs]
     for number, (run, path) in enumerate(zip(runs, paths, strict=True), 1):
         name = f"run {number} of {len(runs)}: {run.label}"
@@ -141,7 +146,7 @@ def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[RunO
             log.info("%s: done before", name)
             continue
         try:
-            write_run(path, _evaluated(run, history, name))
+            write_run(path, _evaluated(run, history, name, facts))
         except MarqueeError as error:
             log.error("%s: %s", name, error)
             failures.append(f"{name}: {error}")
@@ -154,12 +159,14 @@ def finish(runs: list[Run], history: TrainingHistory, folder: Path) -> list[RunO
     return outcomes
 
 
-def _evaluated(run: Run, history: TrainingHistory, name: str) -> FinishedRun:
+def _evaluated(run: Run, history: TrainingHistory, name: str, facts: ListFacts | None) -> FinishedRun:
     """Do a run. Raises `NotEnoughData` if nothing can be held out."""
     with step(name, evaluate.steps(run.settings)) as advance:
         began = time.monotonic()
         splits = by_order(history) if run.split == "last" else by_time(history, run.settings)
-        evaluation = evaluate.measure_models(splits, run.settings, advance)
+        evaluation = evaluate.measure_models(
+            splits, run.settings, advance, caps=ListCaps.of(facts, run.settings) if facts else None
+        )
     if not evaluation.is_measured:
         raise NotEnoughData(evaluation.against_current.reason)
     return FinishedRun(
@@ -200,11 +207,12 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     folder = out or streaming.var / "experiments" / grid.stem
     try:
         history, _ = assemble.load_history(streaming.var / "night")
+        facts = load_list_facts(streaming.var / "night")
     except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
         raise NotEnoughData(
             f"experiment: cannot read a history in {streaming.var / 'night'}: {error}; make it: python -m batch history"
         ) from error
-    outcomes = finish(runs, history, folder)
+    outcomes = finish(runs, history, folder, facts)
     experiment_report.print_results(outcomes)
     if not no_plot:
         experiment_report.plot_results(folder / "experiment.svg", outcomes)

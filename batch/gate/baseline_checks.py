@@ -35,7 +35,7 @@ def off_shared_ranking(candidate: Candidate, rows: np.ndarray) -> int:
     """
     if candidate.evaluation.chosen == "popular":
         return off_popular_list(candidate, rows)
-    lists, seen, segments = candidate.lists[rows], candidate.seen[rows], candidate.release.segments[rows]
+    lists, seen, segments = candidate.lists[rows], candidate.out_of_reach(rows), candidate.release.segments[rows]
     groups = [np.flatnonzero(segments == segment) for segment in np.unique(segments)]
     return sum(
         personal_share(lists[own], seen[own]) > 0 or has_other_orders(lists[own]) for own in groups if len(own) > 1
@@ -43,5 +43,8 @@ def off_shared_ranking(candidate: Candidate, rows: np.ndarray) -> int:
 
 
 def off_popular_list(candidate: Candidate, rows: np.ndarray) -> int:
-    """How many of some users (int64 rows) have a list that is not the popular list without what they have seen."""
-    return count_off_ranking(candidate.lists[rows], candidate.seen[rows], candidate.release.fallbacks[0])
+    """How many of some users (int64 rows) have a list that is not of the most popular movies that they may be shown and
+    have not seen.
+    """
+    ranking, caps = candidate.popular_ranking, candidate.caps
+    return count_off_ranking(candidate.lists[rows], candidate.seen[rows], ranking, caps, rows)

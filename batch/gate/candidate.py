@@ -11,6 +11,8 @@ import scipy.sparse as sp
 from batch import models
 from batch.evaluation_file import Evaluation, read_evaluation
 from batch.gate import list_relevance
+from batch.models.list_caps import ListCaps
+from batch.models.top_lists import RESERVE
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts
 from server.release import Release
@@ -51,6 +53,8 @@ class Candidate:
     """So many users prove a movie on which the API has not answered."""
     hidden: Collection[str]
     """Movies that were hidden when the lists were made, as a set."""
+    caps: ListCaps
+    """What lists may hold, by the settings and the catalogue."""
     current: Release | None
 
     @cached_property
@@ -106,6 +110,21 @@ class Candidate:
     def is_hidden(self) -> np.ndarray:
         """bool [m]: the movies that are hidden."""
         return np.array([movie in self.hidden for movie in self.release.movies], bool)
+
+    @cached_property
+    def off_lists(self) -> np.ndarray:
+        """bool [s + 1, m]: the movies that the popular lists of everyone and of each segment may not hold."""
+        return self.is_hidden | self.caps.kept_off[: len(self.release.fallbacks)]
+
+    @cached_property
+    def popular_ranking(self) -> np.ndarray:
+        """int64: the 100 most popular movies that a list may hold of a user who is of age, ties by index."""
+        ranking = np.argsort(-self.popularity, kind="stable")
+        return ranking[~(self.is_hidden | self.caps.too_dear)[ranking]][:RESERVE]
+
+    def out_of_reach(self, rows: np.ndarray) -> sp.csr_matrix:
+        """What some users (int64 rows) have seen, with the adult movies that minors may not be shown: [k, m]."""
+        return self.caps.out_of_reach(self.seen[rows], rows)
 
     @cached_property
     def with_history(self) -> np.ndarray:

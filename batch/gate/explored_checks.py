@@ -59,12 +59,13 @@ def _may_be_chances(candidate: Candidate, rows: np.ndarray, propensities: np.nda
     """Which rows of propensities (float32 [k, 20]) are one chance, that of a pool (float64 [k], its size) which can be:
     bool [k]. A list that is not full is its whole pool.
     """
-    lists = candidate.lists[rows]
-    is_hidden_seen = candidate.is_hidden[candidate.seen[rows].indices]
+    lists, is_off = candidate.lists[rows], candidate.is_hidden | candidate.caps.not_for_everyone
+    is_off_seen = is_off[candidate.seen[rows].indices]
     row_of = np.repeat(np.arange(len(rows)), np.diff(candidate.seen[rows].indptr))
-    seen = np.diff(candidate.seen[rows].indptr) - np.bincount(row_of[is_hidden_seen], minlength=len(rows))
-    unseen = int((~candidate.is_hidden).sum()) - seen
+    seen = np.diff(candidate.seen[rows].indptr) - np.bincount(row_of[is_off_seen], minlength=len(rows))
+    unseen = int((~is_off).sum()) - seen
     is_one = np.where(lists >= 0, propensities == propensities[:, :1], True).all(axis=1)
+    is_one &= (lists >= 0).sum(axis=1) == np.minimum(unseen, LIST_LENGTH)
     can_be = (np.rint(sizes) >= np.minimum(exploring.POOL, unseen)) & (sizes <= unseen + _ROUNDING * sizes)
     can_be &= (sizes <= 2 * exploring.POOL + 0.5) & (np.abs(sizes - np.rint(sizes)) <= _ROUNDING * sizes)
     return np.asarray(is_one & np.where(unseen <= LIST_LENGTH, propensities[:, 0] == (unseen > 0), can_be))

@@ -7,18 +7,27 @@ movie; `is_hidden` is bool [m].
 import numpy as np
 import scipy.sparse as sp
 
+from batch.models.list_caps import ListCaps
+
 _CELLS = 1 << 26
 """Cells of users times movies that are marked at once: 64 MB."""
 
 
-def count_short_lists(lists: np.ndarray, seen: sp.csr_matrix, is_hidden: np.ndarray) -> int:
-    """How many lists are not as long as they could be. A user who has seen nothing may have an empty list."""
-    users, movies = seen.shape
+def are_short(lists: np.ndarray, seen: sp.csr_matrix, is_hidden: np.ndarray, caps: ListCaps) -> np.ndarray:
+    """Which lists are not as long as they could be: bool [n]. A user who has seen nothing may have an empty list."""
     watched = np.diff(seen.indptr)
-    watched_hidden = np.bincount(np.repeat(np.arange(users), watched)[is_hidden[seen.indices]], minlength=users)
-    possible = np.minimum(movies - int(is_hidden.sum()) - watched + watched_hidden, lists.shape[1])
+    adult = _count_unseen(seen, ~is_hidden & caps.adult)
+    out_of_reach = np.where(caps.minors, np.maximum(adult - caps.most_adult, 0), 0)
+    possible = np.minimum(_count_unseen(seen, ~is_hidden) - out_of_reach, lists.shape[1])
     lengths = (lists >= 0).sum(axis=1)
-    return int(((lengths != possible) & ((lengths > 0) | (watched > 0))).sum())
+    return np.asarray((lengths != possible) & ((lengths > 0) | (watched > 0)))
+
+
+def _count_unseen(seen: sp.csr_matrix, movies: np.ndarray) -> np.ndarray:
+    """How many of some movies (bool [m]) each user has not seen: int64 [n]."""
+    users = seen.shape[0]
+    row = np.repeat(np.arange(users), np.diff(seen.indptr))
+    return int(movies.sum()) - np.bincount(row[movies[seen.indices]], minlength=users)
 
 
 def count_repeats(lists: np.ndarray, seen: sp.csr_matrix, is_hidden: np.ndarray) -> tuple[int, int]:
@@ -49,10 +58,23 @@ def has_other_orders(lists: np.ndarray) -> bool:
     return bool(((place >= 0) & (place < np.maximum.accumulate(place, axis=1))).any())
 
 
-def count_off_ranking(lists: np.ndarray, seen: sp.csr_matrix, ranking: np.ndarray) -> int:
-    """How many lists are not the beginning of a ranking (movies, best first) without what their user has seen."""
+def count_off_ranking(
+    lists: np.ndarray,
+    seen: sp.csr_matrix,
+    ranking: np.ndarray,
+    caps: ListCaps | None = None,
+    rows: np.ndarray | None = None,
+) -> int:
+    """How many lists are not the beginning of a ranking (movies, best first) without what their user has seen.
+
+    With `caps`, for which the users are the `rows` (int64 [n]), lists of minors also lack adult movies beyond those
+    that they may have.
+    """
     ranking = ranking[ranking < seen.shape[1]].astype(np.int64)
     is_seen = seen[:, ranking].toarray() != 0
+    if caps is not None and rows is not None:
+        capped = caps.minors[rows][:, None] & caps.adult[ranking] & ~is_seen
+        is_seen |= capped & (capped.cumsum(axis=1) > caps.most_adult)
     unseen_first = np.argsort(is_seen, axis=1, kind="stable")[:, : lists.shape[1]]
     expected = np.where(np.take_along_axis(is_seen, unseen_first, axis=1), -1, ranking[unseen_first])
     return int(((lists[:, : expected.shape[1]] != expected) & (expected >= 0)).any(axis=1).sum())
@@ -63,12 +85,13 @@ def wrong_segments(
 ) -> list[int]:
     """Segments whose popular list (`popular`, row 0 is everyone's) is not what most of its users have seen, in order.
 
-    Among equals the order is that of everyone's `popularity` (float64 [m]).
+    Among equals the order is that of everyone's `popularity` (float64 [m]). Each list may have its own hidden movies
+    (`is_hidden` [s + 1, m]).
     """
-    wrong = []
+    wrong, hidden = [], np.broadcast_to(is_hidden, (len(popular), seen.shape[1]))
     for segment in range(1, len(popular)):
         counts = np.bincount(seen[np.flatnonzero(segments == segment)].indices, minlength=seen.shape[1])
-        if is_out_of_order(popular[segment], [counts, popularity], is_hidden):
+        if is_out_of_order(popular[segment], [counts, popularity], hidden[segment]):
             wrong.append(segment)
     return wrong
 

@@ -3,7 +3,15 @@
 import numpy as np
 import scipy.sparse as sp
 
-from batch.gate import baseline_checks, embedding_parts, explored_checks, list_checks, list_order, list_relevance
+from batch.gate import (
+    baseline_checks,
+    cap_checks,
+    embedding_parts,
+    explored_checks,
+    list_checks,
+    list_order,
+    list_relevance,
+)
 from batch.gate.candidate import PARTS, SEED, Candidate
 from batch.gate.verdict import Wrong
 from batch.models import own_rankings
@@ -19,11 +27,12 @@ the popular list must be frequently seen."""
 
 
 def lists_are_full(candidate: Candidate) -> str | None:
-    """Every list of a user with a history, and every popular list, has 20 movies, or all available ones."""
-    short = list_checks.count_short_lists(candidate.lists, candidate.seen, candidate.is_hidden)
-    fallbacks = candidate.release.fallbacks
+    """Every list of a user with a history, and every popular list, has 20 movies, or all that it may hold."""
+    caps, fallbacks = candidate.caps, candidate.release.fallbacks
+    are_short = list_checks.are_short(candidate.lists, candidate.seen, candidate.is_hidden | caps.too_dear, caps)
+    short = int((are_short & ~candidate.is_drawn).sum())  # for those that were drawn see `explorers_are_drawn`
     lengths = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
-    short += int((lengths < min(LIST_LENGTH, int((~candidate.is_hidden).sum()))).sum())
+    short += int((lengths < np.minimum(LIST_LENGTH, (~candidate.off_lists).sum(axis=1))).sum())
     return Wrong(f"{short} lists are not as long as they could be") if short else None
 
 
@@ -51,7 +60,7 @@ def lists_differ(candidate: Candidate) -> str | None:
     rows = candidate.sampled_rows(candidate.popular_below)
     if len(rows) < _FEW_USERS or int((~candidate.is_hidden).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
-    share = own_rankings.personal_share(candidate.lists[rows], candidate.seen[rows])
+    share = own_rankings.personal_share(candidate.lists[rows], candidate.out_of_reach(rows))
     return Wrong(f"only {share:.1%} of the users get a ranking of their own") if share < _PERSONAL else None
 
 
@@ -64,7 +73,8 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     match = list_relevance.lists_match(seen, lists, co_occurrence, PARTS)
     if match is False:
         return Wrong("the lists go with their users' histories no better than with those of others")
-    is_one_ranking = own_rankings.personal_share(lists, seen) < _PERSONAL if len(rows) > 1 else True  # see lists_differ
+    reach = candidate.out_of_reach(rows)
+    is_one_ranking = len(rows) < 2 or own_rankings.personal_share(lists, reach) < _PERSONAL  # see lists_differ
     correlations = [] if is_one_ranking else list_order.order_correlations(seen, lists, co_occurrence, PARTS)
     if wrong := [f"{found.value:+.3f}, at best {found.most:+.3f}" for found in correlations if found.is_too_small]:
         return Wrong(f"movies stand no higher in the lists of users whom they suit more: correlation {wrong[0]}")
@@ -105,20 +115,29 @@ def embeddings_suit_their_movies(candidate: Candidate) -> str | None:
 
 def popular_lists_are_popular(candidate: Candidate) -> str | None:
     """Popular lists are in order, and at least half of everyone's is in the most seen quarter of movies."""
-    release, is_hidden = candidate.release, candidate.is_hidden
-    if list_checks.is_out_of_order(release.fallbacks[0], [candidate.popularity], is_hidden):
+    release, off_lists = candidate.release, candidate.off_lists
+    if list_checks.is_out_of_order(release.fallbacks[0], [candidate.popularity], off_lists[0]):
         return Wrong("the popular list is not what is started most, in order")
     if wrong := list_checks.wrong_segments(
-        candidate.seen, candidate.segments, release.fallbacks, candidate.popularity, is_hidden
+        candidate.seen, candidate.segments, release.fallbacks, candidate.popularity, off_lists
     ):
         return Wrong(f"the popular lists of {len(wrong)} segments are not what these have seen most, in order")
     counts = np.bincount(candidate.seen.indices, minlength=len(release.names))
     shown = release.fallbacks[0, :LIST_LENGTH].astype(np.int64)
     shown = shown[shown < len(counts)]
-    if int((~is_hidden).sum()) < _FEW_MOVIES:
+    if int((~off_lists[0]).sum()) < _FEW_MOVIES:
         return "too few movies to tell"
-    share = (counts[shown] >= np.quantile(counts[~is_hidden], _WELL_SEEN)).mean()
+    share = (counts[shown] >= np.quantile(counts[~off_lists[0]], _WELL_SEEN)).mean()
     return Wrong(f"only {share:.0%} of the popular list is seen much") if share < _MOSTLY else None
+
+
+def lists_keep_to_caps(candidate: Candidate) -> str | None:
+    """No list of a minor has more adult movies than the settings allow, none for everyone has any, and none has a movie
+    that costs too much; reports and workers are told the same.
+    """
+    if faults := cap_checks.cap_faults(candidate):
+        return Wrong("; ".join(faults))
+    return cap_checks.unknown_flags(candidate.caps)
 
 
 def baseline_is_popular(candidate: Candidate) -> str | None:

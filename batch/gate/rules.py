@@ -24,6 +24,7 @@ from batch.gate.list_rules import (
     lists_are_fresh,
     lists_are_full,
     lists_differ,
+    lists_keep_to_caps,
     lists_suit_their_users,
     popular_lists_are_popular,
 )
@@ -252,8 +253,9 @@ def a_worker_answers(candidate: Candidate) -> str | None:
 
 RULES: tuple[Rule, ...] = (
     files_verify, ledger_balances, alerts_allow, input_is_recent, input_goes_on, counts_hold, there_is_enough,
-    release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_differ, lists_suit_their_users,
-    explorers_are_drawn, embeddings_suit_their_movies, popular_lists_are_popular, baseline_is_popular,
+    release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_keep_to_caps, lists_differ,
+    lists_suit_their_users, explorers_are_drawn, embeddings_suit_their_movies, popular_lists_are_popular,
+    baseline_is_popular,
     evaluation_is_sound, measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
 )  # fmt: skip
 

@@ -145,7 +145,9 @@ def _fallbacks(release: Release, hidden: set[int]) -> list[list[int]]:
     """The popular list of everyone and of each segment, without hidden movies."""
     left_out = hidden | {int(np.iinfo(release.fallbacks.dtype).max)}
     lists = [[item for item in row if item not in left_out] for row in release.fallbacks.tolist()]
-    lists[0] = lists[0] or [item for item in range(len(release.names)) if item not in hidden]
+    if not lists[0]:
+        restricted = frozenset(release.manifest.restricted)
+        lists[0] = [item for item, movie in enumerate(release.movies) if item not in hidden and movie not in restricted]
     return lists
 
 

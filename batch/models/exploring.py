@@ -6,10 +6,10 @@ shown (its propensity), what its users take says how good any other lists would 
 "Recommendations as Treatments"; Swaminathan & Joachims 2015, "The Self-Normalized Estimator").
 
 A user explores in a night with the chance `[batch] explore_share`. The user's pool are the first 50 unseen movies of a
-personal model and the first 50 of the popular list, without hidden ones. The list is 20 movies of the pool, drawn
-uniformly without replacement, in random order: of n movies each is on it with the chance 20 / n, and equally likely at
-every rank. Lots are hashes of night, user and movie, so a repeated night draws the same, no two nights draw alike, and
-whoever knows the pool can check a draw.
+personal model and the first 50 of the popular list, without hidden ones and those that no list for everyone may hold.
+The list is 20 movies of the pool, drawn uniformly without replacement, in random order: of n movies each is on it with
+the chance 20 / n, and equally likely at every rank. Lots are hashes of night, user and movie, so a repeated night draws
+the same, no two nights draw alike, and whoever knows the pool can check a draw.
 
 k users, m movies; a night is named by the stream time that it has read to, ms UTC.
 """

@@ -17,6 +17,7 @@ import threadpoolctl
 
 from batch.errors import BatchError
 from batch.history.interactions import Interactions
+from batch.models.list_caps import ListCaps
 from stream.event import LIST_LENGTH
 
 RESERVE = 100
@@ -45,11 +46,13 @@ def top_lists(
     hidden: np.ndarray | None = None,
     advance: Callable[[int], object] = lambda users: None,
     count: int = LIST_LENGTH,
+    caps: ListCaps | None = None,
 ) -> np.ndarray:
     """Movie indices for some users (int64 rows of `data`), best first: int32 [len(users), count].
 
-    Skips movies that are seen or barred according to `data`, `hidden` movies (bool [m]) and scores of -inf; short rows
-    are padded with -1. Equal scores are ordered by movie index. Raises `BatchError` if a score is not a number.
+    Skips movies that are seen or barred according to `data`, `hidden` movies (bool [m]), what the `caps` leave out, and
+    scores of -inf; short rows are padded with -1. Equal scores are ordered by movie index. Raises `BatchError` if a
+    score is not a number.
     """
     size = max(1, _BLOCK_CELLS // data.shape[1])
     blocks = [users[start : start + size] for start in range(0, len(users), size)]
@@ -57,6 +60,8 @@ def top_lists(
 
     def fill(number: int) -> int:
         scores = _scores_of_unseen(model, data, blocks[number], hidden)
+        if caps is not None:
+            caps.leave_out(scores, blocks[number])
         lists[number * size : (number + 1) * size] = best_movies(scores, count, model.name)
         return len(blocks[number])
 
@@ -157,14 +162,15 @@ def popular_lists(
     """The most popular movies of everyone (row 0) and of the segments 1..`count`: int32 [count + 1, 100].
 
     `popularity` is float64 [m]; `starts` bool [n, m], what each user started; `segments` int [n], 0 for none. Skips
-    `hidden` movies (bool [m]). A segment's list continues with movies that no user of the segment started, in the order
-    of everyone's list; rows are padded with -1 if the catalogue is short.
+    `hidden` movies (bool [m], or [count + 1, m] for each list its own). A segment's list continues with movies that no
+    user of the segment started, in the order of everyone's list; rows are padded with -1 if the catalogue is short.
     """
-    everyone = popular_ranking(popularity, hidden)
+    by_list = np.broadcast_to(False if hidden is None else hidden, (count + 1, len(popularity)))
     lists = np.full((count + 1, RESERVE), -1, np.int32)
     for segment in range(count + 1):
         watched = starts[segments == segment].sum(axis=0) if segment else popularity
         score = np.asarray(watched, np.float64).ravel()
+        everyone = popular_ranking(popularity, by_list[segment])
         order = everyone[np.argsort(-score[everyone], kind="stable")]
         lists[segment, : len(order[:RESERVE])] = order[:RESERVE]
     return lists

@@ -22,7 +22,6 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
-from batch import models
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.evaluation.contest import POPULAR
@@ -37,9 +36,12 @@ from batch.history.day_sessions import archived_days, compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
 from batch.history.exposure import with_exposure
 from batch.history.interactions import Requests, TrainingHistory
+from batch.history.list_facts import LIST_FACTS, ListFacts, load_list_facts, save_list_facts
 from batch.history.proven_movies import proven_movies
-from batch.history.segments import NAMES, segments_of, without_small
+from batch.history.segments import segments_of, without_small
+from batch.models.list_caps import ListCaps
 from batch.nights import alert_hold, night_inputs
+from batch.nights.release_facts import made_of
 from batch.nights.step_results import (
     CatalogResult,
     EvaluateResult,
@@ -56,12 +58,11 @@ from quality.catalog import Catalog, Status, Subject
 from quality.settings import QualitySettings
 from server import hidden
 from server.errors import BadRelease
-from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
-from server.release import BASELINE, FILES, METRIC, Release
+from server.manifest import InputCounts, InputFacts, Manifest
+from server.release import BASELINE, FILES, MINORS, Release
 from stream.archive import Archive
 from stream.ledger_clock import stream_time
 from stream.ledger_entry import LedgerEntry
-from stream.redaction import public_settings
 from stream.settings import BEST_RATING, StreamSettings
 from stream.zone import zone_named
 
@@ -144,11 +145,14 @@ class NightSteps:
                     " watched; run `python -m batch collect`, `sessions` and `catalog`; is [batch] api right?"
                 )
             minutes = np.array([runtimes[name] or np.nan for name in gathered.movies], np.float64)
-            segments = segments_of(gathered.users, self._catalog.people())
+            people = self._catalog.people()
+            segments = segments_of(gathered.users, people)
             segments = without_small(segments, self._settings.minimum_segment)
             history = assemble.assemble(gathered, minutes, BEST_RATING[self._streaming.generation], segments)
             requests = assemble.requests_of(self._day_store, days, history.users, end)
             assemble.save_history(self._folder, history, requests)
+            facts_of_lists = ListFacts.of(history.users, people, history.movies, self._catalog.movies())
+            save_list_facts(self._folder, facts_of_lists)
         users, movies = history.shape
         counts = InputCounts(
             sessions=len(history.user), users=users, movies=movies, ratings=len(gathered.rated),
@@ -165,7 +169,7 @@ class NightSteps:
         """Measure the models and choose one."""
         with step("evaluate", steps(self._settings)) as advance:
             history = self._history_with_exposure()
-            evaluation = evaluate(history, self._settings, advance, self._incumbent(history))
+            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), self._caps())
         write_evaluation(self._folder, evaluation)
         gives_way = self._settings.model == "best" and evaluation.chosen == POPULAR
         level = logging.WARNING if gives_way else logging.INFO
@@ -179,7 +183,7 @@ class NightSteps:
         facts, evaluation = self._input(), self._evaluation()
         hidden_movies = frozenset(facts.hidden or ())
         dimensions = build.build_files(
-            self._folder, history, evaluation, self._settings, hidden_movies, facts.stream_time
+            self._folder, history, evaluation, self._settings, hidden_movies, self._caps(), facts.stream_time
         )
         users, movies = history.shape
         return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=movies)
@@ -191,7 +195,7 @@ class NightSteps:
         release that is current already is not refused: it stays current in any case.
         """
         var, facts = self._streaming.var, self._input()
-        for name in (*FILES, BASELINE):
+        for name in (*FILES, BASELINE, MINORS):
             self._need(name)
         evaluation = self._compared_evaluation(facts)
         with step("seal"):
@@ -233,7 +237,7 @@ class NightSteps:
             return evaluation
         with step(f"compare with {current}"):
             history = self._history_with_exposure()
-            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history))
+            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history), self._caps())
         write_evaluation(self._folder, evaluation)
         return evaluation
 
@@ -241,26 +245,9 @@ class NightSteps:
         with self._reading("the candidate"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
             exploring = build.read_exploring(self._folder, self._settings.explore_share)
-        answers = self._movie_answers()
-        return Manifest(
-            stream_time=facts.stream_time,
-            input=facts,
-            proven_movies=len(answers.proven),
-            api_answered=answers.api_answered,
-            exploring=exploring,
-            settings=public_settings(self._settings),
-            model=ReleaseModel(
-                lists=evaluation.chosen,
-                source=models.source_version(evaluation.chosen),
-                parameters=evaluation.parameters.get(evaluation.chosen, {}),
-                chosen_by=evaluation.chosen_by,
-                index="als",
-                metric=METRIC,
-                dimensions=dimensions,
-                trees=self._settings.trees,
-            ),
-            segments=list(NAMES),
-        )
+        movies = (self._folder / "movies.txt").read_text("utf-8").splitlines()
+        restricted = [movies[item] for item in np.flatnonzero(self._caps().not_for_everyone).tolist()]
+        return made_of(facts, evaluation, self._movie_answers(), self._settings, dimensions, restricted, exploring)
 
     def _candidate(self, release: str, entries: list[LedgerEntry], hidden_movies: frozenset[str]) -> Candidate:
         history, _ = self._history()
@@ -280,6 +267,7 @@ class NightSteps:
             denied_movies=known.missing,
             proven_users=self._settings.proven_users,
             hidden=hidden_movies,
+            caps=self._caps(),
             current=self._current(),
         )
 
@@ -302,8 +290,7 @@ class NightSteps:
         sessions, least = self._day_store.read("sessions", days, end), self._settings.proven_users
         proven = proven_movies(sessions, answered, least)
         if proven:
-            text = "catalogue: %d movies count as such only because at least %d users watched each"
-            log.warning(text, len(proven), least)
+            log.warning("catalogue: %d movies are known only by the %d users or more of each", len(proven), least)
         return proven
 
     def _movie_answers(self) -> night_inputs.MovieAnswers:
@@ -363,6 +350,13 @@ class NightSteps:
     def _history_with_exposure(self) -> TrainingHistory:
         history, requests = self._history()
         return with_exposure(history, requests, self._quality.window_ms)
+
+    def _caps(self) -> ListCaps:
+        """What the settings cap, by what the catalogue said when the history was assembled."""
+        for name in LIST_FACTS:
+            self._need(name)
+        with self._reading("the facts of lists"):
+            return ListCaps.of(load_list_facts(self._folder), self._settings)
 
     def _evaluation(self) -> Evaluation:
         self._need(EVALUATION_FILE)

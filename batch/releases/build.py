@@ -7,16 +7,18 @@ import annoy
 import numpy as np
 
 from batch import models
+from batch.errors import BatchError
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.segments import NAMES
 from batch.models import exploring, top_lists
+from batch.models.list_caps import ListCaps
 from batch.models.short_histories import PopularForShort
 from batch.progress import Advance, step
 from batch.releases import rendered
 from batch.settings import BatchSettings
 from server.manifest import Exploring
-from server.release import BASELINE, EXPLORED, METRIC, RENDERED
+from server.release import BASELINE, EXPLORED, METRIC, MINORS, RENDERED
 from stream import durable
 from stream.event import LIST_LENGTH
 
@@ -30,6 +32,7 @@ def build_files(
     evaluation: Evaluation,
     settings: BatchSettings,
     hidden: frozenset[str],
+    caps: ListCaps,
     night_ms: int,
 ) -> int:
     """Fit the model that the evaluation chose to the whole history, and write the files of a release.
@@ -45,17 +48,21 @@ def build_files(
     factors = _factorisation(model, data, settings)
     with step("lists", len(history.users)) as advance:
         shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)
-        personal = _personal_lists(shown, data, is_hidden, advance)
+        personal = _personal_lists(shown, data, is_hidden, caps, advance)
+    off_lists = is_hidden | caps.kept_off
+    _require_one_for_everyone(off_lists[0], caps)
     explorer = model if models.is_personal(chosen) else factors  # what is popular is in the pool already
-    _explore(folder, personal, explorer, history, data, is_hidden, settings.explore_share, night_ms)
-    popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, is_hidden)
+    off_pools = is_hidden | caps.not_for_everyone
+    _explore(folder, personal, explorer, history, data, off_pools, settings.explore_share, night_ms)
+    popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, off_lists)
     kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
     personal = _indices(personal, kind)
     durable.write_array(folder / "lists.npy", personal)
     durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
     with step("baseline"):
-        baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, is_hidden), data)
+        baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, off_lists[0]), data)
     durable.write_array(folder / BASELINE, _indices(baseline, kind))
+    durable.write_array(folder / MINORS, caps.minor_kinds)
     _write_texts(folder, personal, np.iinfo(kind).max, history.movies, settings)
     return _write_embeddings(folder, np.ascontiguousarray(factors.item_embeddings, np.float32), settings)
 
@@ -73,12 +80,23 @@ def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarr
     return indices
 
 
-def _personal_lists(model: top_lists.Scorer, data: Interactions, is_hidden: np.ndarray, advance: Advance) -> np.ndarray:
+def _require_one_for_everyone(is_left_out: np.ndarray, caps: ListCaps) -> None:
+    """Raise `BatchError` if the caps leave no movie for the popular list of everyone (bool [m])."""
+    if is_left_out.all() and caps.not_for_everyone.any():
+        raise BatchError(
+            f"lists: no movie is left for everyone: {int(caps.adult.sum())} are adult, {int(caps.too_dear.sum())} cost"
+            " too much; raise [batch] max_cost, or set adult_share_minors = 1"
+        )
+
+
+def _personal_lists(
+    model: top_lists.Scorer, data: Interactions, is_hidden: np.ndarray, caps: ListCaps, advance: Advance
+) -> np.ndarray:
     """A list for each user with a history, int32 [n, 20]; the others get their segment's list from a worker."""
     lists = np.full((data.shape[0], LIST_LENGTH), -1, np.int32)
     users = np.flatnonzero(np.diff(data.indptr))
     advance(data.shape[0] - len(users))
-    lists[users] = top_lists.top_lists(model, data, users, is_hidden, advance)
+    lists[users] = top_lists.top_lists(model, data, users, is_hidden, advance, caps=caps)
     return lists
 
 

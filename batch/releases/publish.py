@@ -39,7 +39,7 @@ from quality.telemetry.release_history import (
 )
 from server.good_releases import good_releases
 from server.manifest import BlasLibrary, FileDigest, Manifest, Versions, parse_manifest
-from server.release import BASELINE, EXPLORED, FILES, LAYOUT, RENDERED, forget, sha256
+from server.release import BASELINE, EXPLORED, FILES, LAYOUT, MINORS, RENDERED, forget, sha256
 from stream import durable
 from stream.decoding import decode_json
 from stream.zone import DAY_MS
@@ -123,7 +123,7 @@ def file_digest(path: Path) -> FileDigest:
 
 def _completed(candidate: Path, made_of: Manifest) -> Manifest:
     """`made_of` with layout, versions, files, and an id of now."""
-    names = [*FILES, BASELINE, *(name for name in (*RENDERED, *EXPLORED) if (candidate / name).exists())]
+    names = [*FILES, BASELINE, *(name for name in (MINORS, *RENDERED, *EXPLORED) if (candidate / name).exists())]
     files = {name: file_digest(candidate / name) for name in names}
     content = hashlib.sha256("".join(file.sha256 for file in files.values()).encode()).hexdigest()
     release = f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}-{content[:8]}"

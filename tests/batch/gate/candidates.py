@@ -1,6 +1,6 @@
 """Candidates for the gate, made by hand: a service whose users have planted tastes, and a release that matches them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,19 +16,20 @@ from batch.errors import GateRefusal
 from batch.gate.candidate import Candidate
 from batch.gate.rules import judge, require_passed
 from batch.gate.verdict import GateVerdict
+from batch.history.list_facts import ListFacts
+from batch.models.list_caps import ListCaps
 from batch.releases import publish, rendered
+from batch.settings import BatchSettings
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts, Manifest
 from server.release import Explored, Release
 from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
+from tests.batch.gate.candidate_evaluations import NOW, JsonObject, by_length, evaluation
 from tests.ledger_entries import entry
 
-NOW = 1_894_046_400_000  # 2030-01-07T20:00Z
 DAYS = [f"2030-01-0{day}" for day in range(1, 8)]
 TASTES = 6
-JsonObject = dict[str, Any]
-"""A part of a file as JSON: planted faults also write values that the file's own Struct would not hold."""
 
 
 @dataclass
@@ -62,6 +63,16 @@ class CandidateParts:
     sealed_users: np.ndarray | None = None
     sealed_movies: list[str] | None = None
     """What the release says where that is not what the history says."""
+    ages: dict[int, int] = field(default_factory=dict)
+    """By row: the age of a user who is not 30; 0 for unknown."""
+    adult: set[int] = field(default_factory=set)
+    """Adult movies."""
+    costs: dict[int, float] = field(default_factory=dict)
+    """By movie: what it costs where that is not 1."""
+    caps: dict[str, Any] = field(default_factory=dict)
+    """Settings of the caps that are not the defaults."""
+    sealed_minors: np.ndarray | None = None
+    """uint8 [n], where they do not go with the ages."""
     alerts: list[Alert] = field(default_factory=list)
     hidden: set[str] = field(default_factory=set)
     current: Release | None = None
@@ -75,8 +86,11 @@ class CandidateParts:
         """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
         if self.lists is not None:
             return self.lists
-        is_hidden = np.array([movie in self.hidden for movie in self.movies])
-        scores = np.where(self.seen | is_hidden, -np.inf, self.scores)
+        caps = self.made_caps()
+        scores = np.where(self.seen | self.off_lists(), -np.inf, self.scores)
+        for row in np.flatnonzero(caps.facts.ages < caps.below_age).tolist():
+            adult = sorted(self.adult, key=lambda movie: (-scores[row, movie], movie))
+            scores[row, adult[caps.most_adult :]] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :20]
         lists = np.full((len(best), 20), -1)
         lists[:, : best.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best)
@@ -87,12 +101,29 @@ class CandidateParts:
         """The movies seen by most users of all, and of each segment, without what is hidden: int64 [3, 100]."""
         if self.fallbacks is not None:
             return self.fallbacks
-        is_hidden = np.array([movie in self.hidden for movie in self.movies])
+        is_hidden = self.off_lists()
+        if self.made_caps().most_adult < 20:
+            is_hidden[sorted(self.adult)] = True  # minors may be of any of the three segments
         everyone, segments = self.made_popularity(), self.made_segments()
         counts = [everyone, *(self.seen[segments == segment].sum(axis=0) for segment in (1, 2))]
         best = np.stack([np.lexsort((-everyone, -own, is_hidden)) for own in counts])
         best = best[:, : min(100, int((~is_hidden).sum()))]
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
+
+    def off_lists(self) -> np.ndarray:
+        """bool [m]: hidden movies, and those that cost too much."""
+        dearest = self.caps.get("max_cost", np.inf)
+        return np.array([name in self.hidden or self.costs.get(at, 1) > dearest for at, name in enumerate(self.movies)])
+
+    def made_caps(self) -> ListCaps:
+        """The caps, and the facts that they go by."""
+        users, movies = range(len(self.users)), range(len(self.movies))
+        facts = ListFacts(
+            np.array([self.ages.get(row, 30) for row in users], np.uint8),
+            np.array([movie in self.adult for movie in movies], np.int8),
+            np.array([self.costs.get(movie, 1.0) for movie in movies]),
+        )
+        return ListCaps.of(facts, BatchSettings(**self.caps))
 
     def made_popularity(self) -> np.ndarray:
         """How many users have seen each movie: int64 [m]."""
@@ -146,43 +177,6 @@ def build_parts(users: int = 400, movies: int = 120, seed: int = 1) -> Candidate
     )
 
 
-def evaluation(until: int = NOW) -> JsonObject:
-    """One in which ALS is chosen, with nothing to doubt."""
-    ends = (until - 2 * DAY_MS, until - DAY_MS, until)
-    models = {"popular": 0.08, "als": 0.12}
-    slices = {
-        name: {
-            "from_ms": ends[at],
-            "until_ms": ends[at + 1],
-            "models": {model: figures(ndcg + 0.01 * at) for model, ndcg in models.items()},
-            "history_lengths": by_length({"1": 60, "6-10": 100, "51+": 40}, models),
-        }
-        for at, name in enumerate(("choice", "test"))
-    }
-    return {
-        "chosen": "als",
-        "chosen_by": "ndcg@20 on the choice slice",
-        "parameters": {},
-        "slices": slices,
-        "against_popular": {"metric": "ndcg@20", "mean": 0.04, "low": 0.03, "high": 0.05},
-        "against_current": {"none": "there is no current release"},
-    }
-
-
-def by_length(users: dict[str, int], models: Iterable[str]) -> JsonObject:
-    """Figures by length of history; no model is below the popular list."""
-    share, ahead = {"mean": 0.1, "low": 0.05, "high": 0.15}, {"mean": 0.01, "low": 0.0, "high": 0.02}
-    one = {"ndcg@20": share, "against_popular": ahead}
-    return {name: {"users": count, "models": {model: dict(one) for model in models}} for name, count in users.items()}
-
-
-def figures(ndcg: float, users: int = 200) -> JsonObject:
-    shares = {"hr@20": 0.6, "recall@20": 0.2, "ndcg@20": ndcg, "mrr": 0.1}
-    named = {name: {"mean": mean, "low": 0.9 * mean, "high": 1.1 * mean} for name, mean in shares.items()}
-    return {"users": users, **named, "coverage": 0.5, "novelty_bits": 5.0, "personal": 0.9, "segments": {},
-            "largest_gap": None}  # fmt: skip
-
-
 def sealed(var: Path, parts: CandidateParts) -> Candidate:
     """The candidate with a release of its own below `var`."""
     folder, none = var / "night", np.iinfo(parts.kind).max
@@ -197,7 +191,13 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
     save_index(parts.items, folder / "items.ann")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_COMMIT", "none")  # git would take longer than all the rest
-        made_of = {"stream_time": NOW, **({"input": parts.facts} if parts.facts else {}), **parts.manifest}
+        restricted = [parts.movies[at] for at in np.flatnonzero(parts.made_caps().not_for_everyone)]
+        made_of = {
+            "restricted": restricted,
+            "stream_time": NOW,
+            **({"input": parts.facts} if parts.facts else {}),
+            **parts.manifest,
+        }
         release = publish.publish(var, folder, msgspec.convert(made_of, Manifest))
     return Candidate(
         folder=var / "releases" / release,
@@ -213,6 +213,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         denied_movies=parts.denied_movies,
         proven_users=10,
         hidden=parts.hidden,
+        caps=parts.made_caps(),
         current=parts.current,
     )
 
@@ -234,6 +235,7 @@ def _arrays(parts: CandidateParts) -> dict[str, np.ndarray]:
         "users": parts.users if parts.sealed_users is None else parts.sealed_users,
         "segments": parts.made_segments() if segments is None else segments,
         "items": parts.items,
+        "minors": parts.made_caps().minor_kinds if parts.sealed_minors is None else parts.sealed_minors,
     }
 
 
@@ -380,10 +382,6 @@ def lost(current: Release, **changed: Any) -> Release:
     facts = {**msgspec.to_builtins(current.manifest.require_input()), **changed}
     manifest = msgspec.structs.replace(current.manifest, input=msgspec.convert(facts, InputFacts))
     return replace(current, manifest=manifest)
-
-
-def numbered(current: Release, users: int = 400, movies: int = 120) -> Release:
-    return replace(current, users=np.arange(users, dtype=np.uint32), names=[b"a+2000"] * movies)
 
 
 def sessions(current: Release, count: int) -> Release:

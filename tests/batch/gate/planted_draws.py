@@ -6,7 +6,8 @@ import numpy as np
 
 from batch.models import exploring
 from server.release import Explored
-from tests.batch.gate.candidates import NOW, CandidateParts, Spoil
+from tests.batch.gate.candidate_evaluations import NOW
+from tests.batch.gate.candidates import CandidateParts, Spoil
 
 SHARE = 0.25
 RULE = "explorers_are_drawn"

@@ -8,14 +8,13 @@ import numpy as np
 from quality.alerts.alert_file import Alert
 from server.release import Release
 from stream.zone import DAY_MS
+from tests.batch.gate.candidate_evaluations import NOW, figures
 from tests.batch.gate.candidates import (
-    NOW,
     CandidateParts,
     Spoil,
     after,
     build_parts,
     days_end_before,
-    figures,
     hardly_popular,
     measured,
     models,
@@ -25,6 +24,7 @@ from tests.batch.gate.candidates import (
     proven,
     week_entry,
 )
+from tests.batch.gate.planted_cap_faults import CAPS
 from tests.batch.gate.planted_draws import PLANTED_DRAWS
 from tests.batch.gate.planted_next_faults import NEXT
 
@@ -345,7 +345,7 @@ OTHERS: list[tuple[str, str, dict[str, int], Spoil]] = [
 
 def planted(name: str, current: Release) -> CandidateParts:
     """A spoilt candidate."""
-    for rule, of, spoil in FIRST:
+    for rule, of, spoil in (*FIRST, *CAPS):
         if name == f"{rule}: {of}":
             spoil(parts := build_parts())
             return parts
@@ -358,4 +358,4 @@ def planted(name: str, current: Release) -> CandidateParts:
     return parts
 
 
-PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *OTHERS, *PLANTED_DRAWS, *NEXT)]
+PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *CAPS, *OTHERS, *PLANTED_DRAWS, *NEXT)]

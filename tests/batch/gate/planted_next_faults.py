@@ -3,21 +3,26 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from server.release import Release
+from tests.batch.gate.candidate_evaluations import NOW
 from tests.batch.gate.candidates import (
     DAYS,
-    NOW,
     CandidateParts,
     against,
     lost,
     made_without_api,
     measured_on,
-    numbered,
     popular,
     proven,
     sessions,
     unmeasured,
 )
+
+
+def numbered(current: Release, users: int = 400, movies: int = 120) -> Release:
+    return replace(current, users=np.arange(users, dtype=np.uint32), names=[b"a+2000"] * movies)
 
 
 def against_another(parts: CandidateParts, current: Release) -> None:

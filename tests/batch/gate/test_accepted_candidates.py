@@ -12,33 +12,31 @@ from batch.errors import GateRefusal
 from batch.gate.rules import RULES, raise_refusal_alert, refusal_alert
 from batch.gate.verdict import RuleResult
 from batch.models import own_rankings
+from batch.models.list_caps import ListCaps
+from batch.settings import BatchSettings
 from quality.alerts.alert_file import AlertFile
 from quality.alerts.thresholds import blocking_alerts
 from quality.settings import QualitySettings
 from server.manifest import InputFacts, Manifest, ReleaseModel
 from server.release import Release
 from stream.zone import DAY_MS
+from tests.batch.gate.candidate_evaluations import NOW, figures
 from tests.batch.gate.candidates import (
     DAYS,
-    NOW,
     CandidateParts,
     Spoil,
     after,
     against,
     build_parts,
     days_end_before,
-    figures,
     hardly_popular,
     lost,
     made_without_api,
     measured,
     measured_on,
-    not_personal,
-    numbered,
     one_ranking,
     passed,
     popular,
-    popular_for_short,
     proven,
     refused,
     sealed,
@@ -46,19 +44,14 @@ from tests.batch.gate.candidates import (
     unmeasured,
     week_entry,
 )
+from tests.batch.gate.planted_cap_faults import GOOD_CAPS, segment, short_histories
 from tests.batch.gate.planted_draws import explore
+from tests.batch.gate.planted_next_faults import numbered
 from tests.ledger_entries import gap
 
 pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
 
 NAMES = [rule.__name__ for rule in RULES]
-
-
-def segment(parts: CandidateParts) -> None:
-    """One ranking for everyone, and one for each segment."""
-    not_personal(parts, "segment")
-    counts = [parts.seen.sum(axis=0), *(parts.seen[part::3].sum(axis=0) for part in (1, 2))]
-    parts.scores = np.stack(counts)[np.arange(len(parts.users)) % 3]
 
 
 def pinned(parts: CandidateParts) -> None:
@@ -104,14 +97,6 @@ def lost_lines(parts: CandidateParts) -> None:
 def perfect(parts: CandidateParts) -> None:
     best = {"mean": 1.0, "low": 1.0, "high": 1.0}
     measured(figures(0.12), {**figures(0.13), "hr@20": best, "ndcg@20": best})(parts)
-
-
-def short_histories(parts: CandidateParts) -> None:
-    """The chosen model serves short histories worse, and their users have the popular list."""
-    worse = {"mean": -0.02, "low": -0.03, "high": -0.01}
-    parts.evaluation["slices"]["choice"]["history_lengths"]["6-10"]["models"]["als"]["against_popular"] = worse
-    parts.evaluation["popular_below"] = {"als": 11}
-    popular_for_short(parts, 11)
 
 
 def few_movies(parts: CandidateParts) -> None:
@@ -209,6 +194,22 @@ def test_a_good_first_release_passes(tmp_path: Path, name: str) -> None:
     sizes, change = GOOD[name]
     change(parts := build_parts(**sizes))
     assert list(passed(sealed(tmp_path, parts)).results) == NAMES
+
+
+@pytest.mark.parametrize("name", GOOD_CAPS)
+def test_a_release_that_keeps_to_its_caps_passes(tmp_path: Path, name: str) -> None:
+    change = GOOD_CAPS[name]
+    change(parts := build_parts(20) if name.startswith("20 users") else build_parts())
+    assert list(passed(sealed(tmp_path, parts)).results) == NAMES
+
+
+def test_the_verdict_says_of_how_many_movies_a_cap_cannot_tell(tmp_path: Path) -> None:
+    candidate = sealed(tmp_path, build_parts())
+    facts = replace(candidate.caps.facts, adult=np.full(120, -1, np.int8), costs=np.full(120, np.nan))
+    of_flags = "passed: the catalogue does not say of 120 movies that it is adult; they count as if it were not so"
+    for settings, remark in ((BatchSettings(), of_flags), (BatchSettings(adult_share_minors=1.0), "passed")):
+        unknown = replace(candidate, caps=ListCaps.of(facts, settings))
+        assert passed(unknown).summary()["lists_keep_to_caps"] == remark
 
 
 def another_partition(parts: CandidateParts, _: Release) -> None:

@@ -6,7 +6,7 @@ import pytest
 from batch.evaluation_file import Evaluation
 from batch.gate.evaluation_checks import day_ms, evaluation_problems
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, JsonObject, evaluation, figures
+from tests.batch.gate.candidate_evaluations import NOW, JsonObject, evaluation, figures
 
 
 @pytest.mark.parametrize(("off", "sound"), [(-1, False), (0, True), (1, False)])

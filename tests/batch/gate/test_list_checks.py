@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch.gate import list_checks
+from batch.history.list_facts import ListFacts
 from batch.models import own_rankings
+from batch.models.list_caps import ListCaps
+from stream.event import LIST_LENGTH
 
 Service = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Lists [n, 4], seen bool [n, m], is_hidden bool [m]."""
@@ -48,20 +51,49 @@ def test_seen_and_hidden_movies_in_lists_are_counted(service: Service, cells: in
     assert counts == (sum(seen[entry] for entry in entries), sum(is_hidden[movie] for _, movie in entries))
 
 
-@given(services())
-def test_lists_that_could_be_longer_are_counted(service: Service) -> None:
+def caps_for(seen: np.ndarray, most_adult: int = LIST_LENGTH, seed: int = 0) -> ListCaps:
+    """Caps on adult movies; some users are minors, some movies are adult."""
+    rng, (users, movies) = np.random.default_rng(seed), seen.shape
+    ages, adult = rng.choice([0, 17, 18], users).astype(np.uint8), rng.choice([-1, 0, 1], movies).astype(np.int8)
+    return ListCaps(ListFacts(ages, adult, np.full(movies, np.nan)), most_adult, 18, 1.0)
+
+
+@given(services(), st.sampled_from([0, 1, 2, LIST_LENGTH]), st.integers(0, 2**32))
+def test_lists_that_could_be_longer_are_counted(service: Service, most_adult: int, seed: int) -> None:
     lists, seen, is_hidden = service
-    wrong = 0
+    caps, wrong = caps_for(seen, most_adult, seed), 0
     for user, row in enumerate(lists):
-        possible, length = min(4, int((~seen[user] & ~is_hidden).sum())), int((row >= 0).sum())
+        unseen, adult = ~seen[user] & ~is_hidden, caps.facts.adult == 1
+        capped = (
+            min(most_adult, int((unseen & adult).sum())) if caps.facts.ages[user] < 18 else int((unseen & adult).sum())
+        )
+        possible, length = min(4, int((unseen & ~adult).sum()) + capped), int((row >= 0).sum())
         wrong += length != possible and (length > 0 or bool(seen[user].any()))
-    assert list_checks.count_short_lists(lists, of_time(seen), is_hidden) == wrong
+    assert list_checks.are_short(lists, of_time(seen), is_hidden, caps).sum() == wrong
+
+
+@given(services(), st.sampled_from([0, 1, 2, LIST_LENGTH]), st.integers(0, 2**32))
+def test_lists_off_a_ranking_that_is_capped_for_minors_are_counted(service: Service, most: int, seed: int) -> None:
+    _, seen, _ = service
+    caps, ranking = caps_for(seen, most, seed), np.random.default_rng(seed).permutation(seen.shape[1])
+    lists = np.full((len(seen), 4), -1, np.int32)
+    for user in range(len(seen)):
+        unseen = [movie for movie in ranking if not seen[user, movie]]
+        adult = [movie for movie in unseen if caps.facts.adult[movie] == 1]
+        left_out = adult[most:] if caps.facts.ages[user] < 18 else []
+        kept = [movie for movie in unseen if movie not in left_out][:4]
+        lists[user, : len(kept)] = kept
+    rows = np.arange(len(seen))
+    assert list_checks.count_off_ranking(lists, of_time(seen), ranking, caps, rows) == 0
+    if (held := np.flatnonzero((lists >= 0).sum(axis=1) > 1)).size:
+        lists[held[0], :2] = lists[held[0], 1::-1]
+        assert list_checks.count_off_ranking(lists, of_time(seen), ranking, caps, rows) == 1
 
 
 @given(services(one_ranking=True, least=2))
 def test_whole_lists_of_one_ranking_are_full_fresh_and_not_personal(service: Service) -> None:
     lists, seen, is_hidden = service
-    assert list_checks.count_short_lists(lists, of_time(seen), is_hidden) == 0
+    assert not list_checks.are_short(lists, of_time(seen), is_hidden, caps_for(seen)).any()
     assert list_checks.count_repeats(lists, of_time(seen), is_hidden) == (0, 0)
     assert own_rankings.personal_share(lists, of_time(seen)) == 0
 

@@ -14,8 +14,10 @@ from batch.gate.rules import RULES
 from batch.releases import rendered
 from server.release import Release, sha256
 from stream.zone import DAY_MS
-from tests.batch.gate.candidates import NOW, after, build_parts, models, numbered, passed, refused, save_index, sealed
+from tests.batch.gate.candidate_evaluations import NOW
+from tests.batch.gate.candidates import after, build_parts, models, passed, refused, save_index, sealed
 from tests.batch.gate.planted_faults import ALERT, PLANTED, SOUND, on_test, planted
+from tests.batch.gate.planted_next_faults import numbered
 
 pytestmark = [pytest.mark.blas, pytest.mark.usefixtures("no_worker")]
 
@@ -55,20 +57,24 @@ def truncate(path: Path) -> None:
 
 
 def flip(path: Path) -> None:
-    """Change a byte near the end: in a manifest, which nothing else checks, it is of the digest of the baseline."""
+    """Change a byte near the end: in a manifest, which nothing else checks, it is of the digest of `minors.npy`."""
     data = bytearray(path.read_bytes())
     data[-50] ^= 1
     path.write_bytes(data)
 
 
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
-@pytest.mark.parametrize("name", ["lists.npy", "baseline.npy", "items.ann", "evaluation.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["lists.npy", "baseline.npy", "minors.npy", "items.ann", "evaluation.json", "manifest.json"]
+)
 def test_damaged_files_are_refused(good: Candidate, tmp_path: Path, name: str, damage: Callable[[Path], None]) -> None:
     folder = tmp_path / good.folder.name
     shutil.copytree(good.folder, folder)
     damage(folder / name)
-    is_of_baseline = name == "baseline.npy" or (name == "manifest.json" and damage is flip)
-    assert list(refused(replace(good, folder=folder))) == ["baseline_is_popular" if is_of_baseline else "files_verify"]
+    rule = {"baseline.npy": "baseline_is_popular", "minors.npy": "lists_keep_to_caps"}.get(name, "files_verify")
+    if name == "manifest.json" and damage is flip:
+        rule = "lists_keep_to_caps"
+    assert list(refused(replace(good, folder=folder))) == [rule]
 
 
 def resealed(candidate: Candidate, folder: Path, change: Callable[[Path], object]) -> Candidate:

@@ -12,7 +12,7 @@ from batch.nights.steps import NightSteps
 from batch.settings import BatchSettings
 from quality.settings import QualitySettings
 from server.answers import SOURCES, Answers
-from server.release import BASELINE, FILES, Release
+from server.release import BASELINE, FILES, MINORS, Release
 from stream import durable
 from stream.archive import Archive
 from stream.event import Event, Kind
@@ -53,7 +53,7 @@ def archive_events(
 
 def digests(folder: Path) -> dict[str, str]:
     """By file of a release: its SHA-256."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*FILES, BASELINE)}
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in (*FILES, BASELINE, MINORS)}
 
 
 def write_manifest(var: Path, name: str, read_ms: int) -> str:

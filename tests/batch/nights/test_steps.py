@@ -12,7 +12,7 @@ from batch.errors import GateRefusal
 from batch.releases import build, publish
 from server.answers import SOURCES, Answers
 from server.errors import HiddenUnreadable
-from server.release import BASELINE, FILES, RENDERED, Release, list_source
+from server.release import BASELINE, FILES, MINORS, RENDERED, Release, list_source
 from stream.archive import Archive
 from stream.event import Event
 from tests.batch.nights.small_nights import ALL_BUT_CATALOG, Results, answer_of, archive_events, digests, night, run
@@ -65,7 +65,7 @@ def test_the_manifest_records_the_input_of_the_release(done: tuple[Path, Results
     assert manifest["input"]["days"] == [f"2030-01-0{day}" for day in range(1, 7)]
     assert manifest["model"]["lists"] == results["evaluate"].chosen
     assert manifest["settings"]["factors"] == 8
-    assert set(manifest["files"]) == {*FILES, BASELINE, *RENDERED}
+    assert set(manifest["files"]) == {*FILES, BASELINE, MINORS, *RENDERED}
 
 
 def test_no_list_holds_a_movie_its_user_has_seen_and_the_baseline_is_the_popular_list_without_it(
@@ -122,8 +122,8 @@ def test_rendered_answers_are_written_if_set_and_equal_the_lists(done: tuple[Pat
     run(night(after, answers="compact"), "train", "publish")
     compact_release, rendered_release = (Release.open(folder / "releases" / "current") for folder in (after, first))
     assert (set(compact_release.manifest.files), set(rendered_release.manifest.files)) == (
-        {*FILES, BASELINE},
-        {*FILES, BASELINE, *RENDERED},
+        {*FILES, BASELINE, MINORS},
+        {*FILES, BASELINE, MINORS, *RENDERED},
     )
     assert digests(after / "releases" / "current") == digests(first / "releases" / "current")
     compact, text = Answers(compact_release), Answers(rendered_release)
@@ -148,7 +148,7 @@ def test_a_compact_release_holds_no_rendered_answers_of_an_earlier_night(after: 
     assert all((after / "night" / name).exists() for name in RENDERED)
     shutil.rmtree(after / "releases")  # the evaluation was held against none
     run(night(after, answers="compact"), "train", "publish")
-    assert set(Release.open(after / "releases" / "current").manifest.files) == {*FILES, BASELINE}
+    assert set(Release.open(after / "releases" / "current").manifest.files) == {*FILES, BASELINE, MINORS}
     assert not [name for name in RENDERED if (after / "night" / name).exists()]
 
 
@@ -172,7 +172,8 @@ def test_another_seed_makes_another_index(done: tuple[Path, Results], after: Pat
 
 @pytest.mark.parametrize("model", ["als", "popular"])
 def test_a_pinned_model_makes_the_lists_and_the_baseline_is_what_the_popular_model_shows(var: Path, model: str) -> None:
-    results = run(night(var, model=model))
+    # with a cap, the popular model shows adult movies to users of age; the baseline is everyone's list
+    results = run(night(var, model=model, adult_share_minors=1.0))
     assert (results["evaluate"].chosen, results["train"].model) == (model, model)
     release = Release.open(var / "releases" / "current")
     baseline = np.load(release.folder / BASELINE)
