@@ -108,7 +108,7 @@ def summarise(
         broken=[
             *broken_counts(lines, streaming.topic, service),
             *([f"{failed} requests failed after the first release"] if failed else []),
-            *broken_reports(var, {day: report.final for day, report in reports.items()}, days),
+            *broken_reports(var, days),
         ],
     )
 

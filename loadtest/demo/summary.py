@@ -20,7 +20,7 @@ from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from quality.telemetry.day_report import read_report
 from quality.telemetry.day_verdict import DayVerdict
 from quality.telemetry.equal_hours import EqualHours
-from quality.telemetry.report_figures import AnswerCounts, Baseline
+from quality.telemetry.report_figures import AdultListed, AnswerCounts, Baseline, LicenceCosts
 from quality.telemetry.report_schema import validate_report
 from server.manifest import InputCounts, parse_manifest
 from stream import durable
@@ -81,6 +81,8 @@ class RateSummary(Struct, frozen=True, kw_only=True):
     hit_rate: Interval
     baseline: Baseline
     uplift: Interval
+    licence_costs: LicenceCosts | None = None
+    adult_listed: AdultListed | None = None
 
 
 class ReportSummary(Struct, frozen=True, kw_only=True):
@@ -143,7 +145,7 @@ def summarise(
         broken=[
             *broken_counts(lines, topic, service),
             *_broken_answers(service),
-            *broken_reports(var, {day: report.final for day, report in reports.items()}, days),
+            *broken_reports(var, days),
         ],
     )
 
@@ -226,20 +228,29 @@ def _broken_answers(service: ServiceCounts) -> list[str]:
     return [text for text, holds in checks.items() if not holds]
 
 
-def broken_reports(var: Path, final: dict[str, bool], days: list[str]) -> list[str]:
-    """What is wrong with the reports of some days; `final` says of each that exists whether it is final."""
+def broken_reports(var: Path, days: list[str]) -> list[str]:
+    """What is wrong with the reports of some days."""
     broken = []
     for day in days:
-        if day not in final:
-            broken.append(f"there is no report of {day}")
-            continue
+        path = var / "reports" / f"{day}.json"
         try:
-            validate_report(orjson.loads((var / "reports" / f"{day}.json").read_bytes()))
+            report = read_report(path)
+            if report is None:
+                broken.append(f"there is no report of {day}")
+                continue
+            validate_report(orjson.loads(path.read_bytes()))
         except ReportError as error:
             broken.append(str(error))
-        if not final[day]:
+            continue
+        if not report.final:
             broken.append(f"the report of {day} is not final")
+        broken += broken_shares(day, report.total.adult_listed)
     return broken
+
+
+def broken_shares(day: str, adult: AdultListed | None) -> list[str]:
+    """What the report of a day says of lists that broke a cap."""
+    return [f"minors were shown adult movies on {day}"] if adult and adult.share_minors else []
 
 
 def as_text(summary: DemoSummary) -> str:
@@ -292,8 +303,19 @@ def _report_rows(reports: dict[str, ReportSummary]) -> list[str]:
         rows.append(f"  {day} ({state}, {report.window_hours:g} h window): {_rates(report.total)}")
         rows += [f"    {rates.name or 'no release'}: {_rates(rates)}" for rates in report.by_release]
         rows += [f"    {_compared(pair)}" for pair in report.equal_hours]
+        rows += [f"    {text}" for text in _costs_and_minors(report.total)]
         rows += [f"    {check.state}: {check.name}. {check.why}" for check in report.verdict.checks
                  if check.state != "green"]  # fmt: skip
+    return rows
+
+
+def _costs_and_minors(total: RateSummary) -> list[str]:
+    costs, adult = total.licence_costs, total.adult_listed
+    rows = []
+    if costs and costs.per_hit is not None:
+        rows.append(f"cost per hit {costs.per_hit:.2f}, per answer {costs.per_answer:.2f}")
+    if adult and adult.share_minors is not None:
+        rows.append(f"adult movies in the {adult.minors:,} lists of minors: {adult.share_minors:.2%}")
     return rows
 
 

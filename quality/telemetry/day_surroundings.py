@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from quality.catalog import KnownMovie
 from quality.metrics.ranking import self_information
 from quality.metrics.watch_sessions import TimeSpans, split_key
 from quality.telemetry.day_rows import AnswerRows
 from quality.telemetry.release_history import ReleaseHistory
-from quality.telemetry.release_lists import SOURCES, ReleaseLists, read_release_lists
+from quality.telemetry.release_lists import SOURCES, UNKNOWN_AGE, ReleaseLists, read_release_lists
 
 _CHUNK = 1 << 14
 """Lists counted at a time: they fit into the processor's cache."""
@@ -39,6 +40,10 @@ class MovieFacts:
     """int64 [i]: number of each movie of the catalogues; the last place for one that no line mentions."""
     in_catalogue: np.ndarray
     """bool [releases, i]: the catalogue of each release; empty if it is gone or was not in force on the day."""
+    cost: np.ndarray
+    """float64 [largest number + 2]: what the licence costs per play, NaN for unknown."""
+    adult: np.ndarray
+    """bool [largest number + 2]: the movie is known to be for adults only."""
 
     def shown_counts(self, lists: np.ndarray) -> np.ndarray:
         """int64 [largest number + 2]: how often each movie is in `lists` (movie numbers, -1 for none)."""
@@ -65,14 +70,23 @@ class Surroundings:
     """int64: place in `names.source`."""
     unlike_release: np.ndarray
     """bool: not the list that the release has for the user; true of requests without a list."""
+    minor: np.ndarray
+    """int64: 1 for a minor, 0 for a user of age, by that release; 2 for one of whom it does not say it."""
     names: GroupNames
     movies: MovieFacts
 
 
 def read_surroundings(
-    requests: AnswerRows, started: TimeSpans, numbers: Mapping[str, int], releases: Path, history: ReleaseHistory
+    requests: AnswerRows,
+    started: TimeSpans,
+    numbers: Mapping[str, int],
+    releases: Path,
+    history: ReleaseHistory,
+    known: Mapping[str, KnownMovie],
 ) -> Surroundings:
-    """Read the releases that were in force. `started` are the sessions of the day, `numbers` those of movies by id."""
+    """Read the releases that were in force. `started` are the sessions of the day, `numbers` those of movies by id,
+    `known` what the catalogue has of movies.
+    """
     release = history.in_force(requests.time)
     in_force = np.unique(release)
     lists_by_release = {
@@ -81,6 +95,7 @@ def read_surroundings(
         if (lists := read_release_lists(releases, history.releases[number]))
     }
     segment, source = np.full((2, len(release)), -1, np.int64)
+    minor = np.full(len(release), UNKNOWN_AGE, np.int64)
     unlike_release, segment_names = np.zeros(len(release), bool), dict[str, int]()
     for number, lists in lists_by_release.items():
         own = np.flatnonzero(release == number)
@@ -88,6 +103,7 @@ def read_surroundings(
         names = [segment_names.setdefault(name, len(segment_names)) for name in lists.segment_names()]
         segment[own] = np.array(names)[lists.segments_of(rows)]
         source[own] = lists.sources_of(rows)
+        minor[own] = lists.minors_of(rows)
         numbers_of_release = np.array([numbers.get(movie, -2) for movie in lists.movies], np.int32)
         unlike_release[own] = lists.are_unlike(requests.movies[own], rows, numbers_of_release)
     names_of_groups = GroupNames(
@@ -96,12 +112,16 @@ def read_surroundings(
         source=SOURCES,
         release=history.releases,
     )
-    movies = _movie_facts(numbers, started, lists_by_release, len(history.releases))
-    return Surroundings(release, segment, source, unlike_release, names_of_groups, movies)
+    movies = _movie_facts(numbers, started, lists_by_release, len(history.releases), known)
+    return Surroundings(release, segment, source, unlike_release, minor, names_of_groups, movies)
 
 
 def _movie_facts(
-    numbers: Mapping[str, int], started: TimeSpans, lists_by_release: Mapping[int, ReleaseLists], releases: int
+    numbers: Mapping[str, int],
+    started: TimeSpans,
+    lists_by_release: Mapping[int, ReleaseLists],
+    releases: int,
+    known: Mapping[str, KnownMovie],
 ) -> MovieFacts:
     items: dict[str, int] = {}
     catalogues = {
@@ -113,7 +133,11 @@ def _movie_facts(
         in_catalogue[number, catalogue] = True
     not_mentioned = max(numbers.values(), default=0) + 1
     number_of_item = np.array([numbers.get(movie, not_mentioned) for movie in items], np.int64)
-    return MovieFacts(_bits(started, not_mentioned + 1), number_of_item, in_catalogue)
+    cost, adult = np.full(not_mentioned + 1, np.nan), np.zeros(not_mentioned + 1, bool)
+    for movie, number in numbers.items():
+        if record := known.get(movie):
+            cost[number], adult[number] = np.nan if record.cost is None else record.cost, record.adult is True
+    return MovieFacts(_bits(started, not_mentioned + 1), number_of_item, in_catalogue, cost, adult)
 
 
 def _bits(started: TimeSpans, width: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from quality.metrics.intervals import Interval, interval_text
 from quality.telemetry import report_figures
 from quality.telemetry.judged_day import Grouping, JudgedDay
 from quality.telemetry.report_figures import (
+    AdultListed,
     AnswerCounts,
     Baseline,
     Count,
@@ -21,6 +22,7 @@ from quality.telemetry.report_figures import (
     HitsByRank,
     HitSessions,
     LatencyPercentiles,
+    LicenceCosts,
     RatingFigures,
     Share,
     ShownMovies,
@@ -120,6 +122,25 @@ def _rating_rows(ratings: RatingFigures) -> Sequence[Row]:
     return [row for pair in rows for row in pair]
 
 
+def _cost_rows(costs: LicenceCosts) -> Sequence[Row]:
+    return [
+        ("cost per play of a listed movie", number(costs.listed, ",.2f")),
+        ("cost of the hits", number(costs.hits, ",.2f")),
+        ("hits of known cost", f"{costs.known:,}"),
+        ("cost per hit", number(costs.per_hit, ",.2f")),
+        ("cost per answer", number(costs.per_answer, ",.3f")),
+    ]
+
+
+def _adult_rows(adult: AdultListed) -> Sequence[Row]:
+    return [
+        ("answers to minors", f"{adult.minors:,}"),
+        ("adult movies in their lists", percent(adult.share_minors)),
+        ("answers to users of unknown age", f"{adult.unknown_age:,}"),
+        ("adult movies in these lists", percent(adult.share_unknown_age)),
+    ]
+
+
 def _baseline_rows(baseline: Baseline) -> Sequence[Row]:
     return [
         ("hits of the popular list", f"{baseline.hits:,}"),
@@ -169,6 +190,10 @@ class GroupFigures(msgspec.Struct, frozen=True, kw_only=True):
     start_delay_s: Annotated[StartDelay, Figure(report_figures.start_delay, _delay_rows)]
     hit_sessions: Annotated[HitSessions, Figure(report_figures.hit_sessions, _session_rows)]
     ratings: Annotated[RatingFigures, Figure(report_figures.ratings, _rating_rows)]
+    licence_costs: Annotated[LicenceCosts | None, Figure(report_figures.licence_costs, _cost_rows)] = None
+    """null in reports of an older version."""
+    adult_listed: Annotated[AdultListed | None, Figure(report_figures.adult_listed, _adult_rows)] = None
+    """null in reports of an older version."""
     baseline: Annotated[Baseline, Figure(report_figures.baseline, _baseline_rows)]
     uplift: Annotated[
         Interval, Figure(report_figures.uplift, lambda value: [("uplift", percent_interval(value, "points"))])

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from quality.catalog import KnownMovie
 from quality.metrics.watch_sessions import TimeSpans
 from quality.settings import QualitySettings
 from quality.telemetry.attribution import Attribution, attribute_starts, first_hits, places_in_lists
@@ -26,6 +27,7 @@ Grouping = Literal["hour", "segment", "source", "release"]
 FINISHED_SHARE = 0.9
 """A session of at least this share of the runtime is finished: the rest is mostly credits."""
 _MINUTE_MS = 60_000
+_UNKNOWN = KnownMovie()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Outcomes:
     """
     finished: np.ndarray
     """1 if that session reached `FINISHED_SHARE` of the runtime, 0 if not; -1 if minutes or runtime are unknown."""
+    cost: np.ndarray
+    """float64: what a play of the movie that was the hit costs; NaN without a hit, or if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class JudgedAnswers:
     """int64: the user's segment by that release, as a place in `GroupNames.segment`; -1 if the release is gone."""
     source: np.ndarray
     """int64: source of the list that the release has for the user, as `SOURCES`; -1 if the release is gone."""
+    minor: np.ndarray
+    """int64: `OF_AGE`, `MINOR` or `UNKNOWN_AGE` of the user, by that release."""
     unlike_release: np.ndarray
     """bool: the list is not the one that the release has for the user; true of requests without a list."""
     closed: np.ndarray
@@ -86,6 +92,8 @@ class JudgedAnswers:
     start_delay_ms: np.ndarray
     minutes: np.ndarray
     finished: np.ndarray
+    cost: np.ndarray
+    """float64, as of `Outcomes`."""
 
     def __getitem__(self, rows: np.ndarray) -> "JudgedAnswers":
         return JudgedAnswers(*(getattr(self, name)[rows] for name in self.__slots__))
@@ -124,6 +132,11 @@ class JudgedDay:
     def closed(self) -> JudgedAnswers:
         """The answers whose window has closed: rates use only these."""
         return self.judged.where(self.judged.closed)
+
+    @cached_property
+    def listed(self) -> np.ndarray:
+        """int64 [largest number + 2]: how often the lists have each movie, by its number."""
+        return self.movies.shown_counts(self.lists)
 
     @cached_property
     def compared(self) -> JudgedAnswers:
@@ -171,11 +184,11 @@ def judge_day(
     watermark: int,
     settings: QualitySettings,
     zone: Zone,
-    runtimes: Mapping[str, int | None],
+    known: Mapping[str, KnownMovie],
 ) -> JudgedDay:
     """Judge the requests of a day as of a watermark, by the releases in the folder `releases`.
 
-    `runtimes` has minutes by movie.
+    `known` is what the catalogue has of movies.
     """
     window_ms, history = settings.window_ms, read_release_history(releases)
     # later answers take starts from those of the day: last touch
@@ -185,10 +198,11 @@ def judge_day(
     baseline = _baseline(shown, attribution, rows.movies, releases, history)
     known_until = min(watermark, rows.end + window_ms)
     places = places_in_lists(shown.movies, attribution.answer, attribution.movie)
-    minutes = _runtimes_by_number(rows.movies, runtimes)
-    outcomes = _outcomes(shown.time, attribution, places, minutes, known_until - settings.gap_ms)
+    minutes = _runtimes_by_number(rows.movies, known)
     of_day = rows.answers[: int(np.searchsorted(rows.answers.time, rows.end))]
-    surroundings = read_surroundings(of_day, _started(rows), rows.movies, releases, history)
+    surroundings = read_surroundings(of_day, _started(rows), rows.movies, releases, history, known)
+    costs = surroundings.movies.cost
+    outcomes = _outcomes(shown.time, attribution, places, minutes, costs, known_until - settings.gap_ms)
     shown_of_day = shown_rows[shown_rows < len(of_day.time)]
     requests = _with_outcomes(of_day, surroundings, zone, shown_of_day, watermark - window_ms, baseline, outcomes)
     return JudgedDay(
@@ -209,32 +223,40 @@ def _started(rows: DayRows) -> TimeSpans:
     return rows.sessions[rows.sessions.start < rows.end]
 
 
-def _runtimes_by_number(numbers: Mapping[str, int], runtimes: Mapping[str, int | None]) -> np.ndarray:
+def _runtimes_by_number(numbers: Mapping[str, int], known: Mapping[str, KnownMovie]) -> np.ndarray:
     """int64 [largest number + 1]: runtime of each movie in minutes, 0 for unknown."""
     by_number = np.zeros(max(numbers.values(), default=0) + 1, np.int64)
     for movie, number in numbers.items():
-        by_number[number] = runtimes.get(movie) or 0
+        by_number[number] = known.get(movie, _UNKNOWN).runtime or 0
     return by_number
 
 
 def _outcomes(
-    answered: np.ndarray, attribution: Attribution, places: np.ndarray, runtimes: np.ndarray, over_by: int
+    answered: np.ndarray,
+    attribution: Attribution,
+    places: np.ndarray,
+    runtimes: np.ndarray,
+    costs: np.ndarray,
+    over_by: int,
 ) -> Outcomes:
-    """Outcomes of answers at these times (int64, ms). `places` are those of the starts; `runtimes` minutes by movie.
+    """Outcomes of answers at these times (int64, ms). `places` are those of the starts; `runtimes` minutes by movie,
+    `costs` those per play.
 
     A session whose last minute is after `over_by` (ms) may get further minutes.
     """
     rank = np.zeros(len(answered), np.int64)
     delay_ms, minutes, finished = np.full((3, len(answered)), -1, np.int64)
+    cost = np.full(len(answered), np.nan)
     hits = first_hits(attribution, places)
     starts, answers = attribution[hits], attribution.answer[hits]
     rank[answers] = places[hits]
     delay_ms[answers] = starts.time - answered[answers]
+    cost[answers] = costs[starts.movie]
     runtime, watched = runtimes[starts.movie], (starts.last - starts.time) // _MINUTE_MS + 1
     is_over = starts.last <= over_by
     minutes[answers] = np.where(is_over, np.where(runtime > 0, np.minimum(watched, runtime), watched), -1)
     finished[answers] = np.where(is_over & (runtime > 0), watched >= FINISHED_SHARE * runtime, -1)
-    return Outcomes(rank, delay_ms, minutes, finished)
+    return Outcomes(rank, delay_ms, minutes, finished, cost)
 
 
 def _baseline(
@@ -262,8 +284,8 @@ def _with_outcomes(
 ) -> JudgedAnswers:
     """Put the outcomes of answers, of which the first belong to the requests `shown` (int64 rows), into one table."""
 
-    def of_requests(values: np.ndarray, absent: int) -> np.ndarray:
-        spread = np.full(len(requests.time), absent, np.int64)
+    def of_requests(values: np.ndarray, absent: float) -> np.ndarray:
+        spread = np.full(len(requests.time), absent, values.dtype)
         spread[shown] = values[: len(shown)]
         return spread
 
@@ -275,14 +297,16 @@ def _with_outcomes(
         release=surroundings.release,
         segment=surroundings.segment,
         source=surroundings.source,
+        minor=surroundings.minor,
         unlike_release=surroundings.unlike_release,
         closed=(requests.status == 200) & (requests.time <= closed_until),
         baseline=of_requests(baseline.rank, -1),
-        leaves_out_seen=of_requests(baseline.leaves_out_seen, False) > 0,
+        leaves_out_seen=of_requests(baseline.leaves_out_seen, False),
         rank=of_requests(outcomes.rank, 0),
         start_delay_ms=of_requests(outcomes.start_delay_ms, -1),
         minutes=of_requests(outcomes.minutes, -1),
         finished=of_requests(outcomes.finished, -1),
+        cost=of_requests(outcomes.cost, np.nan),
     )
 
 

@@ -18,6 +18,8 @@ SOURCES = ("personal", "segment", "popular", "exploring")
 _PERSONAL, _SEGMENT, _POPULAR, _EXPLORING = range(4)
 NO_SEGMENT = "no segment"
 """Users whom the release does not know, without a known age and gender, or of a segment that is too small."""
+OF_AGE, MINOR, UNKNOWN_AGE = range(3)
+"""The values of `minors.npy`; a test compares them with those of `batch.models.list_caps`."""
 _CHUNK = 1 << 16
 """Lists compared at a time, to bound memory."""
 
@@ -50,6 +52,8 @@ class ReleaseLists:
     """int64 [s + 1, 20]: popular lists of everyone and of each segment, -1 for none."""
     explorers: np.ndarray
     """uint32 [k]: rows of the users whose lists were drawn by lot."""
+    minors: np.ndarray | None
+    """uint8 [n]; None: an older version made the release, which does not say who is a minor."""
     manifest: _ManifestParts
 
     def segment_names(self) -> list[str]:
@@ -85,6 +89,12 @@ class ReleaseLists:
         own[np.isin(rows, self.explorers)] = _EXPLORING
         return np.where(has_own, own, fallback)
 
+    def minors_of(self, rows: np.ndarray) -> np.ndarray:
+        """int64: `OF_AGE`, `MINOR` or `UNKNOWN_AGE` of each row; unknown for row -1."""
+        if self.minors is None:
+            return np.full(len(rows), UNKNOWN_AGE, np.int64)
+        return _taken(self.minors, rows, UNKNOWN_AGE)
+
     def are_unlike(self, shown: np.ndarray, rows: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """bool: which shown lists (int32 [answers, 20], movie numbers, -1 for none) are not those of the rows.
 
@@ -110,15 +120,17 @@ def read_release_lists(releases: Path, release: str) -> ReleaseLists | None:
     try:
         lists, users, segments = (np.load(folder / f"{name}.npy", "r") for name in ("lists", "users", "segments"))
         fallbacks = np.load(folder / "fallbacks.npy", "r")[:, :LIST_LENGTH]
+        minors = np.load(folder / "minors.npy", "r") if (folder / "minors.npy").exists() else None
         movies = (folder / "movies.txt").read_text("utf-8").splitlines()
         manifest = decode_json((folder / "manifest.json").read_bytes(), _ManifestParts)
         explorers = _explorers(folder)
         are_of_one_release = lists.shape == (len(users), LIST_LENGTH) and segments.shape == users.shape
+        are_of_one_release = are_of_one_release and (minors is None or minors.shape == users.shape)
         if not are_of_one_release or int(segments.max(initial=0)) >= len(fallbacks):
             return None
         padded = np.full((len(fallbacks), LIST_LENGTH), -1, np.int64)
         padded[:, : fallbacks.shape[1]] = np.where(fallbacks == _none(fallbacks), -1, fallbacks.astype(np.int64))
-        return ReleaseLists(movies, users, lists, segments, padded, explorers, manifest)
+        return ReleaseLists(movies, users, lists, segments, padded, explorers, minors, manifest)
     except (OSError, EOFError, ValueError, IndexError, msgspec.DecodeError):
         return None
 

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from quality.alerts.alert_file import LOCK_S
-from quality.catalog import Catalog
+from quality.catalog import Catalog, KnownMovie
 from quality.errors import RecordsError, ReportError
 from quality.settings import QualitySettings
 from quality.telemetry.day_report import FIGURES, LAYOUT, DayReport, ReportHead, encode_report, read_head, read_report
@@ -133,8 +133,8 @@ class Reports:
     def build(self, day: int, rows: DayRows, watermark: int, *notes: str, final: bool = False) -> DayReport:
         """The report of a day as of a watermark; a final one is as of the time at which it closes."""
         as_of = self.days.closes(day) if final else min(watermark, self.days.closes(day))
-        releases, runtimes = self.stream.var / "releases", self._runtimes()
-        judged_day = judge_day(rows, releases, as_of, self.settings, self.days.zone, runtimes)
+        releases, known = self.stream.var / "releases", self._known_movies()
+        judged_day = judge_day(rows, releases, as_of, self.settings, self.days.zone, known)
         return DayReport(
             layout=2,
             day=day_name(day),
@@ -146,12 +146,12 @@ class Reports:
             **{name: figure.compute(judged_day) for name, figure in FIGURES.items()},
         )
 
-    def _runtimes(self) -> dict[str, int | None]:
-        """Minutes by movie. A catalogue that cannot be read costs the figures of finished sessions, not the report."""
+    def _known_movies(self) -> dict[str, KnownMovie]:
+        """A catalogue that cannot be read costs the figures that need it, not the report."""
         try:
-            return {movie: known.runtime for movie, known in Catalog(self.stream.var).movies().items()}
+            return Catalog(self.stream.var).movies()
         except RecordsError as error:
-            log.warning("report: no runtimes: %s", error)
+            log.warning("report: no runtimes, costs and adult flags: %s", error)
             return {}
 
     def _notes(self, rows: DayRows, judged_day: JudgedDay) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from quality.metrics.intervals import Interval, ratio_difference_interval, ratio_interval, score_interval
 from quality.metrics.ranking import gini
 from quality.telemetry.judged_day import JudgedDay, sums_by_user
-from quality.telemetry.release_lists import SOURCES
+from quality.telemetry.release_lists import MINOR, SOURCES, UNKNOWN_AGE
 from stream.event import LIST_LENGTH
 from stream.settings import BEST_RATING
 
@@ -106,6 +106,33 @@ class HitSessions(msgspec.Struct, frozen=True, kw_only=True):
     """Share of these that reached 90 % of the runtime."""
 
 
+class LicenceCosts(msgspec.Struct, frozen=True, kw_only=True):
+    """What licences cost per play, in the service's money; null where no cost is known."""
+
+    listed: Positive | None
+    """Mean cost of a listed movie, over all places of the lists whose movie has a known cost."""
+    hits: Positive | None
+    """Costs of the hits together: of each, one play of the movie that was started."""
+    known: Count
+    """Hits whose movie has a known cost."""
+    per_hit: Positive | None
+    """Mean cost of these."""
+    per_answer: Positive | None
+    """Costs of the hits by closed answers: an answer without a hit costs nothing, nor does one of unknown cost."""
+
+
+class AdultListed(msgspec.Struct, frozen=True, kw_only=True):
+    """Adult movies in the lists of users who are not known to be of age, by the release in force."""
+
+    minors: Count
+    """Answers to minors."""
+    share_minors: Share | None
+    """Share of adult movies among those that these list. A movie that is not known to be adult is none."""
+    unknown_age: Count
+    """Answers to users of whom the release does not say whether they are minors, or where it is gone."""
+    share_unknown_age: Share | None
+
+
 class MeanRating(msgspec.Struct, frozen=True, kw_only=True):
     """Ratings, the latest of each user and movie."""
 
@@ -169,7 +196,7 @@ def sources(day: JudgedDay) -> Sources:
 
 def shown_movies(day: JudgedDay) -> ShownMovies:
     """Variety of the lists."""
-    facts, counts = day.movies, day.movies.shown_counts(day.lists)
+    facts, counts = day.movies, day.listed
     release = day.judged.release
     catalogue = facts.catalogue(np.flatnonzero(np.bincount(release[release >= 0])))
     is_shown = counts > 0
@@ -232,6 +259,36 @@ def hit_sessions(day: JudgedDay) -> HitSessions:
         with_runtime=len(with_runtime),
         finished=share(with_runtime == 1),
     )
+
+
+def licence_costs(day: JudgedDay) -> LicenceCosts:
+    """What the lists, and the plays that they led to, cost."""
+    counts, cost = day.listed, day.movies.cost
+    priced = np.flatnonzero((counts > 0) & ~np.isnan(cost))
+    of_hits = day.closed.cost[~np.isnan(day.closed.cost)]
+    # exact, since the order of the movies and of the rows, and so of rounding, depends on the order of the lines
+    listed, hits = math.fsum((counts[priced] * cost[priced]).tolist()), math.fsum(of_hits.tolist())
+    return LicenceCosts(
+        listed=listed / int(counts[priced].sum()) if len(priced) else None,
+        hits=hits if len(of_hits) else None,
+        known=len(of_hits),
+        per_hit=hits / len(of_hits) if len(of_hits) else None,
+        per_answer=hits / len(day.closed.cost) if len(of_hits) else None,
+    )
+
+
+def adult_listed(day: JudgedDay) -> AdultListed:
+    """Who was shown adult movies without being known to be of age."""
+    is_answer = day.requests.status == 200
+
+    def of_users(kind: int) -> tuple[int, float | None]:
+        lists = day.lists[np.flatnonzero(is_answer & (day.requests.minor == kind))]
+        counts = day.movies.shown_counts(lists)
+        listed = int(counts.sum())
+        return len(lists), int(counts[day.movies.adult].sum()) / listed if listed else None
+
+    (minors, share_minors), (unknown, share_unknown) = of_users(MINOR), of_users(UNKNOWN_AGE)
+    return AdultListed(minors=minors, share_minors=share_minors, unknown_age=unknown, share_unknown_age=share_unknown)
 
 
 def ratings(day: JudgedDay) -> RatingFigures:

@@ -26,7 +26,7 @@ from loadtest.simulation.world import World
 from quality.metrics.intervals import Interval
 from quality.telemetry.day_verdict import DayCheck, DayVerdict
 from quality.telemetry.equal_hours import EqualHours
-from quality.telemetry.report_figures import AnswerCounts, Baseline
+from quality.telemetry.report_figures import AdultListed, AnswerCounts, Baseline, LicenceCosts
 from server.manifest import InputCounts
 from stream.archive import Archive
 from stream.zone import zone_named
@@ -86,7 +86,10 @@ def sample() -> DemoSummary:
     offline = OfflineFigures(hit_rate=RATE, recall=RATE, ndcg=RATE, mrr=RATE, coverage=0.5)
     counts = AnswerCounts(requests=30, by_status={"200": 30}, closed=30, provisional=0)
     none = RateSummary(name=None, answers=counts, hits=0, hit_rate=NONE, baseline=BASELINE, uplift=NONE)
-    total = RateSummary(name="all", answers=counts, hits=10, hit_rate=RATE, baseline=BASELINE, uplift=RATE)
+    costs = LicenceCosts(listed=2.5, hits=31.0, known=10, per_hit=3.1, per_answer=1.034)
+    adult = AdultListed(minors=7, share_minors=0.0, unknown_age=2, share_unknown_age=0.0)
+    total = RateSummary(name="all", answers=counts, hits=10, hit_rate=RATE, baseline=BASELINE, uplift=RATE,
+                        licence_costs=costs, adult_listed=adult)  # fmt: skip
     check = DayCheck(name="lost", unit="lines", state="red", value=3, limit=0, why="3 lines lost.")
     pair = EqualHours(
         earlier="first", later="second", comparable=True, hours=["09:00"], earlier_answers=9, later_answers=9,
@@ -131,10 +134,21 @@ def test_text_for_people() -> None:
     assert f"  {DAY} (final, 2 h window): 0.3100 [0.3000, 0.3200], popular list 0.3100" in text
     assert "    second less first at equal hours (09:00): 0.3100 [0.3000, 0.3200]" in text
     assert "    second and first: not comparable, they served at no common hour" in text
+    assert "    cost per hit 3.10, per answer 1.03" in text
+    assert "    adult movies in the 7 lists of minors: 0.00%" in text
     assert "    red: lost. 3 lines lost." in text
     assert text.endswith("All invariants hold.")
     broken = msgspec.structs.replace(sample(), broken=["3 of 33 requests failed"])
     assert summary.as_text(broken).endswith("BROKEN: 3 of 33 requests failed")
+
+
+def test_a_demo_that_shows_minors_adult_movies_is_broken() -> None:
+    def broken(share: float | None) -> list[str]:
+        adult = AdultListed(minors=7, share_minors=share, unknown_age=2, share_unknown_age=0.5)
+        return summary.broken_shares(DAY, adult)
+
+    assert broken(0.01) == [f"minors were shown adult movies on {DAY}"]
+    assert broken(0.0) == broken(None) == summary.broken_shares(DAY, None) == []
 
 
 def test_json_keeps_the_names_of_the_metrics(tmp_path: Path) -> None:

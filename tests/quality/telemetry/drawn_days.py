@@ -8,6 +8,7 @@ import numpy as np
 import orjson
 from hypothesis import strategies as st
 
+from quality.catalog import KnownMovie
 from quality.metrics.watch_sessions import TimeSpans, session_key
 from quality.settings import QualitySettings
 from quality.telemetry.day_rows import AnswerRows, DayRows, LineGap, RatingRows
@@ -22,7 +23,12 @@ MINUTE = 60_000
 SETTINGS = QualitySettings(window_hours=4.0, session_gap_hours=1.0)
 MOVIES = [f"movie+{number}+2000" for number in range(1, 8)]
 NUMBERS = {movie: number for number, movie in enumerate(MOVIES, 1)}
-RUNTIMES: dict[str, int | None] = {MOVIES[0]: 60, MOVIES[1]: 90, MOVIES[2]: None}
+KNOWN = {
+    MOVIES[0]: KnownMovie(60, False, 0.0),
+    MOVIES[1]: KnownMovie(90, True, 2.99),
+    MOVIES[2]: KnownMovie(None, True),
+    MOVIES[3]: KnownMovie(cost=0.1),
+}
 NO_ITEM = np.iinfo(np.uint16).max
 
 
@@ -61,6 +67,8 @@ class PublishedRelease:
     lists: dict[int, Sequence[int]]
     segments: dict[int, int]
     fallbacks: Sequence[Sequence[int]]
+    minors: dict[int, int] | None = None
+    """0 of age, 1 a minor, 2 unknown; None: an older version made the release."""
     seen: dict[int, Sequence[int]] | None = None
     """What users had seen, item indices; None: an older version made the release, which does not say it."""
     model: str = "blend"
@@ -92,6 +100,7 @@ FIRST_RELEASE = PublishedRelease(
     lists={1: [0, 1, 2], 2: [], 3: [2, 3]},
     segments={1: 1, 2: 1, 3: 2},
     fallbacks=[[0, 4], [1, 3], []],
+    minors={1: 1, 2: 0, 3: 2},
     seen={1: [0], 3: [2, 4]},
     explorers=(3,),
 )
@@ -120,6 +129,8 @@ def write_release(releases: Path, release: PublishedRelease) -> None:
     np.save(folder / "fallbacks.npy", padded(release.fallbacks))
     if release.explorers:
         np.save(folder / "explorers.npy", np.flatnonzero(np.isin(users, release.explorers)).astype(np.uint32))
+    if release.minors is not None:
+        np.save(folder / "minors.npy", np.array([release.minors[user] for user in users], np.uint8))
     if release.seen is not None:
         np.save(folder / "baseline.npy", padded([release.baseline_of(user) for user in users]))
     manifest = {"segments": release.segment_names, "model": {"lists": release.model}}
@@ -175,7 +186,7 @@ def rows_of(day: DrawnDay) -> DayRows:
 
 
 def judged(day: DrawnDay, releases: Path, settings: QualitySettings = SETTINGS) -> JudgedDay:
-    return judge_day(rows_of(day), releases, day.watermark, settings, ZONE, RUNTIMES)
+    return judge_day(rows_of(day), releases, day.watermark, settings, ZONE, KNOWN)
 
 
 half_hours = st.one_of(st.integers(2, 8), st.integers(25, 30), st.integers(38, 55)).map(

@@ -62,6 +62,19 @@ def test_a_newer_report_is_read_without_its_new_fields(known: KnownDay, tmp_path
     assert read_report(tmp_path / "none.json") is None
 
 
+def test_a_report_of_the_layout_from_before_costs_and_minors_is_read(known: KnownDay, tmp_path: Path) -> None:
+    report = report_after(known)
+    document = msgspec.to_builtins(report)
+    for group in (document["total"], *document["by_release"]):
+        del group["licence_costs"], group["adult_listed"]
+    (tmp_path / "older.json").write_bytes(orjson.dumps(document))
+    older = read_report(tmp_path / "older.json")
+    assert older is not None
+    assert (older.total.licence_costs, older.total.adult_listed) == (None, None)
+    assert older.by_hour == report.by_hour
+    validate_report(orjson.loads((tmp_path / "older.json").read_bytes()))
+
+
 @pytest.mark.parametrize("change", [{"timezone": ""}, {"window_hours": float("nan")}, {"day": "2026-2-10"}], ids=repr)
 def test_a_report_with_a_value_that_its_field_may_not_have_is_not_written(
     known: KnownDay, change: dict[str, object]
@@ -123,4 +136,7 @@ def test_a_field_is_a_figure_or_says_something_about_the_report() -> None:
 @pytest.mark.parametrize(("struct", "name"), TABLES)
 def test_a_figure_has_the_type_that_its_function_returns(struct: type[msgspec.Struct], name: str) -> None:
     figures = FIGURES if struct is DayReport else GROUP_FIGURES
-    assert get_type_hints(struct)[name] == get_type_hints(figures[name].compute)["return"]
+    returned = get_type_hints(figures[name].compute)["return"]
+    default = struct.__struct_fields__.index(name) - len(struct.__struct_fields__) + len(struct.__struct_defaults__)
+    is_new = default >= 0 and struct.__struct_defaults__[default] is None  # older reports lack it
+    assert get_type_hints(struct)[name] == (returned | None if is_new else returned)

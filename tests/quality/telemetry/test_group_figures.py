@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from quality.catalog import KnownMovie
 from quality.metrics.intervals import Interval, interval_text, mean_interval
 from quality.telemetry.attribution import Attribution
 from quality.telemetry.day_rows import RatingRows
@@ -25,9 +26,9 @@ from tests.quality.telemetry.drawn_days import (
     FIRST,
     FIRST_RELEASE,
     GONE,
+    KNOWN,
     MINUTE,
     MOVIES,
-    RUNTIMES,
     SECOND_RELEASE,
     SETTINGS,
     ZONE,
@@ -216,7 +217,7 @@ def check_after_hits(figures: GroupFigures, plain: PlainDay, requests: list[Answ
     closed = [request for request in requests if plain.closed(request)]
     watched = [hit[1] for answer in closed if (hit := plain.hit(answer))]
     over = [each for each in watched if each.last <= plain.known_until - SETTINGS.gap_ms]
-    minutes = [((each.last - each.start) // MINUTE + 1, RUNTIMES.get(MOVIES[each.movie - 1])) for each in over]
+    minutes = [((each.last - each.start) // MINUTE + 1, known(each.movie).runtime) for each in over]
     sessions = figures.hit_sessions
     assert (sessions.over, sessions.unknown) == (len(over), len(watched) - len(over))
     capped = [min(watched_minutes, runtime or watched_minutes) for watched_minutes, runtime in minutes]
@@ -228,6 +229,33 @@ def check_after_hits(figures: GroupFigures, plain: PlainDay, requests: list[Answ
         own = [rating for rating, is_listed in rated if is_listed == kind]
         assert mean.ratings == len(own)
         check_mean(mean.mean, sum(own), len(own))
+
+
+def known(number: int) -> KnownMovie:
+    return KNOWN.get(MOVIES[number - 1], KnownMovie())
+
+
+def check_costs_and_minors(figures: GroupFigures, plain: PlainDay, requests: list[Answer]) -> None:
+    answers = [request for request in requests if request.status == 200]
+    listed = [cost for answer in answers for movie in answer.movies if (cost := known(movie).cost) is not None]
+    closed = [request for request in requests if plain.closed(request)]
+    movies = [hit[1].movie for answer in closed if (hit := plain.hit(answer))]
+    costs, of_hits = figures.licence_costs, [cost for movie in movies if (cost := known(movie).cost) is not None]
+    assert costs is not None
+    assert costs.listed == (pytest.approx(sum(listed) / len(listed)) if listed else None)
+    assert costs.known == len(of_hits)
+    assert costs.hits == (pytest.approx(sum(of_hits)) if of_hits else None)
+    assert costs.per_hit == (pytest.approx(sum(of_hits) / len(of_hits)) if of_hits else None)
+    assert costs.per_answer == (pytest.approx(sum(of_hits) / len(closed)) if of_hits else None)
+    by_kind: dict[int, list[Answer]] = {0: [], 1: [], 2: []}
+    for answer in answers:
+        release = release_at(answer.time)
+        by_kind[(release.minors or {}).get(answer.user, 2) if release else 2].append(answer)
+    shown = figures.adult_listed
+    assert shown is not None
+    assert (shown.minors, shown.unknown_age) == (len(by_kind[1]), len(by_kind[2]))
+    for kind, reported in ((1, shown.share_minors), (2, shown.share_unknown_age)):
+        assert reported == share([known(movie).adult is True for answer in by_kind[kind] for movie in answer.movies])
 
 
 @hypothesis_settings(max_examples=30, deadline=None)
@@ -248,6 +276,7 @@ def test_figures_are_what_their_definitions_say(releases: Path, day: DrawnDay) -
         check_shown(figures, plain, requests)
         check_hits(figures, plain, requests)
         check_after_hits(figures, plain, requests)
+        check_costs_and_minors(figures, plain, requests)
 
 
 @hypothesis_settings(max_examples=10, deadline=None)

@@ -7,6 +7,8 @@ import numpy as np
 import orjson
 import pytest
 
+from batch.models.list_caps import MINOR, OF_AGE, UNKNOWN_AGE
+from quality.telemetry import release_lists
 from quality.telemetry.release_lists import NO_SEGMENT, SOURCES, read_release_lists
 from server import answers
 from server.answers import Answers
@@ -89,3 +91,20 @@ def test_arrays_that_contradict_each_other_are_damage(tmp_path: Path, name: str,
     folder = sample(tmp_path, "blend")
     np.save(folder / f"{name}.npy", array)
     assert read_release_lists(folder.parent, folder.name) is None
+
+
+def test_who_is_a_minor_is_as_the_release_says_and_unknown_where_it_does_not(tmp_path: Path) -> None:
+    assert (release_lists.OF_AGE, release_lists.MINOR, release_lists.UNKNOWN_AGE) == (OF_AGE, MINOR, UNKNOWN_AGE)
+    folder = sample(tmp_path, "blend")
+    users = np.load(folder / "users.npy").astype(np.int64)
+
+    def kinds() -> list[int] | None:
+        lists = read_release_lists(folder.parent, folder.name)
+        return None if lists is None else lists.minors_of(lists.rows_of(np.array([*users, 999]))).tolist()
+
+    assert kinds() == [UNKNOWN_AGE] * (len(users) + 1)
+    told = np.arange(len(users), dtype=np.uint8) % 3
+    np.save(folder / "minors.npy", told)
+    assert kinds() == [*told.tolist(), UNKNOWN_AGE]
+    np.save(folder / "minors.npy", told[1:])
+    assert kinds() is None

@@ -177,7 +177,7 @@ def test_runtimes_are_those_of_the_catalogue_and_a_damaged_one_costs_only_them(
     assert sessions() == HitSessions(over=3, unknown=0, minutes=1, with_runtime=2, finished=0.5)
     catalog.path.write_bytes(b"no database" * 1000)
     assert sessions().with_runtime == 0
-    assert "report: no runtimes: catalogue: " in caplog.text
+    assert "report: no runtimes, costs and adult flags: catalogue: " in caplog.text
 
 
 def run_report(folder: Path, day: str) -> "subprocess.CompletedProcess[bytes]":
