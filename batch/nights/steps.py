@@ -245,7 +245,7 @@ class NightSteps:
         with self._reading("the candidate"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
             exploring = build.read_exploring(self._folder, self._settings.explore_share)
-        movies = (self._folder / "movies.txt").read_text("utf-8").splitlines()
+            movies = (self._folder / "movies.txt").read_text("utf-8").splitlines()
         restricted = [movies[item] for item in np.flatnonzero(self._caps().not_for_everyone).tolist()]
         return made_of(facts, evaluation, self._movie_answers(), self._settings, dimensions, restricted, exploring)
 
