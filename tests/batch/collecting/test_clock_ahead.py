@@ -59,23 +59,42 @@ def shifted(records: FetchedRecords, by: int) -> FetchedRecords:
     return FetchedRecords(records.partition, records.values, records.offsets + by, records.times)
 
 
+def three_partitions(first: int) -> tuple[list[list[FetchedRecords]], list[list[FetchedRecords]]]:
+    """Two batches of each partition, those of the `first` one first, and a later one of each."""
+    polls = [[stretch(0, 60, NOW + 60_000 * n, partition=p)] for n in range(2) for p in range(3)]
+    polls.sort(key=lambda poll: poll[0].partition != first)
+    polls = [
+        [shifted(poll[0], 60 * sum(earlier[0].partition == poll[0].partition for earlier in polls[:n]))]
+        for n, poll in enumerate(polls)
+    ]
+    return polls, [[stretch(120, 60, NOW + 120_000, partition=p)] for p in range(3)]
+
+
+@pytest.fixture(scope="module")
+def clean_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[LedgerEntry]]:
+    """By first partition: what the archive has without a wrong record."""
+    runs = {}
+    for first in (0, 2):
+        polls, later = three_partitions(first)
+        runs[first] = collected(tmp_path_factory.mktemp("clean"), *polls, *later)
+    return runs
+
+
 @pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("ahead_minutes", [60, 5_000])
 @pytest.mark.parametrize("partition", [0, 2])
 def test_one_wrong_record_changes_nothing(
-    tmp_path: Path, partition: int, ahead_minutes: int, both: bool, alone: bool
+    clean_runs: dict[int, list[LedgerEntry]],
+    tmp_path: Path,
+    partition: int,
+    ahead_minutes: int,
+    both: bool,
+    alone: bool,
 ) -> None:
-    polls = [[stretch(0, 60, NOW + 60_000 * n, partition=p)] for n in range(2) for p in range(3)]
-    polls.sort(key=lambda poll: poll[0].partition != partition)  # two batches of the partition first
-    polls = [
-        [shifted(poll[0], 60 * sum(earlier[0].partition == poll[0].partition for earlier in polls[:n]))]
-        for n, poll in enumerate(polls)
-    ]
+    clean, (polls, later) = clean_runs[partition], three_partitions(partition)
     ahead, last = ahead_minutes * MINUTE_MS, NOW + 120_000
     wrong = records([last + ahead * both], 120, partition, 0 if both else ahead)
-    later = [[stretch(120, 60, NOW + 120_000, partition=p)] for p in range(3)]
-    clean = collected(tmp_path / "clean", *polls, *later)
     after = [[shifted(poll[0], poll[0].partition == partition)] for poll in later]
     entries = collected(tmp_path / "wrong", *with_record(polls, wrong, alone), *after)
     # a record that is just beyond the allowance soon is one line more, and lines are a second apart
