@@ -46,6 +46,8 @@ from stream.zone import day_name, day_number
 
 HISTORY_DAYS = 14
 """Days of history of the world that the empty archive is compared with."""
+_WORLD = "users = 4_000\n"
+"""Fewer users than in the demo: so four days, with six nights in each of the first three, take some ten minutes."""
 _FIRST = day_number(FIRST_LIVE_DAY)
 
 
@@ -53,7 +55,7 @@ class FirstDays(Demo):
     """Some days of a live service, after so many days of history; 0 for an archive that is empty."""
 
     def __init__(self, folder: Path, port: int, days: int, history_days: int) -> None:
-        super().__init__(folder, port, history_days)
+        super().__init__(folder, port, history_days, _WORLD)
         self._live_days = days
         self._settings = load("batch", BatchSettings, self.stack.environ)
         self._failed_at_first = 0

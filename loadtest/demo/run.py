@@ -86,7 +86,8 @@ server = "http://{host}:{port}"
 class Demo:
     """One run of the demo in a folder of its own."""
 
-    def __init__(self, folder: Path, port: int, days: int) -> None:
+    def __init__(self, folder: Path, port: int, days: int, world: str = "") -> None:
+        """`days` are those of history; `world` are further lines of the settings, of `[loadtest]`."""
         self.folder, self._port, self._days = folder, port, days
         self._broker_port, self._api_port, self.operator_port = free_port(), free_port(), free_port()
         settings = _SETTINGS.format(
@@ -97,7 +98,7 @@ class Demo:
             broker=self._broker_port,
             api=self._api_port,
         )
-        durable.write_bytes(folder / "settings.toml", settings.encode())
+        durable.write_bytes(folder / "settings.toml", (settings + world).encode())
         self.environ = {
             "MARQUEE_SETTINGS": str(folder / "settings.toml"),
             "MARQUEE_BIND": f"{HOST}:{port}",

@@ -9,6 +9,26 @@ from typing import Protocol
 from loadtest.demo.processes import ROOT
 from tests.polling import DEADLINE_S
 
+SMALL = {
+    "MARQUEE_LOADTEST_USERS": "400",
+    "MARQUEE_LOADTEST_MOVIES": "250",
+    "MARQUEE_LOADTEST_DEADLINE_MS": "60000",  # a busy machine must not lose a request
+}
+"""Settings of a demo in a small world."""
+
+
+def processes_below(folder: Path) -> list[str]:
+    """Command lines of processes that name a folder in their environment."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            environ, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in environ:
+            commands.append(command.decode("utf-8", "replace").replace("\0", " "))
+    return commands
+
 
 class Command:
     """`python -m …` as a process; its output goes into a log."""

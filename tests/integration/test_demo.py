@@ -1,6 +1,5 @@
 """The demo in a small world: two nights, a swap under load, final reports; and how it ends on Ctrl-C and errors."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -10,30 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loadtest.demo.days_summary import DaysComparison
 from loadtest.demo.processes import ROOT, free_port
 from loadtest.demo.summary import DemoSummary
-from tests.integration.marquee_processes import Start
+from tests.integration.marquee_processes import SMALL, Start, processes_below
 from tests.polling import DEADLINE_S, until
-
-SMALL = {
-    "MARQUEE_LOADTEST_USERS": "400",
-    "MARQUEE_LOADTEST_MOVIES": "250",
-    "MARQUEE_LOADTEST_DEADLINE_MS": "60000",  # a busy machine must not lose a request
-}
-
-
-def processes_below(folder: Path) -> list[str]:
-    """Command lines of processes that name a folder in their environment."""
-    commands = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            environ, command = (path / "environ").read_bytes(), (path / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if os.fsencode(folder) in environ:
-            commands.append(command.decode("utf-8", "replace").replace("\0", " "))
-    return commands
 
 
 def test_the_demo_holds_its_invariants_and_answers_until_stopped(start: Start, tmp_path: Path) -> None:
@@ -64,26 +43,6 @@ def check_summary(summary: DemoSummary) -> None:
     by_release = summary.reports["2026-02-11"].by_release
     assert [rates.name for rates in by_release] == [first.id, second.id]
     assert by_release[1].hit_rate.low is not None
-
-
-def test_an_empty_archive_has_a_release_within_its_first_hours_and_another_every_few(
-    start: Start, tmp_path: Path
-) -> None:
-    folder, small = tmp_path / "demo", {**SMALL, "MARQUEE_LOADTEST_USERS": "300", "MARQUEE_LOADTEST_MOVIES": "100"}
-    demo = start(
-        small, "loadtest", "demo", "--empty", "--days", "1", "--folder", str(folder), "--port", f"{free_port()}"
-    )
-    assert demo.ends() == 0, demo.text()
-    [run] = msgspec.json.decode((folder / "summary.json").read_bytes(), type=DaysComparison).runs
-    assert run.broken == []
-    [day] = run.days
-    # the first one, and those of 07:00, 11:00, 15:00, 19:00 and 23:00, unless so few users said too little for one
-    assert sum(day.nights.values()) >= 6
-    assert day.nights["published"] >= 3
-    assert day.releases[0].id is None
-    assert 0 < run.failed_at_first < day.answers
-    assert "From an empty archive" in demo.text()
-    assert processes_below(folder) == []
 
 
 def test_ctrl_c_stops_everything_without_a_traceback(start: Start, tmp_path: Path) -> None:
