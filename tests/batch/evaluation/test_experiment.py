@@ -22,6 +22,7 @@ from batch.evaluation.splits import by_order, by_time
 from batch.evaluation_file import Evaluation
 from batch.history import assemble
 from batch.history.interactions import Requests, TrainingHistory
+from batch.history.list_facts import ListFacts, save_list_facts
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
 
@@ -51,6 +52,13 @@ def small(seed: int = 1) -> TrainingHistory:
     )
 
 
+def priced(*dear: int) -> ListFacts:
+    """Everyone is of age, no movie is adult, and all cost 1 but some, which cost 9."""
+    costs = np.ones(MOVIES)
+    costs[[*dear]] = 9.0
+    return ListFacts(np.full(USERS, 30, np.uint8), np.zeros(MOVIES, np.int8), costs)
+
+
 Grid = Callable[[str], Path]
 
 
@@ -70,9 +78,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[BatchSettings]:
     made: list[BatchSettings] = []
     own = evaluate.measure_models
 
-    def counting(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
+    def counting(splits: Any, settings: BatchSettings, *rest: Any, **named: Any) -> Evaluation:
         made.append(settings)
-        return own(splits, settings, *rest)
+        return own(splits, settings, *rest, **named)
 
     monkeypatch.setattr(evaluate, "measure_models", counting)
     return made
@@ -195,10 +203,10 @@ def test_a_run_that_was_interrupted_is_run_again_and_the_others_are_not(
     past, out, runs = small(), tmp_path / "out", runs_of(grid("[grid]\nseed = [1, 2, 3]\n"), BASE)
     own = evaluate.measure_models
 
-    def interrupted(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
+    def interrupted(splits: Any, settings: BatchSettings, *rest: Any, **named: Any) -> Evaluation:
         if settings.seed == 2:
             raise KeyboardInterrupt
-        return own(splits, settings, *rest)
+        return own(splits, settings, *rest, **named)
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluate, "measure_models", interrupted)
@@ -212,10 +220,10 @@ def test_a_run_that_was_interrupted_is_run_again_and_the_others_are_not(
 def test_a_run_that_fails_does_not_stop_the_others(grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = evaluate.measure_models
 
-    def failing(splits: Any, settings: BatchSettings, *rest: Any) -> Evaluation:
+    def failing(splits: Any, settings: BatchSettings, *rest: Any, **named: Any) -> Evaluation:
         if settings.seed == 1:
             raise BatchError("too large")
-        return own(splits, settings, *rest)
+        return own(splits, settings, *rest, **named)
 
     monkeypatch.setattr(evaluate, "measure_models", failing)
     runs = runs_of(grid("[grid]\nseed = [1, 2]\n"), BASE)
@@ -255,11 +263,34 @@ def test_the_table_the_csv_and_the_json_say_the_same(grid: Grid, tmp_path: Path)
     assert means == sorted(means, reverse=True)
 
 
+def test_what_a_cap_costs_is_measured_as_any_other_setting(
+    grid: Grid, tmp_path: Path, counted: list[BatchSettings]
+) -> None:
+    past, dear = small(), range(0, MOVIES, 2)
+    runs = runs_of(grid("[grid]\nmax_cost = [8.99, 9.0]\n"), BASE)
+
+    def recall(facts: ListFacts | None) -> list[float | None]:
+        outcomes = finish(runs, past, tmp_path / "out", facts)
+        return [outcome.run.evaluation.test_models["popular"].recall.mean for outcome in outcomes]
+
+    capped, whole = recall(priced(*dear))
+    assert capped is not None
+    assert whole is not None
+    assert 0 < capped < whole
+    assert recall(None) == [whole, whole]
+    assert len(counted) == 4
+    assert recall(priced(*dear)) == [capped, whole]
+    assert len(counted) == 4  # other facts are other runs, the same ones are not
+    recall(priced(0))
+    assert len(counted) == 6
+
+
 @pytest.fixture
 def night(tmp_path: Path) -> Path:
     """A `var` with a history."""
     none = Requests(np.zeros(0, np.int32), np.zeros(0, np.int64))
     assemble.save_history(tmp_path / "var" / "night", small(), none)
+    save_list_facts(tmp_path / "var" / "night", priced())
     return tmp_path / "var"
 
 
