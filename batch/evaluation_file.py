@@ -108,12 +108,14 @@ class CountedStarts(Struct, frozen=True):
     starts: int
     exposed_share: float
     """Share of all new starts of known users before which a list was shown to them (`batch/history/exposure.py`)."""
+    window_hours: float
+    """How long before."""
     exposed_count: bool
     """Whether these count as well, since too few users have others; else they are left out."""
 
     def __str__(self) -> str:
         counted = "count all the same" if self.exposed_count else "do not count"
-        exposed = f"; lists were shown before {self.exposed_share:.0%} of all, which {counted}"
+        exposed = f"; {self.exposed_share:.0%} of all began within {self.window_hours:g} h after a list, and {counted}"
         return f"{self.starts:,} new starts of {self.users:,} known users{exposed if self.exposed_share else ''}"
 
 

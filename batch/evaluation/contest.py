@@ -13,7 +13,7 @@ from batch.models.list_caps import ListCaps
 from batch.models.own_rankings import personal_share
 from batch.models.top_lists import Scorer, top_lists
 from batch.settings import BatchSettings
-from quality.metrics.intervals import interval_text, mean_difference_interval
+from quality.metrics.intervals import Interval, interval_text, mean_difference_interval
 
 POPULAR = "popular"
 _OWN_RANKINGS = 0.1
@@ -102,7 +102,12 @@ def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split
         )
     rivals = {name: choice.shown_ndcg(name) for name in choice.results if name != POPULAR}
     gains = {name: mean_difference_interval(scores, choice.ndcg(POPULAR)) for name, scores in rivals.items()}
-    better = [name for name, gain in gains.items() if number(gain.low) > 0 and np.isfinite(choice.popular_below(name))]
+    together = {name: _gain_on_both(choice, test, name) for name in rivals}
+    better = [
+        name
+        for name in rivals
+        if max(number(gains[name].low), number(together[name].low)) > 0 and np.isfinite(choice.popular_below(name))
+    ]
     if not better:
         return POPULAR, _why_none(choice, list(rivals))
     winners = [name for name in better if not models.is_personal(name) or choice.own_rankings[name] >= _OWN_RANKINGS]
@@ -118,7 +123,16 @@ def choose(choice: Contest, test: Contest, settings: BatchSettings, split: Split
             f"{best} won on the choice slice, but ranks below the popular list on the test slice by {CHOICE_METRIC}"
             f" ({interval_text(on_test, '+.4f')}): it can win again once these agree, on other hours or more users"
         )
-    return best, f"{CHOICE_METRIC} on the choice slice{_how_held_out(split)}{_except_short(choice.popular_below(best))}"
+    slices = (
+        "the choice slice" if number(gains[best].low) > 0 else "the choice slice, and beyond noise on both together"
+    )
+    return best, f"{CHOICE_METRIC} on {slices}{_how_held_out(split)}{_except_short(choice.popular_below(best))}"
+
+
+def _gain_on_both(choice: Contest, test: Contest, model: str) -> Interval:
+    """How much better a model ranks than the popular list, over the users of both slices."""
+    own = np.concatenate([choice.shown_ndcg(model), test.ndcg(model)])
+    return mean_difference_interval(own, np.concatenate([choice.ndcg(POPULAR), test.ndcg(POPULAR)]))
 
 
 def _why_none(choice: Contest, rivals: list[str]) -> str:

@@ -3,10 +3,12 @@
 Two slices are cut off the history's end (`splits.py`). The first, the choice slice, chooses: models are tuned on one
 half of its known users and compared on the other half, so that a model with much to tune has no advantage over one with
 nothing. The second, the test slice, measures: the models keep their tuned parameters and are refitted to the history
-before it. It has no part in the choice, except that a chosen model which ranks below the popular list there gives way
-to it. Lists that are scored are made by the same function as the lists of a release.
+before it. It has no part in the choice between models, but in whether any is better than the popular list: one that
+ranks below it there gives way to it, and where few users count, the users of both slices together may show what those
+of the choice slice do not. Lists that are scored are made by the same function as the lists of a release.
 
-The choice is the best mean among the models that beat the popular list beyond noise. Only the popular list, which
+The choice is the best mean among the models that beat the popular list beyond noise, on the choice slice or on both
+slices together. Only the popular list, which
 cannot fail, has this privilege: between two other models the better mean is the better guess, however close they are.
 Where few users are measured an interval says little about noise, and the popular list is chosen. Users whose history is
 too short for a model get the popular list (`history_lengths.py`), in the choice, on the test slice and in a release.

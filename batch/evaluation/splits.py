@@ -28,7 +28,8 @@ import scipy.sparse as sp
 
 from batch.errors import NotEnoughData
 from batch.evaluation_file import LEAST_USERS, CountedStarts, Split, enough_users
-from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.exposure import with_exposure
+from batch.history.interactions import Interactions, Requests, TrainingHistory
 from batch.settings import BatchSettings
 from stream.zone import HOUR_MS
 
@@ -55,6 +56,8 @@ class Slice:
     """The slice is [from, until), ms UTC."""
     exposed_share: float = 0.0
     """Share of the known users' new starts that were exposed."""
+    window_ms: int = 0
+    """How long before a start a list exposed it."""
     counts_exposed: bool = False
     """Whether exposed starts count as well, since there are too few others."""
 
@@ -77,7 +80,7 @@ class Slice:
     def counted(self) -> CountedStarts:
         """How many known users and starts count."""
         starts = int(np.diff(self.relevant.indptr)[self.users].sum())
-        return CountedStarts(len(self.users), starts, self.exposed_share, self.counts_exposed)
+        return CountedStarts(len(self.users), starts, self.exposed_share, self.window_ms / HOUR_MS, self.counts_exposed)
 
     @property
     def unlisted(self) -> sp.csr_matrix:
@@ -106,7 +109,7 @@ def release_splits(history: TrainingHistory, settings: BatchSettings) -> Splits:
     active `evaluation_users` are held out.
     """
     begins = _Begins.of(history, settings)
-    if begins.have_enough:
+    if begins.have_enough or begins.unexposed_only:
         return _cut_by_time(history, settings, begins)
     held = _latest_users(history, settings.evaluation_users)
     counts = np.bincount(history.user, minlength=len(history.users))[held]
@@ -115,6 +118,26 @@ def release_splits(history: TrainingHistory, settings: BatchSettings) -> Splits:
     if of_choice >= 2 * enough_users(begins.users) and of_test >= LEAST_USERS:
         return by_order(history, settings.half_life_days, held)
     return _cut_by_time(history, settings, begins)
+
+
+def marked(history: TrainingHistory, requests: Requests, window_ms: int, settings: BatchSettings) -> TrainingHistory:
+    """The history with its exposed starts.
+
+    What users start right after a list is exposed by any window; the longer it is, the fewer others are left. Tried are
+    `window_ms`, its half, quarter and so on, an hour at least: it is the first that leaves enough known users to both
+    slices by time, else the last that leaves so many that anything can be measured, else `window_ms`.
+    """
+    windows = [window_ms]
+    while windows[-1] >= 2 * HOUR_MS:
+        windows.append(windows[-1] // 2)
+    usable = window_ms
+    for window in windows:
+        part = with_exposure(history, requests, window)
+        begins = _Begins.of(part, settings)
+        if (begins.are_precise and begins.unexposed_only) or not np.any(part.exposed):
+            return part
+        usable = window if begins.unexposed_only else usable
+    return with_exposure(history, requests, usable)
 
 
 def by_time(history: TrainingHistory, settings: BatchSettings) -> Splits:
@@ -187,30 +210,43 @@ class _Begins:
 
     choice: int
     test: int
+    of_choice: int
+    of_test: int
+    """Known users of the slices."""
     users: int
     """Users of the history who began anything."""
-    have_enough: bool
-    """Whether both slices have enough known users."""
     unexposed_only: bool
-    """Whether exposed starts are left out: they have no known user then."""
+    """Whether exposed starts are left out."""
+
+    @property
+    def have_enough(self) -> bool:
+        """Whether both slices have enough known users."""
+        return self.of_choice >= 2 * enough_users(self.users) and self.of_test >= LEAST_USERS
+
+    @property
+    def have_least(self) -> bool:
+        """Whether they have so many that anything can be measured."""
+        return self.of_choice >= 2 * LEAST_USERS and self.of_test >= LEAST_USERS
+
+    @property
+    def are_precise(self) -> bool:
+        """Whether the test slice has as many as one half of the choice slice should have, and the choice slice too."""
+        return self.have_enough and self.of_test >= enough_users(self.users)
 
     @staticmethod
     def of(history: TrainingHistory, settings: BatchSettings) -> "_Begins":
         """Slices of the unexposed starts; if these have too few known users to measure anything, of all starts."""
         if history.exposed is not None and history.exposed.any():
-            begins = _Begins._of(history, settings, ~history.exposed, LEAST_USERS)
-            if begins.have_enough:
+            begins = _Begins._of(history, settings, ~history.exposed)
+            if begins.have_least:
                 return begins
-        return _Begins._of(history, settings, None, None)
+        return _Begins._of(history, settings, None)
 
     @staticmethod
-    def _of(
-        history: TrainingHistory, settings: BatchSettings, counted: np.ndarray | None, least: int | None
-    ) -> "_Begins":
+    def _of(history: TrainingHistory, settings: BatchSettings, counted: np.ndarray | None) -> "_Begins":
         """The test slice takes none of the first half of the history, the choice slice none of the first quarter.
 
-        `counted` are the sessions (bool [s]) of which slices are made, all if it is None. `least` is how many known
-        users half a choice slice must have to be enough, `enough_users` if it is None.
+        `counted` are the sessions (bool [s]) of which slices are made, all if it is None.
         """
         first, until = int(history.start.min()), history.until
         everyone, users = (_ActiveSpans.of(history, until, rows) for rows in (None, counted))
@@ -223,9 +259,8 @@ class _Begins:
         needed = 2 * enough_users(len(everyone))
         choice = before.begin(test, step, needed, first + quarter)
         choice = before.longer(choice, first + 2 * quarter, CHOICE_USERS)
-        enough = needed if least is None else 2 * least
-        have_enough = users.known_since(test) >= LEAST_USERS and before.known_since(choice) >= enough
-        return _Begins(choice, test, len(everyone), bool(have_enough), counted is not None)
+        of_choice, of_test = int(before.known_since(choice)), int(users.known_since(test))
+        return _Begins(choice, test, of_choice, of_test, len(everyone), counted is not None)
 
 
 @dataclass(frozen=True)
@@ -327,7 +362,7 @@ def _slice(
     if exposed.any() and unexposed_only:
         known = replace(known, barred=history.touched(new[exposed]))
         new = new[~exposed]
-    part = Slice(known, history.touched(new), *span, share, counts_exposed)
+    part = Slice(known, history.touched(new), *span, share, history.window_ms, counts_exposed)
     if not len(part.users):
         raise NotEnoughData("no user with a history before one of the slices began anything new in it")
     return part

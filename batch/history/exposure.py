@@ -17,7 +17,8 @@ _BLOCK = 1 << 20
 
 def with_exposure(history: TrainingHistory, requests: Requests, window_ms: int) -> TrainingHistory:
     """The same history, with `exposed`."""
-    return replace(history, exposed=exposed_starts(history.user, history.start, requests, window_ms))
+    exposed = exposed_starts(history.user, history.start, requests, window_ms)
+    return replace(history, exposed=exposed, window_ms=window_ms)
 
 
 def exposed_starts(user: np.ndarray, start: np.ndarray, requests: Requests, window_ms: int) -> np.ndarray:

@@ -102,8 +102,9 @@ class TrainingHistory:
     segments: np.ndarray
     """uint8 [n]: segment of each user, 0 for none; small segments are 0."""
     exposed: np.ndarray | None = None
-    """bool [s]: whether a list was shown to the user shortly before the start (`exposure.py`); None if that is not
-    known of any."""
+    """bool [s]: whether a list was shown to the user within `window_ms` before the start (`exposure.py`); None if that
+    is not known of any."""
+    window_ms: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:

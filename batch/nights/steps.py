@@ -27,6 +27,7 @@ from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFile
 from batch.evaluation.contest import POPULAR
 from batch.evaluation.evaluate import compare_again, evaluate, steps
 from batch.evaluation.incumbent import Incumbent, incumbent_of
+from batch.evaluation.splits import marked
 from batch.evaluation_file import EVALUATION_FILE, Evaluation, read_evaluation, write_evaluation
 from batch.gate import rules
 from batch.gate.candidate import Candidate
@@ -34,7 +35,6 @@ from batch.gate.verdict import GateVerdict
 from batch.history import assemble
 from batch.history.day_sessions import archived_days, compact_days, rows_to_read
 from batch.history.day_store import DAY_SCHEMAS, DayStore
-from batch.history.exposure import with_exposure
 from batch.history.interactions import Requests, TrainingHistory
 from batch.history.list_facts import LIST_FACTS, ListFacts, load_list_facts, save_list_facts
 from batch.history.proven_movies import proven_movies
@@ -349,7 +349,7 @@ class NightSteps:
 
     def _history_with_exposure(self) -> TrainingHistory:
         history, requests = self._history()
-        return with_exposure(history, requests, self._quality.window_ms)
+        return marked(history, requests, self._quality.window_ms, self._settings)
 
     def _caps(self) -> ListCaps:
         """What the settings cap, by what the catalogue said when the history was assembled."""

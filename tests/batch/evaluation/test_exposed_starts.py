@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from batch.evaluation import splits
 from batch.evaluation.evaluate import evaluate
-from batch.evaluation.splits import Slice, release_splits
+from batch.evaluation.splits import Slice, marked, release_splits
 from batch.evaluation_file import LEAST_USERS, CountedStarts, Evaluation, enough_users
 from batch.history.exposure import with_exposure
 from batch.history.interactions import Requests, TrainingHistory
@@ -31,9 +32,13 @@ WINDOW = 6
 
 def shown(starts: Starts, lists: list[tuple[int, float]]) -> TrainingHistory:
     """A history in which users were shown lists at some hours."""
+    return with_exposure(history(starts), requests_of(lists), WINDOW * HOUR_MS)
+
+
+def requests_of(lists: list[tuple[int, float]]) -> Requests:
+    """Users, and hours."""
     table = np.array(lists or np.zeros((0, 2)), np.float64).reshape(-1, 2)
-    requests = Requests(table[:, 0].astype(np.int32), (table[:, 1] * HOUR_MS).astype(np.int64))
-    return with_exposure(history(starts), requests, WINDOW * HOUR_MS)
+    return Requests(table[:, 0].astype(np.int32), (table[:, 1] * HOUR_MS).astype(np.int64))
 
 
 def slices(past: TrainingHistory) -> tuple[Slice, Slice]:
@@ -65,7 +70,7 @@ def test_only_unexposed_starts_are_relevant_and_the_others_are_in_no_list() -> N
         assert part.exposed_share == pytest.approx(sum(user < 100 for user, _ in own) / len(own))
         assert not part.counts_exposed
         counted = sum(user >= 100 for user, _ in own)
-        assert part.counted == CountedStarts(len(part.users), counted, part.exposed_share, exposed_count=False)
+        assert part.counted == CountedStarts(len(part.users), counted, part.exposed_share, WINDOW, exposed_count=False)
 
 
 def test_a_movie_that_a_list_suggested_is_not_relevant_when_it_is_started_again() -> None:
@@ -103,6 +108,33 @@ def test_slices_reach_back_until_they_have_enough_users_whom_no_list_steered() -
     choice, test = lately
     assert len(test.users) >= LEAST_USERS
     assert len(choice.users) >= 2 * enough_users(USERS)
+
+
+@pytest.mark.parametrize(
+    ("hours", "window"),
+    [
+        (5, 3.0),  # the longest of 6, 3 and 1.5 hours that leaves enough starts
+        (2, 1.5),
+        (0.5, 6.0),  # none does
+    ],
+)
+def test_where_too_few_starts_are_unexposed_the_window_is_halved(hours: float, window: float) -> None:
+    starts = [*planted(), (USERS - 2, 59, HOURS - 1)]
+    requests = requests_of([(user, hour - hours) for user, _, hour in starts])
+    past = marked(history(starts), requests, WINDOW * HOUR_MS, SETTINGS)
+    assert past.window_ms == window * HOUR_MS
+    choice, test = slices(past)
+    assert choice.counts_exposed == test.counts_exposed == (window == WINDOW)
+    assert test.counted.window_hours == window
+
+
+def test_of_windows_that_leave_too_few_the_shortest_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splits, "enough_users", lambda users: 50)
+    starts = [*planted(), (USERS - 2, 59, HOURS - 1)]
+    exposed = range(2 * LEAST_USERS + 10, USERS)
+    past = marked(history(starts), requests_of(before_each(starts, exposed)), WINDOW * HOUR_MS, SETTINGS)
+    assert past.window_ms == WINDOW * HOUR_MS // 4
+    assert not slices(past)[1].counts_exposed
 
 
 @pytest.mark.parametrize("unexposed", [0, LEAST_USERS - 1])

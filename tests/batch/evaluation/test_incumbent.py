@@ -134,7 +134,9 @@ def release(none: Literal[65535, 4294967295]) -> Release:
 
 
 def history(users: list[int], movies: list[str]) -> TrainingHistory:
-    empty = {name: np.zeros(0, np.int64) for name in ("user", "movie", "start", "minutes", "share", "rating", "rated")}
+    empty: dict[str, Any] = {
+        name: np.zeros(0, np.int64) for name in ("user", "movie", "start", "minutes", "share", "rating", "rated")
+    }
     return TrainingHistory(
         **empty, users=np.array(users, np.uint32), movies=movies, segments=np.zeros(len(users), np.uint8)
     )

@@ -51,7 +51,7 @@ def test_a_model_whose_short_histories_get_the_popular_list_does_not_leap_to_it(
 def test_counted_starts_are_at_least_as_many_as_the_users_that_are_measured(counted: JsonObject, sound: bool) -> None:
     raw = evaluation()
     for name, part in raw["slices"].items():
-        usual = {"users": 10**6, "starts": 10**6, "exposed_share": 0.9, "exposed_count": False}
+        usual = {"users": 10**6, "starts": 10**6, "exposed_share": 0.9, "window_hours": 24, "exposed_count": False}
         part["counted"] = {**usual, **(counted if name == "test" else {})}
     problems = evaluation_problems(msgspec.convert(raw, Evaluation), 120, NOW)
     assert problems == ("" if sound else "the counted starts of the test slice are impossible")

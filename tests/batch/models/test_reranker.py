@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -17,7 +18,15 @@ from batch.models.correction import BLEND, LEVELS, POPULAR
 from batch.models.growing import grow, ndcg
 from batch.models.pair_table import PairTable, Relation
 from batch.models.rerank_candidates import CANDIDATES, FirstStage
-from batch.models.rerank_examples import Examples, cut_examples, cut_histories, examples_of
+from batch.models.rerank_examples import (
+    Examples,
+    _before_label,
+    _event_users,
+    _labels,
+    cut_examples,
+    cut_histories,
+    examples_of,
+)
 from batch.models.rerank_features import FEATURES, LATEST, Latest, sum_over_latest
 from batch.models.top_lists import top_lists
 from batch.settings import BatchSettings
@@ -212,6 +221,36 @@ def test_a_cut_leaves_the_first_events_and_finds_the_next_five() -> None:
     assert known.indptr.tolist() == [0, 1, 2, 2]
     assert [row.indices.tolist() for row in relevant] == [[0, 1, 2, 3, 5], [2], []]
     assert known.popularity.tolist() == [0, 1, 0, 0, 1, 0, 0]
+
+
+def test_a_cut_finds_only_what_comes_before_the_next_exposed_event() -> None:
+    data = interactions([[4, 2, 0, 5, 1, 3, 6], [1, 2, 0]], 7)
+    exposed = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0, 0], bool)
+    known, relevant = cut_histories(replace(data, exposed=exposed), np.array([0, 1]), np.array([2, 1]))
+    assert known.movies.tolist() == [4, 2, 1]
+    assert known.exposed is not None
+    assert known.exposed.tolist() == [True, True, False]
+    assert [row.indices.tolist() for row in relevant] == [[0, 5], [0, 2]]
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=7), min_size=1, max_size=6), st.data())
+def test_a_cut_is_moved_to_an_event_that_no_list_suggested(exposed: list[list[bool]], chance: st.DataObject) -> None:
+    data = replace(
+        interactions([[*range(len(own))] for own in exposed], 7),
+        exposed=np.array([each for own in exposed for each in own], bool),
+    )
+    able = [user for user, own in enumerate(exposed) if not all(own[1:])]
+    assert np.unique(_event_users(data)[_labels(data)]).tolist() == able
+    kept = [chance.draw(st.integers(1, len(exposed[user]) - 1)) for user in able]
+    moved = _before_label(data, np.array(able, np.int64), np.array(kept, np.int64))
+    for user, place, to in zip(able, kept, moved.tolist(), strict=True):
+        free = [at for at, is_exposed in enumerate(exposed[user]) if at and not is_exposed]
+        assert to == next((at for at in free if at >= place), free[-1])
+
+
+def test_where_every_event_is_exposed_no_history_is_cut() -> None:
+    data, _ = followed(4)
+    assert cut_examples(UNTUNED, replace(data, exposed=np.ones(len(data.movies), bool)), SETTINGS) == []
 
 
 @st.composite
