@@ -67,6 +67,12 @@ def _intervals() -> Benchmark[Any, Any]:
     return intervals_benchmark.INTERVALS
 
 
+def _exposure() -> Benchmark[Any, Any]:
+    from loadtest.bench.exposure import exposure_benchmark
+
+    return exposure_benchmark.EXPOSURE
+
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LINES = click.Option(["--lines"], type=_FILE, help="Recorded lines instead of those of the simulated world.")
 _MOVIES = click.Option(
@@ -114,6 +120,7 @@ _BENCHMARKS = (
     ),
     _Entry("telemetry", "The stream to reports: speed, memory and disk, beside aiokafka and FastStream.", _telemetry),
     _Entry("intervals", "95 % intervals of the reports: how often they hold the truth, and their width.", _intervals),
+    _Entry("exposure", "Nights: whether having been shown helps or hurts a model.", _exposure),
 )
 
 

@@ -197,12 +197,26 @@ class World:
         leaves = np.flatnonzero(rng.random(movies.size) >= _continuation(movies.size))
         return int(movies[takes[0]]) if not leaves.size or takes[0] <= leaves[0] else None
 
-    def take_odds(self, user: int, movies: Ints, seen: Seen) -> Floats:
-        """[movies] chance that the user takes each movie of a list once it is examined; 0 for seen ones."""
-        users = np.full(movies.size, user)
+    def react_all(self, users: Ints, lists: Ints, seen: Seen, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """As `react` for many users at once: [users] what each takes from a list, -1 for nothing.
+
+        `lists` are [users, ranks], best first; -1 at the end of a shorter one.
+        """
+        shape = lists.shape
+        takes = rng.random(shape) < self.take_odds(users[:, None], np.maximum(lists, 0), seen) * (lists >= 0)
+        leaves = rng.random(shape) >= _continuation(shape[1])
+        first = takes.argmax(axis=1)
+        stays = (leaves.cumsum(axis=1) - leaves)[np.arange(len(users)), first] == 0
+        taken = lists[np.arange(len(users)), first].astype(np.int64)
+        return np.where(takes.any(axis=1) & stays, taken, -1)
+
+    def take_odds(self, users: Ints | int, movies: Ints, seen: Seen) -> Floats:
+        """Chance that users take each movie of a list once it is examined, 0 for seen ones; shapes broadcast."""
+        users = np.broadcast_to(np.asarray(users, np.int64), movies.shape)
         interest = self.interest(users, movies)
-        sequel = self._sequels(np.array([user]), seen)[0]
-        interest[movies == sequel] = np.maximum(interest[movies == sequel], 0.2 * self.people.loyalty[user])
+        shown_to, row = np.unique(users, return_inverse=True)
+        sequel = self._sequels(shown_to, seen)[row].reshape(movies.shape)
+        interest = np.where(movies == sequel, np.maximum(interest, 0.2 * self.people.loyalty[users]), interest)
         interest[seen.contains(users, movies)] = 0.0
         return _odds_by_interest(interest, self._appetite)
 

@@ -63,7 +63,7 @@ def world(settings: WorldSettings, days: int) -> TrainingHistory:
             pieces.append(np.stack(rows).astype(np.int64))
     user, movie, start, minutes, stars = np.concatenate(pieces, axis=1)
     runtimes = audience.world.catalogue.length_min
-    return _history(
+    return history_of_sessions(
         user=user,
         movie=movie,
         start=start,
@@ -112,7 +112,7 @@ def sequences(users: int, movies: int, events: int, seed: int) -> TrainingHistor
     start = begins[user] + run - run[first][user]
     minutes = np.full(len(user), _MINUTES)
     segments = rng.integers(1, len(NAMES), users)
-    return _history(user, movie, start, minutes, np.ones(len(user)), np.zeros(len(user)), movies, segments)
+    return history_of_sessions(user, movie, start, minutes, np.ones(len(user)), np.zeros(len(user)), movies, segments)
 
 
 def shuffled(history: TrainingHistory, seed: int) -> TrainingHistory:
@@ -152,7 +152,7 @@ def _drawn(
     return np.where(path > 1 - _CHART_SHARE, from_chart, moods[mood, rank])
 
 
-def _history(
+def history_of_sessions(
     user: np.ndarray,
     movie: np.ndarray,
     start: np.ndarray,

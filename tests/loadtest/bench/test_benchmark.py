@@ -95,13 +95,13 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(benchmark: Benchmark[int, SampleRun])
 
 
 def test_every_benchmark_has_a_command_of_its_name() -> None:
-    names = ["quality", "serving", "night", "ranking", "telemetry", "intervals", "fuzz"]
+    names = ["quality", "serving", "night", "ranking", "telemetry", "intervals", "exposure", "fuzz"]
     assert list(commands.bench.commands) == names
     for entry in commands._BENCHMARKS:
         assert entry.load().name == entry.name
 
 
-@pytest.mark.parametrize("name", ["quality", "serving", "night", "ranking", "intervals"])
+@pytest.mark.parametrize("name", ["quality", "serving", "night", "ranking", "intervals", "exposure"])
 def test_help_names_the_parts(name: str) -> None:
     output = CliRunner().invoke(commands.bench, [name, "--help"]).output
     [entry] = [entry for entry in commands._BENCHMARKS if entry.name == name]

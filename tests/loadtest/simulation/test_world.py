@@ -164,6 +164,20 @@ def test_a_reaction_is_as_likely_as_its_acceptance(world: World, rng: np.random.
     assert {movie for movie in taken if movie is not None} <= set(movies.tolist())
 
 
+def test_many_users_react_as_each_of_them_does(world: World, rng: np.random.Generator) -> None:
+    users, seen = np.array([11, 3, 11]), world.new_seen()
+    lists = np.stack([lists_of(world, user, rng)["good"] for user in users.tolist()])
+    lists[2, 2:] = -1
+    seen.add(np.array([3, 3]), lists[1, :2])
+    together = np.stack([world.react_all(users, lists, seen, rng) for _ in range(2_000)])
+    for user, movies, taken in zip(users.tolist(), lists, together.T, strict=True):
+        alone = [world.react(user, movies[movies >= 0], seen, rng) for _ in range(2_000)]
+        for movie in movies[movies >= 0].tolist():
+            assert np.mean(taken == movie) == pytest.approx(np.mean([each == movie for each in alone]), abs=0.06)
+        assert set(taken.tolist()) <= {-1, *movies.tolist()}
+    assert not np.isin(together[:, 1], lists[1, :2]).any()
+
+
 def test_upper_ranks_are_looked_at_more_often(world: World, rng: np.random.Generator) -> None:
     user, seen = 11, world.new_seen()
     best = lists_of(world, user, rng)["good"][:1]

@@ -1,0 +1,1 @@
+"""Whether having been shown helps or hurts a model in an evaluation."""
