@@ -18,6 +18,7 @@ _MODULES = {
         name: f"{_NIGHT}:{name}"
         for name in ("nightly", "sessions", "catalog", "history", "evaluate", "train", "publish")
     },
+    "tidy": "batch.tidying.tidy_command:command",
     "schedule": "batch.nights.schedule:command",
     "releases": f"{_RELEASES}:list_releases",
     "rollback": f"{_RELEASES}:rollback",

@@ -11,6 +11,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 Hours = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1e15)]
+Days = Annotated[int, msgspec.Meta(ge=3, le=36_500)]
 ModelName = Literal["best", "popular", "segment", "als", "ease", "order", "blend", "reranker"]
 """The models of `batch.models.MODELS`, and `best`."""
 AnyModel = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*(:[A-Za-z_][A-Za-z0-9_]*)?$")]
@@ -85,3 +86,17 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stream time."""
     keep_releases: Count = 14
     """Releases that a night keeps; it removes older ones, but none that was in force in the last three days."""
+    keep_archive_days: Days = 14
+    """Days of events that the archive keeps once their sessions are made and their reports are final."""
+    keep_quarantine_days: Days = 30
+    """Days of refused lines that are kept."""
+    keep_alert_days: Annotated[int, msgspec.Meta(ge=14, le=36_500)] = 90
+    """Days of alerts that are kept, once the webhook has taken them."""
+    keep_damaged_days: Days = 30
+    """Days that damaged files stay that were set aside."""
+    keep_revision_days: Days = 365
+    """Days that a report stays that was revised."""
+    keep_experiment_days: Days = 365
+    """Days that an experiment stays after its last run."""
+    least_free_mb: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = 1_024
+    """If less is free on the disk of `var`, MiB, an alert is raised, and the least valuable goes first; 0: never."""

@@ -44,7 +44,7 @@ def ledger(day: str | None, as_json: bool) -> None:
     """Print the number of lines by fate, kind and reason; exit 1 if they do not add up."""
     from rich.console import Console
 
-    from quality.lines.ledger_summary import damaged_files, summarize, summary_table
+    from quality.lines.ledger_summary import damaged_files, dropped_days, summarize, summary_table
     from stream.archive import Archive
 
     archive = Archive(load("stream", StreamSettings).var)
@@ -52,11 +52,13 @@ def ledger(day: str | None, as_json: bool) -> None:
     if damaged_files(archive, entries, day):  # a replay may just have replaced them: read the ledger again
         entries = archive.condensed()
     damaged = damaged_files(archive, entries, day)
-    summary = summarize(entries, day, damaged)
+    summary = summarize(entries, day, damaged, dropped_days(archive, day))
     if as_json:
         click.echo(orjson.dumps(msgspec.to_builtins(summary), option=orjson.OPT_INDENT_2))
     else:
         Console().print(summary_table(summary))
+        for text in summary.dropped or ():
+            click.echo(text)
         for path in damaged:
             click.echo(f"damaged or missing: {path}", err=True)
     if damaged or not summary.balanced:

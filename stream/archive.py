@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stream import durable
+from stream.dropped_days import DroppedDays, describe_drop
 from stream.errors import ArchiveBusy, ArchiveError
 from stream.event import KINDS, Kind
 from stream.ledger import FOLD_ENTRIES, MEND, Ledger
@@ -47,6 +48,7 @@ class Archive:
         self.var = var
         self.ledger = var / "archive" / "ledger"
         self._ledger = Ledger(self.ledger)
+        self.dropped = DroppedDays(var)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -156,7 +158,13 @@ class Archive:
             chosen = schema if columns is None else pa.schema([schema.field(name) for name in columns])
             return read_columns(self.var / file.path, chosen)
         except (OSError, pa.ArrowException) as error:
+            if dropped := self.dropped.get(file.room, file.day):
+                raise ArchiveError(f"archive: {file.room} of {describe_drop(file.day, dropped)}") from error
             raise ArchiveError(f"archive: cannot read {self.var / file.path}: {error}; {MEND}") from error
+
+    def is_kept(self, file: ArchiveFile) -> bool:
+        """Whether retention has left the files of a file's day."""
+        return self.dropped.get(file.room, file.day) is None
 
     def is_whole(self, file: ArchiveFile) -> bool:
         """Whether a file exists and has as many rows as were written; does not read the rows."""

@@ -41,6 +41,7 @@ FLOORS = {
         "batch.models",
         "batch.releases",
     },
+    "batch.tidying": {"batch.history", "batch.nights", "batch.releases"},
     "loadtest.simulation": set[str](),
     "loadtest.demo": {"loadtest.simulation"},
     "loadtest.bench": {"loadtest.demo", "loadtest.simulation"},

@@ -64,6 +64,8 @@ class _MovieNumbers:
 class ArchivedDay:
     """The archive's files of a day."""
 
+    is_kept: bool = True
+    """Whether retention has left them; of others the sessions stay as they are."""
     rows: int = 0
     paths: dict[Kind, list[str]] = field(default_factory=dict)
 
@@ -83,7 +85,7 @@ def archived_days(archive: Archive, entries: Sequence[LedgerEntry]) -> dict[str,
     for entry in archive.expand(entries):
         for file in entry.files:
             if (kind := file.room) in KINDS:
-                day = days.setdefault(file.day, ArchivedDay())
+                day = days.setdefault(file.day, ArchivedDay(archive.is_kept(file)))
                 day.rows += file.rows
                 day.paths.setdefault(kind, []).append(f"{folder}/{file.path}")
     return dict(sorted(days.items()))
@@ -94,7 +96,8 @@ def compact_days(
 ) -> Counter[str]:
     """Update the days from the archive; `advance` gets the number of rows read.
 
-    Only days whose archive files have changed are read. Returns their counts, with `days` (read) of `all_days`.
+    Only days whose archive files have changed are read, and none whose files retention has dropped. Returns their
+    counts, with `days` (read) of `all_days`.
     Raises `MixedSources` if an imported day is in the archive as well, and `ArchiveError` if a file that the ledger
     names cannot be read.
     """
@@ -104,6 +107,8 @@ def compact_days(
             raise MixedSources(
                 f"sessions: {day} was imported from {kept[day].imported}, but is in the archive too; use another `var`"
             )
+        if not files.is_kept:
+            continue
         inputs = files.digest(gap_ms)
         if day not in kept or kept[day].inputs != inputs:
             counts.update(_compact_day(day_store, day, files.files(), inputs, gap_ms, advance), days=1)
@@ -116,7 +121,8 @@ def compact_days(
 def rows_to_read(archived: Mapping[str, ArchivedDay], day_store: DayStore, gap_ms: int) -> int:
     """The number of rows that `compact_days` will read."""
     kept = {day: source.inputs for day, source in day_store.days().items()}
-    return sum(files.rows for day, files in archived.items() if kept.get(day) != files.digest(gap_ms))
+    changed = (each for day, each in archived.items() if each.is_kept and kept.get(day) != each.digest(gap_ms))
+    return sum(each.rows for each in changed)
 
 
 def _compact_day(

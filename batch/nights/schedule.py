@@ -16,6 +16,9 @@ that a release grows old, are kept up to date here (`outcomes.py`).
 | with a release made without the movie API | one more night is due as soon as the API answers (`api_probe.py`) |
 | SIGTERM or SIGHUP to the schedule | the night and its child processes are ended; the next start resumes it |
 
+After each night `python -m batch tidy` removes what the settings no longer keep; where the disk is short, an alert is
+raised and more goes (`space_watch.py`).
+
 Tries are read from disk, so a schedule that was killed neither repeats nor forgets a night. When clocks change, an hour
 that occurs twice counts the first time, and one that is skipped counts where it would have been: every day has one
 night.
@@ -40,6 +43,7 @@ import msgspec
 
 from batch.nights import outcomes
 from batch.nights.api_probe import ApiProbe
+from batch.nights.space_watch import SpaceWatch
 from batch.releases import publish
 from batch.settings import BatchSettings
 from server.manifest import parse_manifest
@@ -59,6 +63,7 @@ GRACE_S = 5.0
 """How long a night may take to end after SIGTERM."""
 _AHEAD_MS = HOUR_MS
 """A night that has read so much further than the stream has come went by a wrong clock."""
+_TIDYING = (sys.executable, "-m", "batch", "tidy")
 _GRAIN_S = 1.0
 """Coarser than the time stamps of any file system."""
 
@@ -174,17 +179,23 @@ def first_day(entries: Iterable[LedgerEntry]) -> str | None:
 
 
 def run(
-    streaming: StreamSettings, settings: BatchSettings, stop: threading.Event, command: Sequence[str] | None = None
+    streaming: StreamSettings,
+    settings: BatchSettings,
+    stop: threading.Event,
+    command: Sequence[str] | None = None,
+    tidying: Sequence[str] = (),
 ) -> None:
-    """Start a night (`command`) whenever one is due, until `stop` is set."""
+    """Start a night (`command`) whenever one is due, until `stop` is set; `tidying` after each, and for room."""
     var, zone = streaming.var, zone_named(streaming.timezone)
     clock, metrics = StreamClock(Archive(var), streaming.topic), outcomes.NightMetrics(var)
-    probe = ApiProbe(streaming, settings)
+    probe, space = ApiProbe(streaming, settings), SpaceWatch(var, settings.least_free_mb)
     metrics.refresh(clock.now())
     again_at = 0.0
     while not stop.wait(POLL_S):
         now = clock.now()
         metrics.refresh(now)
+        if space.is_time_to_make_room():
+            _tidy([*tidying, "--make-room"] if tidying else [], stop)
         if now is None or time.monotonic() < again_at:
             continue
         timetable = clock.timetable(settings, zone)
@@ -199,6 +210,7 @@ def run(
         if code is not None:
             outcomes.note_outcome(var, code, time.monotonic() - began, now)
             _log_ending(code)
+            _tidy(tidying, stop)
             still_due = tries_made(var, now, timetable) is not None
             again_at = time.monotonic() + RETRY_S if still_due else 0.0
     metrics.refresh(clock.now())
@@ -216,6 +228,12 @@ def _night(command: Sequence[str], stop: threading.Event, meanwhile: Callable[[]
         finally:
             _end(process)
     return None
+
+
+def _tidy(command: Sequence[str], stop: threading.Event) -> None:
+    """Remove what is not kept, in a separate process: what it reads is freed. A failure stops no night."""
+    if command and (code := _night(command, stop, lambda: None)):
+        log.error("%s failed with exit code %d; old files stay for now", " ".join(command[1:]), code)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
@@ -260,4 +278,4 @@ def command(at: datetime | None) -> None:
         from batch import models  # a schedule runs for ever, and rarely needs them
 
         models.require_model(settings.model)
-    run(load("stream", StreamSettings), settings, stop)
+    run(load("stream", StreamSettings), settings, stop, tidying=_TIDYING)

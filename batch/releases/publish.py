@@ -21,6 +21,7 @@ import logging
 import os
 import platform
 import shutil
+from collections.abc import Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -251,14 +252,21 @@ def sealed(var: Path) -> list[str]:
     return sorted(folder.name for folder in folders if not folder.is_symlink() and folder.name[0] != ".")
 
 
-def prunable(var: Path, keep: int) -> list[str]:
-    """The ids that `prune` would remove: all but the `keep` newest, the newest refused, the current and the pinned one,
-    the last good ones, which a worker starts from while the current release is bad, and those that reports need."""
+def prunable(var: Path, keep: int, keep_refused: int = KEPT_REFUSED) -> list[str]:
+    """The ids that `prune` would remove: all but the `keep` newest, some of the newest refused, the current and the
+    pinned one, the last good ones, which a worker starts from while the current release is bad, and those that reports
+    need.
+    """
     names, refusals = sealed(var), refused_releases(var)
     current = current_release(var)
     passed = [name for name in names if name not in refusals]
     refused = [name for name in names if name in refusals]
-    kept = {*passed[-keep:], *refused[-KEPT_REFUSED:], current.name if current else None, pinned(var)}
+    kept = {
+        *passed[-keep:],
+        *refused[max(0, len(refused) - keep_refused) :],
+        current.name if current else None,
+        pinned(var),
+    }
     kept |= {Path(target).name for target in good_releases(var / "releases")}
     if changes := read_publications(var):
         kept |= ReleaseHistory(changes).releases_since(changes[-1].stream_time - _REPORTS_MS)
@@ -266,9 +274,16 @@ def prunable(var: Path, keep: int) -> list[str]:
 
 
 def prune(var: Path, keep: int) -> list[str]:
-    """Remove the releases of `prunable`, but keep their manifests, and remove leftovers of crashes; returns the ids."""
-    releases, old = var / "releases", prunable(var, keep)
-    for name in old:
+    """Remove the releases of `prunable`; returns their ids."""
+    old = prunable(var, keep)
+    remove_releases(var, old)
+    return old
+
+
+def remove_releases(var: Path, names: Sequence[str]) -> None:
+    """Remove releases, but keep their manifests, and remove leftovers of crashes. The caller holds the night's lock."""
+    releases = var / "releases"
+    for name in names:
         # renamed first: a half-removed release never has its name, and the next call removes the rest
         (releases / name).rename(releases / f".{name}.{os.getpid()}.tmp")
         forget(releases / name)
@@ -278,7 +293,6 @@ def prune(var: Path, keep: int) -> list[str]:
             _remove(leftover, leftover.name[1:].rsplit(".", 2)[0])
         else:
             leftover.unlink()
-    return old
 
 
 def _remove(folder: Path, release: str) -> None:

@@ -48,7 +48,9 @@ def replay_archive(archive: Archive, audience: Audience) -> None:
 
     Raises `ArchiveError` if a file is missing or damaged.
     """
-    watched = [file for entry in archive.entries() for file in entry.files if file.room == "watch"]
+    watched = [
+        file for entry in archive.entries() for file in entry.files if file.room == "watch" and archive.is_kept(file)
+    ]
     for file in sorted(watched, key=lambda file: file.day):
         table = archive.read(file).unify_dictionaries()
         pairs = table.group_by(["user", "movie"]).aggregate([])

@@ -130,6 +130,31 @@ class AlertFile:
             log.warning("alert %s: %s", alert.id, alert.text)
         return list(new.values())
 
+    def trimmable(self, before: dt.datetime, keep: int) -> int:
+        """How many bytes `trim` would remove."""
+        with self.lock():
+            return self._old_end(before, keep)
+
+    def trim(self, before: dt.datetime, keep: int) -> None:
+        """Remove the alerts that were raised before a time, up to the first that was not, but not the last `keep`.
+
+        The file is replaced: other processes read it anew, and the poster goes on after the last alert that it has
+        posted, if that is still there.
+        """
+        with self.lock():
+            if end := self._old_end(before, keep):
+                durable.write_bytes(self.path, self.path.read_bytes()[end:])
+
+    def _old_end(self, before: dt.datetime, keep: int) -> int:
+        lines = _whole_lines(self.path, 0)
+        old = 0
+        for end, line in lines[: max(0, len(lines) - keep)]:
+            alert = decode_alert(line)
+            if alert is not None and (not alert.raised or dt.datetime.fromisoformat(alert.raised) >= before):
+                break
+            old = end
+        return old
+
     def _catch_up(self) -> None:
         try:
             status = self.path.stat()

@@ -1,7 +1,8 @@
 """Summary of the ledger: lines by day, fate, kind and reason.
 
 Two checks prove that nothing was lost: the fates of each entry add up to its lines, and the files that the entries name
-have as many rows as lines were kept or quarantined. `damaged_files` checks the files themselves.
+have as many rows as lines were kept or quarantined. `damaged_files` checks the files themselves, but for those that
+retention has dropped (`dropped_days`).
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ from msgspec import UNSET, UnsetType, field
 from rich.table import Table
 
 from stream.archive import Archive
+from stream.dropped_days import Share, describe_drop
 from stream.event import Kind
 from stream.ledger_entry import FATES, Fate, LedgerEntry
 
@@ -47,10 +49,15 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Records that Kafka delivered again after they were archived."""
     damaged: list[str] | UnsetType = UNSET
     """Paths below `var` of files that are missing or damaged; unset if they were not checked."""
+    dropped: list[str] | UnsetType = UNSET
+    """What retention has dropped, in words; unset if nothing."""
 
 
 def summarize(
-    entries: Iterable[LedgerEntry], day: str | None = None, damaged: list[str] | UnsetType = UNSET
+    entries: Iterable[LedgerEntry],
+    day: str | None = None,
+    damaged: list[str] | UnsetType = UNSET,
+    dropped: list[str] | UnsetType = UNSET,
 ) -> LedgerSummary:
     """Sum up the lines of a day (of the event, or of Kafka's time if there is no event), or of all days."""
     entries = list(entries)
@@ -76,6 +83,7 @@ def summarize(
         lost=UNSET if day is not None else sum(entry.lost for entry in entries),
         redelivered=UNSET if day is not None else sum(entry.redelivered for entry in entries),
         damaged=damaged,
+        dropped=dropped or UNSET,
     )
 
 
@@ -83,7 +91,18 @@ def damaged_files(archive: Archive, entries: Iterable[LedgerEntry], day: str | N
     """Paths below `var` of files that are missing, or do not have as many rows as their entry says."""
     of_day = (entry for entry in entries if any(day in (None, other) for _, other, _ in entry.rows_by_file_day()))
     files = (file for entry in archive.expand(of_day) for file in entry.files if day in (None, file.day))
-    return [file.path for file in files if not archive.is_whole(file)]
+    return [file.path for file in files if archive.is_kept(file) and not archive.is_whole(file)]
+
+
+def dropped_days(archive: Archive, day: str | None = None) -> list[str]:
+    """What retention has dropped of a day, or of all days, in words."""
+    shares: tuple[Share, ...] = ("events", "quarantine")
+    return [
+        f"{share} of {describe_drop(name, dropped)}"
+        for share in shares
+        for name, dropped in archive.dropped.of(share).items()
+        if day in (None, name)
+    ]
 
 
 def summary_table(summary: LedgerSummary) -> Table:

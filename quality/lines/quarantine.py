@@ -98,13 +98,15 @@ def replay_quarantine(
 ) -> Counter[Fate]:
     """Re-check quarantined lines; returns how many got which fate. Without `write`, nothing is changed.
 
-    With `write`, the caller holds the archive's lock.
+    Entries of whose lines retention has dropped some are left as they are. With `write`, the caller holds the archive's
+    lock.
     """
     total: Counter[Fate] = Counter(dict.fromkeys(FATES, 0))
     entries = archive.condensed()
     clocks = topic_clocks(latest_lines(entries))
     for entry in archive.expand(_with_quarantine(entries, day)):
-        if any(file.room == ROOM and day in (None, file.day) for file in entry.files):
+        files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
+        if files and all(map(archive.is_kept, files)):
             # entries of older versions were made without a clock
             limit = None if entry.clock is None else _limit_of(clocks[topic_of(entry.topic)])
             strict = partial(_strict_context, context, entry, limit)
@@ -204,5 +206,5 @@ def _ahead_from(archive: Archive, entry: LedgerEntry, day: str | None) -> int | 
 
 def _table(archive: Archive, entry: LedgerEntry, day: str | None = None) -> pa.Table:
     files = [file for file in entry.files if file.room == ROOM and day in (None, file.day)]
-    tables = [archive.read(file) for file in files]
+    tables = [archive.read(file) for file in files if archive.is_kept(file)]
     return pa.concat_tables([QUARANTINE_SCHEMA.empty_table(), *tables]).unify_dictionaries().sort_by("offset")

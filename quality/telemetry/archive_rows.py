@@ -103,9 +103,14 @@ class ArchiveRows:
         ends = {self._day(times.first), self._day(times.last)}
         if len(ends) == 1 and not entry.revision:
             return ends
-        files = (file for single in self.archive.expand([entry]) for kind in KINDS for file in _files(single, kind))
-        tables = [self.archive.read(file, ("kafka_time",)) for file in files]
-        return {int(day) for table in tables for day in self.days.zone.day_number(milliseconds(table, "kafka_time"))}
+        if entry.entry_count > 1:
+            singles = ((single, single.event_times) for single in self.archive.expand([entry]))
+            return set[int]().union(*(self._arrival_days(single, span) for single, span in singles if span))
+        files = [file for kind in KINDS for file in _files(entry, kind)]
+        kept = [file for file in files if self.archive.is_kept(file)]
+        tables = [self.archive.read(file, ("kafka_time",)) for file in kept]
+        days = {int(day) for table in tables for day in self.days.zone.day_number(milliseconds(table, "kafka_time"))}
+        return days if len(kept) == len(files) else ends | days
 
     def day_rows(self, day: int) -> DayRows:
         """The rows of a day's report. Raises `ArchiveError` if a file cannot be read."""
@@ -217,7 +222,8 @@ class ArchiveRows:
         last_closed = self.days.last_closed(end - 1)
         suspects: dict[str, list[ArchiveFile]] = {}
         for file in self._files(kind, lambda name: day_number(name) <= last_closed, (first, end)):
-            suspects.setdefault(file.day, []).append(file)
+            if self.archive.is_kept(file):
+                suspects.setdefault(file.day, []).append(file)
         return sum(self._late_of(kind, name, files, first, end) for name, files in suspects.items())
 
     def _late_of(self, kind: Kind, name: str, suspects: Sequence[ArchiveFile], first: int, end: int) -> int:
@@ -267,6 +273,8 @@ class ArchiveRows:
         files = [file for kind in KINDS for file in _files(entry, kind)]
         if not files:
             return None
+        if not all(map(self.archive.is_kept, files)):
+            return None if entry.kafka_time is None else entry.kafka_time.first
         table = pa.concat_tables(self.archive.read(file, ("offset", "kafka_time")) for file in files)
         return int(milliseconds(table, "kafka_time")[np.argmin(table["offset"].to_numpy())])
 

@@ -1,0 +1,1 @@
+"""Retention: what of `var` goes when, by policy, and first where the disk is short."""
