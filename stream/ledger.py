@@ -23,7 +23,7 @@ open cases (`set_aside.py`). Entries that any of these needs are therefore not f
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -56,6 +56,9 @@ class Ledger:
         """Entries that have a file of their own, also leftovers of folding."""
         self._folds: dict[_FileState, FoldHeader] = {}
         self._condensed: list[LedgerEntry] = []
+        self._sorted_folds: Sequence[FoldHeader] = []
+        self._folded: dict[tuple[str, int], list[FoldedRange]] = {}
+        """By topic and partition: what is folded, as `_sorted_folds` has it."""
         self._unfoldable = 0
         """Entries that the last try left, since something needs them."""
 
@@ -143,22 +146,37 @@ class Ledger:
                 if not left:
                     raise ArchiveError(f"ledger: cannot read {error.filename}: {error}; {MEND}") from error
                 continue
-            condensed = self._checked(headers.values(), entries.values())
+            condensed = self._checked([headers[state] for state in sorted(headers)], entries.values())
             self._folds, self._read, self._condensed = headers, entries, condensed
             return
 
-    def _checked(self, headers: Iterable[FoldHeader], recent: Iterable[LedgerEntry]) -> list[LedgerEntry]:
-        folded = list[LedgerEntry](itertools.chain.from_iterable(header.ranges for header in headers))
-        ends = _ends(folded)
-        condensed = sorted([*folded, *(entry for entry in recent if not _is_covered(entry, ends))], key=in_order)
-        for left, right in itertools.pairwise(condensed):
+    def _checked(self, headers: Sequence[FoldHeader], recent: Iterable[LedgerEntry]) -> list[LedgerEntry]:
+        """The whole ledger in order. What is folded is sorted and checked only when folds have changed."""
+        if list(map(id, self._sorted_folds)) != list(map(id, headers)):
+            folded = sorted(itertools.chain.from_iterable(header.ranges for header in headers), key=in_order)
+            self._require_contiguous(folded)
+            by_partition = itertools.groupby(folded, key=lambda entry: (entry.topic, entry.partition))
+            self._sorted_folds, self._folded = headers, {name: list(ranges) for name, ranges in by_partition}
+        ends = {name: ranges[-1].last for name, ranges in self._folded.items()}
+        partitions: dict[tuple[str, int], list[LedgerEntry]] = {name: [] for name in self._folded}
+        for entry in sorted((entry for entry in recent if not _is_covered(entry, ends)), key=in_order):
+            partitions.setdefault((entry.topic, entry.partition), []).append(entry)
+        condensed = list[LedgerEntry]()
+        for name, own in sorted(partitions.items()):
+            folded = self._folded.get(name, [])
+            self._require_contiguous([*folded[-1:], *own])
+            condensed += folded
+            condensed += own
+        return condensed
+
+    def _require_contiguous(self, entries: Iterable[LedgerEntry]) -> None:
+        for left, right in itertools.pairwise(entries):
             if right.first == left.last + 1 or (left.topic, left.partition) != (right.topic, right.partition):
                 continue
             names = f"{left.name} and {right.name} in {self.folder}"
             if right.first <= left.last:
                 raise ArchiveError(f"ledger: ranges overlap: {names}; remove the wrong entry")
             raise ArchiveError(f"ledger: an entry is missing between {names}; {MEND}")
-        return condensed
 
     def _folded_ends(self) -> dict[tuple[str, int], int]:
         return _ends(entry for header in self._folds.values() for entry in header.ranges)

@@ -16,7 +16,7 @@ REMADE = "~"
 """Stands before the number in the name of a topic that was made anew; no topic of Kafka can have it in its name."""
 
 
-class FateCount(msgspec.Struct, frozen=True):
+class FateCount(msgspec.Struct, frozen=True, gc=False):
     """How many lines of a batch had one fate, kind, day and reason."""
 
     fate: Fate
@@ -46,7 +46,7 @@ class ArchiveFile(msgspec.Struct, frozen=True):
         return self.path.rsplit("/", 2)[-2].removeprefix("day=")
 
 
-class TimeRange(msgspec.Struct, frozen=True):
+class TimeRange(msgspec.Struct, frozen=True, gc=False):
     """The earliest and the latest of some times, ms UTC."""
 
     first: int

@@ -9,6 +9,7 @@ one hour of the stream. Sums over ranges are sums over their entries, so whateve
 """
 
 import os
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 import pyarrow as pa
+from msgspec.structs import force_setattr
 
 from stream import durable
 from stream.decoding import decode_json
@@ -30,7 +32,7 @@ _MAGIC = b"marquee-ledger-fold"
 LAYOUT = 1
 
 
-class FileSum(msgspec.Struct, frozen=True):
+class FileSum(msgspec.Struct, frozen=True, gc=False):
     """The files of a range, of one room and day."""
 
     room: str
@@ -161,9 +163,22 @@ def _header(path: Path, file: BinaryIO) -> FoldHeader:
     if first[2] != b"%08x" % zlib.crc32(header):
         raise _damaged(path, "its header has another checksum")
     try:
-        return decode_json(header, FoldHeader)
+        return _with_shared_texts(decode_json(header, FoldHeader))
     except msgspec.DecodeError as error:
         raise _damaged(path, str(error)) from error
+
+
+def _with_shared_texts(header: FoldHeader) -> FoldHeader:
+    """The same header, with each text once in memory: a year's ranges name the same few thousand days and reasons."""
+    for each in header.ranges:
+        force_setattr(each, "topic", sys.intern(each.topic))
+        for count in each.counts:
+            force_setattr(count, "day", sys.intern(count.day))
+            force_setattr(count, "reason", count.reason and sys.intern(count.reason))
+        for file in each.file_sums:
+            force_setattr(file, "room", sys.intern(file.room))
+            force_setattr(file, "day", sys.intern(file.day))
+    return header
 
 
 def _damaged(path: Path, reason: str) -> ArchiveError:
@@ -213,7 +228,6 @@ def _sum(entries: list[LedgerEntry], fold: int, begin: int) -> FoldedRange:
         come_to=last.reached,
         set_aside_from=min(ahead, default=None),
         file_sums=[FileSum(*key, files[key], rows[key]) for key in sorted(rows)],
-        written=last.written,
     )  # fmt: skip
 
 
