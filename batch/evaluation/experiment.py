@@ -23,7 +23,7 @@ from batch import models
 from batch.errors import BatchError, ExperimentError, ModelError, NotEnoughData
 from batch.evaluation import evaluate, experiment_report
 from batch.evaluation.experiment_results import FinishedRun, GridValues, RunOutcome, read_run, write_run
-from batch.evaluation.splits import by_order, by_time
+from batch.evaluation.splits import by_order, by_time, marked
 from batch.evaluation_file import Split
 from batch.history import assemble
 from batch.history.interactions import TrainingHistory
@@ -32,6 +32,7 @@ from batch.models.list_caps import ListCaps
 from batch.progress import step
 from batch.releases.publish import versions
 from batch.settings import BatchSettings
+from quality.settings import QualitySettings
 from stream.errors import MarqueeError
 from stream.redaction import public_settings
 from stream.settings import StreamSettings, load
@@ -129,6 +130,8 @@ def digest_of(history: TrainingHistory, facts: ListFacts | None = None) -> str:
         digest.update(np.ascontiguousarray(getattr(history, name)).data)
     for values in (facts.ages, facts.adult, facts.costs) if facts else ():
         digest.update(values.data)
+    if history.exposed is not None and history.exposed.any():
+        digest.update(history.exposed.data)
     return digest.hexdigest()
 
 
@@ -201,17 +204,19 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     plot experiment.svg.
     """
     streaming = load("stream", StreamSettings)
-    runs = runs_of(grid, load("batch", BatchSettings))
+    settings = load("batch", BatchSettings)
+    runs = runs_of(grid, settings)
     if not no_plot:
         experiment_report.require_plotting()
     folder = out or streaming.var / "experiments" / grid.stem
     try:
-        history, _ = assemble.load_history(streaming.var / "night")
+        history, requests = assemble.load_history(streaming.var / "night")
         facts = load_list_facts(streaming.var / "night")
     except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
         raise NotEnoughData(
             f"experiment: cannot read a history in {streaming.var / 'night'}: {error}; make it: python -m batch history"
         ) from error
+    history = marked(history, requests, load("quality", QualitySettings).window_ms, settings)
     outcomes = finish(runs, history, folder, facts)
     experiment_report.print_results(outcomes)
     if not no_plot:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,8 @@ def test_any_other_setting_or_history_is_another_run(grid: Grid, tmp_path: Path,
         finish(runs_of(grid(""), BASE), TrainingHistory(**{**vars(past), name: column}), out)
     assert len(counted) == 5 + len(changed)
     assert len({digest_of(small(seed)) for seed in range(5)}) == 5
+    exposed = [replace(past, exposed=np.arange(len(past.user)) < count) for count in (0, 1, 2)]
+    assert len({digest_of(history) for history in (past, *exposed)}) == 3  # without lists nothing is exposed
     both = runs_of(grid('[grid]\nsplit = ["time", "last"]\nhalf_life_days = [1e6]\n'), BASE)
     assert both[0].settings == both[1].settings
     assert both[0].key("") != both[1].key("")
