@@ -100,6 +100,11 @@ class Release:
         """[m] movie ids by item index. Decoded on first use: answers do not need it, and a swap has to be quick."""
         return [name.decode() for name in self.names]
 
+    @property
+    def explorers(self) -> np.ndarray:
+        """uint32: ids of the users whose lists were drawn by lot, ascending."""
+        return self.users[:0] if self.explored is None else self.users[self.explored.rows]
+
     def shown_lists(self, user_ids: np.ndarray) -> np.ndarray:
         """The items shown to each user while nothing is hidden, best first: int32 [len(user_ids), 20], -1 for none.
 

@@ -130,7 +130,8 @@ def started_later(pair: ReleasePair, day_store: DayStore, clock: Zone, gap_ms: i
     users, movies = _starts(day_store, days, movie_index, since, gap_ms)
     requests = day_store.read("requests", days)
     shown_to = np.unique(requests["user"].to_numpy()[requests["time"].to_numpy() > since])
-    unsteered = ~np.isin(users, shown_to)
+    drawn = np.concatenate([release.explorers for release in pair])
+    unsteered = ~np.isin(users, np.concatenate([shown_to, drawn]))
     measured, counts = np.unique(users[unsteered], return_counts=True)
     if len(measured) < LEAST_USERS:
         reason = (

@@ -41,7 +41,10 @@ log = logging.getLogger(__name__)
 
 _NO_DECAY_DAYS = 1e6
 """With `split = "last"` every user has a different cut time, so no start counts as more recent than another."""
-_WITHOUT_EFFECT = ("api", "answers", "trees", "night_at", "keep_releases", "history_days", "minimum_segment")
+_WITHOUT_EFFECT = (
+    "api", "answers", "trees", "night_at", "keep_", "least_free_mb", "young_archive", "explore_share", "history_days",
+    "minimum_segment",
+)  # fmt: skip
 """Settings, by their prefix, that do not change an evaluation: the history is made already, and no release is."""
 
 

@@ -29,6 +29,8 @@ class Incumbent:
     """How far it had read the stream, ms UTC."""
     lists: np.ndarray
     """int32 [n, 20]: movie indices of the history, -1 for none and for movies that the history does not have."""
+    is_drawn: np.ndarray
+    """bool [n]: users whose lists were drawn by lot, which says nothing of the release's model."""
 
 
 def incumbent_of(release: Release, history: TrainingHistory) -> Incumbent:
@@ -36,7 +38,8 @@ def incumbent_of(release: Release, history: TrainingHistory) -> Incumbent:
     index_of = {movie: index for index, movie in enumerate(history.movies)}
     indices = np.array([*(index_of.get(movie, -1) for movie in release.movies), -1], np.int32)
     lists = indices[release.shown_lists(history.users)]  # the last entry, index -1, stands for none
-    return Incumbent(release.id, release.manifest.require_stream_time(), lists)
+    is_drawn = np.isin(history.users, release.explorers)
+    return Incumbent(release.id, release.manifest.require_stream_time(), lists, is_drawn)
 
 
 def compare_with_incumbent(
@@ -56,9 +59,9 @@ def compare_with_incumbent(
     if part.counts_exposed:
         return AgainstCurrent(release=incumbent.release, reason="shown lists may have suggested what is held out")
     # the model's lists are made without what is barred and have twenty movies still, the incumbent's cannot be
-    compared = np.ones(len(users), bool)
+    compared = ~incumbent.is_drawn[users]
     if part.known.barred is not None:
-        compared = np.diff(part.known.barred[users].indptr) == 0
+        compared &= np.diff(part.known.barred[users].indptr) == 0
     count = int(compared.sum())
     if count < LEAST_USERS:
         too_few = f"only {count} users watched something new that no list suggested, {LEAST_USERS} are needed"

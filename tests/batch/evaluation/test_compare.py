@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from batch.releases import publish
 from quality.metrics.intervals import Interval
 from server.errors import BadRelease
 from server.manifest import InputCounts, InputFacts, Manifest, ReleaseModel
-from server.release import Release
+from server.release import Explored, Release
 from stream.zone import DAY_MS, HOUR_MS, day_number, zone_named
 
 pytestmark = pytest.mark.blas
@@ -162,6 +163,15 @@ def test_a_release_that_lists_what_is_watched_later_ranks_better(make: Make, tmp
     assert later.means[1] == 1.0
     assert later.low is not None
     assert later.low > 0
+
+
+def test_users_whose_lists_either_release_drew_by_lot_are_left_out(make: Make, tmp_path: Path) -> None:
+    pair = tuple(
+        replace(make(name, seed=seed), explored=Explored(np.array([seed], np.uint32), np.zeros((1, 20), np.float32)))
+        for seed, name in enumerate(("one", "other"), 1)
+    )
+    put(DayStore(tmp_path), "2030-03-10", [(user, pair[0].movies[0], NOW + HOUR_MS) for user in range(1, 81)])
+    assert started_later((pair[0], pair[1]), DayStore(tmp_path), CLOCK, GAP_MS).users == 78
 
 
 def test_a_session_that_had_begun_before_is_no_later_start(make: Make, tmp_path: Path) -> None:

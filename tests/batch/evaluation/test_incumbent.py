@@ -17,7 +17,7 @@ from batch.history.interactions import Interactions, TrainingHistory
 from batch.releases.publish import publish
 from server.answers import Answers
 from server.manifest import Manifest
-from server.release import Release
+from server.release import Explored, Release
 from stream.zone import HOUR_MS
 
 pytestmark = pytest.mark.blas
@@ -51,6 +51,11 @@ def lists(rank: int, right: np.ndarray = EVERYONE) -> np.ndarray:
     return wrong_lists
 
 
+def showing(until: int, shown: np.ndarray, drawn: int = 0) -> Incumbent:
+    """A current release; the lists of the first users were drawn by lot."""
+    return Incumbent("r", until, shown, drawn > EVERYONE)
+
+
 def model(rank: int) -> MeasuredLists:
     return measure_lists(slice_(), EVERYONE, lists(rank))
 
@@ -60,53 +65,59 @@ def compared(incumbent: Incumbent | None, part: Slice | None = None) -> AgainstC
 
 
 def test_a_better_model_is_ahead_of_the_incumbent_by_the_difference_of_their_scores() -> None:
-    against = compared(Incumbent("r", FROM, lists(3)))
+    against = compared(showing(FROM, lists(3)))
     assert (against.release, against.users, against.metric, against.reason) == ("r", USERS, "ndcg@20", None)
     assert against.mean == against.low == against.high == pytest.approx(0.5)  # 1 / log2(2) - 1 / log2(4)
 
 
 def test_a_worse_model_is_behind() -> None:
-    against = compare_with_incumbent(Incumbent("r", FROM, lists(1)), slice_(), EVERYONE, model(3))
+    against = compare_with_incumbent(showing(FROM, lists(1)), slice_(), EVERYONE, model(3))
     assert against.high == pytest.approx(-0.5)
 
 
 def test_users_are_paired_by_row() -> None:
     rows = np.arange(3, USERS)
     part = slice_()
-    incumbent = Incumbent("r", FROM, lists(1, np.arange(20, USERS)))
+    incumbent = showing(FROM, lists(1, np.arange(20, USERS)))
     mine = measure_lists(part, rows, lists(1)[rows])
     assert compare_with_incumbent(incumbent, part, rows, mine).mean == pytest.approx(17 / 37)
 
 
 def test_users_who_took_from_a_list_in_the_slice_are_left_out() -> None:
     """The incumbent's list may hold what they took, while the model's has another movie in its place."""
-    incumbent = Incumbent("r", FROM, lists(1, np.arange(3)))
+    incumbent = showing(FROM, lists(1, np.arange(3)))
     against = compared(incumbent, slice_(barred=3))
     assert (against.users, against.mean) == (USERS - 3, 1.0)
 
 
+def test_users_whose_lists_were_drawn_by_lot_are_left_out() -> None:
+    """Their lists are worse than those of the incumbent's model, and so the candidate would seem better."""
+    against = compared(showing(FROM, lists(1, np.arange(3, USERS)), drawn=3))
+    assert (against.users, against.mean) == (USERS - 3, 0.0)
+
+
 def test_slices_of_exposed_starts_are_not_compared() -> None:
-    against = compared(Incumbent("r", FROM, lists(1)), replace(slice_(), counts_exposed=True))
+    against = compared(showing(FROM, lists(1)), replace(slice_(), counts_exposed=True))
     assert against == AgainstCurrent(release="r", reason="shown lists may have suggested what is held out")
 
 
 @pytest.mark.parametrize("until", [FROM + HOUR_MS + 1, UNTIL])
 def test_a_release_that_had_read_what_is_held_out_is_not_compared(until: int) -> None:
-    against = compared(Incumbent("r", until, lists(1)))
+    against = compared(showing(until, lists(1)))
     assert against == AgainstCurrent(release="r", reason="the current release had read what is held out")
     assert against.difference is None
 
 
 @pytest.mark.parametrize("until", [0, FROM, FROM + HOUR_MS])
 def test_a_release_of_the_slices_beginning_or_older_is_compared(until: int) -> None:
-    difference = compared(Incumbent("r", until, lists(3))).difference
+    difference = compared(showing(until, lists(3))).difference
     assert difference is not None
     assert difference.mean == pytest.approx(0.5)
 
 
 def test_without_a_release_or_users_the_result_is_a_reason() -> None:
     assert compared(None) == AgainstCurrent(reason="there is no current release")
-    against = compared(Incumbent("r", FROM, lists(1)), slice_(barred=USERS - LEAST_USERS + 1))
+    against = compared(showing(FROM, lists(1)), slice_(barred=USERS - LEAST_USERS + 1))
     assert str(against.reason).startswith(f"only {LEAST_USERS - 1} users")
     assert against.mean is None
 
@@ -154,6 +165,13 @@ def test_shown_lists_are_the_own_ones_or_those_of_the_segment_or_of_everyone(
     assert incumbent.lists[:, :4].tolist() == expected  # b is gone, and its place stays empty
     assert (incumbent.lists[:, 4:] == -1).all()
     assert (incumbent.release, incumbent.until, incumbent.lists.dtype.name) == ("now", 77, "int32")
+    assert not incumbent.is_drawn.any()
+
+
+def test_users_who_explore_are_known_by_their_ids() -> None:
+    explored = Explored(np.array([1, 3], np.uint32), np.zeros((2, 20), np.float32))
+    incumbent = incumbent_of(replace(release(65535), explored=explored), history([1, 2, 3, 5, 7, 9], ["a+2000"]))
+    assert incumbent.is_drawn.tolist() == [False, False, True, False, True, False]
 
 
 def test_the_lists_of_an_incumbent_are_what_a_worker_answers(tmp_path: Path, write_candidate: Any) -> None:
