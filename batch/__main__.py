@@ -28,6 +28,7 @@ _MODULES = {
     "provenance": "batch.releases.provenance:command",
     "compare": "batch.evaluation.compare:compare",
     "experiment": "batch.evaluation.experiment:experiment",
+    "new-movies": "batch.collecting.announcements:new_movies",
     "import-movielens": "batch.movielens.importing:import_movielens",
 }
 

@@ -68,6 +68,16 @@ class BatchSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Users younger than this, or of unknown age, are minors."""
     max_cost: Annotated[float, msgspec.Meta(ge=0, le=LARGEST_COST)] = LARGEST_COST
     """Largest cost per play of a movie in a list; by default, any cost."""
+    new_movie_share: Share = 0.05
+    """Largest share of a list's places that new movies may have; 0.05 is one of twenty, 0 is none."""
+    new_movie_reach: Share = 0.3
+    """Largest share of the users, those whom it suits most, in whose lists a night puts a new movie."""
+    new_movie_starts: Count = 20
+    """An announced movie is new until so many users have started it; then the models know it. Any other movie is new
+    until one user has."""
+    new_movie_trials: Count = 500
+    """Lists with a new movie that are shown before it must have been started, and again for each user who started it:
+    else it leaves the lists."""
     trees: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 50
     """Trees of the Annoy index."""
     answers: Literal["auto", "compact", "rendered"] = "auto"

@@ -124,6 +124,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input: InputFacts | None = None
     proven_movies: int = 0
     """Movies that only the stream proves, since the API gave no record: without runtimes, but watched by many users."""
+    unwatched_movies: int = 0
+    """Movies that the catalogue knows and nobody has watched: they are in the release, behind those of the history."""
     api_answered: bool | None = None
     """Whether the movie API did not fail, and had answered on at least half of the movies; None if that is unknown."""
     exploring: Exploring | None = None

@@ -214,7 +214,7 @@ def experiment(grid: Path, out: Path | None, no_plot: bool) -> None:
     folder = out or streaming.var / "experiments" / grid.stem
     try:
         history, requests = assemble.load_history(streaming.var / "night")
-        facts = load_list_facts(streaming.var / "night")
+        facts = load_list_facts(streaming.var / "night").first(len(history.movies))
     except (OSError, EOFError, ValueError, KeyError) as error:  # what numpy and pyarrow raise over a damaged file
         raise NotEnoughData(
             f"experiment: cannot read a history in {streaming.var / 'night'}: {error}; make it: python -m batch history"

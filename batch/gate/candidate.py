@@ -12,6 +12,7 @@ from batch import models
 from batch.evaluation_file import Evaluation, read_evaluation
 from batch.gate import list_relevance
 from batch.models.list_caps import ListCaps
+from batch.models.new_movies import NewMovieBudget
 from batch.models.top_lists import RESERVE
 from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts
@@ -36,11 +37,19 @@ class Candidate:
     users: np.ndarray
     """uint32 [n]: ids of the history's users."""
     movies: list[str]
-    """[m]: the history's movies."""
+    """[m]: the movies of the release: those of the history, and behind them those that nobody has watched."""
+    watched: int
+    """How many of them are of the history."""
     seen: sp.csr_matrix
     """[n, m], nonzero where the user has seen the movie, each pair once."""
     popularity: np.ndarray
     """float64 [m]: starts of each movie, recent ones weighing more."""
+    content: sp.csr_matrix
+    """float32 [m, f]: weights of genres, decade, language and collection."""
+    shown: np.ndarray
+    """int64 [m]: lists with the movie that were shown in the days of the history."""
+    budget: NewMovieBudget
+    """What new movies may take of the lists."""
     segments: np.ndarray
     """uint8 [n]: segments of the history's users."""
     until: int
@@ -107,20 +116,31 @@ class Candidate:
         return drawn
 
     @cached_property
+    def model_lists(self) -> np.ndarray:
+        """As `lists`, without the movies that nobody has watched: what the model made, but for what they replace."""
+        lists = np.where(self.lists < self.watched, self.lists, -1)
+        return np.take_along_axis(lists, np.argsort(lists < 0, axis=1, kind="stable"), axis=1)
+
+    @cached_property
     def is_hidden(self) -> np.ndarray:
         """bool [m]: the movies that are hidden."""
         return np.array([movie in self.hidden for movie in self.release.movies], bool)
 
     @cached_property
+    def is_left_out(self) -> np.ndarray:
+        """bool [m]: the movies that no model lists: hidden ones, and those that nobody has watched."""
+        return self.is_hidden | (np.arange(len(self.movies)) >= self.watched)
+
+    @cached_property
     def off_lists(self) -> np.ndarray:
         """bool [s + 1, m]: the movies that the popular lists of everyone and of each segment may not hold."""
-        return self.is_hidden | self.caps.kept_off[: len(self.release.fallbacks)]
+        return self.is_left_out | self.caps.kept_off[: len(self.release.fallbacks)]
 
     @cached_property
     def popular_ranking(self) -> np.ndarray:
         """int64: the 100 most popular movies that a list may hold of a user who is of age, ties by index."""
         ranking = np.argsort(-self.popularity, kind="stable")
-        return ranking[~(self.is_hidden | self.caps.too_dear)[ranking]][:RESERVE]
+        return ranking[~(self.is_left_out | self.caps.too_dear)[ranking]][:RESERVE]
 
     def out_of_reach(self, rows: np.ndarray) -> sp.csr_matrix:
         """What some users (int64 rows) have seen, with the adult movies that minors may not be shown: [k, m]."""

@@ -59,7 +59,7 @@ def _may_be_chances(candidate: Candidate, rows: np.ndarray, propensities: np.nda
     """Which rows of propensities (float32 [k, 20]) are one chance, that of a pool (float64 [k], its size) which can be:
     bool [k]. A list that is not full is its whole pool.
     """
-    lists, is_off = candidate.lists[rows], candidate.is_hidden | candidate.caps.not_for_everyone
+    lists, is_off = candidate.lists[rows], candidate.is_left_out | candidate.caps.not_for_everyone
     is_off_seen = is_off[candidate.seen[rows].indices]
     row_of = np.repeat(np.arange(len(rows)), np.diff(candidate.seen[rows].indptr))
     seen = np.diff(candidate.seen[rows].indptr) - np.bincount(row_of[is_off_seen], minlength=len(rows))

@@ -14,13 +14,15 @@ _CELLS = 1 << 26
 
 
 def are_short(lists: np.ndarray, seen: sp.csr_matrix, is_hidden: np.ndarray, caps: ListCaps) -> np.ndarray:
-    """Which lists are not as long as they could be: bool [n]. A user who has seen nothing may have an empty list."""
+    """Which lists are shorter than they could be without hidden movies: bool [n]. A user who has seen nothing may have
+    an empty list.
+    """
     watched = np.diff(seen.indptr)
     adult = _count_unseen(seen, ~is_hidden & caps.adult)
     out_of_reach = np.where(caps.minors, np.maximum(adult - caps.most_adult, 0), 0)
     possible = np.minimum(_count_unseen(seen, ~is_hidden) - out_of_reach, lists.shape[1])
     lengths = (lists >= 0).sum(axis=1)
-    return np.asarray((lengths != possible) & ((lengths > 0) | (watched > 0)))
+    return np.asarray((lengths < possible) & ((lengths > 0) | (watched > 0)))
 
 
 def _count_unseen(seen: sp.csr_matrix, movies: np.ndarray) -> np.ndarray:

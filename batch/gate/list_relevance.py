@@ -90,6 +90,19 @@ def neighbours(items: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return nearest
 
 
+def neighbours_among(items: np.ndarray, rows: np.ndarray, first: int) -> np.ndarray:
+    """The movies nearest by angle to some, among the first so many, of which these are none: int64 [len(rows), 10 or
+    fewer].
+    """
+    lengths = np.maximum(np.linalg.norm(items, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit, count = items / lengths, min(_NEIGHBOURS, first)
+    nearest = np.zeros((len(rows), count), np.int64)
+    for start in range(0, len(rows), _BLOCK):
+        cosines = unit[rows[start : start + _BLOCK]] @ unit[:first].T
+        nearest[start : start + _BLOCK] = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+    return nearest
+
+
 def _stands_out(naive: np.ndarray, own: np.ndarray, parts: int = 1) -> bool | None:
     """Whether rows prefer their own lists beyond doubt; None if they do not even prefer the naive lists beyond doubt.
 

@@ -27,9 +27,11 @@ the popular list must be frequently seen."""
 
 
 def lists_are_full(candidate: Candidate) -> str | None:
-    """Every list of a user with a history, and every popular list, has 20 movies, or all that it may hold."""
+    """Every list of a user with a history, and every popular list, has 20 movies, or all that it may hold and anyone
+    has watched.
+    """
     caps, fallbacks = candidate.caps, candidate.release.fallbacks
-    are_short = list_checks.are_short(candidate.lists, candidate.seen, candidate.is_hidden | caps.too_dear, caps)
+    are_short = list_checks.are_short(candidate.lists, candidate.seen, candidate.is_left_out | caps.too_dear, caps)
     short = int((are_short & ~candidate.is_drawn).sum())  # for those that were drawn see `explorers_are_drawn`
     lengths = (fallbacks != np.iinfo(fallbacks.dtype).max).sum(axis=1)
     short += int((lengths < np.minimum(LIST_LENGTH, (~candidate.off_lists).sum(axis=1))).sum())
@@ -58,9 +60,9 @@ def lists_differ(candidate: Candidate) -> str | None:
     if wrong := baseline_checks.off_popular_list(candidate, short):
         return Wrong(f"{wrong} of {len(short)} users with a short history do not have the popular list")
     rows = candidate.sampled_rows(candidate.popular_below)
-    if len(rows) < _FEW_USERS or int((~candidate.is_hidden).sum()) < _FEW_MOVIES:
+    if len(rows) < _FEW_USERS or int((~candidate.is_left_out).sum()) < _FEW_MOVIES:
         return "too few users or movies to tell"
-    share = own_rankings.personal_share(candidate.lists[rows], candidate.out_of_reach(rows))
+    share = own_rankings.personal_share(candidate.model_lists[rows], candidate.out_of_reach(rows))
     return Wrong(f"only {share:.1%} of the users get a ranking of their own") if share < _PERSONAL else None
 
 
@@ -69,7 +71,7 @@ def lists_suit_their_users(candidate: Candidate) -> str | None:
     if not candidate.is_personal:
         return "no personal model"
     rows = candidate.sampled_rows(candidate.popular_below)
-    seen, lists, co_occurrence = candidate.seen[rows], candidate.lists[rows], candidate.co_occurrence
+    seen, lists, co_occurrence = candidate.seen[rows], candidate.model_lists[rows], candidate.co_occurrence
     match = list_relevance.lists_match(seen, lists, co_occurrence, PARTS)
     if match is False:
         return Wrong("the lists go with their users' histories no better than with those of others")

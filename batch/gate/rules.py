@@ -28,6 +28,7 @@ from batch.gate.list_rules import (
     lists_suit_their_users,
     popular_lists_are_popular,
 )
+from batch.gate.new_movie_rules import new_movies_keep_to_their_budget, new_movies_lie_near_their_like
 from batch.gate.verdict import GateVerdict, RuleResult, Wrong
 from quality.alerts.alert_file import Alert, raise_alert
 from server.errors import BadRelease
@@ -120,7 +121,7 @@ def counts_hold(candidate: Candidate) -> str | None:
     denied = candidate.denied_of_current if candidate.is_better_confirmed else 0
     sizes = {
         "users": (len(candidate.release.users), len(candidate.current.users)),
-        "movies": (len(candidate.release.names), len(candidate.current.names) - denied),
+        "movies": (candidate.watched, _watched_of_current(candidate) - denied),
     }
     if candidate.current_facts is not None:
         new, old = candidate.facts.counts, candidate.current_facts.counts
@@ -136,7 +137,7 @@ def counts_hold(candidate: Candidate) -> str | None:
 
 def there_is_enough(candidate: Candidate) -> str | None:
     """There are enough users and movies to learn from."""
-    users, movies = len(candidate.with_history), len(candidate.release.names)
+    users, movies = len(candidate.with_history), candidate.watched
     if users < _LEAST_USERS or movies < _LEAST_MOVIES:
         return Wrong(f"{users} users with a history and {movies} movies; {_LEAST_USERS} and {_LEAST_MOVIES} are needed")
     return None
@@ -145,10 +146,12 @@ def there_is_enough(candidate: Candidate) -> str | None:
 def release_is_of_its_input(candidate: Candidate) -> str | None:
     """Users, segments and movies equal those of the history, in the same order, and their counts equal the facts'."""
     release, counts = candidate.release, candidate.facts.counts
+    unwatched = release.manifest.unwatched_movies
     agreements = {
         "users": np.array_equal(release.users, candidate.users) and len(release.users) == counts.users,
-        "movies": release.movies == candidate.movies and len(release.names) == counts.movies,
+        "movies": release.movies == candidate.movies and len(release.names) == counts.movies + unwatched,
         "segments": np.array_equal(release.segments, candidate.segments),
+        "watched movies": counts.movies == candidate.watched,
         "sessions": counts.sessions >= candidate.seen.nnz,
     }
     differing = [name for name, agrees in agreements.items() if not agrees]
@@ -183,7 +186,7 @@ def evaluation_is_sound(candidate: Candidate) -> str | None:
         if chosen not in ("popular", manifest.settings.get("model")):
             return Wrong(f"{chosen} was chosen without being measured")
         return "nothing could be held out"
-    problems = evaluation_checks.evaluation_problems(evaluation, len(candidate.release.names), candidate.until)
+    problems = evaluation_checks.evaluation_problems(evaluation, candidate.watched, candidate.until)
     if problems:
         return Wrong(problems)
     test = evaluation.slices.test
@@ -255,8 +258,8 @@ RULES: tuple[Rule, ...] = (
     files_verify, ledger_balances, alerts_allow, input_is_recent, input_goes_on, counts_hold, there_is_enough,
     release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_keep_to_caps, lists_differ,
     lists_suit_their_users, explorers_are_drawn, embeddings_suit_their_movies, popular_lists_are_popular,
-    baseline_is_popular,
-    evaluation_is_sound, measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
+    baseline_is_popular, new_movies_keep_to_their_budget, new_movies_lie_near_their_like, evaluation_is_sound,
+    measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
 )  # fmt: skip
 
 
@@ -295,6 +298,12 @@ def _result(rule: Rule, candidate: Candidate) -> RuleResult:
     except Exception as error:  # noqa: BLE001 - data that make a rule impossible to judge are no release
         text = Wrong(f"cannot be judged: {error!r}")
     return RuleResult(passed=not isinstance(text, Wrong), text=" ".join((text or "").split()))
+
+
+def _watched_of_current(candidate: Candidate) -> int:
+    """How many movies of the current release were watched by anyone."""
+    assert candidate.current is not None
+    return len(candidate.current.names) - candidate.current.manifest.unwatched_movies
 
 
 def _lost_days(candidate: Candidate, before: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from quality.metrics.watch_sessions import TimeSpans, merge_spans, session_key, 
 from stream import durable
 from stream.zone import DAY_MS, day_name
 
-FILES = ("history.parquet", "requests.parquet", "users.npy", "movies.txt", "segments.npy")
+FILES = ("history.parquet", "requests.parquet", "users.npy", "watched.txt", "segments.npy")
 _MANY_USERS = 30
 """So many users do not have the wrong time."""
 _USERS_AND_TIMES: tuple[DayPart, ...] = ("requests", "accounts")
@@ -135,7 +135,7 @@ def save_history(folder: Path, history: TrainingHistory, requests: Requests) -> 
     _write(folder / "history.parquet", {name: getattr(history, name) for name in _SESSIONS})
     _write(folder / "requests.parquet", {"user": requests.user, "time": requests.time})
     durable.write_array(folder / "users.npy", history.users)
-    durable.write_bytes(folder / "movies.txt", "".join(f"{name}\n" for name in history.movies).encode())
+    durable.write_bytes(folder / "watched.txt", "".join(f"{name}\n" for name in history.movies).encode())
     durable.write_array(folder / "segments.npy", history.segments)
 
 
@@ -146,7 +146,7 @@ def load_history(folder: Path) -> tuple[TrainingHistory, Requests]:
     history = TrainingHistory(
         **{name: table.column(name).to_numpy() for name in _SESSIONS},
         users=np.load(folder / "users.npy"),
-        movies=(folder / "movies.txt").read_text("utf-8").splitlines(),
+        movies=(folder / "watched.txt").read_text("utf-8").splitlines(),
         segments=np.load(folder / "segments.npy"),
     )
     return history, Requests(*(requests.column(name).to_numpy() for name in ("user", "time")))

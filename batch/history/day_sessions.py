@@ -130,27 +130,27 @@ def _compact_day(
 ) -> Counter[str]:
     counts, tables = Counter[str](), dict[DayPart, pa.Table]()
     for kind in KINDS:
-        part, table, lines = _day_part(kind, files.get(kind, []), day, gap_ms, advance)
-        tables[part] = table
-        counts.update(lines, **{part: table.num_rows})
+        parts, lines = _day_parts(kind, files.get(kind, []), day, gap_ms, advance)
+        tables.update(parts)
+        counts.update(lines, **{part: table.num_rows for part, table in parts.items()})
     day_store.write(day, DaySource(inputs=inputs, counts=dict(counts)), tables)
     return counts
 
 
-def _day_part(
+def _day_parts(
     kind: Kind, files: list[Path], day: str, gap_ms: int, advance: Callable[[int], object]
-) -> tuple[DayPart, pa.Table, Counter[str]]:
-    """The data that a night stores of a day's events of one kind: the part of the day, its rows, and counts."""
+) -> tuple[dict[DayPart, pa.Table], Counter[str]]:
+    """The data that a night stores of a day's events of one kind: the rows of each part of the day, and counts."""
     match kind:
         case "watch":
-            return "sessions", *sessions_of(files, day, gap_ms, advance)
+            sessions, counts = sessions_of(files, day, gap_ms, advance)
+            return {"sessions": sessions}, counts
         case "rate":
-            return "ratings", _ratings(files, advance), Counter()
+            return {"ratings": _ratings(files, advance)}, Counter()
         case "recommend":
-            answered = _read(kind, files, ["user", "time", "status"], advance).filter(pc.field("status") == 200)
-            return "requests", _users_and_times(answered), Counter()
+            return _requests(files, advance), Counter()
         case "account":
-            return "accounts", _users_and_times(_read(kind, files, ["user", "time"], advance)), Counter()
+            return {"accounts": _users_and_times(_read(kind, files, ["user", "time"], advance))}, Counter()
         case _:
             assert_never(kind)
 
@@ -247,6 +247,26 @@ def _users_and_times(table: pa.Table) -> pa.Table:
     user, time = table.column("user").to_numpy(), table.column("time").cast(pa.int64()).to_numpy()
     order = np.lexsort((time, user))
     return day_table("requests", {"user": user[order], "time": time[order]})
+
+
+def _requests(files: list[Path], advance: Callable[[int], object]) -> dict[DayPart, pa.Table]:
+    """Who was shown a list (an answer with status 200) and when, and how many lists showed each movie.
+
+    The lists of one file at a time are in memory: those of a large day take gigabytes.
+    """
+    requests, counts = [_columns("recommend", ["user", "time"]).empty_table()], Counter[str]()
+    for path in files:
+        table = _rows("recommend", path, ["user", "time", "status", "movies"])
+        answered = table.filter(pc.field("status") == 200)
+        requests.append(answered.select(["user", "time"]))
+        for each in pc.value_counts(pc.list_flatten(answered.column("movies"))).to_pylist():
+            counts[each["values"]] += each["counts"]
+        advance(table.num_rows)
+    names = sorted(counts)
+    lists = np.array([counts[name] for name in names], np.int64)
+    movies = pa.array(names, pa.string()).dictionary_encode()
+    shown = day_table("shown", {"movie": movies, "lists": lists})
+    return {"requests": _users_and_times(pa.concat_tables(requests)), "shown": shown}
 
 
 def _read(kind: Kind, files: list[Path], columns: list[str], advance: Callable[[int], object]) -> pa.Table:

@@ -4,6 +4,7 @@
                                 ratings.parquet     what was rated
                                 requests.parquet    the lists that were shown, by user
                                 accounts.parquet    the accounts that were opened
+                                shown.parquet       how often each movie was shown
                                 made.json           the source; written last: a day without it is ignored
 
 A day is the archive's day of the event. A session across midnight is stored in pieces, one per day, which `assemble.py`
@@ -26,7 +27,7 @@ from stream import durable
 from stream.decoding import decode_json
 from stream.parquet_columns import read_columns
 
-DayPart = Literal["sessions", "ratings", "requests", "accounts"]
+DayPart = Literal["sessions", "ratings", "requests", "accounts", "shown"]
 
 _WORD = pa.dictionary(pa.int32(), pa.string())
 _WHO_AND_WHEN = pa.schema([("user", pa.uint32()), ("time", pa.int64())])
@@ -37,8 +38,13 @@ DAY_SCHEMAS: dict[DayPart, pa.Schema] = {
     "ratings": pa.schema([("user", pa.uint32()), ("movie", _WORD), ("time", pa.int64()), ("rating", pa.int8())]),
     "requests": _WHO_AND_WHEN,
     "accounts": _WHO_AND_WHEN,
+    "shown": pa.schema([("movie", _WORD), ("lists", pa.int64())]),
 }
-"""Times are ms UTC; `minutes` counts the different minutes of the movie that were watched."""
+"""Times are ms UTC; `minutes` counts the different minutes of the movie that were watched, `lists` the answers with
+status 200 that named it."""
+PARTS_WITH_USERS: tuple[DayPart, ...] = ("sessions", "ratings", "requests", "accounts")
+_LATER_PARTS: tuple[DayPart, ...] = ("shown",)
+"""Parts that days of older versions lack: nothing is known of them there."""
 LAYOUT = 1
 
 
@@ -63,6 +69,10 @@ class DayStore:
         """The source of each whole day, ascending by day."""
         sources = {path.name.removeprefix("day="): _read_source(path) for path in self.folder.glob("day=*")}
         return {day: source for day, source in sorted(sources.items()) if source and source.layout == LAYOUT}
+
+    def archived_days(self) -> list[str]:
+        """The days that were made from the archive, rather than imported, ascending."""
+        return [day for day, source in self.days().items() if source.imported is None]
 
     def write(self, day: str, source: DaySource, tables: Mapping[DayPart, pa.Table]) -> None:
         """Create or replace a day; parts that are not given are empty."""
@@ -98,11 +108,14 @@ class DayStore:
         shutil.rmtree(self.folder / f"day={day}", ignore_errors=True)
 
     def read(self, part: DayPart, days: Iterable[str], end: int | None = None) -> pa.Table:
-        """The rows of some days, one day after the other, with one dictionary for all; none after `end`, ms UTC.
+        """The rows of some days, one day after the other, with one dictionary for all; none after `end`, ms UTC, which
+        is not for parts without times.
 
         Raises `NightFilesDamaged` if a file is missing or damaged.
         """
-        paths = (self.folder / f"day={day}" / f"{part}.parquet" for day in days)
+        paths = [self.folder / f"day={day}" / f"{part}.parquet" for day in days]
+        if part in _LATER_PARTS:
+            paths = [path for path in paths if path.exists()]
         tables = [_until(_read(path, DAY_SCHEMAS[part]), end) for path in paths]
         return pa.concat_tables([DAY_SCHEMAS[part].empty_table(), *tables]).unify_dictionaries().combine_chunks()
 

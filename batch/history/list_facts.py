@@ -18,7 +18,7 @@ LIST_FACTS = ("ages.npy", "adult.npy", "costs.npy")
 
 @dataclass(frozen=True)
 class ListFacts:
-    """n users and m movies, in the order of a history."""
+    """n users of a history, and m movies: those of the history in its order, and those of the release behind them."""
 
     ages: np.ndarray
     """uint8 [n]: years, 0 for unknown."""
@@ -35,6 +35,10 @@ class ListFacts:
         costs = [np.nan if record.cost is None else record.cost for record in records]
         return ListFacts(_ages(users, people), np.array(adult, np.int8), np.array(costs, np.float64))
 
+    def first(self, movies: int) -> "ListFacts":
+        """The same of the first so many movies: what models and their evaluation go by, which know only the history."""
+        return ListFacts(self.ages, self.adult[:movies], self.costs[:movies])
+
 
 def save_list_facts(folder: Path, facts: ListFacts) -> None:
     """Write the files of `LIST_FACTS`, each whole."""
@@ -48,8 +52,8 @@ def load_list_facts(folder: Path) -> ListFacts:
     Raises `OSError` for a missing file, `ValueError` for damaged ones, or those of another history.
     """
     facts = ListFacts(*(np.load(folder / name) for name in LIST_FACTS))
-    users, movies = np.load(folder / "users.npy", "r"), (folder / "movies.txt").read_bytes().splitlines()
-    if not len(facts.ages) == len(users) or not len(facts.adult) == len(facts.costs) == len(movies):
+    users, movies = np.load(folder / "users.npy", "r"), (folder / "watched.txt").read_bytes().splitlines()
+    if not len(facts.ages) == len(users) or not len(facts.adult) == len(facts.costs) >= len(movies):
         raise ValueError(f"{', '.join(LIST_FACTS)} are not of its users and movies")
     return facts
 

@@ -4,10 +4,13 @@ A random character may come into an id, so an id that is another one with a char
 is a wrong spelling and no movie.
 """
 
+import logging
 from collections.abc import Collection, Mapping
 
 import numpy as np
 import pyarrow as pa
+
+log = logging.getLogger(__name__)
 
 _MISSPELT = 100
 """A wrong spelling has fewer than one in so many users of the right one; in the worst streams seen, one in 100,000."""
@@ -21,6 +24,14 @@ def proven_movies(sessions: pa.Table, answered: Collection[str], least_users: in
     users = _count_users(sessions)
     watched = (movie for movie, count in users.items() if count >= least_users and movie not in answered)
     return sorted(movie for movie in watched if not _is_misspelt(movie, users))
+
+
+def find_proven(sessions: pa.Table, answered: Collection[str], least_users: int) -> list[str]:
+    """As `proven_movies`, and say in the log how many there are."""
+    proven = proven_movies(sessions, answered, least_users)
+    if proven:
+        log.warning("catalogue: %d movies are known only by the %d users or more of each", len(proven), least_users)
+    return proven
 
 
 def _count_users(sessions: pa.Table) -> dict[str, int]:

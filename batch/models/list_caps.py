@@ -9,7 +9,7 @@ measures the lists that a release would show. Nobody knows who reads a list that
 there is any cap on adult movies, none is in popular lists that a minor may get, or among similar movies.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +41,10 @@ class ListCaps:
         """The caps of the settings."""
         most_adult = int(round(settings.adult_share_minors * LIST_LENGTH, 6))  # rounded down, but not 6.9999999
         return ListCaps(facts, most_adult, settings.minor_below_age, settings.max_cost)
+
+    def first(self, movies: int) -> "ListCaps":
+        """The same for the first so many movies."""
+        return replace(self, facts=self.facts.first(movies))
 
     @cached_property
     def minors(self) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""The input of a night: `night/read.json`, `night/proven.json` and `night/input.json`.
+"""The input of a night: `night/read.json`, `night/proven.json`, `night/content.json` and `night/input.json`.
 
 `read.json` has the part of the archive that the step `sessions` read, `input.json` also the part that the step
 `history` used. The latter becomes `input` in the manifest of the release. `proven.json` says what the movie API left
-open.
+open, `content.json` what is known of each movie of the release.
 """
 
 import hashlib
@@ -11,12 +11,18 @@ from pathlib import Path
 
 import msgspec
 
+from batch.errors import NotEnoughData
+from batch.history.day_store import DayStore
+from batch.history.movie_content import MovieContent
+from quality.alerts.alert_file import Alert
 from server.manifest import InputFacts
 from stream import durable
 from stream.archive import Archive
 from stream.decoding import decode_json
 from stream.ledger_clock import stream_time
 from stream.ledger_entry import LedgerEntry
+
+CONTENT = "content.json"
 
 
 class ArchiveRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +44,16 @@ class MovieAnswers(msgspec.Struct, frozen=True, kw_only=True):
     step has not run."""
     proven: list[str] = []
     """Movies that it had neither known nor denied, but that many users watched, ascending."""
+
+
+def require_archive(archive: Archive, entries: Sequence[LedgerEntry], day_store: DayStore) -> None:
+    """Raise `NotEnoughData` if the archive is empty although sessions were made from it: they would be removed."""
+    days = day_store.archived_days()
+    if days and not entries:
+        raise NotEnoughData(
+            f"sessions: {archive.ledger} is empty, but {len(days)} days of sessions were made from it; is the"
+            f" disk mounted? To start over, remove {day_store.folder}"
+        )
 
 
 def describe_entries(archive: Archive, entries: Sequence[LedgerEntry]) -> ArchiveRead:
@@ -63,6 +79,25 @@ def write_movie_answers(folder: Path, answers: MovieAnswers) -> None:
 def parse_movie_answers(data: bytes) -> MovieAnswers:
     """Parse `proven.json`. Raises `msgspec.DecodeError`."""
     return decode_json(data, MovieAnswers)
+
+
+def write_contents(folder: Path, contents: Sequence[MovieContent]) -> None:
+    """Write `content.json` into the folder of the night."""
+    durable.write_bytes(folder / CONTENT, msgspec.json.encode(contents) + b"\n")
+
+
+def read_contents(folder: Path) -> list[MovieContent]:
+    """Read `content.json`. Raises `OSError`, or `msgspec.DecodeError`."""
+    return decode_json((folder / CONTENT).read_bytes(), list[MovieContent])
+
+
+def unconfirmed_alert(release: str, movies: int, day: str) -> Alert:
+    """The alert of a release with movies that only the stream proves, on a day of the stream."""
+    text = (
+        f"the movie API did not answer in the night of {day}: {release} has {movies} movies that only the stream"
+        " proves, without runtimes; once the API answers, the schedule runs another night"
+    )
+    return Alert(id=f"movies_unconfirmed:{day}", alert="movies_unconfirmed", text=text)
 
 
 def write_input(folder: Path, facts: InputFacts) -> None:

@@ -55,6 +55,7 @@ class HistoryResult(StepResult, frozen=True, kw_only=True):
     sessions: int
     users: int
     movies: int
+    unwatched: int = 0
     ratings: int
     unknown_movie: int
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | `sessions` | archive | `sessions/day=…`, for the days that changed; in `night/`: `read.json` |
 | `catalog` | sessions, APIs | `catalog/catalog.sqlite` |
-| `history` | sessions, catalogue | in `night/`: `assemble.FILES`, `input.json` |
+| `history` | sessions, catalogue | in `night/`: `assemble.FILES`, `LIST_FACTS`, `content.json`, `input.json` |
 | `evaluate` | the history, the current release | `night/evaluation.json` with the chosen model |
 | `train` | the history, the choice | the other files of the candidate, in `night/` |
 | `publish` | the candidate | `releases/<id>`, and `current` if the gate lets it pass |
@@ -21,7 +21,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow.compute as pc
+import scipy.sparse as sp
 
+from batch.collecting.announcements import read_announced
 from batch.collecting.api import ServiceApi, refresh_catalog
 from batch.errors import CatalogError, EvaluationDamaged, GateRefusal, NightFilesDamaged, NotEnoughData
 from batch.evaluation.contest import POPULAR
@@ -34,13 +36,15 @@ from batch.gate.candidate import Candidate
 from batch.gate.verdict import GateVerdict
 from batch.history import assemble
 from batch.history.day_sessions import archived_days, compact_days, rows_to_read
-from batch.history.day_store import DAY_SCHEMAS, DayStore
+from batch.history.day_store import PARTS_WITH_USERS, DayStore
 from batch.history.interactions import Requests, TrainingHistory
-from batch.history.list_facts import LIST_FACTS, ListFacts, load_list_facts, save_list_facts
-from batch.history.proven_movies import proven_movies
+from batch.history.list_facts import LIST_FACTS
+from batch.history.movie_content import MovieContent, feature_matrix, shown_lists
+from batch.history.proven_movies import find_proven
 from batch.history.segments import segments_of, without_small
 from batch.models.list_caps import ListCaps
-from batch.nights import alert_hold, night_inputs
+from batch.models.new_movies import NewMovieBudget
+from batch.nights import alert_hold, night_inputs, release_movies
 from batch.nights.release_facts import made_of
 from batch.nights.step_results import (
     CatalogResult,
@@ -53,7 +57,7 @@ from batch.nights.step_results import (
 from batch.progress import step
 from batch.releases import build, publish
 from batch.settings import BatchSettings
-from quality.alerts.alert_file import Alert, raise_alert
+from quality.alerts.alert_file import raise_alert
 from quality.catalog import Catalog, Status, Subject
 from quality.settings import QualitySettings
 from server import hidden
@@ -90,7 +94,7 @@ class NightSteps:
     def sessions(self) -> SessionsResult:
         """Build sessions from new archive files, and note how far the archive was read."""
         entries = self._archive.condensed()
-        self._require_archive(entries)
+        night_inputs.require_archive(self._archive, entries, self._day_store)
         days = archived_days(self._archive, entries)
         with step("sessions", rows_to_read(days, self._day_store, self._quality.gap_ms)) as advance:
             counts = compact_days(days, self._day_store, self._quality.gap_ms, advance)
@@ -103,10 +107,11 @@ class NightSteps:
         If an API does not answer, the night continues with the existing records, and the result says so. What many
         users watched is a movie as well (`proven.json`) as long as the API has neither known nor denied it.
         """
-        days = self._archived_days()  # an import has brought its own records, and the APIs do not know its users
-        tables = [self._day_store.read(part, days) for part in DAY_SCHEMAS]
+        days = self._day_store.archived_days()  # an import brings its records, and the APIs do not know its users
+        tables = [self._day_store.read(part, days) for part in PARTS_WITH_USERS]
         chunks = [chunk for table in tables[:2] for chunk in table["movie"].chunks]
-        movies = {name for chunk in chunks for name in chunk.dictionary.to_pylist()}
+        named = {name for chunk in chunks for name in chunk.dictionary.to_pylist()}
+        movies = named | read_announced(self.var).keys()
         users = np.unique(np.concatenate([pc.unique(table["user"]).to_numpy() for table in tables]))
         api = ServiceApi(self._settings, self._streaming.generation)
         counts: dict[Subject, dict[Status, int]] = {}
@@ -120,7 +125,7 @@ class NightSteps:
             except CatalogError as error:
                 log.error("%s; going on with the records that are known", error)
                 failed = str(error)
-        proven = self._write_movie_answers(movies, has_failed="movie" not in counts)
+        proven = self._write_movie_answers(named, has_failed="movie" not in counts)
         return CatalogResult(
             movies=counts.get("movie"),
             users=counts.get("user"),
@@ -145,14 +150,13 @@ class NightSteps:
                     " watched; run `python -m batch collect`, `sessions` and `catalog`; is [batch] api right?"
                 )
             minutes = np.array([runtimes[name] or np.nan for name in gathered.movies], np.float64)
-            people = self._catalog.people()
-            segments = segments_of(gathered.users, people)
+            segments = segments_of(gathered.users, self._catalog.people())
             segments = without_small(segments, self._settings.minimum_segment)
             history = assemble.assemble(gathered, minutes, BEST_RATING[self._streaming.generation], segments)
             requests = assemble.requests_of(self._day_store, days, history.users, end)
             assemble.save_history(self._folder, history, requests)
-            facts_of_lists = ListFacts.of(history.users, people, history.movies, self._catalog.movies())
-            save_list_facts(self._folder, facts_of_lists)
+            shown, announced = shown_lists(self._day_store.read("shown", days)), read_announced(self.var)
+            unwatched = release_movies.write_movies(self._folder, history, self._catalog, announced, shown)
         users, movies = history.shape
         counts = InputCounts(
             sessions=len(history.user), users=users, movies=movies, ratings=len(gathered.rated),
@@ -163,13 +167,14 @@ class NightSteps:
             counts=counts, hidden=sorted(hidden.read(self.var)),
         )  # fmt: skip
         night_inputs.write_input(self._folder, facts)
-        return HistoryResult(**msgspec.structs.asdict(counts))
+        return HistoryResult(**msgspec.structs.asdict(counts), unwatched=unwatched)
 
     def evaluate(self) -> EvaluateResult:
         """Measure the models and choose one."""
         with step("evaluate", steps(self._settings)) as advance:
             history = self._history_with_exposure()
-            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), self._caps())
+            caps = self._caps().first(len(history.movies))
+            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), caps)
         write_evaluation(self._folder, evaluation)
         gives_way = self._settings.model == "best" and evaluation.chosen == POPULAR
         level = logging.WARNING if gives_way else logging.INFO
@@ -180,13 +185,13 @@ class NightSteps:
     def train(self) -> TrainResult:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
         history, _ = self._history()
-        facts, evaluation = self._input(), self._evaluation()
-        hidden_movies = frozenset(facts.hidden or ())
+        facts, evaluation, contents = self._input(), self._evaluation(), self._contents()
+        hidden_movies, caps = frozenset(facts.hidden or ()), self._caps()
         dimensions = build.build_files(
-            self._folder, history, evaluation, self._settings, hidden_movies, self._caps(), facts.stream_time
+            self._folder, history, contents, evaluation, self._settings, hidden_movies, caps, facts.stream_time
         )
-        users, movies = history.shape
-        return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=movies)
+        users = len(history.users)
+        return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=len(contents))
 
     def publish(self) -> PublishResult:
         """Seal the candidate as a release and make it current if the gate lets it pass.
@@ -212,7 +217,8 @@ class NightSteps:
             self._require_passed(verdict, now)
         moved = publish.make_current(var, release, now)
         if (answers := self._movie_answers()).proven and not answers.api_answered:
-            self._raise_proven_alert(release, len(answers.proven), now)
+            day = zone_named(self._streaming.timezone).day(now)
+            raise_alert(var, night_inputs.unconfirmed_alert(release, len(answers.proven), day))
         removed = publish.prune(var, self._settings.keep_releases)
         return PublishResult(release=release, current=moved, gate=verdict.summary(), removed=removed)
 
@@ -237,7 +243,8 @@ class NightSteps:
             return evaluation
         with step(f"compare with {current}"):
             history = self._history_with_exposure()
-            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history), self._caps())
+            caps = self._caps().first(len(history.movies))
+            evaluation = compare_again(evaluation, history, self._settings, self._incumbent(history), caps)
         write_evaluation(self._folder, evaluation)
         return evaluation
 
@@ -245,12 +252,21 @@ class NightSteps:
         with self._reading("the candidate"):
             dimensions = np.load(self._folder / "items.npy", mmap_mode="r").shape[1]
             exploring = build.read_exploring(self._folder, self._settings.explore_share)
-            movies = (self._folder / "movies.txt").read_text("utf-8").splitlines()
-        restricted = [movies[item] for item in np.flatnonzero(self._caps().not_for_everyone).tolist()]
-        return made_of(facts, evaluation, self._movie_answers(), self._settings, dimensions, restricted, exploring)
+        contents = self._contents()
+        restricted = [contents[item].id for item in np.flatnonzero(self._caps().not_for_everyone).tolist()]
+        manifest = made_of(facts, evaluation, self._movie_answers(), self._settings, dimensions, restricted, exploring)
+        return msgspec.structs.replace(manifest, unwatched_movies=len(contents) - facts.counts.movies)
+
+    def _contents(self) -> list[MovieContent]:
+        """The movies of the release, those of the history first."""
+        self._need(night_inputs.CONTENT)
+        with self._reading("content.json"):
+            return release_movies.read_movies(self._folder)
 
     def _candidate(self, release: str, entries: list[LedgerEntry], hidden_movies: frozenset[str]) -> Candidate:
         history, _ = self._history()
+        contents = self._contents()
+        size = len(history.users), len(contents)
         known = self._catalog.known(self._streaming.max_user)
         data = history.before(history.until, self._settings.half_life_days)
         return Candidate(
@@ -258,9 +274,13 @@ class NightSteps:
             entries=entries,
             alerts=[] if self._despite_alerts else alert_hold.alerts_since(entries, self._streaming, self._quality),
             users=history.users,
-            movies=history.movies,
-            seen=data.matrix,
-            popularity=data.popularity,
+            movies=[content.id for content in contents],
+            watched=len(history.movies),
+            seen=sp.csr_matrix((data.matrix.data, data.matrix.indices, data.matrix.indptr), size),
+            popularity=np.pad(data.popularity, (0, len(contents) - len(history.movies))),
+            content=feature_matrix(contents),
+            shown=np.array([content.shown for content in contents], np.int64),
+            budget=NewMovieBudget.of(self._settings),
             segments=history.segments,
             until=history.until,
             catalog_movies=known.runtimes.keys(),
@@ -278,46 +298,18 @@ class NightSteps:
         known = self._catalog.known(self._streaming.max_user)
         answered = known.runtimes.keys() | known.missing
         missing = movies - answered
-        proven = self._find_proven(answered) if missing else None
+        days, end = self._days(self._archive_read().stream_time)
+        least = self._settings.proven_users
+        proven = find_proven(self._day_store.read("sessions", days, end), answered, least) if missing else None
         is_answered = not has_failed and 2 * len(missing) <= len(movies)
         answers = night_inputs.MovieAnswers(api_answered=is_answered, proven=proven or [])
         night_inputs.write_movie_answers(self._folder, answers)
-        return proven
-
-    def _find_proven(self, answered: set[str]) -> list[str]:
-        """The movies that the stream alone proves, ascending, since the API has not answered on them."""
-        days, end = self._days(self._archive_read().stream_time)
-        sessions, least = self._day_store.read("sessions", days, end), self._settings.proven_users
-        proven = proven_movies(sessions, answered, least)
-        if proven:
-            log.warning("catalogue: %d movies are known only by the %d users or more of each", len(proven), least)
         return proven
 
     def _movie_answers(self) -> night_inputs.MovieAnswers:
         with self._reading("proven.json"), suppress(FileNotFoundError):  # written by this version only
             return night_inputs.parse_movie_answers((self._folder / "proven.json").read_bytes())
         return night_inputs.MovieAnswers()
-
-    def _raise_proven_alert(self, release: str, movies: int, now: int) -> None:
-        day = zone_named(self._streaming.timezone).day(now)
-        text = (
-            f"the movie API did not answer in the night of {day}: {release} has {movies} movies that only the stream"
-            " proves, without runtimes; once the API answers, the schedule runs another night"
-        )
-        raise_alert(self.var, Alert(id=f"movies_unconfirmed:{day}", alert="movies_unconfirmed", text=text))
-
-    def _archived_days(self) -> list[str]:
-        """The days of sessions that were made from the archive, rather than imported."""
-        return [day for day, source in self._day_store.days().items() if source.imported is None]
-
-    def _require_archive(self, entries: list[LedgerEntry]) -> None:
-        """Raise `NotEnoughData` if the archive is empty although sessions were made from it: they would be removed."""
-        days = self._archived_days()
-        if days and not entries:
-            raise NotEnoughData(
-                f"sessions: {self._archive.ledger} is empty, but {len(days)} days of sessions were made from it; is the"
-                f" disk mounted? To start over, remove {self._day_store.folder}"
-            )
 
     def _incumbent(self, history: TrainingHistory) -> Incumbent | None:
         current = self._current()
@@ -352,11 +344,11 @@ class NightSteps:
         return marked(history, requests, self._quality.window_ms, self._settings)
 
     def _caps(self) -> ListCaps:
-        """What the settings cap, by what the catalogue said when the history was assembled."""
-        for name in LIST_FACTS:
+        """What the settings cap, by what the catalogue said when the history was assembled: of all movies."""
+        for name in (*LIST_FACTS, night_inputs.CONTENT):
             self._need(name)
         with self._reading("the facts of lists"):
-            return ListCaps.of(load_list_facts(self._folder), self._settings)
+            return release_movies.read_caps(self._folder, self._settings)
 
     def _evaluation(self) -> Evaluation:
         self._need(EVALUATION_FILE)

@@ -1,5 +1,6 @@
 """Builds the files of a candidate: the chosen model's lists, the popular lists, the embeddings and their index."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from batch import models
 from batch.errors import BatchError
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.movie_content import MovieContent
 from batch.history.segments import NAMES
-from batch.models import exploring, top_lists
+from batch.models import exploring, new_movies, top_lists
+from batch.models.content_regression import ContentRegression, content_embeddings
 from batch.models.list_caps import ListCaps
 from batch.models.short_histories import PopularForShort
 from batch.progress import Advance, step
@@ -29,6 +32,7 @@ RENDERED_BYTES = 1 << 30
 def build_files(
     folder: Path,
     history: TrainingHistory,
+    contents: Sequence[MovieContent],
     evaluation: Evaluation,
     settings: BatchSettings,
     hidden: frozenset[str],
@@ -37,34 +41,68 @@ def build_files(
 ) -> int:
     """Fit the model that the evaluation chose to the whole history, and write the files of a release.
 
-    `night_ms` is how far the night has read the stream, ms UTC. Returns the dimensions of the embeddings.
+    `contents`, and the movies of `caps`, are all movies of the release: those of the history in their order, then those
+    that nobody has watched. `night_ms` is how far the night has read the stream, ms UTC. Returns the dimensions of the
+    embeddings.
     """
     data = history.before(history.until, settings.half_life_days)
+    names, watched_caps = [content.id for content in contents], caps.first(data.shape[1])
     is_hidden = np.array([name in hidden for name in history.movies])
+    off_lists = is_hidden | watched_caps.kept_off
+    _require_one_for_everyone(off_lists[0], watched_caps)
     chosen, parameters = evaluation.chosen, evaluation.parameters.get(evaluation.chosen, {})
+    below = evaluation.popular_below.get(chosen, 0)
     with step(f"fit {chosen}"):
         model = models.make(chosen, settings, parameters, evaluation.learned)
         model.fit(data)
     factors = _factorisation(model, data, settings)
     with step("lists", len(history.users)) as advance:
-        shown = PopularForShort(model, evaluation.popular_below.get(chosen, 0), data.popularity)
-        personal = _personal_lists(shown, data, is_hidden, caps, advance)
-    off_lists = is_hidden | caps.kept_off
-    _require_one_for_everyone(off_lists[0], caps)
-    explorer = model if models.is_personal(chosen) else factors  # what is popular is in the pool already
-    off_pools = is_hidden | caps.not_for_everyone
+        shown = PopularForShort(model, below, data.popularity)
+        personal = _personal_lists(shown, data, is_hidden, watched_caps, advance)
+    users = np.bincount(data.movies, minlength=data.shape[1])
+    by_content = ContentRegression(contents, users)
+    explorer = factors  # what is popular is in the pool already
+    if models.is_personal(chosen):
+        explorer = model
+        personal = _with_new_movies(personal, data, contents, by_content, settings, hidden, caps, below)
+    off_pools = is_hidden | watched_caps.not_for_everyone
+    # drawn lists replace those with new movies, which nobody drew
     _explore(folder, personal, explorer, history, data, off_pools, settings.explore_share, night_ms)
     popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, off_lists)
-    kind = np.uint16 if data.shape[1] < np.iinfo(np.uint16).max else np.uint32
-    personal = _indices(personal, kind)
-    durable.write_array(folder / "lists.npy", personal)
-    durable.write_array(folder / "fallbacks.npy", _indices(popular, kind))
     with step("baseline"):
         baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, off_lists[0]), data)
-    durable.write_array(folder / BASELINE, _indices(baseline, kind))
     durable.write_array(folder / MINORS, caps.minor_kinds)
-    _write_texts(folder, personal, np.iinfo(kind).max, history.movies, settings)
-    return _write_embeddings(folder, np.ascontiguousarray(factors.item_embeddings, np.float32), settings)
+    _write_lists(folder, {"lists.npy": personal, "fallbacks.npy": popular, BASELINE: baseline}, names, settings)
+    items = content_embeddings(by_content, factors.item_embeddings, users, settings.new_movie_starts)
+    return _write_embeddings(folder, items, settings)
+
+
+def _with_new_movies(
+    lists: np.ndarray,
+    data: Interactions,
+    contents: Sequence[MovieContent],
+    by_content: ContentRegression,
+    settings: BatchSettings,
+    hidden: frozenset[str],
+    caps: ListCaps,
+    below: int,
+) -> np.ndarray:
+    """The lists (int32 [n, 20]) of users who have `below` events or more with the new movies that a night tries."""
+    users, budget = np.bincount(data.movies, minlength=data.shape[1]), new_movies.NewMovieBudget.of(settings)
+    too_dear = {contents[item].id for item in np.flatnonzero(caps.too_dear).tolist()}
+    with step("new movies"):
+        tried = new_movies.tried_movies(contents, users, hidden | too_dear, by_content, budget)
+        return new_movies.with_new_movies(lists, data, contents, tried, below, budget, caps)
+
+
+def _write_lists(folder: Path, lists: dict[str, np.ndarray], names: list[str], settings: BatchSettings) -> None:
+    """Write lists (by file, movie indices, -1 for none), the movies' names, and the personal lists as text."""
+    kind = np.uint16 if len(names) < np.iinfo(np.uint16).max else np.uint32
+    indices = {name: _indices(movies, kind) for name, movies in lists.items()}
+    for name, movies in indices.items():
+        durable.write_array(folder / name, movies)
+    durable.write_bytes(folder / "movies.txt", "".join(f"{name}\n" for name in names).encode())
+    _write_texts(folder, indices["lists.npy"], np.iinfo(kind).max, names, settings)
 
 
 def read_exploring(folder: Path, share: float) -> Exploring | None:

@@ -142,6 +142,7 @@ def _genre_names(value: object) -> list[str]:
 MOVIE_RECORD: Schema = {
     "id": _MOVIE,
     "title": {"type": "string", "nullable": True},
+    "original_language": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
     "release_date": {"type": "string", "nullable": True, "coerce": _unknown("null", "")},
     "runtime": {**_COUNT, "min": 1, "max": LONGEST_MINUTE, "coerce": _WHOLE_BUT_0},
     "genres": {"type": "list", "coerce": _genre_names, "default": []},

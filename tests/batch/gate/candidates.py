@@ -1,7 +1,7 @@
 """Candidates for the gate, made by hand: a service whose users have planted tastes, and a release that matches them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from batch.gate.rules import judge, require_passed
 from batch.gate.verdict import GateVerdict
 from batch.history.list_facts import ListFacts
 from batch.models.list_caps import ListCaps
+from batch.models.new_movies import NewMovieBudget
 from batch.releases import publish, rendered
 from batch.settings import BatchSettings
 from quality.alerts.alert_file import Alert
-from server.manifest import InputFacts, Manifest
+from server.manifest import Manifest
 from server.release import Explored, Release
 from stream.ledger_entry import FateCount, LedgerEntry, TimeRange
 from stream.zone import DAY_MS, HOUR_MS
@@ -60,6 +61,10 @@ class CandidateParts:
     segments: np.ndarray | None = None
     """uint8 [n], where they are not 0, 1 and 2 in turn."""
     sealed_segments: np.ndarray | None = None
+    unwatched: int = 0
+    """How many movies, the last ones, nobody has watched."""
+    newest_shown: int = 0
+    """In how many lists the last movie was shown."""
     sealed_users: np.ndarray | None = None
     sealed_movies: list[str] | None = None
     """What the release says where that is not what the history says."""
@@ -81,6 +86,11 @@ class CandidateParts:
     """Whether the answers lie in the release as text as well."""
     explored: Explored | None = None
     """The users whose lists were drawn, and the chances."""
+
+    @property
+    def is_unwatched(self) -> np.ndarray:
+        """bool [m]."""
+        return np.arange(len(self.movies)) >= len(self.movies) - self.unwatched
 
     def made_lists(self) -> np.ndarray:
         """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
@@ -111,9 +121,10 @@ class CandidateParts:
         return np.pad(best, ((0, 0), (0, 100 - best.shape[1])), constant_values=-1)
 
     def off_lists(self) -> np.ndarray:
-        """bool [m]: hidden movies, and those that cost too much."""
+        """bool [m]: hidden movies, those that cost too much, and those that nobody has watched."""
         dearest = self.caps.get("max_cost", np.inf)
-        return np.array([name in self.hidden or self.costs.get(at, 1) > dearest for at, name in enumerate(self.movies)])
+        off = [name in self.hidden or self.costs.get(at, 1) > dearest for at, name in enumerate(self.movies)]
+        return np.array(off) | self.is_unwatched
 
     def made_caps(self) -> ListCaps:
         """The caps, and the facts that they go by."""
@@ -205,6 +216,10 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         alerts=parts.alerts,
         users=parts.users,
         movies=parts.movies,
+        watched=len(parts.movies) - parts.unwatched,
+        content=sp.csr_matrix(np.eye(TASTES, dtype=np.float32)[np.arange(len(parts.movies)) % TASTES]),
+        shown=np.append(np.zeros(len(parts.movies) - 1, np.int64), parts.newest_shown),
+        budget=NewMovieBudget.of(BatchSettings()),
         seen=sp.csr_matrix(parts.seen.astype(np.float32)),
         popularity=parts.made_popularity(),
         segments=segments,
@@ -306,12 +321,6 @@ def proven(parts: CandidateParts, movies: int) -> None:
     parts.seen[10:, 0], parts.seen[:10, 0] = False, True
 
 
-def made_without_api(current: Release, movies: int = 1, api_answered: bool = False) -> Release:
-    """A current release with so many movies that no API had confirmed."""
-    manifest = msgspec.structs.replace(current.manifest, proven_movies=movies, api_answered=api_answered)
-    return replace(current, manifest=manifest)
-
-
 def one_ranking(parts: CandidateParts) -> None:
     parts.scores = np.tile(parts.seen.sum(axis=0), (len(parts.seen), 1))
 
@@ -375,17 +384,6 @@ def days_end_before(parts: CandidateParts, before_ms: int) -> None:
     """The days end so long before the stream does, which goes on."""
     now = NOW + 4 * HOUR_MS + before_ms  # 2030-01-07 ends four hours after NOW
     parts.facts["stream_time"], parts.entries = now, [week_entry(until=now)]
-
-
-def lost(current: Release, **changed: Any) -> Release:
-    """A current release with other facts."""
-    facts = {**msgspec.to_builtins(current.manifest.require_input()), **changed}
-    manifest = msgspec.structs.replace(current.manifest, input=msgspec.convert(facts, InputFacts))
-    return replace(current, manifest=manifest)
-
-
-def sessions(current: Release, count: int) -> Release:
-    return lost(current, counts={"sessions": count})
 
 
 def hardly_popular(parts: CandidateParts, share: int = 9) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from tests.batch.gate.candidates import CandidateParts, Spoil, not_personal, one_ranking, popular, popular_for_short
+from tests.batch.gate.planted_new_movies import with_unwatched
 
 
 def with_minors(parts: CandidateParts) -> None:
@@ -31,6 +32,32 @@ def then(*spoils: Spoil) -> Spoil:
             each(parts)
 
     return spoil
+
+
+def with_new_adult_movie(parts: CandidateParts, rows: tuple[int, ...] = ()) -> None:
+    """An adult movie that nobody has watched is in lists of users who are of age, and of some others; none has another
+    one, which costs too much.
+    """
+    with_unwatched(parts)
+    with_minors(parts)
+    newest = len(parts.movies) - 1
+    parts.adult.add(newest)
+    parts.costs[newest - 1], parts.caps = 9.5, {"max_cost": 5.0}
+    parts.lists = parts.made_lists()
+    of_age = (parts.made_caps().facts.ages >= 18) & (parts.lists[:, 0] >= 0)
+    parts.lists[[*np.flatnonzero(of_age)[:100], *rows], 12] = newest
+
+
+def new_dear_movie(parts: CandidateParts) -> None:
+    with_new_adult_movie(parts)
+    assert parts.lists is not None
+    parts.lists[3, 12] = len(parts.movies) - 2
+
+
+def new_restricted_unsaid(parts: CandidateParts) -> None:
+    with_new_adult_movie(parts)
+    restricted = np.flatnonzero(parts.made_caps().not_for_everyone)[:-1]
+    parts.manifest["restricted"] = [parts.movies[movie] for movie in restricted]
 
 
 def adult_for(row: int, place: int = 19) -> Spoil:
@@ -113,6 +140,9 @@ CAPS: list[tuple[str, str, Spoil]] = [
     (RULE, "a movie that costs too much in a popular list", in_popular(1, 99, a_dear_movie)),
     (RULE, "reports are told of others", minors_by_another_age),
     (RULE, "workers are told of fewer movies", restricted_unsaid),
+    (RULE, "a new movie for adults in a minor's list", lambda parts: with_new_adult_movie(parts, (4,))),
+    (RULE, "a new movie that costs too much in a list", new_dear_movie),
+    (RULE, "workers are not told of a new movie", new_restricted_unsaid),
     ("lists_are_full", "a capped list that is not filled up", not_filled_up),
     ("lists_differ", "a popular list for users of age without the adult movies",
      then(popular, with_minors, lambda parts: setattr(parts, "ages", dict.fromkeys(range(400), 17)),
@@ -161,6 +191,7 @@ GOOD_CAPS: dict[str, Spoil] = {
     "segment, two adult movies allowed": then(segment, capped(adult_share_minors=0.1, max_cost=5.0)),
     "short histories with the popular list": then(short_histories, with_minors),
     "nothing left for a minor": all_but_adult_seen,
+    "new movies for adults only": with_new_adult_movie,
     "20 users and all alike": then(one_ranking, lambda parts: parts.adult.add(0)),
 }  # fmt: skip
 """Changes of a first release that passes."""

@@ -26,6 +26,7 @@ from tests.batch.gate.candidates import (
 )
 from tests.batch.gate.planted_cap_faults import CAPS
 from tests.batch.gate.planted_draws import PLANTED_DRAWS
+from tests.batch.gate.planted_new_movies import NEW_MOVIES
 from tests.batch.gate.planted_next_faults import NEXT
 
 SMALL = {"users": 100, "movies": 100}
@@ -345,7 +346,7 @@ OTHERS: list[tuple[str, str, dict[str, int], Spoil]] = [
 
 def planted(name: str, current: Release) -> CandidateParts:
     """A spoilt candidate."""
-    for rule, of, spoil in (*FIRST, *CAPS):
+    for rule, of, spoil in (*FIRST, *CAPS, *NEW_MOVIES):
         if name == f"{rule}: {of}":
             spoil(parts := build_parts())
             return parts
@@ -358,4 +359,4 @@ def planted(name: str, current: Release) -> CandidateParts:
     return parts
 
 
-PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *CAPS, *OTHERS, *PLANTED_DRAWS, *NEXT)]
+PLANTED = [f"{rule}: {name}" for rule, name, *_ in (*FIRST, *CAPS, *NEW_MOVIES, *OTHERS, *PLANTED_DRAWS, *NEXT)]

@@ -11,14 +11,12 @@ from tests.batch.gate.candidates import (
     DAYS,
     CandidateParts,
     against,
-    lost,
-    made_without_api,
     measured_on,
     popular,
     proven,
-    sessions,
     unmeasured,
 )
+from tests.batch.gate.current_releases import lost, made_without_api, sessions
 
 
 def numbered(current: Release, users: int = 400, movies: int = 120) -> Release:

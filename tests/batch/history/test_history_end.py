@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from batch.history.assemble import gather_days, history_end, requests_of
-from batch.history.day_store import DAY_SCHEMAS, DaySource, DayStore, day_table
+from batch.history.day_store import PARTS_WITH_USERS, DaySource, DayStore, day_table
 from stream.zone import DAY_MS, HOUR_MS, day_name
 
 NOW = 1_893_600_000_000  # 2030-01-02T16:00Z
@@ -79,5 +79,5 @@ def test_later_events_of_all_kinds_are_left_out_with_their_users_and_movies(tmp_
     )
     shown = requests_of(store, ["d"], days.users, NOW)
     assert (shown.user.tolist(), shown.time.tolist()) == ([0, 2], [NOW, NOW])
-    assert all(len(store.read(part, ["d"])) in (3, 4) for part in DAY_SCHEMAS)
+    assert all(len(store.read(part, ["d"])) in (3, 4) for part in PARTS_WITH_USERS)
     assert len(gather_days(store, ["d"], {"c+1999": None}, HOUR_MS).spans) == 1

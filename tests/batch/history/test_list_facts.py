@@ -18,7 +18,7 @@ def facts() -> ListFacts:
 
 def save(folder: Path) -> None:
     np.save(folder / "users.npy", USERS)
-    (folder / "movies.txt").write_text("".join(f"{movie}\n" for movie in MOVIES))
+    (folder / "watched.txt").write_text("".join(f"{movie}\n" for movie in MOVIES))
     save_list_facts(folder, facts())
 
 
@@ -36,6 +36,14 @@ def test_facts_are_read_as_they_were_written(tmp_path: Path) -> None:
     for name in ("ages", "adult", "costs"):
         assert getattr(read, name).dtype == getattr(written, name).dtype
         assert getattr(read, name).tobytes() == getattr(written, name).tobytes()
+
+
+def test_a_history_has_the_first_of_the_movies(tmp_path: Path) -> None:
+    save(tmp_path)
+    (tmp_path / "watched.txt").write_text("".join(f"{movie}\n" for movie in MOVIES[:2]))
+    watched = load_list_facts(tmp_path).first(2)
+    assert (watched.ages.tolist(), watched.adult.tolist()) == (facts().ages.tolist(), [0, 1])
+    assert np.array_equal(watched.costs, [np.nan, 2.5], equal_nan=True)
 
 
 @pytest.mark.parametrize("name", LIST_FACTS)

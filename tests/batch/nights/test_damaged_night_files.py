@@ -88,7 +88,8 @@ def done(var: Path) -> list[str]:
         ("evaluation.json", "publish"),
         ("history.parquet", "evaluate"),
         ("users.npy", "train"),
-        ("movies.txt", "evaluate"),
+        ("watched.txt", "evaluate"),
+        ("content.json", "train"),
         ("items.npy", "publish"),
     ],
 )
