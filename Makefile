@@ -79,7 +79,7 @@ lint: $(READY)  ## ruff and mypy
 
 # The libraries that benchmarks compare with are installed for benchmarks only.
 BENCH_READY := $(VENV)/.bench-ready
-BENCHES := quality serving night ranking telemetry intervals exposure
+BENCHES := quality serving night ranking newmovies telemetry intervals exposure
 $(BENCH_READY): $(READY) requirements-bench.lock
 	$(LOCKED) -r requirements-bench.lock
 	$(PIP) check

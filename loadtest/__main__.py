@@ -4,6 +4,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -142,6 +143,7 @@ def service(hours: float) -> None:
 
 
 async def _serve(hours: float) -> None:
+    from batch.collecting import announcements
     from loadtest.replay import require_kept
     from loadtest.simulation import backfill
     from loadtest.simulation.recommender_client import RecommenderClient
@@ -162,7 +164,8 @@ async def _serve(hours: float) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with kafka.writing(streaming) as writer:
         await require_kept(streaming, begins)
-        playing = Service(audience, clock, caller, writer, settings, begins)
+        announce = partial(announcements.announce, streaming.var)
+        playing = Service(audience, clock, caller, writer, settings, begins, announce)
         over: Callable[[], bool] = lambda: bool(hours) and playing.now_ms >= begins + hours * 3_600_000  # noqa: E731
         await playing.run(lambda: stop.is_set() or over())
     caller.close()

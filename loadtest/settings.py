@@ -42,6 +42,12 @@ class WorldSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     joining_days: Annotated[float, Meta(gt=0, le=36_500)] = 28.0
     """Days from the opening until the last of them has joined."""
 
+    new_movies: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    """Movies that are released while the service runs, at a constant rate; users come to them from a list only."""
+
+    releasing_days: Annotated[float, Meta(gt=0, le=36_500)] = 28.0
+    """Days from the opening until the last of them is released."""
+
     api_host: str = "127.0.0.1"
     """Address that the record API listens on."""
 

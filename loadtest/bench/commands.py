@@ -67,6 +67,12 @@ def _intervals() -> Benchmark[Any, Any]:
     return intervals_benchmark.INTERVALS
 
 
+def _new_movies() -> Benchmark[Any, Any]:
+    from loadtest.bench.new_movies import new_movies_benchmark
+
+    return new_movies_benchmark.NEW_MOVIES
+
+
 def _exposure() -> Benchmark[Any, Any]:
     from loadtest.bench.exposure import exposure_benchmark
 
@@ -118,6 +124,7 @@ _BENCHMARKS = (
         _ranking,
         (_DATA, _SPLIT),
     ),
+    _Entry("newmovies", "Movies that nobody has watched: whom they reach, and what it costs the others.", _new_movies),
     _Entry("telemetry", "The stream to reports: speed, memory and disk, beside aiokafka and FastStream.", _telemetry),
     _Entry("intervals", "95 % intervals of the reports: how often they hold the truth, and their width.", _intervals),
     _Entry("exposure", "Nights: whether having been shown helps or hurts a model.", _exposure),

@@ -62,14 +62,17 @@ class Service:
         writer: Writer,
         settings: WorldSettings,
         now_ms: int,
+        announce: Callable[[list[str]], object] = lambda movies: None,
     ) -> None:
+        """`announce` gets the ids of movies as they are released, and of those released before."""
         self.now_ms = now_ms
         self.pace = settings.pace
         self.counts = ServiceCounts()
         self.latest_release: str | None = None
         """The release that gave the latest answer."""
         self._audience, self._zone, self._settings = audience, zone, settings
-        self._caller, self._writer = caller, writer
+        self._caller, self._writer, self._announce = caller, writer, announce
+        self._announced_ms = 0
         self._slices: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
         self._accounts: set[int] = set()
         self._noise = np.random.default_rng([settings.seed, 11])
@@ -83,6 +86,9 @@ class Service:
             await asyncio.sleep(max(0.0, pause))
 
     async def _slice(self) -> None:
+        if released := self._audience.releases(self._announced_ms, self.now_ms):
+            self._announce(released)
+        self._announced_ms = self.now_ms
         visits = self._audience.visits(self.now_ms, SLICE_MS)
         self._welcome(visits)
         asks = self._audience.rng.random(len(visits.users)) < self._settings.ask_share

@@ -43,12 +43,19 @@ class Audience:
     """The people of a world, what they have seen, and the random numbers of their visits."""
 
     def __init__(self, world: World, zone: Zone, seed: int, opens_ms: int = 0) -> None:
-        """`opens_ms` is when the service opens, ms UTC; newcomers join from then on."""
+        """`opens_ms` is when the service opens, ms UTC; newcomers join, and new movies are released, from then on."""
         self.world = world
         self.seen = world.new_seen()
         self.rng = np.random.default_rng([seed, 7])
         self._zone = zone
         self._joins_ms = opens_ms + (world.activity.joining_day * DAY_MS).astype(np.int64)
+        new, days = len(world.new_movies), world.settings.releasing_days
+        self._released_ms = opens_ms + (days * DAY_MS * (np.arange(new) + 1) / max(new, 1)).astype(np.int64)
+
+    def releases(self, since_ms: int, until_ms: int) -> list[str]:
+        """The ids of the movies that are released in [since, until), in their order."""
+        is_released = (self._released_ms >= since_ms) & (self._released_ms < until_ms)
+        return [self.world.catalogue.ids[row] for row in self.world.new_movies[is_released].tolist()]
 
     def visits(self, since_ms: int, length_ms: int) -> Visits:
         """The visits in [since, since + length), which must lie within one hour of the service's clock.

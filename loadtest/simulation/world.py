@@ -16,6 +16,7 @@ import numpy.typing as npt
 from loadtest.settings import WorldSettings
 from loadtest.simulation.catalogue import ERAS, Catalogue, make_catalogue
 from loadtest.simulation.population import CIRCLES, Activity, make_population
+from stream.event import LIST_LENGTH
 
 Ints = npt.NDArray[np.int64] | npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float64]
@@ -28,6 +29,10 @@ REWATCHES = 0.03
 BEST_LIST_ACCEPTANCE = 0.55
 """Chance that a user who has seen nothing yet takes something from the twenty movies they would like most. No
 recommender knows these, and later the user has seen the best of them: a good list reaches 35–45 %."""
+
+NEW_MOVIE_SUITS = 0.05
+"""Share of the users whom a new movie suits."""
+_SAMPLED_USERS = 500
 
 _VISITS_TO_CALIBRATE = 12
 """Liking is scaled to what users choose after this many visits, when they have seen their most obvious movies."""
@@ -146,7 +151,12 @@ class World:
         rng = np.random.default_rng([settings.seed, 3])
         self._genre_upto = np.cumsum(self.people.genre_weights, axis=1)
         self._eras = self.catalogue.eras
-        self._fill_urns(rng)
+        self._share_circles(rng)
+        self._share_cells()
+        self.new_movies = self._pick_new_movies()
+        """int64 [settings.new_movies]: rows of the movies that are released while the service runs, in the order of
+        their release. Users come to them from a list only: they are on no chart, in no circle and of no series."""
+        self._fill_urns()
         self._calibrate(rng)
 
     @property
@@ -268,25 +278,47 @@ class World:
         lift = np.log((self.interest(users, movies) + 0.1 * popularity) / popularity)
         return np.asarray(0.6 * self.catalogue.quality[movies] + 0.4 * lift + self.people.mood[users])
 
-    def _fill_urns(self, rng: np.random.Generator) -> None:
-        """The chart, the circles' favourites, and a cell for each genre in each era."""
-        catalogue, movies = self.catalogue, np.arange(len(self.catalogue))
-        favourites = _favourites(rng, catalogue)
-        circle = np.repeat(np.arange(CIRCLES), favourites.shape[1])
+    def _share_circles(self, rng: np.random.Generator) -> None:
+        """Each circle's favourites, and their shares."""
+        self._favourites = _favourites(rng, self.catalogue)
+        weights = (np.arange(self._favourites.shape[1]) + 4.0) ** -0.6
+        self._circle_share = np.zeros((CIRCLES, len(self.catalogue)), dtype=np.float32)
+        np.put_along_axis(self._circle_share, self._favourites, weights / weights.sum(), axis=1)
+
+    def _share_cells(self) -> None:
+        """Each movie's share of the cells of its genres in its era."""
+        catalogue = self.catalogue
         movie, slot = np.nonzero(catalogue.genres >= 0)
-        cell = _FIRST_CELL + catalogue.genres[movie, slot].astype(np.int64) * ERAS + self._eras[movie]
-        within_circle = np.tile((np.arange(favourites.shape[1]) + 4.0) ** -0.6, CIRCLES)
-        appeal = catalogue.popularity**0.85 * np.exp(0.25 * catalogue.quality)
-        self._urns = Urns(
-            urn=np.concatenate((np.full(movies.size, _CHART), _FIRST_CIRCLE + circle, cell)),
-            movies=np.concatenate((movies, favourites.ravel(), movie)),
-            weights=np.concatenate((catalogue.popularity, within_circle, appeal[movie])),
-            urns=_FIRST_CELL + ERAS * self._genre_upto.shape[1],
-        )
-        self._circle_share = np.zeros((CIRCLES, movies.size), dtype=np.float32)
-        self._circle_share[circle, favourites.ravel()] = self._urns.share[movies.size : -movie.size]
+        self._cell_movies = movie
+        self._cells = catalogue.genres[movie, slot].astype(np.int64) * ERAS + self._eras[movie]
+        self._appeal = (catalogue.popularity**0.85 * np.exp(0.25 * catalogue.quality))[movie]
         self._cell_share = np.zeros(catalogue.genres.shape, dtype=np.float32)
-        self._cell_share[movie, slot] = self._urns.share[-movie.size :]
+        self._cell_share[movie, slot] = self._appeal / np.bincount(self._cells, self._appeal)[self._cells]
+
+    def _pick_new_movies(self) -> npt.NDArray[np.int64]:
+        """The movies that suit nearest to one in twenty users, among those of no series and no circle."""
+        alone = np.flatnonzero((self.catalogue.series < 0) & ~self._circle_share.any(axis=0))
+        users = np.arange(min(len(self.people), _SAMPLED_USERS))
+        away = np.abs(self.suits(users)[:, alone].mean(axis=0) - NEW_MOVIE_SUITS)
+        return np.asarray(alone[np.argsort(away, kind="stable")[: self.settings.new_movies]])
+
+    def suits(self, users: Ints) -> Bools:
+        """[users, movies]: whether a movie is among the twenty that a user would like most, seen or not."""
+        interest = self.interest(users[:, None], np.arange(len(self.catalogue))[None, :])
+        best = min(LIST_LENGTH, interest.shape[1])
+        return np.asarray(interest >= -np.partition(-interest, best - 1, axis=1)[:, best - 1 : best])
+
+    def _fill_urns(self) -> None:
+        """The chart, the circles' favourites, and a cell for each genre in each era, without the new movies."""
+        catalogue, movies, favourites = self.catalogue, np.arange(len(self.catalogue)), self._favourites
+        circle = np.repeat(np.arange(CIRCLES), favourites.shape[1])
+        within_circle = np.tile((np.arange(favourites.shape[1]) + 4.0) ** -0.6, CIRCLES)
+        urn = np.concatenate((np.full(movies.size, _CHART), _FIRST_CIRCLE + circle, _FIRST_CELL + self._cells))
+        members = np.concatenate((movies, favourites.ravel(), self._cell_movies))
+        weights = np.concatenate((catalogue.popularity, within_circle, self._appeal))
+        drawn = ~np.isin(members, self.new_movies)
+        urns = _FIRST_CELL + ERAS * self._genre_upto.shape[1]
+        self._urns = Urns(urn[drawn], members[drawn], weights[drawn], urns)
 
     def _calibrate(self, rng: np.random.Generator) -> None:
         """Fit what depends on the size of the catalogue: the users' appetite, and the scale of their liking."""

@@ -95,7 +95,7 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(benchmark: Benchmark[int, SampleRun])
 
 
 def test_every_benchmark_has_a_command_of_its_name() -> None:
-    names = ["quality", "serving", "night", "ranking", "telemetry", "intervals", "exposure", "fuzz"]
+    names = ["quality", "serving", "night", "ranking", "newmovies", "telemetry", "intervals", "exposure", "fuzz"]
     assert list(commands.bench.commands) == names
     for entry in commands._BENCHMARKS:
         assert entry.load().name == entry.name
