@@ -148,3 +148,14 @@ def test_what_is_shown_in_vain_leaves_and_each_start_keeps_it() -> None:
 @pytest.mark.parametrize(("share", "places"), [(0.0, 0), (0.049, 0), (0.05, 1), (0.1, 2), (0.15, 3), (1.0, 20)])
 def test_a_share_is_rounded_down_to_places(share: float, places: int) -> None:
     assert NewMovieBudget.of(BatchSettings(new_movie_share=share)).places == places
+
+
+def test_nobody_gets_a_new_movie_that_they_have_seen() -> None:
+    data, contents, lists = history(400, 1)
+    contents[5] = MovieContent(id="m5+", genres=[GENRES[1]], announced=99)
+    lists[(lists == 5).any(axis=1)] = -1  # the model lists it for some
+    tried, new_lists = filled(data, contents, lists, NewMovieBudget(1, 1.0, 400, 500))
+    got = (new_lists == 5).any(axis=1)
+    assert tried[0] == 5
+    assert got.sum() > 20
+    assert not (got & (data.matrix[:, [5]].toarray().ravel() > 0)).any()
