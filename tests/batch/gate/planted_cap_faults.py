@@ -36,22 +36,23 @@ def then(*spoils: Spoil) -> Spoil:
 
 def with_new_adult_movie(parts: CandidateParts, rows: tuple[int, ...] = ()) -> None:
     """An adult movie that nobody has watched is in lists of users who are of age, and of some others; none has another
-    one, which costs too much.
+    one, which costs too much. One user has seen all but ten of the movies that anyone has.
     """
     with_unwatched(parts)
     with_minors(parts)
+    parts.seen[3, 10 : -parts.unwatched] = True
     newest = len(parts.movies) - 1
     parts.adult.add(newest)
     parts.costs[newest - 1], parts.caps = 9.5, {"max_cost": 5.0}
     parts.lists = parts.made_lists()
-    of_age = (parts.made_caps().facts.ages >= 18) & (parts.lists[:, 0] >= 0)
+    of_age = (parts.made_caps().facts.ages >= 18) & (parts.lists[:, 12] >= 0)
     parts.lists[[*np.flatnonzero(of_age)[:100], *rows], 12] = newest
 
 
 def new_dear_movie(parts: CandidateParts) -> None:
     with_new_adult_movie(parts)
     assert parts.lists is not None
-    parts.lists[3, 12] = len(parts.movies) - 2
+    parts.lists[2, 12] = len(parts.movies) - 2
 
 
 def new_restricted_unsaid(parts: CandidateParts) -> None:

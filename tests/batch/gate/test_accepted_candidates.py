@@ -331,8 +331,7 @@ def test_the_verdict_says_which_rules_could_not_be_judged(tmp_path: Path, curren
     assert verdict["not_below_popular"] == "passed: the popular list won"
     assert verdict["not_below_current"] == "passed: there is no current release"
     assert verdict["lists_are_fresh"] == "passed"
-    texts = passed(sealed(tmp_path / "2", after(build_parts(), current))).summary().values()
-    assert set(texts) == {"passed", "passed: nobody explores"}
+    assert set(passed(sealed(tmp_path / "2", after(build_parts(), current))).summary().values()) == {"passed"}
     after(parts := build_parts(), current).evaluation["against_current"] = {"release": current.id, "none": "few"}
     assert passed(sealed(tmp_path / "3", parts)).summary()["not_below_current"] == "passed: not compared: few"
     unmeasured(parts := after(build_parts(), current))
