@@ -51,6 +51,9 @@ DEFAULTS = {
         "new_movie_share": 0.05, "new_movie_reach": 0.3, "new_movie_starts": 20, "new_movie_trials": 500, "trees": 50,
         "answers": "auto", "seed": 1, "night_at": "03:00", "explore_share": 0.0,
         "young_archive_days": 3, "young_archive_hours": 4.0, "keep_releases": 14,
+        "keep_archive_days": 14, "keep_quarantine_days": 30, "keep_alert_days": 90,
+        "keep_damaged_days": 30, "keep_revision_days": 365, "keep_experiment_days": 365,
+        "least_free_mb": 1024,
     },
     "server": {
         "host": "127.0.0.1", "port": 8082, "operator_host": "127.0.0.1",
