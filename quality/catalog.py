@@ -104,6 +104,21 @@ class Catalog:
         columns = f"CAST(id AS INTEGER), json_extract({body}, '$.age'), json_extract({body}, '$.gender')"
         return self._rows(f"SELECT {columns} FROM records WHERE subject = 'user' AND status = 'known'")  # noqa: S608
 
+    def self_descriptions(self) -> list[tuple[int, str | None, str | None]]:
+        """Id, likes and dislikes of each known user who has written either, without decoding whole records."""
+        body = "CAST(body AS TEXT)"
+        likes, dislikes = (f"json_extract({body}, '$.self_description_{name}')" for name in ("likes", "dislikes"))
+        has_any = f"({likes} IS NOT NULL OR {dislikes} IS NOT NULL)"
+        known = "subject = 'user' AND status = 'known'"
+        return self._rows(f"SELECT CAST(id AS INTEGER), {likes}, {dislikes} FROM records WHERE {known} AND {has_any}")  # noqa: S608
+
+    def genres(self) -> dict[str, list[str]]:
+        """The genres of each known movie."""
+        body = "CAST(body AS TEXT)"
+        query = f"SELECT id, json_extract({body}, '$.genres') FROM records"  # noqa: S608
+        rows = self._rows(f"{query} WHERE subject = 'movie' AND status = 'known'")
+        return {name: orjson.loads(genres) if genres else [] for name, genres in rows}
+
     def movies(self) -> dict[str, KnownMovie]:
         """The known movies by id, as records of any version have them."""
         body = "CAST(body AS TEXT)"

@@ -6,6 +6,7 @@ answer, or answers without records many times in a row, raises an error.
 """
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,9 @@ _MOST_PARTLY_KNOWN = 1_000
 """Records that lack wrong fields and are requested again in a night: five bulk requests."""
 _URL_BYTES = 6_000
 """The longest list of ids in a URL: HTTP servers refuse request lines of more than about 8 KB."""
+
+_ESCAPE = re.compile(rb"\\\\|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|(\\u[dD][89a-fA-F]..)", re.DOTALL)
+"""A backslash, a pair of UTF-16 surrogates, or (group 1) one of them alone."""
 
 
 class _Requests:
@@ -186,7 +190,7 @@ def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes)
     if status not in (200, 404):
         return [(name, "bad", None, f"HTTP {status}") for name in ids]
     try:
-        answer = orjson.loads(body)
+        answer = _decode(body)
     except orjson.JSONDecodeError as error:
         return [(name, "bad", None, f"not JSON: {error}") for name in ids]
     items = answer if isinstance(answer, list) else [answer]
@@ -199,6 +203,18 @@ def _read_answer(subject: Subject, ids: Sequence[str], status: int, body: bytes)
     # a "not found" message has no id: its position identifies it, if the answer has an item for each id
     by_position: dict[str, object] = dict(zip(ids, items, strict=True)) if len(items) == len(ids) else {}
     return [_read_item(subject, name, by_id.get(name, by_position.get(name))) for name in ids]
+
+
+def _decode(body: bytes) -> object:
+    """The JSON of an answer. Raises `orjson.JSONDecodeError`.
+
+    A text that was cut within an emoji ends with half of a UTF-16 pair, which some services escape as it is. It becomes
+    U+FFFD: one user's text must not cost the records of all others in the answer.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return orjson.loads(_ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], body))
 
 
 def _id_text(value: object) -> str:

@@ -6,6 +6,7 @@ and reasons. API records of both generations pass.
 """
 
 import math
+import re
 from collections.abc import Callable
 
 from quality.catalog import LARGEST_COST
@@ -19,6 +20,7 @@ from stream.zone import DAY_MS, FIRST_YEAR, LAST_YEAR, day_number
 
 __all__ = [
     "LONGEST_MINUTE",
+    "MAX_DESCRIPTION",
     "MOVIE_RECORD",
     "USER",
     "Schema",
@@ -117,13 +119,32 @@ _WHOLE_BUT_0 = (*_WHOLE, _unknown(0))
 """For numbers of which 0 says that the service does not know."""
 _NUMBER = (_unknown("null", ""), _number)
 
+MAX_DESCRIPTION = 1_000
+"""Most characters that are kept of what a user writes about themself."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\s]+")
+"""Control characters, invisible ones and those that turn the direction of writing, and white space."""
+
+
+def _free_text(value: object) -> object:
+    """A text on one line, of at most `MAX_DESCRIPTION` characters and without control characters; None if it is blank.
+
+    Nothing is escaped: no process interprets these texts. Values of other types stay, and break the schema.
+    """
+    if not isinstance(value, str):
+        return value
+    begin = value[: 4 * MAX_DESCRIPTION].encode("utf-8", "replace").decode()
+    return _CONTROLS.sub(" ", begin).strip()[:MAX_DESCRIPTION].strip() or None
+
+
+_DESCRIPTION = {"type": "string", "nullable": True, "coerce": _free_text, "maxlength": MAX_DESCRIPTION}
+
 USER: Schema = {
     "user_id": {"type": "integer", "min": 1, "required": True, "coerce": _WHOLE},
     "age": {"type": "integer", "min": 8, "max": 90, "required": True, "coerce": _WHOLE},
     "occupation": {"type": "string", "nullable": True},
     "gender": {"type": "string", "allowed": ["M", "F"], "required": True},
-    "self_description_likes": {"type": "string", "nullable": True},
-    "self_description_dislikes": {"type": "string", "nullable": True},
+    "self_description_likes": _DESCRIPTION,
+    "self_description_dislikes": _DESCRIPTION,
 }
 
 

@@ -144,3 +144,17 @@ def test_a_kill_loses_at_most_a_bulk_and_no_record_is_half_known(scripted: Scrip
         more = numbered(len(kept) + lost + 10)
         assert refresh_catalog(catalog, "user", more, api(server.root)) == {"known": len(more) - len(kept)}
         assert not {path.rpartition("/")[2] for path in server.asked} & kept.keys()
+
+
+def test_half_an_emoji_in_one_text_costs_no_record_of_its_answer(scripted: Scripted, tmp_path: Path) -> None:
+    texts = (rb"cut \ud83d", rb"whole \ud83c\udfac", rb"a backslash \\ud83d")
+    people = (
+        b'{"user_id": %d, "age": 28, "gender": "M", "self_description_likes": "%b"}' % (number, text)
+        for number, text in enumerate(texts, 1)
+    )
+    body = b"[" + b", ".join(people) + b"]"
+    with scripted(lambda *_: (200, body, {})) as server:
+        settings = BatchSettings(api=server.root, api_retries=0)
+        fetch_into_catalog(Catalog(tmp_path), "user", numbered(3), ServiceApi(settings, "2026"))
+    kept = [likes for _, likes, _ in sorted(Catalog(tmp_path).self_descriptions())]
+    assert kept == ["cut \ufffd", "whole \U0001f3ac", "a backslash \\ud83d"]

@@ -34,7 +34,12 @@ def world(request: pytest.FixtureRequest) -> World:
 def test_every_record_of_a_simulated_world_is_good(world: World) -> None:
     records = world_records(world)
     for number in range(1, 301):
-        assert checked(records.user(str(number)), USER) == (records.user(str(number)), "")
+        record, why = checked(user := records.user(str(number)), USER)
+        assert user is not None
+        assert record is not None, why
+        assert {name: record[name] for name in user if name not in TEXTS} == {
+            name: value for name, value in user.items() if name not in TEXTS
+        }
     for name in world.catalogue.ids:
         record, why = checked(orjson.loads(orjson.dumps(records.movie(name))), MOVIE_RECORD)
         assert record is not None, why
@@ -243,3 +248,32 @@ def test_good_records_do_not_need_cerberus(schema: Schema, world: World) -> None
 def test_a_good_record_can_be_stored_as_json(field: str) -> None:
     record, why = checked({**MOVIE, field: "9" * 30}, MOVIE_RECORD)
     assert why or orjson.dumps(record)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (None, None), ("", None), (" \n\x00\u200b", None), ("long films", "long films"),
+        ("  a\x00\x1b[31m,\r\n<b>\u202eb\t ", "a [31m, <b> b"), ("x" * 10_000, "x" * 1_000),
+        ("é\U0001f3ac", "é\U0001f3ac"), ("cut \ud83d", "cut ?"), ("\x00" * 10_000 + "late", None),
+    ],
+)  # fmt: skip
+def test_a_self_description_is_one_short_line_without_control_characters(text: str | None, kept: str | None) -> None:
+    assert checked({**REAL_USER, "self_description_likes": text}, USER) == (
+        {**REAL_USER, "self_description_likes": kept},
+        "",
+    )
+
+
+@given(st.text())
+def test_what_is_kept_of_a_self_description_is_kept_again(text: str) -> None:
+    record, _ = checked({**REAL_USER, "self_description_likes": text}, USER)
+    assert record is not None
+    assert checked(record, USER) == (record, "")
+    orjson.dumps(record)
+
+
+def test_a_self_description_of_another_type_is_dropped_and_not_named() -> None:
+    record, why = usable({**REAL_USER, "self_description_dislikes": ["my secret"]}, USER)
+    assert record == {**REAL_USER, "self_description_dislikes": None}
+    assert why == "self_description_dislikes: must be of string type"
