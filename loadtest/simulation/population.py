@@ -9,12 +9,14 @@ Guarantee: equal settings give equal users; no array grows faster than the numbe
 """
 
 from dataclasses import dataclass
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
 
 from loadtest.settings import USUAL_CHART_SHARE, WorldSettings
 from loadtest.simulation.catalogue import ERAS, GENRE_FREQUENCY, GENRES, ApiRecord
+from loadtest.simulation.tastes_in_words import WrittenTaste, self_description
 from stream.settings import Generation
 
 CIRCLES = 40
@@ -73,6 +75,7 @@ class Activity:
 class Population:
     """All users; row i of every array is the user with id i + 1."""
 
+    seed: int
     generation: Generation
     ages: npt.NDArray[np.int8]
     """In years, 8..90."""
@@ -115,14 +118,15 @@ class Population:
         return record
 
     def _self_description(self, i: int) -> dict[str, str | None]:
-        """The user's self-description: many users have none, and none of them is complete."""
-        order = np.argsort(self.genre_weights[i])
-        liked, disliked = (GENRES[g].lower() for g in (order[-1], order[0]))
-        era = 1940 + 10 * int(self.favourite_era[i])
-        return {
-            "self_description_likes": f"I enjoy {liked} movies, best of all from the {era}s." if i % 10 < 6 else None,
-            "self_description_dislikes": f"I do not care for {disliked} movies." if i % 10 < 4 else None,
-        }
+        taste = WrittenTaste(
+            self.genre_weights[i],
+            int(self.favourite_era[i]),
+            (int(self.circles[i, 0]), int(self.circles[i, 1])),
+            float(self.chart_odds[i]),
+            float(self.circle_odds[i]),
+        )
+        likes, dislikes = self_description(taste, Random(f"{self.seed}/self-description/{i}"))
+        return {"self_description_likes": likes, "self_description_dislikes": dislikes}
 
 
 def make_population(settings: WorldSettings) -> Population:
@@ -136,6 +140,7 @@ def make_population(settings: WorldSettings) -> Population:
     one_circle = rng.random(users) < 0.5
     circles[one_circle, 1] = circles[one_circle, 0]
     return Population(
+        seed=settings.seed,
         generation=settings.generation,
         ages=ages,
         women=women,
