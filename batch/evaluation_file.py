@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from batch.errors import EvaluationDamaged
-from quality.metrics.intervals import Interval
+from quality.metrics.intervals import Interval, interval_text
 from quality.metrics.ranking import HIT_RATE, MRR, NDCG, RECALL
 from stream import durable
 from stream.decoding import decode_json
@@ -174,6 +174,39 @@ class AgainstCurrent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return None if self.metric is None else ScoreDifference(self.metric, self.mean, self.low, self.high)
 
 
+class FirstListLength(Struct, frozen=True):
+    """Lists by self-description and by segment, for users with histories of a certain length, which neither sees."""
+
+    users: int
+    segment: Interval
+    """NDCG@20 of the segment's popular list."""
+    described: Interval
+    """NDCG@20 of the list by self-description."""
+    against_segment: Interval
+    """The difference, paired by user."""
+
+
+class FirstListFigures(Struct, frozen=True):
+    """Lists by self-description and by segment on one slice: users whose texts have a known word, strangers first."""
+
+    all: FirstListLength
+    segment_hit_rate: Interval
+    described_hit_rate: Interval
+    lengths: dict[str, FirstListLength] = {}
+    """By the keys of `HISTORY_LENGTHS`; "0" are strangers."""
+
+
+class FirstLists(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether users who have watched nothing get a list by their self-description, and the figures that decide."""
+
+    shipped: bool
+    reason: str
+    """Why they do or do not, in words."""
+    choice: FirstListFigures | None = None
+    test: FirstListFigures | None = None
+    """None if no text with a known word was measured on the slice."""
+
+
 class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The evaluation of a night's models."""
 
@@ -194,6 +227,13 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     against_popular: ScoreDifference
     """The chosen model minus the popular list, on the test slice."""
     against_current: AgainstCurrent = AgainstCurrent()
+    first_lists: FirstLists | None = None
+    """None if no user with a text was measured, and in releases that are too old to say."""
+
+    @property
+    def ships_first_lists(self) -> bool:
+        """Whether users without a history get a list by their self-description."""
+        return self.first_lists is not None and self.first_lists.shipped
 
     @property
     def is_measured(self) -> bool:
@@ -210,6 +250,23 @@ class Evaluation(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def test_models(self) -> dict[str, ModelFigures]:
         """The figures of all models on the test slice, by name; {} where nothing was measured."""
         return self.slices.test.models if self.slices.test else {}
+
+
+def what_speaks_against(choice: FirstListFigures, test: FirstListFigures | None) -> str | None:
+    """Why first lists with these figures may not be shipped, in words; None if they may."""
+    ahead = choice.all.against_segment
+    if choice.all.users < LEAST_USERS:
+        return f"they were measured on {choice.all.users} users of the choice slice, {LEAST_USERS} are needed"
+    if ahead.low is None or not ahead.low > 0:
+        beyond = f"({interval_text(ahead, '+.4f')})"
+        return f"they are not better than the segment's list beyond noise on the choice slice {beyond}"
+    for name, figures in (("choice", choice), ("test", test)):
+        groups = {"users": figures.all, "strangers": figures.lengths.get("0")} if figures else {}
+        for who, group in groups.items():
+            if group and group.users >= LEAST_USERS and (group.against_segment.high or 0) < 0:
+                behind = interval_text(group.against_segment, "+.4f")
+                return f"they are below the segment's list for the {who} of the {name} slice ({behind})"
+    return None
 
 
 def read_evaluation(folder: Path) -> Evaluation:

@@ -23,17 +23,20 @@ from batch import models
 from batch.errors import NotEnoughData
 from batch.evaluation.contest import POPULAR, Contest, choose, drawn
 from batch.evaluation.figures import measure_lists, score_difference
+from batch.evaluation.first_lists import decide, measure_first_lists
 from batch.evaluation.incumbent import Incumbent, compare_with_incumbent
 from batch.evaluation.splits import Slice, Splits, release_splits
 from batch.evaluation_file import (
     CHOICE_METRIC,
     AgainstCurrent,
     Evaluation,
+    FirstListFigures,
     MeasuredSlices,
     ScoreDifference,
     SliceFigures,
 )
 from batch.history.interactions import Interactions, TrainingHistory
+from batch.history.self_descriptions import SelfDescriptions
 from batch.models import Model
 from batch.models.list_caps import ListCaps
 from batch.models.short_histories import PopularForShort
@@ -54,9 +57,14 @@ def evaluate(
     advance: Advance,
     incumbent: Incumbent | None = None,
     caps: ListCaps | None = None,
+    descriptions: SelfDescriptions | None = None,
 ) -> Evaluation:
-    """Choose a model on one slice of a history, and measure all models on the next. All lists keep to the caps."""
-    return measure_models(release_splits(history, settings), settings, advance, incumbent, caps)
+    """Choose a model on one slice of a history, and measure all models on the next; likewise the lists of strangers.
+
+    All lists keep to the caps.
+    """
+    splits = release_splits(history, settings)
+    return measure_models(splits, settings, advance, incumbent, caps, descriptions)
 
 
 def measure_models(
@@ -65,6 +73,7 @@ def measure_models(
     advance: Advance,
     incumbent: Incumbent | None = None,
     caps: ListCaps | None = None,
+    descriptions: SelfDescriptions | None = None,
 ) -> Evaluation:
     """As `evaluate`, on any two slices.
 
@@ -73,7 +82,9 @@ def measure_models(
     """
     competing = models.candidates(settings)
     try:
-        choice, choice_figures = _on_choice(splits.choice(), competing, settings, advance, caps)
+        first_on_choice, choice, choice_figures = _on_choice(
+            splits.choice(), competing, settings, advance, caps, descriptions
+        )
         part = splits.test()
     except NotEnoughData as error:
         return _without_figures(settings, str(error))
@@ -82,12 +93,11 @@ def measure_models(
     below = {name: int(events) for name in parameters if 0 < (events := choice.popular_below(name)) < np.inf}
     test = _on_test(part, competing, below, settings, advance, caps)
     chosen, chosen_by = choose(choice, test, settings, splits.kind)
-    if part.counts_exposed and settings.model == "best":
-        chosen_by += _exposed_count(part)
     lists, popular = test.results[chosen], test.results[POPULAR]
+    first_on_test = measure_first_lists(part, descriptions, settings, caps)
     return Evaluation(
         chosen=chosen,
-        chosen_by=chosen_by,
+        chosen_by=chosen_by + _exposed_count(part, settings),
         parameters=parameters,
         learned=learned.get(chosen, b""),
         slices=MeasuredSlices(choice_figures, test.figures(part, settings.seed)),
@@ -95,13 +105,19 @@ def measure_models(
         popular_below=below,
         against_popular=score_difference(lists.scores.ndcg, popular.scores.ndcg),
         against_current=compare_with_incumbent(incumbent, part, test.users, lists),
+        first_lists=decide(first_on_choice, first_on_test, chosen),
     )
 
 
 def _on_choice(
-    part: Slice, competing: list[Model], settings: BatchSettings, advance: Advance, caps: ListCaps | None
-) -> tuple[Contest, SliceFigures]:
-    """Tune every model on one half of the users, and measure it on the other half."""
+    part: Slice,
+    competing: list[Model],
+    settings: BatchSettings,
+    advance: Advance,
+    caps: ListCaps | None,
+    descriptions: SelfDescriptions | None,
+) -> tuple[FirstListFigures | None, Contest, SliceFigures]:
+    """Tune every model on one half of the users, and measure it on the other half; and measure first lists."""
     users = drawn(part.users, settings.evaluation_users, settings.seed)
     users = np.random.default_rng(settings.seed).permutation(users)
     tuning, measuring = np.sort(users[: len(users) // 2]), np.sort(users[len(users) // 2 :])
@@ -112,7 +128,7 @@ def _on_choice(
             model.tune(part.known, part.relevant, tuning)
         contest.measure(part, model)
         advance(1)
-    return contest, contest.figures(part, settings.seed)
+    return measure_first_lists(part, descriptions, settings, caps), contest, contest.figures(part, settings.seed)
 
 
 def _on_test(
@@ -137,7 +153,10 @@ def _on_test(
     return contest
 
 
-def _exposed_count(part: Slice) -> str:
+def _exposed_count(part: Slice, settings: BatchSettings) -> str:
+    """What a choice owes to starts that lists suggested, to be added to its reason; "" for nothing."""
+    if not part.counts_exposed or settings.model != "best":
+        return ""
     return (
         f"; lists were shown before {part.exposed_share:.0%} of the new starts, which count all the same, since too few"
         " users have others: the model that was shown has an advantage"

@@ -11,6 +11,7 @@ import scipy.sparse as sp
 from batch import models
 from batch.evaluation_file import Evaluation, read_evaluation
 from batch.gate import list_relevance
+from batch.models.described_taste import SelfDescriptions
 from batch.models.list_caps import ListCaps
 from batch.models.new_movies import NewMovieBudget
 from batch.models.top_lists import RESERVE
@@ -65,6 +66,8 @@ class Candidate:
     caps: ListCaps
     """What lists may hold, by the settings and the catalogue."""
     current: Release | None
+    descriptions: SelfDescriptions | None = None
+    """What the history's users have written about themselves; None if that is unknown."""
 
     @cached_property
     def release(self) -> Release:
@@ -150,6 +153,11 @@ class Candidate:
     def with_history(self) -> np.ndarray:
         """int64: rows of the users who have seen something."""
         return np.flatnonzero(np.diff(self.seen.indptr))
+
+    @cached_property
+    def with_first_list(self) -> np.ndarray:
+        """int64: rows of the users who have seen nothing and have a list all the same."""
+        return np.flatnonzero((np.diff(self.seen.indptr) == 0) & (self.lists[:, 0] >= 0))
 
     @cached_property
     def co_occurrence(self) -> list_relevance.CoOccurrence:

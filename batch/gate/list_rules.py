@@ -3,11 +3,13 @@
 import numpy as np
 import scipy.sparse as sp
 
+from batch.evaluation_file import what_speaks_against
 from batch.gate import (
     baseline_checks,
     cap_checks,
     embedding_parts,
     explored_checks,
+    first_list_checks,
     list_checks,
     list_order,
     list_relevance,
@@ -92,6 +94,31 @@ def explorers_are_drawn(candidate: Candidate) -> str | None:
         return Wrong(f"nobody explores, though {share:.1%} of the users should") if share else None
     fault = explored_checks.exploring_fault(candidate, explored, share)
     return Wrong(fault) if fault else f"{len(explored.rows)} users explore"
+
+
+def first_lists_suit_their_users(candidate: Candidate) -> str | None:
+    """Users who have seen nothing have a list only where such lists were measured to be better than the segment's, and
+    only if they have described themselves; lists of similar descriptions are similar.
+    """
+    users, first_lists = candidate.with_first_list, candidate.evaluation.first_lists
+    if first_lists is None or not first_lists.shipped:
+        return Wrong(f"{len(users)} users who have seen nothing have a list") if len(users) else None
+    if not candidate.is_personal:
+        return Wrong("lists by self-description are shipped beside lists that are not personal")
+    if first_lists.choice is None:
+        return Wrong("lists by self-description are shipped without being measured")
+    if why_not := what_speaks_against(first_lists.choice, first_lists.test):
+        return Wrong(f"lists by self-description are shipped, though {why_not}")
+    if not len(users):
+        return "nobody who has seen nothing wrote a known word"
+    if candidate.descriptions is None:
+        return Wrong("what the users wrote is unknown")
+    if silent := int((~candidate.descriptions.written_by(users)).sum()):
+        return Wrong(f"{silent} users who have neither seen nor written anything have a list")
+    suit = first_list_checks.lists_suit_texts(candidate.lists, candidate.segments, users, candidate.descriptions)
+    if suit is False:
+        return Wrong("users with similar self-descriptions get lists no more similar than others")
+    return None if suit else "too few first lists to tell whether they suit"
 
 
 def embeddings_suit_their_movies(candidate: Candidate) -> str | None:

@@ -21,6 +21,7 @@ from batch.gate.list_rules import (
     baseline_is_popular,
     embeddings_suit_their_movies,
     explorers_are_drawn,
+    first_lists_suit_their_users,
     lists_are_fresh,
     lists_are_full,
     lists_differ,
@@ -257,9 +258,9 @@ def a_worker_answers(candidate: Candidate) -> str | None:
 RULES: tuple[Rule, ...] = (
     files_verify, ledger_balances, alerts_allow, input_is_recent, input_goes_on, counts_hold, there_is_enough,
     release_is_of_its_input, movies_are_known, lists_are_full, lists_are_fresh, lists_keep_to_caps, lists_differ,
-    lists_suit_their_users, explorers_are_drawn, embeddings_suit_their_movies, popular_lists_are_popular,
-    baseline_is_popular, new_movies_keep_to_their_budget, new_movies_lie_near_their_like, evaluation_is_sound,
-    measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
+    lists_suit_their_users, explorers_are_drawn, first_lists_suit_their_users, embeddings_suit_their_movies,
+    popular_lists_are_popular, baseline_is_popular, new_movies_keep_to_their_budget, new_movies_lie_near_their_like,
+    evaluation_is_sound, measured_on_enough, not_below_popular, not_below_current, a_worker_answers,
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 |---|---|---|
 | `sessions` | archive | `sessions/day=…`, for the days that changed; in `night/`: `read.json` |
 | `catalog` | sessions, APIs | `catalog/catalog.sqlite` |
-| `history` | sessions, catalogue | in `night/`: `assemble.FILES`, `LIST_FACTS`, `content.json`, `input.json` |
+| `history` | sessions, catalogue | in `night/`: history, `LIST_FACTS`, descriptions, `content.json`, `input.json` |
 | `evaluate` | the history, the current release | `night/evaluation.json` with the chosen model |
 | `train` | the history, the choice | the other files of the candidate, in `night/` |
 | `publish` | the candidate | `releases/<id>`, and `current` if the gate lets it pass |
@@ -34,7 +34,7 @@ from batch.evaluation_file import EVALUATION_FILE, Evaluation, read_evaluation, 
 from batch.gate import rules
 from batch.gate.candidate import Candidate
 from batch.gate.verdict import GateVerdict
-from batch.history import assemble
+from batch.history import assemble, self_descriptions
 from batch.history.day_sessions import archived_days, compact_days, rows_to_read
 from batch.history.day_store import PARTS_WITH_USERS, DayStore
 from batch.history.interactions import Requests, TrainingHistory
@@ -157,6 +157,7 @@ class NightSteps:
             assemble.save_history(self._folder, history, requests)
             shown, announced = shown_lists(self._day_store.read("shown", days)), read_announced(self.var)
             unwatched = release_movies.write_movies(self._folder, history, self._catalog, announced, shown)
+            self_descriptions.store(self._folder, history.users, history.movies, self._catalog)
         users, movies = history.shape
         counts = InputCounts(
             sessions=len(history.user), users=users, movies=movies, ratings=len(gathered.rated),
@@ -173,8 +174,8 @@ class NightSteps:
         """Measure the models and choose one."""
         with step("evaluate", steps(self._settings)) as advance:
             history = self._history_with_exposure()
-            caps = self._caps().first(len(history.movies))
-            evaluation = evaluate(history, self._settings, advance, self._incumbent(history), caps)
+            competition = history, self._settings, advance, self._incumbent(history)
+            evaluation = evaluate(*competition, self._caps().first(len(history.movies)), self._descriptions())
         write_evaluation(self._folder, evaluation)
         gives_way = self._settings.model == "best" and evaluation.chosen == POPULAR
         level = logging.WARNING if gives_way else logging.INFO
@@ -184,11 +185,11 @@ class NightSteps:
 
     def train(self) -> TrainResult:
         """Fit the chosen model to everything, and write the candidate's lists, index and embeddings."""
-        history, _ = self._history()
+        (history, _), texts = self._history(), self._descriptions()
         facts, evaluation, contents = self._input(), self._evaluation(), self._contents()
         hidden_movies, caps = frozenset(facts.hidden or ()), self._caps()
         dimensions = build.build_files(
-            self._folder, history, contents, evaluation, self._settings, hidden_movies, caps, facts.stream_time
+            self._folder, history, contents, evaluation, self._settings, hidden_movies, caps, facts.stream_time, texts
         )
         users = len(history.users)
         return TrainResult(model=evaluation.chosen, dimensions=dimensions, users=users, movies=len(contents))
@@ -282,6 +283,7 @@ class NightSteps:
             shown=np.array([content.shown for content in contents], np.int64),
             budget=NewMovieBudget.of(self._settings),
             segments=history.segments,
+            descriptions=self._descriptions(),
             until=history.until,
             catalog_movies=known.runtimes.keys(),
             denied_movies=known.missing,
@@ -342,6 +344,12 @@ class NightSteps:
     def _history_with_exposure(self) -> TrainingHistory:
         history, requests = self._history()
         return marked(history, requests, self._quality.window_ms, self._settings)
+
+    def _descriptions(self) -> self_descriptions.SelfDescriptions:
+        for name in self_descriptions.FILES:
+            self._need(name)
+        with self._reading("what users wrote about themselves"):
+            return self_descriptions.load(self._folder)
 
     def _caps(self) -> ListCaps:
         """What the settings cap, by what the catalogue said when the history was assembled: of all movies."""

@@ -13,8 +13,10 @@ from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.movie_content import MovieContent
 from batch.history.segments import NAMES
+from batch.history.self_descriptions import SelfDescriptions
 from batch.models import exploring, new_movies, top_lists
 from batch.models.content_regression import ContentRegression, content_embeddings
+from batch.models.described_taste import DescribedTaste
 from batch.models.list_caps import ListCaps
 from batch.models.short_histories import PopularForShort
 from batch.progress import Advance, step
@@ -38,6 +40,7 @@ def build_files(
     hidden: frozenset[str],
     caps: ListCaps,
     night_ms: int,
+    descriptions: SelfDescriptions | None = None,
 ) -> int:
     """Fit the model that the evaluation chose to the whole history, and write the files of a release.
 
@@ -48,33 +51,43 @@ def build_files(
     data = history.before(history.until, settings.half_life_days)
     names, watched_caps = [content.id for content in contents], caps.first(data.shape[1])
     is_hidden = np.array([name in hidden for name in history.movies])
-    off_lists = is_hidden | watched_caps.kept_off
+    off_lists, off_pools = is_hidden | watched_caps.kept_off, is_hidden | watched_caps.not_for_everyone
     _require_one_for_everyone(off_lists[0], watched_caps)
-    chosen, parameters = evaluation.chosen, evaluation.parameters.get(evaluation.chosen, {})
-    below = evaluation.popular_below.get(chosen, 0)
-    with step(f"fit {chosen}"):
-        model = models.make(chosen, settings, parameters, evaluation.learned)
-        model.fit(data)
+    is_personal, below = models.is_personal(evaluation.chosen), evaluation.popular_below.get(evaluation.chosen, 0)
+    model = _fitted(evaluation, data, settings)
     factors = _factorisation(model, data, settings)
     with step("lists", len(history.users)) as advance:
         shown = PopularForShort(model, below, data.popularity)
         personal = _personal_lists(shown, data, is_hidden, watched_caps, advance)
+    if descriptions is not None and evaluation.ships_first_lists:
+        _add_first_lists(personal, DescribedTaste(descriptions, settings), data, is_hidden, watched_caps)
     users = np.bincount(data.movies, minlength=data.shape[1])
     by_content = ContentRegression(contents, users)
-    explorer = factors  # what is popular is in the pool already
-    if models.is_personal(chosen):
-        explorer = model
+    if is_personal:
         personal = _with_new_movies(personal, data, contents, by_content, settings, hidden, caps, below)
-    off_pools = is_hidden | watched_caps.not_for_everyone
-    # drawn lists replace those with new movies, which nobody drew
+    explorer = model if is_personal else factors  # what is popular is in the pool already
     _explore(folder, personal, explorer, history, data, off_pools, settings.explore_share, night_ms)
+    durable.write_array(folder / MINORS, caps.minor_kinds)
+    _write_lists(folder, {"lists.npy": personal, **_popular_lists(data, off_lists)}, names, settings)
+    items = content_embeddings(by_content, factors.item_embeddings, users, settings.new_movie_starts)
+    return _write_embeddings(folder, items, settings)
+
+
+def _fitted(evaluation: Evaluation, data: Interactions, settings: BatchSettings) -> models.Model:
+    """The chosen model, fitted to the whole history with what tuning found."""
+    chosen = evaluation.chosen
+    with step(f"fit {chosen}"):
+        model = models.make(chosen, settings, evaluation.parameters.get(chosen, {}), evaluation.learned)
+        model.fit(data)
+    return model
+
+
+def _popular_lists(data: Interactions, off_lists: np.ndarray) -> dict[str, np.ndarray]:
+    """By file: the popular lists, and the baseline of reports, without the movies of `off_lists` (bool [s + 1, m])."""
     popular = top_lists.popular_lists(data.popularity, data.matrix > 0, data.segments, len(NAMES) - 1, off_lists)
     with step("baseline"):
         baseline = top_lists.unseen_lists(top_lists.popular_ranking(data.popularity, off_lists[0]), data)
-    durable.write_array(folder / MINORS, caps.minor_kinds)
-    _write_lists(folder, {"lists.npy": personal, "fallbacks.npy": popular, BASELINE: baseline}, names, settings)
-    items = content_embeddings(by_content, factors.item_embeddings, users, settings.new_movie_starts)
-    return _write_embeddings(folder, items, settings)
+    return {"fallbacks.npy": popular, BASELINE: baseline}
 
 
 def _with_new_movies(
@@ -148,7 +161,10 @@ def _explore(
     share: float,
     night_ms: int,
 ) -> None:
-    """Replace the lists of the users who explore this night by lists that are drawn, and note their propensities."""
+    """Replace the lists of the users who explore this night by lists that are drawn, and note their propensities.
+
+    New movies in them go, since nobody drew those.
+    """
     for name in EXPLORED:
         (folder / name).unlink(missing_ok=True)
     if not share:
@@ -159,6 +175,17 @@ def _explore(
         lists[rows], propensities = exploring.draw_lists(pool, history.users[rows], night_ms)
         durable.write_array(folder / "explorers.npy", rows.astype(np.uint32))
         durable.write_array(folder / "propensities.npy", propensities)
+
+
+def _add_first_lists(
+    lists: np.ndarray, model: DescribedTaste, data: Interactions, is_hidden: np.ndarray, caps: ListCaps
+) -> None:
+    """Fill in the lists of users without a history who have described themselves in words that the model knows."""
+    with step("first lists"):
+        model.fit(data, left_out=np.zeros(0, np.int64))
+        users = np.flatnonzero(np.diff(data.indptr) == 0)
+        users = users[model.known(users)]
+        lists[users] = top_lists.top_lists(model, data, users, is_hidden, caps=caps)
 
 
 def _factorisation(model: models.Model, data: Interactions, settings: BatchSettings) -> models.Model:

@@ -17,6 +17,7 @@ from batch.gate.candidate import Candidate
 from batch.gate.rules import judge, require_passed
 from batch.gate.verdict import GateVerdict
 from batch.history.list_facts import ListFacts
+from batch.history.self_descriptions import SelfDescriptions
 from batch.models.list_caps import ListCaps
 from batch.models.new_movies import NewMovieBudget
 from batch.releases import publish, rendered
@@ -82,6 +83,7 @@ class CandidateParts:
     hidden: set[str] = field(default_factory=set)
     current: Release | None = None
     kind: type[np.unsignedinteger[Any]] = np.uint16
+    descriptions: SelfDescriptions | None = None
     text: bool = False
     """Whether the answers lie in the release as text as well."""
     explored: Explored | None = None
@@ -96,6 +98,12 @@ class CandidateParts:
         """The best 20 that each user has not seen, none for users without a history: int64 [n, 20]."""
         if self.lists is not None:
             return self.lists
+        lists = self.best_lists()
+        lists[~self.seen.any(axis=1)] = -1
+        return lists
+
+    def best_lists(self) -> np.ndarray:
+        """The best 20 that each user has not seen, also for users without a history: int64 [n, 20]."""
         caps = self.made_caps()
         scores = np.where(self.seen | self.off_lists(), -np.inf, self.scores)
         for row in np.flatnonzero(caps.facts.ages < caps.below_age).tolist():
@@ -104,7 +112,6 @@ class CandidateParts:
         best = np.argsort(-scores, axis=1, kind="stable")[:, :20]
         lists = np.full((len(best), 20), -1)
         lists[:, : best.shape[1]] = np.where(np.isneginf(np.take_along_axis(scores, best, axis=1)), -1, best)
-        lists[~self.seen.any(axis=1)] = -1
         return lists
 
     def made_fallbacks(self) -> np.ndarray:
@@ -230,6 +237,7 @@ def sealed(var: Path, parts: CandidateParts) -> Candidate:
         hidden=parts.hidden,
         caps=parts.made_caps(),
         current=parts.current,
+        descriptions=parts.descriptions,
     )
 
 
@@ -384,13 +392,3 @@ def days_end_before(parts: CandidateParts, before_ms: int) -> None:
     """The days end so long before the stream does, which goes on."""
     now = NOW + 4 * HOUR_MS + before_ms  # 2030-01-07 ends four hours after NOW
     parts.facts["stream_time"], parts.entries = now, [week_entry(until=now)]
-
-
-def hardly_popular(parts: CandidateParts, share: int = 9) -> None:
-    """A popular list of which so many of 20 are just among the quarter that is seen most, and the others just not."""
-    counts = parts.seen.sum(axis=0)
-    order = np.argsort(counts, kind="stable")
-    often = counts[order] >= np.quantile(counts, 0.75)
-    first = [*order[often][:share], *order[~often][share - 20 :]]
-    parts.popularity = counts.astype(float)
-    parts.popularity[first] = counts.max() + np.arange(20, 0, -1)

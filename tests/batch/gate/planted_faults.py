@@ -15,7 +15,6 @@ from tests.batch.gate.candidates import (
     after,
     build_parts,
     days_end_before,
-    hardly_popular,
     measured,
     models,
     not_personal,
@@ -26,11 +25,22 @@ from tests.batch.gate.candidates import (
 )
 from tests.batch.gate.planted_cap_faults import CAPS
 from tests.batch.gate.planted_draws import PLANTED_DRAWS
+from tests.batch.gate.planted_first_lists import FIRST_LISTS
 from tests.batch.gate.planted_new_movies import NEW_MOVIES
 from tests.batch.gate.planted_next_faults import NEXT
 
 SMALL = {"users": 100, "movies": 100}
 """Just enough that lists must differ, and too little for the data to tell whose history a list matches."""
+
+
+def hardly_popular(parts: CandidateParts, share: int = 9) -> None:
+    """A popular list of which so many of 20 are just among the quarter that is seen most, and the others just not."""
+    counts = parts.seen.sum(axis=0)
+    order = np.argsort(counts, kind="stable")
+    often = counts[order] >= np.quantile(counts, 0.75)
+    first = [*order[often][:share], *order[~often][share - 20 :]]
+    parts.popularity = counts.astype(float)
+    parts.popularity[first] = counts.max() + np.arange(20, 0, -1)
 
 
 def served_worse(length: str, popular_below: int = 0) -> Spoil:
@@ -340,6 +350,7 @@ OTHERS: list[tuple[str, str, dict[str, int], Spoil]] = [
     ("there_is_enough", "nobody", {"users": 0}, lambda parts: None),
     ("there_is_enough", "one user", {"users": 1}, lambda parts: None),
     ("there_is_enough", "four movies", {"movies": 4}, lambda parts: None),
+    *FIRST_LISTS,
 ]
 """Spoilt first releases of services of other sizes."""
 

@@ -29,7 +29,6 @@ from tests.batch.gate.candidates import (
     against,
     build_parts,
     days_end_before,
-    hardly_popular,
     measured,
     measured_on,
     one_ranking,
@@ -44,6 +43,8 @@ from tests.batch.gate.candidates import (
 from tests.batch.gate.current_releases import lost, made_without_api, sessions
 from tests.batch.gate.planted_cap_faults import GOOD_CAPS, segment, short_histories
 from tests.batch.gate.planted_draws import explore
+from tests.batch.gate.planted_faults import hardly_popular
+from tests.batch.gate.planted_first_lists import USERS, with_first_lists, with_first_lists_of_minors
 from tests.batch.gate.planted_next_faults import numbered
 from tests.ledger_entries import gap
 
@@ -61,12 +62,6 @@ def pinned(parts: CandidateParts) -> None:
 
 def newcomers(parts: CandidateParts) -> None:
     parts.seen[200:] = False
-
-
-def newcomers_with_lists(parts: CandidateParts) -> None:
-    parts.seen[390:] = False
-    parts.lists = parts.made_lists()
-    parts.lists[390:] = parts.made_fallbacks()[0, :20]
 
 
 def hide(parts: CandidateParts) -> None:
@@ -131,6 +126,8 @@ def explores_few(parts: CandidateParts) -> None:
 GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "as it is": ({}, lambda parts: None),
     "another world": ({"seed": 7}, lambda parts: None),
+    "lists by self-description": ({"users": USERS}, with_first_lists),
+    "lists by self-description of minors": ({"users": USERS}, with_first_lists_of_minors),
     "more movies": ({"users": 300, "movies": 400}, lambda parts: None),
     "the first minutes": ({"users": 29, "movies": 25}, unmeasured),
     "20 users and all alike": ({"users": 20, "movies": 30}, one_ranking),
@@ -166,7 +163,6 @@ GOOD: dict[str, tuple[dict[str, int], Spoil]] = {
     "some explore, as text": ({}, explores_as_text),
     "as text": ({}, lambda parts: setattr(parts, "text", True)),
     "newcomers": ({}, newcomers),
-    "newcomers with the popular list": ({}, newcomers_with_lists),
     "hidden movies": ({}, hide),
     "seen nearly all": ({}, seen_nearly_all),
     "imported": ({}, imported),
