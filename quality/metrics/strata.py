@@ -39,7 +39,11 @@ def stratified_means(
         return StratifiedMeans(None, None, NOTHING)
     values, is_second, stratum, weight = values[kept].astype(float), is_second[kept], stratum[kept], weight[kept]
     total = weight[is_second].sum()
-    first, second = (float((weight * values)[rows].sum() / total) for rows in (~is_second, is_second))
+    # a mean is within its values, which rounding may leave: a rate above 1 would make a report invalid
+    first, second = (
+        float(np.clip((weight * values)[rows].sum() / total, values[rows].min(), values[rows].max()))
+        for rows in (~is_second, is_second)
+    )
     # values are taken from the mean of their stratum, so that users with more answers of one group are no difference
     centres = np.bincount(stratum, weights=values) / np.maximum(np.bincount(stratum), 1)
     signed = np.where(is_second, weight, -weight) * (values - centres[stratum])

@@ -82,3 +82,18 @@ def covered(effect: float, seed: int) -> bool:
 def test_the_interval_has_the_true_difference_about_as_often_as_it_says(effect: float) -> None:
     # of 120 intervals of 95 % at least 105 in all but one of 10,000 cases, at most all of them
     assert sum(covered(effect, seed) for seed in range(120)) >= 105
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=1, max_size=60))
+def test_rounding_takes_no_rate_beyond_one(answers: list[tuple[bool, int]]) -> None:
+    is_second, stratum = (np.array(column) for column in zip(*answers, strict=True))
+    means = stratified_means(np.ones(len(answers)), is_second, stratum, np.arange(len(answers)), 1)
+    assert {means.first, means.second} in ({1.0}, {None})
+
+
+def test_a_rate_that_rounding_took_beyond_one() -> None:
+    sizes = [(3, 7), (5, 2), (1, 9), (11, 4), (6, 6)]
+    is_second = np.concatenate([[False] * first + [True] * second for first, second in sizes])
+    stratum = np.repeat(np.arange(5), [sum(both) for both in sizes])
+    means = stratified_means(np.ones(len(stratum)), is_second, stratum, np.arange(len(stratum)), 1)
+    assert (means.first, means.second) == (1.0, 1.0)
