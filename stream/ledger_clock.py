@@ -63,7 +63,7 @@ def _latest_lines(entries: list[LedgerEntry]) -> LatestLines:
     years. So some of an entry's lines count, each as of a user of its own, at the latest time if that is within the
     allowance of the earliest one, and else at that.
     """
-    last = max(entries, key=lambda entry: entry.last)
+    last = max(reversed(entries), key=lambda entry: entry.last)
     if last.clock is not None:
         return last.clock.read()
     quorum = Quorum()
