@@ -49,17 +49,11 @@ class ContentRegression:
         return np.where(is_known[:, None], dense - mean, 0.0)
 
 
-def content_embeddings(regression: ContentRegression, items: np.ndarray, users: np.ndarray, enough: int) -> np.ndarray:
-    """Embeddings of all movies from those of the w watched ones (float32 [w, d]): float32 [m, d].
-
-    A movie with `enough` users keeps its own, one without users has that which its content predicts, and of those
-    between, each user counts one share of `enough`.
+def content_embeddings(regression: ContentRegression, items: np.ndarray) -> np.ndarray:
+    """Embeddings of all m movies: float32 [m, d]. The w watched ones keep theirs (float32 [w, d]), those of the others
+    are what their content predicts.
     """
-    predicted = regression.predict(items)
-    own = np.minimum(users / enough, 1)[:, None]
-    predicted[: len(items)] += own * (items - predicted[: len(items)])
-    predicted[: len(items)][users >= enough] = items[users >= enough]  # to the last bit
-    return np.ascontiguousarray(predicted, np.float32)
+    return np.concatenate([items, regression.predict(items)[len(items) :].astype(np.float32)])
 
 
 def _ridge(features: np.ndarray, weight: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -69,7 +69,7 @@ def build_files(
     _explore(folder, personal, explorer, history, data, off_pools, settings.explore_share, night_ms)
     durable.write_array(folder / MINORS, caps.minor_kinds)
     _write_lists(folder, {"lists.npy": personal, **_popular_lists(data, off_lists)}, names, settings)
-    items = content_embeddings(by_content, factors.item_embeddings, users, settings.new_movie_starts)
+    items = content_embeddings(by_content, factors.item_embeddings)
     return _write_embeddings(folder, items, settings)
 
 
