@@ -29,6 +29,10 @@ ROOT = _SOURCE if (_SOURCE / "pyproject.toml").exists() else Path.cwd()
 """The folder of `var/`: the checkout, or the working folder where Marquee is installed as a package."""
 _SUPERVISORD_CONF = resources.files("loadtest") / "supervisord.conf"
 _STOP_SECONDS = 90.0
+_SOCKET_PATH = 107
+"""Most bytes in the path of a Unix socket on Linux."""
+_LONGEST_NAME = "supervisor.sock.4194304"
+"""In the folder of logs and ids; supervisord adds its process id, of which this is the largest."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -62,6 +66,8 @@ class DemoProcesses:
         kept = {name: value for name, value in os.environ.items() if _may_pass(name)}
         self.environ = {**kept, **environ, "MARQUEE_PYTHON": sys.executable, "MARQUEE_RUN": str(run)}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        if (over := len(os.fsencode(f"{run}/{_LONGEST_NAME}")) - _SOCKET_PATH) > 0:
+            raise DemoError(f"demo: {run} is {over} bytes too long for the path of a socket: give a shorter --folder")
         run.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, command: list[str]) -> None:

@@ -10,9 +10,8 @@ from tests.integration.marquee_processes import SMALL, Start, processes_below
 from tests.polling import DEADLINE_S
 
 
-def test_an_empty_archive_has_a_release_within_its_first_hours_and_another_every_few(
-    start: Start, tmp_path: Path
-) -> None:
+def test_first_days(start: Start, tmp_path: Path) -> None:
+    """An empty archive has a release within its first hours, and another every few."""
     folder, small = tmp_path / "demo", {**SMALL, "MARQUEE_LOADTEST_USERS": "600", "MARQUEE_LOADTEST_MOVIES": "100"}
     demo = start(
         small, "loadtest", "demo", "--empty", "--days", "1", "--folder", str(folder), "--port", f"{free_port()}"
