@@ -59,8 +59,6 @@ class ReleaseModel(msgspec.Struct, frozen=True, kw_only=True):
 
     lists: str | None = None
     """The model that made `lists.npy`, by its name in `batch.models`."""
-    source: str | None = None
-    """Version and source of its package, if that is not Marquee's own."""
     parameters: dict[str, float] = {}
     """Its tuned parameters."""
     chosen_by: str | None = None
@@ -93,7 +91,7 @@ class BlasLibrary(msgspec.Struct, frozen=True, kw_only=True):
     num_threads: int | None = None
 
 
-class Versions(msgspec.Struct, frozen=True, kw_only=True):
+class Versions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The software and the processor that made a release."""
 
     commit: str | None = None
@@ -133,6 +131,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     settings: dict[str, object] = {}
     """`[batch]` of that night, by the names of its version; URLs without passwords and keys."""
     model: ReleaseModel = ReleaseModel()
+    model_source: str | None = None
+    """Version and source of the package of the model that made the lists, if that is not Marquee's own."""
     segments: list[str] = []
     """Name of each segment by its number; 0 is everyone."""
     restricted: list[str] = []

@@ -35,7 +35,6 @@ def made_of(
         settings=public_settings(settings),
         model=ReleaseModel(
             lists=evaluation.chosen,
-            source=models.source_version(evaluation.chosen),
             parameters=evaluation.parameters.get(evaluation.chosen, {}),
             chosen_by=evaluation.chosen_by,
             index="als",
@@ -43,6 +42,7 @@ def made_of(
             dimensions=dimensions,
             trees=settings.trees,
         ),
+        model_source=models.source_version(evaluation.chosen),
         segments=list(NAMES),
         restricted=list(restricted),
     )

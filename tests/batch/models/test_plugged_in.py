@@ -35,9 +35,9 @@ def test_the_example_makes_a_release_and_is_measured(past: Path, tmp_path: Path)
     assert results["evaluate"].chosen == NAME
     assert set(results["evaluate"].ndcg_at_20) == {"popular", NAME}
     assert all(verdict.startswith("passed") for verdict in results["publish"].gate.values())
-    model = Release.open(var / "releases" / "current").manifest.model
-    assert (model.lists, set(model.parameters)) == (NAME, {"latest"})
-    assert str(model.source).startswith("source ")
+    manifest = Release.open(var / "releases" / "current").manifest
+    assert (manifest.model.lists, set(manifest.model.parameters)) == (NAME, {"latest"})
+    assert str(manifest.model_source).startswith("source ")
 
 
 def test_an_entry_point_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
