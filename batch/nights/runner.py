@@ -73,7 +73,7 @@ def run_night(
     try:
         for name in _NAMES[len(earlier) :]:
             steps.append(_run(night, name, journal, steps))
-    except GateRefusal:
+    except (GateRefusal, NotEnoughData):  # the same data would be no better: the next try reads what has come since
         journal.end()
         raise
     journal.end()

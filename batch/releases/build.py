@@ -8,7 +8,7 @@ import annoy
 import numpy as np
 
 from batch import models
-from batch.errors import BatchError
+from batch.errors import NotEnoughData
 from batch.evaluation_file import Evaluation
 from batch.history.interactions import Interactions, TrainingHistory
 from batch.history.movie_content import MovieContent
@@ -132,9 +132,9 @@ def _indices(lists: np.ndarray, kind: type[np.unsignedinteger[Any]]) -> np.ndarr
 
 
 def _require_one_for_everyone(is_left_out: np.ndarray, caps: ListCaps) -> None:
-    """Raise `BatchError` if the caps leave no movie for the popular list of everyone (bool [m])."""
+    """Raise `NotEnoughData` if the caps leave no movie for the popular list of everyone (bool [m])."""
     if is_left_out.all() and caps.not_for_everyone.any():
-        raise BatchError(
+        raise NotEnoughData(
             f"lists: no movie is left for everyone: {int(caps.adult.sum())} are adult, {int(caps.too_dear.sum())} cost"
             " too much; raise [batch] max_cost, or set adult_share_minors = 1"
         )

@@ -12,7 +12,7 @@ from tests.polling import DEADLINE_S
 
 def test_first_days(start: Start, tmp_path: Path) -> None:
     """An empty archive has a release within its first hours, and another every few."""
-    folder, small = tmp_path / "demo", {**SMALL, "MARQUEE_LOADTEST_USERS": "600", "MARQUEE_LOADTEST_MOVIES": "100"}
+    folder, small = tmp_path / "demo", {**SMALL, "MARQUEE_LOADTEST_USERS": "2000", "MARQUEE_LOADTEST_MOVIES": "100"}
     demo = start(
         small, "loadtest", "demo", "--empty", "--days", "1", "--folder", str(folder), "--port", f"{free_port()}"
     )

@@ -11,11 +11,15 @@ import pytest
 
 from batch.errors import NotEnoughData
 from batch.gate import list_relevance
+from batch.nights.runner import run_night
+from batch.settings import BatchSettings
 from loadtest.settings import WorldSettings
 from quality.catalog import Catalog, Subject
+from quality.settings import QualitySettings
 from server.release import Release
 from stream.archive import Archive
 from stream.event import Event
+from stream.settings import StreamSettings
 from tests.batch.nights.small_nights import answer_of, archive_events, night, run
 
 pytestmark = pytest.mark.filterwarnings("ignore:OpenBLAS is configured:RuntimeWarning")
@@ -95,3 +99,19 @@ def test_more_movies_than_16_bits_number_make_a_release(tmp_path: Path, monkeypa
     release = Release.open(tmp_path / "releases" / "current")
     assert (len(release.movies), release.lists.dtype) == (count, np.dtype(np.uint32))
     assert len(answer_of(release, 1)[0]) == 20
+
+
+def test_a_night_that_failed_for_want_of_data_reads_what_has_come_since(tmp_path: Path) -> None:
+    """In the first minutes of a service no try may be bound to the first lines."""
+    names = [f"movie+{number}+1999" for number in range(25)]
+    Catalog(tmp_path).keep("movie", [(name, "known", {"id": name}, "") for name in names])
+    Catalog(tmp_path).keep("user", [(f"{user}", "unknown", None, "") for user in (*range(1, 80), 999)])
+    arguments = StreamSettings(var=tmp_path), QualitySettings(), BatchSettings(api="http://127.0.0.1:1")
+    archive_events(Archive(tmp_path), "live", [Event("account", 1_893_500_000_000, 999)])
+    with pytest.raises(NotEnoughData, match="none of these was watched"):
+        run_night(*arguments, despite_alerts=False)
+    watched = {(user, names[user * step % 25]) for user in range(1, 80) for step in (1, 2, 3)}
+    events = [Event("watch", 1_893_500_060_000, user, movie, minute=0) for user, movie in sorted(watched)]
+    archive_events(Archive(tmp_path), "more", events)
+    summary = run_night(*arguments, despite_alerts=False)
+    assert all(result.by is None for result in summary.steps.values())
