@@ -213,7 +213,7 @@ def _list(folder: Path, ending: str) -> list[_FileState]:
     """The files of a folder. Avoids `Path` objects: there may be many."""
     if not folder.is_dir():
         return []
-    found = []
+    states = []
     with os.scandir(folder) as listing:
         for file in listing:
             if file.name.endswith(ending) and not file.name.startswith("."):
@@ -221,8 +221,8 @@ def _list(folder: Path, ending: str) -> list[_FileState]:
                     stat = file.stat()
                 except FileNotFoundError:  # removed since it was listed
                     continue
-                found.append((file.name, stat.st_ino, stat.st_mtime_ns))
-    return found
+                states.append((file.name, stat.st_ino, stat.st_mtime_ns))
+    return states
 
 
 def _ends(folded: Iterable[LedgerEntry]) -> dict[tuple[str, int], int]:

@@ -28,8 +28,8 @@ def unknown_flags(caps: ListCaps) -> str | None:
         "is adult": int((caps.facts.adult < 0).sum()) if caps.most_adult < LIST_LENGTH else 0,
         "costs too much": int(np.isnan(caps.facts.costs).sum()) if caps.max_cost < LARGEST_COST else 0,
     }
-    told = [f"of {count} movies that it {what}" for what, count in unknown.items() if count]
-    return f"the catalogue does not say {' and '.join(told)}; they count as if it were not so" if told else None
+    gaps = [f"of {count} movies that it {what}" for what, count in unknown.items() if count]
+    return f"the catalogue does not say {' and '.join(gaps)}; they count as if it were not so" if gaps else None
 
 
 def _adult_faults(candidate: Candidate, is_minor: np.ndarray) -> Iterator[str]:

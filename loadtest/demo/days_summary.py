@@ -191,7 +191,7 @@ def _figures(streaming: StreamSettings, day: str, report: DayReport) -> DayFigur
 
 def _model(var: Path, release: str | None) -> str | None:
     """The model of a release that is there or was removed."""
-    folders = [] if release is None else [var / "releases" / release / "manifest.json",
-                                         var / "releases" / "manifests" / f"{release}.json"]  # fmt: skip
-    found = next((path for path in folders if path.exists()), None)
-    return None if found is None else parse_manifest(found.read_bytes()).model.lists
+    paths = [] if release is None else [var / "releases" / release / "manifest.json",
+                                       var / "releases" / "manifests" / f"{release}.json"]  # fmt: skip
+    manifest = next((path for path in paths if path.exists()), None)
+    return None if manifest is None else parse_manifest(manifest.read_bytes()).model.lists
